@@ -1,0 +1,11 @@
+# lighthouse_test(NAME SOURCES file... LIBRARIES target...): one GoogleTest program, its cases registered with ctest.
+include(GoogleTest)
+function(lighthouse_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${name} PRIVATE LIGHTHOUSE_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
+  set_target_properties(${name} PROPERTIES BUILD_RPATH "${TORCH_RPATH}")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 PROPERTIES TIMEOUT 600)
+endfunction()

@@ -1,0 +1,151 @@
+// Index arithmetic of the pyramid, the tiles and the gathered sequence: every formula that turns tokens, entries, slots
+// and rows into one another stands here and nowhere else. Sections refer to docs/algorithm.md.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#if defined(__CUDACC__)
+#define LIGHTHOUSE_HOST_DEVICE __host__ __device__
+#else
+#define LIGHTHOUSE_HOST_DEVICE
+#endif
+
+namespace lighthouse {
+
+inline constexpr int32_t kNoRow = -1;  ///< slot of an entry that was not gathered
+inline constexpr int kMaxLevels = 8;
+
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// The pyramid over one sequence (section i). Level 0 is the tokens; entry (l, i) stands for the tokens of its window
+/// [i p^l, (i+1) p^l). Levels are padded so that the coarsest windows tile the sequence: padded_len() = N rounded up to
+/// a multiple of F = p^(L-1).
+///
+/// Two flat numberings, both level after level, finest first:
+///   flat entry  over padded levels (padded_len / p^l entries each): what `select` returns to users;
+///   slot index  over the entries that hold a real token (ceil(N / p^l) each): position in the `slots` table.
+/// They are equal when N is a multiple of F.
+struct Pyramid {
+  int64_t seq_len;  ///< N >= 0, tokens
+  int num_levels;   ///< L
+  int log2_pool;    ///< p = 1 << log2_pool
+
+  LIGHTHOUSE_HOST_DEVICE constexpr int shift(int level) const { return level * log2_pool; }
+  /// p^level, the tokens under one entry
+  LIGHTHOUSE_HOST_DEVICE constexpr int64_t window(int level) const { return int64_t{1} << shift(level); }
+  /// n = ceil(N / F)
+  LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_coarse() const { return ceil_div(seq_len, window(num_levels - 1)); }
+  LIGHTHOUSE_HOST_DEVICE constexpr int64_t padded_len() const { return num_coarse() << shift(num_levels - 1); }
+  /// flat entry of (level, 0); entry_offset(L) is the number of flat entries
+  LIGHTHOUSE_HOST_DEVICE constexpr int64_t entry_offset(int level) const {
+    int64_t offset = 0;
+    for (int finer = 0; finer < level; ++finer) offset += padded_len() >> shift(finer);
+    return offset;
+  }
+  /// slot index of (level, 0); slot_offset(L) is the length of the slots table
+  LIGHTHOUSE_HOST_DEVICE constexpr int64_t slot_offset(int level) const {
+    int64_t offset = 0;
+    for (int finer = 0; finer < level; ++finer) offset += ceil_div(seq_len, window(finer));
+    return offset;
+  }
+  /// entries of the level that hold a real token
+  LIGHTHOUSE_HOST_DEVICE constexpr int64_t level_size(int level) const { return ceil_div(seq_len, window(level)); }
+};
+
+/// Entry (level, index) of a pyramid.
+struct Entry {
+  int level;
+  int64_t index;
+};
+
+/// The entry that a flat entry names; `flat` must be in [0, entry_offset(L)).
+LIGHTHOUSE_HOST_DEVICE constexpr Entry entry_at(const Pyramid& pyramid, int64_t flat) {
+  int level = 0;
+  for (; level + 1 < pyramid.num_levels; ++level) {
+    const int64_t size = pyramid.padded_len() >> pyramid.shift(level);
+    if (flat < size) break;
+    flat -= size;
+  }
+  return {level, flat};
+}
+
+/// Tokens [begin, end) that the row of an entry is added to (section vi), cut at N: p^l tokens from the last of its
+/// window on.
+struct TokenRange {
+  int64_t begin;
+  int64_t end;
+};
+LIGHTHOUSE_HOST_DEVICE constexpr TokenRange scatter_range(const Pyramid& pyramid, Entry entry) {
+  const int64_t begin = ((entry.index + 1) << pyramid.shift(entry.level)) - 1;
+  const int64_t end = begin + pyramid.window(entry.level);
+  return {begin < pyramid.seq_len ? begin : pyramid.seq_len, end < pyramid.seq_len ? end : pyramid.seq_len};
+}
+
+/// The inverse: index of the level's entry whose row is added to `token`, or -1 when the token lies before all of them.
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t scattered_entry(const Pyramid& pyramid, int level, int64_t token) {
+  return ((token + 1) >> pyramid.shift(level)) - 1;
+}
+
+/// Where part `part` of `parts` begins when `total` items are cut into contiguous parts (section iii): tile t of T
+/// holds coarsest entries [split_begin(n, T, t), split_begin(n, T, t + 1)), and its budget is k cut the same way.
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t split_begin(int64_t total, int64_t parts, int64_t part) {
+  return part * total / parts;
+}
+
+/// What the user chooses about the pyramid and the selection. Names as in the paper's code.
+struct SelectionConfig {
+  int64_t num_levels = 3;      ///< L in [1, 8]; 1 is plain attention
+  int64_t pooling_factor = 4;  ///< p in {2, 4, 8, 16}
+  int64_t topk = 1;            ///< k >= 1, entries expanded per level over the whole row
+  int64_t tile_topk = 128;     ///< m >= 1, the share of k that one tile is given; T = ceil(k / m) tiles
+  bool cover_prefix = true;    ///< always expand entry 0 of every level, so that every token has a row
+
+  /// Throws InvalidArgument naming `operation`, the key, its value and the limit.
+  void validate(const char* operation) const;
+  int log2_pool() const;  ///< of a validated config
+};
+
+/// One tile: a run of coarsest entries that is selected independently of all others.
+struct Tile {
+  int32_t document;
+  int64_t coarse_begin;  ///< first coarsest entry, counted within its document
+  int64_t num_coarse;    ///< n_t >= 1
+  int64_t budget;        ///< m_t
+  int64_t row_begin;     ///< first row, counted over the whole gathered sequence
+  int64_t num_rows;
+};
+
+/// One document of a packed row; an unpacked row is one document.
+struct Document {
+  Pyramid pyramid;
+  int64_t token_begin;  ///< first token in the row
+  int64_t entry_begin;  ///< added to its flat entries in `selection`
+  int64_t slot_begin;   ///< added to its slot indices
+  int64_t topk;         ///< k_i = floor(T_i k / T): T_i m when m divides k, and k for a document alone
+  int64_t row_begin;    ///< its rows are [row_begin, row_begin + num_rows) of the gathered sequence
+  int64_t num_rows;
+};
+
+/// Everything about one call that is known on the host before anything runs (sections iii, "Packed documents").
+struct SequencePlan {
+  SelectionConfig config;
+  int64_t seq_len = 0;              ///< N, over all documents
+  int64_t gathered_len = 0;         ///< S
+  int64_t num_entries = 0;          ///< flat entries of all pyramids
+  int64_t num_slots = 0;            ///< length of the slots table
+  std::vector<Document> documents;  ///< empty documents included, with 0 rows
+  std::vector<Tile> tiles;          ///< in gathered order; tiles without entries are left out
+};
+
+/// Validates and lays out a row of `seq_len` tokens. `cu_seqlens` is empty for an unpacked row, or [num_docs + 1] token
+/// offsets from 0 to seq_len that never decrease. Throws InvalidArgument, naming `operation`, also where an index would
+/// not fit int32 (entries or rows >= 2^31).
+SequencePlan make_plan(const SelectionConfig& config, int64_t seq_len, std::span<const int64_t> cu_seqlens = {},
+                       const char* operation = "lighthouse");
+
+/// S of an unpacked row (section iii).
+int64_t gathered_length(int64_t seq_len, const SelectionConfig& config);
+
+}  // namespace lighthouse

@@ -1,0 +1,72 @@
+// Lighthouse attention on PyTorch tensors. Every function is also an operator torch.ops.lighthouse.<name>, with CPU,
+// Meta and, where differentiable, autograd kernels.
+//
+// Layout: q [B, N, H, D]; k, v [B, N, H_kv, D]; rows [B, H, S, D]. Any strides with contiguous channels. dtypes fp32,
+// fp64, bf16, fp16, the same for q, k and v. Wrong arguments throw c10::ValueError (ValueError in Python) with a
+// message that names the operation, the value and what would do. H_kv divides H. Index maps are int32.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "lighthouse/geometry.h"
+
+namespace lighthouse {
+
+/// Section (ii).
+struct ScoreConfig {
+  std::string scorer = "norm";  ///< norm | dilated | gla
+  int64_t dilation = 4;         ///< residue classes of dilated and gla, >= 1
+};
+
+/// (s_qk, s_kq), fp32 [B, H_kv, N], no gradient. `gate` is the log forget gate [B, N, H] that `gla` needs, and only gla
+/// takes. `cu_seqlens`, host integers: token offsets of packed documents (B = 1).
+std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                const ScoreConfig& config = {},
+                                                const std::optional<at::Tensor>& gate = std::nullopt,
+                                                at::OptionalIntArrayRef cu_seqlens = std::nullopt);
+
+/// Sections (iii) and (iv): int32 [B, H_kv, S], row -> flat entry, from fp32 scores [B, H_kv, N].
+at::Tensor select(const at::Tensor& s_qk, const at::Tensor& s_kq, const SelectionConfig& config,
+                  at::OptionalIntArrayRef cu_seqlens = std::nullopt);
+
+/// The linear maps of sections (i) and (vi) for a given selection, differentiable in q, k, v and rows. Their autograd
+/// is their adjoint; they keep index maps only, none of q, k, v.
+struct Rows {
+  at::Tensor q, k, v;  ///< [B, H, S, D], [B, H_kv, S, D] twice
+};
+Rows gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
+            const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens = std::nullopt);
+at::Tensor scatter(const at::Tensor& rows, const at::Tensor& selection, int64_t seq_len, const SelectionConfig& config,
+                   at::OptionalIntArrayRef cu_seqlens = std::nullopt);
+
+/// Causal attention over gathered rows: q [B, H, S, D], k and v [B, H_kv, S, D] -> [B, H, S, D].
+using InnerAttention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+
+/// Stock causal SDPA on rows, grouped-query heads included. `cu_rows`: row offsets of packed documents, which do not
+/// see one another. `softmax_scale` defaults to 1 / sqrt(D).
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            std::optional<double> softmax_scale = std::nullopt,
+                            at::OptionalIntArrayRef cu_rows = std::nullopt);
+
+struct AttentionOptions {
+  SelectionConfig selection_config;
+  ScoreConfig score_config;
+  std::optional<at::Tensor> gate;                            ///< [B, N, H], scorer gla
+  std::optional<std::tuple<at::Tensor, at::Tensor>> scores;  ///< computed elsewhere; the scorer is not run
+  std::optional<at::Tensor> selection;                       ///< fixed selection; neither scores nor scorer are used
+  at::OptionalIntArrayRef cu_seqlens;                        ///< token offsets of packed documents (B = 1)
+  std::optional<double> softmax_scale;
+  InnerAttention attention;  ///< empty: causal_attention
+};
+
+/// scatter(attention(gather(q, k, v))) -> [B, N, H, D], differentiable in q, k and v with the selection held fixed.
+at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const AttentionOptions& options);
+
+}  // namespace lighthouse

@@ -1,0 +1,120 @@
+// The configuration of a run: what a TOML file and the command line set. Plain values with their defaults; names of
+// keys, limits and help texts are bound to them once, in schema.cpp.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lighthouse {
+
+/// [model] Llama-3 style decoder.
+struct ModelConfig {
+  int64_t vocab_size = 256;  ///< bytes
+  int64_t dim = 128;         ///< channels of the residual stream
+  int64_t num_layers = 4;
+  int64_t num_heads = 4;     ///< query heads
+  int64_t num_kv_heads = 2;  ///< key/value heads; divides num_heads
+  int64_t head_dim = 32;     ///< channels per head; even, for RoPE
+  int64_t ffn_dim = 384;     ///< SwiGLU hidden channels
+  double rope_theta = 500000.0;
+  double rms_norm_eps = 1e-5;
+  bool qk_norm = false;         ///< RMSNorm over head_dim of q and k before RoPE, as Qwen3
+  bool tie_embeddings = false;  ///< the output head is the embedding matrix
+  double init_std = 0.02;
+  bool operator==(const ModelConfig&) const = default;
+};
+
+/// [attention] Lighthouse attention of stage 1.
+struct AttentionConfig {
+  int64_t num_levels = 3;
+  int64_t pooling_factor = 4;
+  int64_t topk = 64;
+  int64_t tile_topk = 128;
+  bool cover_prefix = true;
+  std::string scorer = "norm";  ///< norm | dilated | gla
+  int64_t dilation = 4;
+  std::vector<int64_t>
+      full_attention_layers;            ///< layers that are dense in stage 1 too; the paper keeps {0, 1, 28, 29} of 30
+  std::vector<int64_t> topk_per_layer;  ///< empty, or one k for each layer instead of topk
+  bool operator==(const AttentionConfig&) const = default;
+};
+
+/// [training]
+struct TrainingConfig {
+  int64_t steps = 400;                ///< optimizer steps of both stages together
+  int64_t lighthouse_steps = 300;     ///< steps of stage 1; the rest is dense
+  int64_t seq_len = 4096;             ///< tokens per sequence
+  int64_t batch_size = 1;             ///< sequences per micro-batch
+  int64_t gradient_accumulation = 1;  ///< micro-batches per optimizer step
+  int64_t seed = 1;                   ///< of the initial weights
+  std::string precision = "fp32";  ///< fp32 | bf16 (matrix products and attention in bf16, weights and norms in fp32)
+  std::string device = "auto";     ///< auto | cpu | cuda
+  int64_t threads = 0;             ///< CPU threads; 0: one per core
+  bool operator==(const TrainingConfig&) const = default;
+};
+
+/// [optimizer] AdamW and its learning-rate schedule, which runs through both stages.
+struct OptimizerConfig {
+  double learning_rate = 2e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;             ///< on matrices; norms are not decayed
+  int64_t warmup_steps = 20;             ///< linear from 0
+  std::string schedule = "cosine";       ///< constant | cosine | linear | wsd
+  double min_learning_rate_ratio = 0.1;  ///< of learning_rate, at the last step
+  int64_t decay_steps = 0;               ///< wsd: length of the final linear decay; 0: a tenth of steps
+  double clip_norm = 1.0;                ///< of the global gradient; 0: no clipping
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+/// [data]
+struct DataConfig {
+  std::string path;                     ///< text file, folder of text files, or Megatron prefix (PATH.bin + PATH.idx)
+  std::string format = "auto";          ///< auto | text | megatron
+  std::vector<std::string> extensions;  ///< folders: file endings to read, as ".h"; empty: every file
+  std::string packing =
+      "chunks";  ///< chunks: one stream cut into sequences | documents: attention stays inside documents
+  double validation_fraction = 0.02;  ///< share of the tokens, from the end, kept for validation
+  std::string validation_path;        ///< a corpus of its own instead of validation_fraction
+  int64_t seed = 1;                   ///< of the shuffling
+  bool operator==(const DataConfig&) const = default;
+};
+
+/// [validation] always with dense attention; in stage 1 also with Lighthouse attention.
+struct ValidationConfig {
+  int64_t interval = 50;  ///< steps; 0: only at the end
+  int64_t sequences = 4;  ///< how many validation sequences are read each time
+  bool operator==(const ValidationConfig&) const = default;
+};
+
+/// [checkpoint]
+struct CheckpointConfig {
+  int64_t interval = 50;  ///< steps; 0: only at the end and on a signal
+  int64_t keep = 2;       ///< the newest `keep` checkpoints stay
+  bool operator==(const CheckpointConfig&) const = default;
+};
+
+/// [logging]
+struct LoggingConfig {
+  std::string run_dir = "runs/default";  ///< metrics.jsonl, TensorBoard events, checkpoints, config.toml
+  int64_t interval = 1;                  ///< steps between lines of metrics.jsonl
+  bool tensorboard = true;
+  int64_t sample_tokens = 256;  ///< length of the text sampled at the end; 0: none
+  bool operator==(const LoggingConfig&) const = default;
+};
+
+struct RunConfig {
+  ModelConfig model;
+  AttentionConfig attention;
+  TrainingConfig training;
+  OptimizerConfig optimizer;
+  DataConfig data;
+  ValidationConfig validation;
+  CheckpointConfig checkpoint;
+  LoggingConfig logging;
+  bool operator==(const RunConfig&) const = default;
+};
+
+}  // namespace lighthouse

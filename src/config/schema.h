@@ -1,0 +1,50 @@
+// Every key of the configuration, bound once to its field, type, limits and help text: TOML files, the command line,
+// --help, --print-config and shell completion all come from this table.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "config/run_config.h"
+
+namespace lighthouse {
+
+/// A configuration error. The message names the key, the file and the line (or the option), what is wrong, what would
+/// do, and the nearest known key. Exit code 2.
+class ConfigError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// One key as `--help` and completion show it.
+struct KeyInfo {
+  std::string key;            ///< "training.steps"
+  std::string type;           ///< "integer", "number", "text", "true or false", "list of integers", "list of texts"
+  std::string default_value;  ///< as TOML
+  std::string help;           ///< one line with unit and limits
+};
+std::vector<KeyInfo> config_keys();
+
+/// Reads a TOML file over `config`. Throws ConfigError.
+void apply_toml_file(RunConfig& config, const std::filesystem::path& path);
+
+/// Sets one key from the command line's text (`--training.steps 200`). Throws ConfigError.
+void apply_override(RunConfig& config, const std::string& key, const std::string& value);
+
+/// Checks that need several keys together (num_heads % num_kv_heads, lighthouse_steps <= steps, layer numbers, ...).
+/// Throws ConfigError naming the keys.
+void validate(const RunConfig& config);
+
+/// The whole configuration as TOML with the help texts as comments; reading it back gives an equal configuration.
+std::string to_toml(const RunConfig& config);
+
+/// Model presets: "tiny" (about 1M parameters), ..., "paper", "llama3-8b". Throws ConfigError with the nearest name.
+ModelConfig model_preset(const std::string& name);
+std::vector<std::string> model_preset_names();
+
+/// The known name closest to `name` in edit distance, or "" when none is near.
+std::string nearest_name(const std::string& name, const std::vector<std::string>& known);
+
+}  // namespace lighthouse

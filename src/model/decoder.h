@@ -1,0 +1,58 @@
+// Llama-3 style decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU. Parameters carry Hugging Face's Llama names.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "config/run_config.h"
+
+namespace lighthouse {
+
+/// Which attention the layers run. kDense is plain causal SDPA everywhere: stage 2, validation, generation.
+enum class AttentionMode { kDense, kLighthouse };
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// Keys and values of the tokens generated so far.
+class KvCache;
+
+class Decoder {
+ public:
+  /// Fresh weights from `seed`: the same on every machine. Throws InvalidArgument for sizes that do not fit together.
+  /// `compute_dtype` is the dtype of matrix products and attention (at::kFloat or at::kBFloat16); parameters, norms,
+  /// softmax and loss stay fp32.
+  Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
+          at::ScalarType compute_dtype = at::kFloat, at::Device device = at::kCPU);
+
+  /// Logits [B, N, vocab] fp32 of tokens [B, N] int64. `cu_seqlens`: offsets of packed documents (B = 1), empty if not
+  /// packed; positions restart in every document.
+  at::Tensor forward(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens = {}) const;
+
+  /// Mean cross-entropy in nats of targets [B, N] int64 given tokens [B, N]; targets of -100 do not count. fp32 scalar
+  /// with autograd.
+  at::Tensor loss(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
+                  std::span<const int64_t> cu_seqlens = {}) const;
+
+  /// Logits [B, vocab] of the last of `tokens` [B, n], appending their keys and values to the cache. Dense attention.
+  at::Tensor decode(const at::Tensor& tokens, KvCache& cache) const;
+
+  /// Trainable tensors, fp32, in a fixed order, named as transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm)
+  /// names them. They share storage with the model.
+  const NamedTensors& parameters() const { return parameters_; }
+  /// Fixed tensors that are not part of the exported model (the gla gate's weights): saved in checkpoints.
+  const NamedTensors& buffers() const { return buffers_; }
+  const ModelConfig& config() const { return model_; }
+
+ private:
+  ModelConfig model_;
+  AttentionConfig attention_;
+  NamedTensors parameters_;
+  NamedTensors buffers_;
+};
+
+}  // namespace lighthouse

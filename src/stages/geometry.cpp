@@ -1,0 +1,110 @@
+#include "lighthouse/geometry.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+namespace {
+
+constexpr int64_t kMaxIndex = std::numeric_limits<int32_t>::max();
+
+/// Rows that a tile emits: its coarsest entries, and p for each expanded one (section iii).
+int64_t tile_rows(int64_t num_coarse, int64_t budget, const SelectionConfig& config) {
+  int64_t rows = num_coarse;
+  int64_t candidates = num_coarse;
+  for (int64_t level = config.num_levels - 1; level >= 1; --level) {
+    candidates = config.pooling_factor * std::min(budget, candidates);
+    rows += candidates;
+  }
+  return rows;
+}
+
+void check_cu_seqlens(std::span<const int64_t> cu_seqlens, int64_t seq_len, const char* operation) {
+  LIGHTHOUSE_CHECK(cu_seqlens.size() >= 2, operation, ": cu_seqlens has ", cu_seqlens.size(),
+                   " elements; it needs the start of every document and the end of the last, at least 2");
+  LIGHTHOUSE_CHECK(cu_seqlens.front() == 0, operation, ": cu_seqlens starts at ", cu_seqlens.front(),
+                   "; it must start at 0");
+  for (size_t doc = 1; doc < cu_seqlens.size(); ++doc) {
+    LIGHTHOUSE_CHECK(cu_seqlens[doc] >= cu_seqlens[doc - 1], operation, ": cu_seqlens decreases from ",
+                     cu_seqlens[doc - 1], " to ", cu_seqlens[doc], " at position ", doc,
+                     "; offsets must never decrease");
+  }
+  LIGHTHOUSE_CHECK(cu_seqlens.back() == seq_len, operation, ": cu_seqlens ends at ", cu_seqlens.back(),
+                   ", but the row has ", seq_len, " tokens; the last offset must be the length of the row");
+}
+
+/// Appends document [token_begin, token_begin + seq_len) and its tiles.
+void add_document(SequencePlan& plan, int64_t token_begin, int64_t seq_len, int64_t num_tiles, int64_t topk) {
+  const Pyramid pyramid{seq_len, static_cast<int>(plan.config.num_levels), plan.config.log2_pool()};
+  const auto document = static_cast<int32_t>(plan.documents.size());
+  const int64_t row_begin = plan.gathered_len;
+  const int64_t num_filled = std::min(num_tiles, pyramid.num_coarse());  // a tile without entries emits nothing
+  for (int64_t filled = 0; filled < num_filled; ++filled) {
+    const int64_t tile =
+        num_filled == num_tiles ? filled : ceil_div((filled + 1) * num_tiles, pyramid.num_coarse()) - 1;
+    const int64_t coarse_begin = split_begin(pyramid.num_coarse(), num_tiles, tile);
+    const int64_t num_coarse = split_begin(pyramid.num_coarse(), num_tiles, tile + 1) - coarse_begin;
+    const int64_t budget = split_begin(topk, num_tiles, tile + 1) - split_begin(topk, num_tiles, tile);
+    const int64_t num_rows = tile_rows(num_coarse, budget, plan.config);
+    plan.tiles.push_back({document, coarse_begin, num_coarse, budget, plan.gathered_len, num_rows});
+    plan.gathered_len += num_rows;
+  }
+  plan.documents.push_back(
+      {pyramid, token_begin, plan.num_entries, plan.num_slots, topk, row_begin, plan.gathered_len - row_begin});
+  plan.num_entries += pyramid.entry_offset(pyramid.num_levels);
+  plan.num_slots += pyramid.slot_offset(pyramid.num_levels);
+}
+
+}  // namespace
+
+void SelectionConfig::validate(const char* operation) const {
+  LIGHTHOUSE_CHECK(num_levels >= 1 && num_levels <= kMaxLevels, operation, ": num_levels is ", num_levels,
+                   "; it must be between 1 (plain attention) and ", kMaxLevels);
+  LIGHTHOUSE_CHECK(pooling_factor == 2 || pooling_factor == 4 || pooling_factor == 8 || pooling_factor == 16, operation,
+                   ": pooling_factor is ", pooling_factor, "; it must be 2, 4, 8 or 16");
+  LIGHTHOUSE_CHECK(topk >= 1 && topk <= kMaxIndex, operation, ": topk is ", topk, "; it must be between 1 and ",
+                   kMaxIndex);
+  LIGHTHOUSE_CHECK(tile_topk >= 1 && tile_topk <= kMaxIndex, operation, ": tile_topk is ", tile_topk,
+                   "; it must be between 1 and ", kMaxIndex);
+}
+
+int SelectionConfig::log2_pool() const { return std::countr_zero(static_cast<uint64_t>(pooling_factor)); }
+
+SequencePlan make_plan(const SelectionConfig& config, int64_t seq_len, std::span<const int64_t> cu_seqlens,
+                       const char* operation) {
+  config.validate(operation);
+  LIGHTHOUSE_CHECK(seq_len >= 1 && seq_len <= kMaxIndex, operation, ": the sequence has ", seq_len,
+                   " tokens; it must have between 1 and ", kMaxIndex);
+  if (!cu_seqlens.empty()) check_cu_seqlens(cu_seqlens, seq_len, operation);
+
+  SequencePlan plan;
+  plan.config = config;
+  plan.seq_len = seq_len;
+  const int64_t num_tiles = ceil_div(config.topk, config.tile_topk);  // T
+  const Pyramid row{seq_len, static_cast<int>(config.num_levels), config.log2_pool()};
+  LIGHTHOUSE_CHECK(row.entry_offset(row.num_levels) <= kMaxIndex, operation, ": a pyramid of ", config.num_levels,
+                   " levels by ", config.pooling_factor, " over ", seq_len, " tokens has ",
+                   row.entry_offset(row.num_levels),
+                   " entries, which int32 cannot number; use fewer levels or a shorter sequence");
+  const int64_t single[] = {0, seq_len};
+  const std::span<const int64_t> bounds = cu_seqlens.empty() ? std::span<const int64_t>(single) : cu_seqlens;
+  for (size_t doc = 0; doc + 1 < bounds.size(); ++doc) {
+    const int64_t doc_len = bounds[doc + 1] - bounds[doc];
+    const Pyramid pyramid{doc_len, row.num_levels, row.log2_pool};
+    const int64_t doc_tiles = ceil_div(pyramid.num_coarse() * num_tiles, row.num_coarse());  // T_i
+    add_document(plan, bounds[doc], doc_len, doc_tiles, split_begin(config.topk, num_tiles, doc_tiles));
+  }
+  LIGHTHOUSE_CHECK(plan.num_entries <= kMaxIndex && plan.gathered_len <= kMaxIndex, operation, ": ", plan.num_entries,
+                   " pyramid entries and ", plan.gathered_len, " gathered rows; int32 indices hold at most ", kMaxIndex,
+                   "; use a shorter sequence, fewer levels or a smaller topk");
+  return plan;
+}
+
+int64_t gathered_length(int64_t seq_len, const SelectionConfig& config) {
+  return make_plan(config, seq_len, {}, "gathered_length").gathered_len;
+}
+
+}  // namespace lighthouse
