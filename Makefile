@@ -1,0 +1,62 @@
+# The two commands: `make train` and `make test`. Everything else is in docs/development.md.
+SHELL := /bin/bash
+PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH
+CONFIGURE := cmake -G Ninja -S . -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
+CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("torch").origin))')/include
+RUN ?= runs/quick
+ARGS ?=
+
+.PHONY: train test build build-cpu build-sanitize test-release test-cpu test-sanitize test-python setup setup-test format \
+        check-format tidy clean
+
+## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS="--training.steps 50" changes keys.
+train: setup
+	@$(MAKE) --no-print-directory build/release/build.ninja
+	@cmake --build build/release --target lighthouse_cli
+	@build/release/bin/lighthouse train --config configs/quick.toml --data.path "$(CORPUS)" --logging.run_dir $(RUN) $(ARGS)
+
+## Every test that this machine can run.
+test: setup-test
+	@$(MAKE) --no-print-directory check-format test-release test-python test-cpu test-sanitize
+	@echo "make test: all passed"
+
+setup:
+	@scripts/setup.sh
+setup-test:
+	@scripts/setup.sh test
+
+build/release/build.ninja: CMakeLists.txt
+	@$(CONFIGURE) -B build/release >/dev/null
+build/cpu/build.ninja: CMakeLists.txt
+	@$(CONFIGURE) -B build/cpu -DLIGHTHOUSE_CUDA=OFF >/dev/null
+build/sanitize/build.ninja: CMakeLists.txt
+	@$(CONFIGURE) -B build/sanitize -DLIGHTHOUSE_CUDA=OFF -DLIGHTHOUSE_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+
+## build/release: with CUDA where nvcc is found; build/cpu: without; build/sanitize: address and undefined behaviour.
+build: setup-test build/release/build.ninja
+	@cmake --build build/release
+build-cpu: setup-test build/cpu/build.ninja
+	@cmake --build build/cpu
+build-sanitize: setup-test build/sanitize/build.ninja
+	@cmake --build build/sanitize
+
+test-release: build
+	ctest --test-dir build/release --output-on-failure --timeout 900
+test-python: build
+	LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python
+test-cpu: build-cpu
+	build/cpu/bin/lighthouse info
+test-sanitize: build-sanitize
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/sanitize --output-on-failure --timeout 1800
+
+SOURCES = $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
+format:
+	clang-format -i $(SOURCES)
+check-format:
+	@if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then clang-format --dry-run -Werror $(SOURCES); \
+	else echo "check-format: skipped, the format is that of clang-format 14"; fi
+tidy: build
+	clang-tidy -p build/release --quiet $(filter-out %.cu,$(filter %.cpp,$(SOURCES)))
+clean:
+	rm -rf build
