@@ -88,10 +88,42 @@ LIGHTHOUSE_HOST_DEVICE constexpr int64_t scattered_entry(const Pyramid& pyramid,
   return ((token + 1) >> pyramid.shift(level)) - 1;
 }
 
-/// Where part `part` of `parts` begins when `total` items are cut into contiguous parts (section iii): tile t of T
-/// holds coarsest entries [split_begin(n, T, t), split_begin(n, T, t + 1)), and its budget is k cut the same way.
+/// Where part `part` of `parts` begins when `total` items are cut into contiguous parts (section iii).
 LIGHTHOUSE_HOST_DEVICE constexpr int64_t split_begin(int64_t total, int64_t parts, int64_t part) {
   return part * total / parts;
+}
+
+/// A run of coarsest entries that is selected independently of all others, counted within its document.
+struct TileShape {
+  int64_t coarse_begin;
+  int64_t num_coarse;  ///< n_t >= 1
+  int64_t budget;      ///< m_t >= 1
+};
+
+/// Tiles of a document that hold an entry: min(T, n). The others emit nothing and are left out.
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_filled_tiles(int64_t num_coarse, int64_t num_tiles) {
+  return num_tiles < num_coarse ? num_tiles : num_coarse;
+}
+
+/// The `filled`-th of those: n coarsest entries and the budget k are both cut into T parts (section iii).
+LIGHTHOUSE_HOST_DEVICE constexpr TileShape tile_shape(int64_t num_coarse, int64_t num_tiles, int64_t topk,
+                                                      int64_t filled) {
+  const int64_t tile = num_tiles <= num_coarse ? filled : ceil_div((filled + 1) * num_tiles, num_coarse) - 1;
+  const int64_t coarse_begin = split_begin(num_coarse, num_tiles, tile);
+  const int64_t budget_begin = split_begin(topk, num_tiles, tile);
+  return {coarse_begin, split_begin(num_coarse, num_tiles, tile + 1) - coarse_begin,
+          split_begin(topk, num_tiles, tile + 1) - budget_begin};
+}
+
+/// Rows that a tile emits: its coarsest entries, and p for each expanded one (section iii).
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t tile_rows(const TileShape& tile, int num_levels, int log2_pool) {
+  int64_t rows = tile.num_coarse;
+  int64_t candidates = tile.num_coarse;
+  for (int level = num_levels - 1; level >= 1; --level) {
+    candidates = (tile.budget < candidates ? tile.budget : candidates) << log2_pool;
+    rows += candidates;
+  }
+  return rows;
 }
 
 /// What the user chooses about the pyramid and the selection. Names as in the paper's code.
@@ -107,13 +139,11 @@ struct SelectionConfig {
   int log2_pool() const;  ///< of a validated config
 };
 
-/// One tile: a run of coarsest entries that is selected independently of all others.
+/// One tile of a plan.
 struct Tile {
   int32_t document;
-  int64_t coarse_begin;  ///< first coarsest entry, counted within its document
-  int64_t num_coarse;    ///< n_t >= 1
-  int64_t budget;        ///< m_t
-  int64_t row_begin;     ///< first row, counted over the whole gathered sequence
+  TileShape shape;
+  int64_t row_begin;  ///< first row, counted over the whole gathered sequence
   int64_t num_rows;
 };
 

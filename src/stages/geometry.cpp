@@ -11,17 +11,6 @@ namespace {
 
 constexpr int64_t kMaxIndex = std::numeric_limits<int32_t>::max();
 
-/// Rows that a tile emits: its coarsest entries, and p for each expanded one (section iii).
-int64_t tile_rows(int64_t num_coarse, int64_t budget, const SelectionConfig& config) {
-  int64_t rows = num_coarse;
-  int64_t candidates = num_coarse;
-  for (int64_t level = config.num_levels - 1; level >= 1; --level) {
-    candidates = config.pooling_factor * std::min(budget, candidates);
-    rows += candidates;
-  }
-  return rows;
-}
-
 void check_cu_seqlens(std::span<const int64_t> cu_seqlens, int64_t seq_len, const char* operation) {
   LIGHTHOUSE_CHECK(cu_seqlens.size() >= 2, operation, ": cu_seqlens has ", cu_seqlens.size(),
                    " elements; it needs the start of every document and the end of the last, at least 2");
@@ -41,15 +30,10 @@ void add_document(SequencePlan& plan, int64_t token_begin, int64_t seq_len, int6
   const Pyramid pyramid{seq_len, static_cast<int>(plan.config.num_levels), plan.config.log2_pool()};
   const auto document = static_cast<int32_t>(plan.documents.size());
   const int64_t row_begin = plan.gathered_len;
-  const int64_t num_filled = std::min(num_tiles, pyramid.num_coarse());  // a tile without entries emits nothing
-  for (int64_t filled = 0; filled < num_filled; ++filled) {
-    const int64_t tile =
-        num_filled == num_tiles ? filled : ceil_div((filled + 1) * num_tiles, pyramid.num_coarse()) - 1;
-    const int64_t coarse_begin = split_begin(pyramid.num_coarse(), num_tiles, tile);
-    const int64_t num_coarse = split_begin(pyramid.num_coarse(), num_tiles, tile + 1) - coarse_begin;
-    const int64_t budget = split_begin(topk, num_tiles, tile + 1) - split_begin(topk, num_tiles, tile);
-    const int64_t num_rows = tile_rows(num_coarse, budget, plan.config);
-    plan.tiles.push_back({document, coarse_begin, num_coarse, budget, plan.gathered_len, num_rows});
+  for (int64_t filled = 0; filled < num_filled_tiles(pyramid.num_coarse(), num_tiles); ++filled) {
+    const TileShape shape = tile_shape(pyramid.num_coarse(), num_tiles, topk, filled);
+    const int64_t num_rows = tile_rows(shape, pyramid.num_levels, pyramid.log2_pool);
+    plan.tiles.push_back({document, shape, plan.gathered_len, num_rows});
     plan.gathered_len += num_rows;
   }
   plan.documents.push_back(
