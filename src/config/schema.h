@@ -2,7 +2,9 @@
 // --help, --print-config and shell completion all come from this table.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,17 +26,24 @@ struct KeyInfo {
   std::string type;           ///< "integer", "number", "text", "true or false", "list of integers", "list of texts"
   std::string default_value;  ///< as TOML
   std::string help;           ///< one line with unit and limits
+  std::vector<std::string> choices;  ///< the only values allowed; empty where they are not a list of words
 };
 std::vector<KeyInfo> config_keys();
 
-/// Reads a TOML file over `config`. Throws ConfigError.
+/// Reads a TOML file over `config`. The order of its keys does not matter: model.preset sets the whole model section,
+/// the section's other keys then change single values. Throws ConfigError, and then `config` is unchanged.
 void apply_toml_file(RunConfig& config, const std::filesystem::path& path);
+/// The same from text; errors call it `source`.
+void apply_toml(RunConfig& config, const std::string& text, const std::string& source);
 
-/// Sets one key from the command line's text (`--training.steps 200`). Throws ConfigError.
+/// Sets one key from the command line's text (`--training.steps 200`). Lists are separated by commas, as 0,1,28,29.
+/// Throws ConfigError, and then `config` is unchanged.
 void apply_override(RunConfig& config, const std::string& key, const std::string& value);
+/// All overrides of a command line, {key, value}: model.preset first; of a repeated key the last one counts.
+void apply_overrides(RunConfig& config, const std::vector<std::pair<std::string, std::string>>& overrides);
 
-/// Checks that need several keys together (num_heads % num_kv_heads, lighthouse_steps <= steps, layer numbers, ...).
-/// Throws ConfigError naming the keys.
+/// Checks every value against its key's limits, and what needs several keys together (num_heads % num_kv_heads,
+/// lighthouse_steps <= steps, layer numbers, ...). Throws ConfigError naming the keys.
 void validate(const RunConfig& config);
 
 /// The whole configuration as TOML with the help texts as comments; reading it back gives an equal configuration.
@@ -43,6 +52,8 @@ std::string to_toml(const RunConfig& config);
 /// Model presets: "tiny" (about 1M parameters), ..., "paper", "llama3-8b". Throws ConfigError with the nearest name.
 ModelConfig model_preset(const std::string& name);
 std::vector<std::string> model_preset_names();
+/// Trainable parameters of the decoder, a tied output head counted once.
+int64_t num_parameters(const ModelConfig& model);
 
 /// The known name closest to `name` in edit distance, or "" when none is near.
 std::string nearest_name(const std::string& name, const std::vector<std::string>& known);

@@ -1,0 +1,153 @@
+#include "config/key_table.h"
+
+#include <algorithm>
+
+#include "config/schema.h"
+
+namespace lighthouse {
+namespace {
+
+// Binds a key to the field of the same name, so that the two cannot drift apart.
+#define KEY(path, limits, help)                                                      \
+  Key {                                                                              \
+#path, [](RunConfig & config) -> FieldRef { return &config.path; }, limits, help \
+  }
+
+// Sizes are capped so that products of them, such as the number of parameters, fit int64.
+constexpr int64_t kMaxSize = int64_t{1} << 20;
+
+std::vector<Key> model_keys() {
+  return {
+      Key{kPresetKey, [](RunConfig& config) -> FieldRef { return PresetField{&config.model}; },
+          NameChoice{model_preset_names()}, "sets the whole section; its other keys then change single values"},
+      KEY(model.vocab_size, (IntegerRange{1, kMaxSize}), "tokens of the vocabulary; 256 for bytes"),
+      KEY(model.dim, (IntegerRange{1, kMaxSize}), "channels of the residual stream"),
+      KEY(model.num_layers, (IntegerRange{1, 1024}), "decoder blocks"),
+      KEY(model.num_heads, (IntegerRange{1, 4096}), "query heads"),
+      KEY(model.num_kv_heads, (IntegerRange{1, 4096}), "key/value heads; divides num_heads"),
+      KEY(model.head_dim, (IntegerRange{2, 1024}), "channels per head; even"),
+      KEY(model.ffn_dim, (IntegerRange{1, kMaxSize}), "hidden channels of SwiGLU"),
+      KEY(model.rope_theta, (NumberRange{.min = 1.0}), "base of the rotary position embedding"),
+      KEY(model.rms_norm_eps, (NumberRange{.min = 0, .max = 1, .min_excluded = true}), "epsilon of RMSNorm"),
+      KEY(model.qk_norm, AnyValue{}, "RMSNorm of q and k before RoPE, as in Qwen3"),
+      KEY(model.tie_embeddings, AnyValue{}, "the output head is the embedding matrix"),
+      KEY(model.init_std, (NumberRange{.min = 0, .max = 1, .min_excluded = true}),
+          "standard deviation of the initial weights"),
+  };
+}
+
+std::vector<Key> attention_keys() {
+  return {
+      KEY(attention.num_levels, (IntegerRange{1, 8}), "levels of the pyramid; 1 is plain attention"),
+      KEY(attention.pooling_factor, (IntegerChoice{{2, 4, 8, 16}}), "entries under one of the next level"),
+      KEY(attention.topk, (IntegerRange{1}), "entries expanded per level, over the whole sequence"),
+      KEY(attention.tile_topk, (IntegerRange{1}), "the share of topk that one tile is given"),
+      KEY(attention.cover_prefix, AnyValue{}, "always expand the first entry of every level"),
+      KEY(attention.scorer, (NameChoice{{"norm", "dilated", "gla"}}), "how tokens are scored"),
+      KEY(attention.dilation, (IntegerRange{1}), "residue classes of the dilated and gla scorers"),
+      KEY(attention.full_attention_layers, (IntegerRange{0}), "layers that are dense in stage 1 too, from 0"),
+      KEY(attention.topk_per_layer, (IntegerRange{1}), "one topk for each layer instead of topk"),
+  };
+}
+
+std::vector<Key> training_keys() {
+  return {
+      KEY(training.steps, (IntegerRange{1}), "optimizer steps of both stages together"),
+      KEY(training.lighthouse_steps, (IntegerRange{0}), "steps of stage 1; the rest is dense"),
+      KEY(training.seq_len, (IntegerRange{1, int64_t{1} << 30}), "tokens per sequence"),
+      KEY(training.batch_size, (IntegerRange{1, kMaxSize}), "sequences per micro-batch"),
+      KEY(training.gradient_accumulation, (IntegerRange{1, kMaxSize}), "micro-batches per optimizer step"),
+      KEY(training.seed, (IntegerRange{0}), "seed of the initial weights"),
+      KEY(training.precision, (NameChoice{{"fp32", "bf16"}}), "of matrix products and attention"),
+      KEY(training.device, (NameChoice{{"auto", "cpu", "cuda"}}), "where to run"),
+      KEY(training.threads, (IntegerRange{0, 1024}), "CPU threads; 0: one per core"),
+  };
+}
+
+std::vector<Key> optimizer_keys() {
+  return {
+      KEY(optimizer.learning_rate, (NumberRange{.min = 0, .min_excluded = true}), "highest rate of the schedule"),
+      KEY(optimizer.beta1, (NumberRange{.min = 0, .max = 1, .max_excluded = true}), "decay of the first moment"),
+      KEY(optimizer.beta2, (NumberRange{.min = 0, .max = 1, .max_excluded = true}), "decay of the second moment"),
+      KEY(optimizer.eps, (NumberRange{.min = 0, .max = 1, .min_excluded = true}), "epsilon of AdamW"),
+      KEY(optimizer.weight_decay, (NumberRange{.min = 0}), "on matrices; norms are not decayed"),
+      KEY(optimizer.warmup_steps, (IntegerRange{0}), "steps of linear warm-up"),
+      KEY(optimizer.schedule, (NameChoice{{"constant", "cosine", "linear", "wsd"}}), "decay of the learning rate"),
+      KEY(optimizer.min_learning_rate_ratio, (NumberRange{.min = 0, .max = 1}), "last learning rate over the highest"),
+      KEY(optimizer.decay_steps, (IntegerRange{0}), "wsd: steps of the final decay; 0: a tenth of all"),
+      KEY(optimizer.clip_norm, (NumberRange{.min = 0}), "limit of the global gradient norm; 0: none"),
+  };
+}
+
+std::vector<Key> data_keys() {
+  return {
+      KEY(data.path, AnyValue{}, "text file, folder, or Megatron prefix (PATH.bin and PATH.idx)"),
+      KEY(data.format, (NameChoice{{"auto", "text", "megatron"}}), "format of the corpus"),
+      KEY(data.extensions, AnyValue{}, "folders: file endings to read, as .h,.hpp; none: every file"),
+      KEY(data.packing, (NameChoice{{"chunks", "documents"}}), "documents: attention stays inside them"),
+      KEY(data.validation_fraction, (NumberRange{.min = 0, .max = 1, .max_excluded = true}),
+          "share of the tokens, from the end, kept for validation"),
+      KEY(data.validation_path, AnyValue{}, "a corpus of its own instead of validation_fraction"),
+      KEY(data.seed, (IntegerRange{0}), "seed of the shuffling"),
+  };
+}
+
+std::vector<Key> output_keys() {
+  return {
+      KEY(validation.interval, (IntegerRange{0}), "steps between validations; 0: only at the end"),
+      KEY(validation.sequences, (IntegerRange{1, kMaxSize}), "validation sequences read each time"),
+      KEY(checkpoint.interval, (IntegerRange{0}), "steps between checkpoints; 0: only at the end and on a signal"),
+      KEY(checkpoint.keep, (IntegerRange{1, kMaxSize}), "newest checkpoints that stay"),
+      KEY(logging.run_dir, AnyValue{}, "folder of metrics, TensorBoard events and checkpoints"),
+      KEY(logging.interval, (IntegerRange{1}), "steps between lines of metrics.jsonl"),
+      KEY(logging.tensorboard, AnyValue{}, "write TensorBoard events"),
+      KEY(logging.sample_tokens, (IntegerRange{0, kMaxSize}), "tokens of text sampled at the end; 0: none"),
+  };
+}
+#undef KEY
+
+std::vector<Key> make_table() {
+  std::vector<Key> table;
+  for (auto* keys : {model_keys, attention_keys, training_keys, optimizer_keys, data_keys, output_keys}) {
+    for (Key& key : keys()) table.push_back(std::move(key));
+  }
+  return table;
+}
+
+}  // namespace
+
+const std::vector<Key>& key_table() {
+  static const std::vector<Key> table = make_table();
+  return table;
+}
+
+const Key* find_key(const std::string& name) {
+  const auto& table = key_table();
+  const auto found = std::find_if(table.begin(), table.end(), [&](const Key& key) { return key.name == name; });
+  return found == table.end() ? nullptr : &*found;
+}
+
+std::vector<std::string> section_names() {
+  std::vector<std::string> names;
+  for (const Key& key : key_table()) {
+    if (names.empty() || names.back() != key.section()) names.push_back(key.section());
+  }
+  return names;
+}
+
+std::string nearest_key(const std::string& name) {
+  const std::string leaf = name.substr(name.rfind('.') + 1);  // all of it where there is no dot: npos + 1 is 0
+  std::vector<std::string> names;
+  for (const Key& key : key_table()) {
+    if (key.leaf() == leaf) return key.name;
+    names.push_back(key.name);
+  }
+  const std::string whole = nearest_name(name, names);
+  if (!whole.empty()) return whole;
+  for (std::string& known : names) known.erase(0, known.find('.') + 1);
+  const std::string near_leaf = nearest_name(leaf, names);
+  const auto found = std::find(names.begin(), names.end(), near_leaf);
+  return found == names.end() ? "" : key_table()[static_cast<size_t>(found - names.begin())].name;
+}
+
+}  // namespace lighthouse

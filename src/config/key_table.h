@@ -1,0 +1,82 @@
+// The table behind schema.h: one row for each key of the configuration.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "config/run_config.h"
+
+namespace lighthouse {
+
+inline constexpr const char* kPresetKey = "model.preset";
+
+/// model.preset is a key without a field: its value replaces the whole model section.
+struct PresetField {
+  ModelConfig* model;
+};
+using FieldRef =
+    std::variant<PresetField, bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<std::string>*>;
+
+/// A value read from a file or an argument, before it is checked against a key.
+using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>, std::vector<std::string>>;
+
+struct AnyValue {};
+struct IntegerRange {  ///< of an integer, or of every element of a list
+  int64_t min;
+  int64_t max = std::numeric_limits<int64_t>::max();
+};
+struct NumberRange {
+  double min;
+  double max = std::numeric_limits<double>::infinity();
+  bool min_excluded = false;
+  bool max_excluded = false;
+};
+struct IntegerChoice {
+  std::vector<int64_t> values;
+};
+struct NameChoice {
+  std::vector<std::string> names;
+};
+using Limits = std::variant<AnyValue, IntegerRange, NumberRange, IntegerChoice, NameChoice>;
+
+struct Key {
+  std::string name;               ///< "training.steps"
+  FieldRef (*field)(RunConfig&);  ///< where its value lives
+  Limits limits;
+  std::string help;
+  std::string section() const { return name.substr(0, name.find('.')); }
+  std::string leaf() const { return name.substr(name.find('.') + 1); }
+};
+
+/// In the order of --help and to_toml: section after section.
+const std::vector<Key>& key_table();
+const Key* find_key(const std::string& name);  ///< nullptr when there is none
+std::vector<std::string> section_names();
+
+/// The known key that was most likely meant by `name`: the same word in another section, or the closest spelling; or
+/// "".
+std::string nearest_key(const std::string& name);
+
+/// "integer", "number", ... as KeyInfo::type.
+std::string type_name(const Key& key);
+/// What the limits allow, such as "from 1 to 8" or "fp32 or bf16"; "" when everything is.
+std::string limits_text(const Key& key);
+/// "an integer from 1 to 8", "true or false": what an error says that a value must be.
+std::string expectation(const Key& key);
+
+/// Reads an argument's text as the key's type; lists are separated by commas. nullopt when it does not read as one.
+std::optional<Value> parse_text(const Key& key, const std::string& text);
+/// Stores the value unless its type is wrong or the limits forbid it: then returns false and changes nothing.
+bool assign(const Key& key, RunConfig& config, const Value& value);
+/// Whether the value that the configuration holds is within the key's limits.
+bool within_limits(const Key& key, const RunConfig& config);
+/// The value that the configuration holds, as TOML.
+std::string value_toml(const Key& key, const RunConfig& config);
+std::string quote_toml(const std::string& text);
+bool is_utf8(const std::string& text);
+
+}  // namespace lighthouse

@@ -1,0 +1,73 @@
+#include "config/schema.h"
+
+#include "config/key_table.h"
+
+namespace lighthouse {
+namespace {
+
+KeyInfo describe(const Key& key, const RunConfig& defaults) {
+  const std::string limits = limits_text(key);
+  KeyInfo info{key.name, type_name(key), value_toml(key, defaults), key.help, {}};
+  const bool list = info.type == "list of integers";
+  if (!limits.empty()) info.help += (list ? " (each " : " (") + limits + ")";
+  if (const auto* choice = std::get_if<NameChoice>(&key.limits)) info.choices = choice->names;
+  if (const auto* choice = std::get_if<IntegerChoice>(&key.limits)) {
+    for (const int64_t value : choice->values) info.choices.push_back(std::to_string(value));
+  }
+  if (info.type == "true or false") info.choices = {"true", "false"};
+  return info;
+}
+
+std::string did_you_mean(const std::string& prefix, const std::string& name) {
+  return name.empty() ? "" : "; did you mean " + prefix + name + "?";
+}
+
+}  // namespace
+
+std::vector<KeyInfo> config_keys() {
+  std::vector<KeyInfo> infos;
+  for (const Key& key : key_table()) infos.push_back(describe(key, RunConfig{}));
+  return infos;
+}
+
+void apply_override(RunConfig& config, const std::string& key, const std::string& value) {
+  const Key* known = find_key(key);
+  if (known == nullptr) throw ConfigError("--" + key + ": unknown option" + did_you_mean("--", nearest_key(key)));
+  const auto parsed = parse_text(*known, value);
+  if (parsed && assign(*known, config, *parsed)) return;
+  std::string message = "--" + key + " " + (value.empty() ? "\"\"" : value) + ": must be " + expectation(*known);
+  if (!is_utf8(value)) {
+    message = "--" + key + ": the value is not valid UTF-8, so the run could not keep it in its config.toml";
+  } else if (const auto* choice = std::get_if<NameChoice>(&known->limits)) {
+    message += did_you_mean("", nearest_name(value, choice->names));
+  } else if (std::holds_alternative<std::vector<int64_t>*>(known->field(config))) {
+    message += ", separated by commas as 0,1,28,29";
+  }
+  throw ConfigError(message);
+}
+
+void apply_overrides(RunConfig& config, const std::vector<std::pair<std::string, std::string>>& overrides) {
+  RunConfig changed = config;
+  for (const bool preset : {true, false}) {
+    for (const auto& [key, value] : overrides) {
+      if ((key == kPresetKey) == preset) apply_override(changed, key, value);
+    }
+  }
+  config = changed;
+}
+
+std::string to_toml(const RunConfig& config) {
+  std::string text;
+  std::string section;
+  for (const Key& key : key_table()) {
+    if (key.name == kPresetKey) continue;  // its values are written out
+    if (key.section() != section) {
+      section = key.section();
+      text += (text.empty() ? "[" : "\n[") + section + "]\n";
+    }
+    text += key.leaf() + " = " + value_toml(key, config) + "  # " + describe(key, config).help + "\n";
+  }
+  return text;
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,73 @@
+#include <algorithm>
+
+#include "config/key_table.h"
+#include "config/schema.h"
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+namespace {
+
+template <typename... Parts>
+void require(bool condition, const Parts&... parts) {
+  if (!condition) throw ConfigError(detail::concat(parts...));
+}
+
+void validate_limits(const RunConfig& config) {
+  for (const Key& key : key_table()) {
+    require(within_limits(key, config), key.name, " = ", value_toml(key, config), ": must be ", expectation(key));
+  }
+}
+
+void validate_model(const ModelConfig& model) {
+  require(model.num_heads % model.num_kv_heads == 0, "model.num_heads = ", model.num_heads,
+          ": must be a multiple of model.num_kv_heads = ", model.num_kv_heads,
+          ", since every KV head serves the same number of query heads");
+  require(model.head_dim % 2 == 0, "model.head_dim = ", model.head_dim,
+          ": must be even, for RoPE turns pairs of channels");
+}
+
+void validate_layers(const AttentionConfig& attention, int64_t num_layers) {
+  std::vector<int64_t> layers = attention.full_attention_layers;
+  std::sort(layers.begin(), layers.end());
+  const auto twice = std::adjacent_find(layers.begin(), layers.end());
+  require(twice == layers.end(), "attention.full_attention_layers: layer ", twice == layers.end() ? 0 : *twice,
+          " is listed twice; name every layer once");
+  require(layers.empty() || layers.back() < num_layers, "attention.full_attention_layers: layer ",
+          layers.empty() ? 0 : layers.back(), " does not exist; model.num_layers = ", num_layers,
+          ", so layers are 0 to ", num_layers - 1);
+  const auto num_topk = static_cast<int64_t>(attention.topk_per_layer.size());
+  require(num_topk == 0 || num_topk == num_layers, "attention.topk_per_layer: has ", num_topk,
+          " values; model.num_layers = ", num_layers, ", so give ", num_layers,
+          ", or none to use attention.topk everywhere");
+}
+
+void validate_steps(const TrainingConfig& training, const OptimizerConfig& optimizer) {
+  require(training.lighthouse_steps <= training.steps, "training.lighthouse_steps = ", training.lighthouse_steps,
+          ": must be at most training.steps = ", training.steps, ", which counts both stages");
+  require(optimizer.warmup_steps <= training.steps, "optimizer.warmup_steps = ", optimizer.warmup_steps,
+          ": must be at most training.steps = ", training.steps);
+  require(optimizer.decay_steps <= training.steps, "optimizer.decay_steps = ", optimizer.decay_steps,
+          ": must be at most training.steps = ", training.steps);
+}
+
+void validate_data(const RunConfig& config) {
+  require(config.data.packing != "documents" || config.training.batch_size == 1,
+          "training.batch_size = ", config.training.batch_size,
+          ": must be 1 with data.packing = \"documents\"; training.gradient_accumulation makes larger batches");
+  constexpr int64_t kNumBytes = 256;
+  require(config.data.format != "text" || config.model.vocab_size >= kNumBytes,
+          "model.vocab_size = ", config.model.vocab_size,
+          ": must be at least 256 with data.format = \"text\", whose tokens are bytes");
+}
+
+}  // namespace
+
+void validate(const RunConfig& config) {
+  validate_limits(config);
+  validate_model(config.model);
+  validate_layers(config.attention, config.model.num_layers);
+  validate_steps(config.training, config.optimizer);
+  validate_data(config);
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,185 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "config/schema.h"
+
+namespace lighthouse {
+namespace {
+
+using testing::HasSubstr;
+
+/// A wrong file, override or combination, and what the message must name.
+struct WrongInput {
+  const char* name;
+  std::function<void(RunConfig&)> apply;
+  std::vector<std::string> message_parts;
+};
+void PrintTo(const WrongInput& input, std::ostream* stream) { *stream << input.name; }
+
+std::function<void(RunConfig&)> toml(std::string text) {
+  return [text = std::move(text)](RunConfig& config) { apply_toml(config, text, "small.toml"); };
+}
+std::function<void(RunConfig&)> option(std::string key, std::string value) {
+  return [key = std::move(key), value = std::move(value)](RunConfig& config) { apply_override(config, key, value); };
+}
+std::function<void(RunConfig&)> combination(std::vector<std::pair<std::string, std::string>> overrides) {
+  return [overrides = std::move(overrides)](RunConfig& config) {
+    RunConfig changed = config;  // each key is right by itself; only validate objects
+    ASSERT_NO_THROW(apply_overrides(changed, overrides));
+    validate(changed);
+  };
+}
+
+std::string test_name(const testing::TestParamInfo<WrongInput>& input) { return input.param.name; }
+
+class ConfigErrorTest : public testing::TestWithParam<WrongInput> {};
+
+TEST_P(ConfigErrorTest, NamesPlaceValueAndRemedy) {
+  RunConfig config;
+  try {
+    GetParam().apply(config);
+    FAIL() << "accepted";
+  } catch (const ConfigError& error) {
+    for (const std::string& part : GetParam().message_parts) EXPECT_THAT(error.what(), HasSubstr(part));
+  }
+  EXPECT_EQ(config, RunConfig{}) << "changed by a wrong input";
+}
+
+const WrongInput kWrongFiles[] = {
+    {"misspelt_key",
+     toml("[model]\ndim = 64\nnum_head = 4\n"),
+     {"small.toml:3: model.num_head: unknown key", "did you mean model.num_heads?"}},
+    {"key_of_another_section",
+     toml("[training]\n\nlearning_rate = 1e-3\n"),
+     {"small.toml:3: training.learning_rate", "did you mean optimizer.learning_rate?"}},
+    {"unknown_section", toml("# x\n[modle]\ndim = 64\n"), {"small.toml:2: modle: unknown section", "mean model?"}},
+    {"key_without_section", toml("steps = 3\n"), {"small.toml:1: steps: unknown key", "mean training.steps?"}},
+    {"section_as_value", toml("model = 3\n"), {"small.toml:1: model = 3", "must be a section, written [model]"}},
+    {"section_as_array", toml("[[model]]\ndim = 3\n"), {"small.toml:1: model = ", "written [model]"}},
+    {"table_as_value", toml("[model.dim]\nx = 1\n"), {"small.toml:1: model.dim = {...}: must be an integer"}},
+    {"text_for_integer",
+     toml("[training]\nsteps = \"ten\"\n"),
+     {"small.toml:2: training.steps = \"ten\": must be an integer at least 1"}},
+    {"float_for_integer", toml("[training]\nsteps = 10.0\n"), {"small.toml:2: training.steps = 10.0", "an integer"}},
+    {"boolean_for_integer", toml("[training]\nsteps = true\n"), {"small.toml:2: training.steps = true"}},
+    {"integer_for_boolean", toml("[model]\nqk_norm = 1\n"), {"small.toml:2: model.qk_norm = 1: must be true or false"}},
+    {"integer_for_text", toml("[data]\npath = 1\n"), {"small.toml:2: data.path = 1: must be text"}},
+    {"date_for_number", toml("[optimizer]\neps = 1979-05-27\n"), {"small.toml:2: optimizer.eps = 1979-05-27"}},
+    {"scalar_for_list",
+     toml("[attention]\nfull_attention_layers = 0\n"),
+     {"small.toml:2: attention.full_attention_layers = 0: must be a list of integers, each at least 0"}},
+    {"mixed_list", toml("[data]\nextensions = [\".h\", 2]\n"), {"small.toml:2: data.extensions", "list of texts"}},
+    {"list_element_below_limit", toml("[attention]\ntopk_per_layer = [4, 0]\n"), {"[ 4, 0 ]", "each at least 1"}},
+    {"below_limit", toml("[model]\nnum_heads = 0\n"), {"small.toml:2: model.num_heads = 0", "from 1 to 4096"}},
+    {"above_limit", toml("[attention]\nnum_levels = 9\n"), {"attention.num_levels = 9", "from 1 to 8"}},
+    {"negative", toml("[training]\nseed = -1\n"), {"small.toml:2: training.seed = -1", "at least 0"}},
+    {"not_a_power", toml("[attention]\npooling_factor = 3\n"), {"pooling_factor = 3: must be 2, 4, 8 or 16"}},
+    {"nan", toml("[optimizer]\nbeta1 = nan\n"), {"small.toml:2: optimizer.beta1 = nan", "at least 0 and below 1"}},
+    {"infinite", toml("[optimizer]\nclip_norm = inf\n"), {"optimizer.clip_norm = inf: must be a finite number"}},
+    {"excluded_limit", toml("[optimizer]\nlearning_rate = 0\n"), {"optimizer.learning_rate = 0", "above 0"}},
+    {"beyond_int64",
+     toml("[model]\ndim = 99999999999999999999\n"),
+     {"small.toml:2: ", "99999999999999999999", "64 bits"}},
+    {"beyond_double", toml("[optimizer]\neps = 1e400\n"), {"small.toml:2: ", "1e400"}},
+    {"unknown_choice",
+     toml("[attention]\nscorer = \"nrom\"\n"),
+     {"small.toml:2: attention.scorer = \"nrom\": must be norm, dilated or gla", "did you mean norm?"}},
+    {"unknown_preset",
+     toml("[model]\npreset = \"llama3-7b\"\n"),
+     {"small.toml:2: model.preset = \"llama3-7b\": must be tiny, small, base, paper", "did you mean llama3-"}},
+    {"duplicate_key", toml("[model]\ndim = 64\ndim = 32\n"), {"small.toml:3: ", "'dim'", "a key may stand only once"}},
+    {"duplicate_section", toml("[model]\n[data]\n[model]\n"), {"small.toml:3: ", "'model'", "only once"}},
+    {"unclosed_header", toml("[model\ndim = 64\n"), {"small.toml:1: ", "']'"}},
+    {"no_value", toml("[model]\ndim =\n"), {"small.toml:2: "}},
+    {"no_quotes", toml("[data]\npath = corpus\n"), {"small.toml:2: "}},
+    {"two_values", toml("[model]\ndim = 1 2\n"), {"small.toml:2: ", "'2'"}},
+    {"invalid_utf8", toml("[data]\npath = \"\xff\xfe\"\n"), {"small.toml:2: ", "utf-8"}},
+    {"long_value", toml("[model]\ndim = \"" + std::string(5000, 'x') + "\"\n"), {"xxx...: must be an integer"}},
+};
+INSTANTIATE_TEST_SUITE_P(Files, ConfigErrorTest, testing::ValuesIn(kWrongFiles), test_name);
+
+const WrongInput kWrongOverrides[] = {
+    {"misspelt_key", option("model.num_head", "4"), {"--model.num_head: unknown option", "mean --model.num_heads?"}},
+    {"no_section", option("steps", "4"), {"--steps: unknown option", "did you mean --training.steps?"}},
+    {"no_such_key", option("something.else", "4"), {"--something.else: unknown option"}},
+    {"text_for_integer", option("training.steps", "ten"), {"--training.steps ten: must be an integer at least 1"}},
+    {"trailing_letters", option("training.steps", "10k"), {"--training.steps 10k: must be an integer"}},
+    {"empty_integer", option("training.steps", ""), {"--training.steps \"\": must be an integer"}},
+    {"float_for_integer", option("training.steps", "1e3"), {"--training.steps 1e3: must be an integer"}},
+    {"beyond_int64", option("training.seed", "9223372036854775808"), {"--training.seed 9223372036854775808"}},
+    {"beyond_double", option("optimizer.eps", "1e999"), {"--optimizer.eps 1e999: must be a finite number above 0"}},
+    {"nan", option("optimizer.learning_rate", "nan"), {"--optimizer.learning_rate nan", "finite number above 0"}},
+    {"boolean", option("logging.tensorboard", "yes"), {"--logging.tensorboard yes: must be true or false"}},
+    {"unknown_choice", option("training.precision", "bf61"), {"must be fp32 or bf16; did you mean bf16?"}},
+    {"wrong_choice", option("data.packing", "docments"), {"chunks or documents; did you mean documents?"}},
+    {"wrong_schedule", option("optimizer.schedule", "cosin"), {"did you mean cosine?"}},
+    {"wrong_device", option("training.device", "gpu"), {"must be auto, cpu or cuda; did you mean cpu?"}},
+    {"empty_element", option("attention.full_attention_layers", "0,,1"), {"0,,1", "separated by commas"}},
+    {"brackets", option("attention.full_attention_layers", "[0]"), {"each at least 0, separated by commas"}},
+    {"invalid_utf8", option("data.path", "\xff"), {"--data.path", "not valid UTF-8"}},
+};
+INSTANTIATE_TEST_SUITE_P(Overrides, ConfigErrorTest, testing::ValuesIn(kWrongOverrides), test_name);
+
+const WrongInput kWrongCombinations[] = {
+    {"heads",
+     combination({{"model.num_heads", "6"}, {"model.num_kv_heads", "4"}}),
+     {"model.num_heads = 6", "multiple of model.num_kv_heads = 4"}},
+    {"odd_head_dim", combination({{"model.head_dim", "33"}}), {"model.head_dim = 33", "even"}},
+    {"layer_out_of_range",
+     combination({{"attention.full_attention_layers", "0,4"}}),
+     {"attention.full_attention_layers: layer 4", "model.num_layers = 4", "0 to 3"}},
+    {"layer_twice", combination({{"attention.full_attention_layers", "1,2,1"}}), {"layer 1 is listed twice"}},
+    {"topk_count", combination({{"attention.topk_per_layer", "8,8"}}), {"topk_per_layer: has 2", "give 4"}},
+    {"lighthouse_steps",
+     combination({{"training.steps", "30"}, {"training.lighthouse_steps", "31"}}),
+     {"training.lighthouse_steps = 31", "at most training.steps = 30"}},
+    {"warmup",
+     combination({{"training.steps", "10"}, {"training.lighthouse_steps", "5"}}),
+     {"optimizer.warmup_steps = 20", "at most training.steps = 10"}},
+    {"decay", combination({{"optimizer.decay_steps", "401"}}), {"optimizer.decay_steps = 401", "training.steps = 400"}},
+    {"packed_batches",
+     combination({{"data.packing", "documents"}, {"training.batch_size", "2"}}),
+     {"training.batch_size = 2", "data.packing = \"documents\"", "gradient_accumulation"}},
+    {"small_vocabulary",
+     combination({{"data.format", "text"}, {"model.vocab_size", "128"}}),
+     {"model.vocab_size = 128", "at least 256"}},
+};
+INSTANTIATE_TEST_SUITE_P(Combinations, ConfigErrorTest, testing::ValuesIn(kWrongCombinations), test_name);
+
+// A configuration that code made is held to the same limits as one that was read.
+TEST(ConfigValidateTest, ChecksLimitsToo) {
+  RunConfig config;
+  config.attention.scorer = "nrom";
+  try {
+    validate(config);
+    FAIL() << "accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("attention.scorer = \"nrom\": must be norm, dilated or gla"));
+  }
+}
+
+TEST(ConfigFileTest, MissingFileAndFolderAreNamed) {
+  const auto folder = std::filesystem::temp_directory_path();
+  const auto missing = folder / "lighthouse-no-such-file.toml";
+  RunConfig config;
+  try {
+    apply_toml_file(config, missing);
+    FAIL() << "accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr(missing.string()));
+    EXPECT_THAT(error.what(), HasSubstr("No such file or directory"));
+  }
+  try {
+    apply_toml_file(config, folder);
+    FAIL() << "accepted";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr(folder.string() + ": is a folder"));
+  }
+}
+
+}  // namespace
+}  // namespace lighthouse
