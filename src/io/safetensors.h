@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "io/durable_file.h"
+#include "io/mapped_file.h"
+
 namespace lighthouse {
 
 /// One tensor to write, or one found in a file. `data` is not owned.
@@ -16,32 +19,34 @@ struct RawTensor {
   std::string name;
   std::string dtype;  ///< safetensors' name: F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL
   std::vector<int64_t> shape;
-  std::span<const std::byte> data;
+  std::span<const std::byte> data;  ///< row-major, little-endian
 };
 
 /// Bytes of one element of a safetensors dtype; throws InvalidArgument for an unknown one.
 size_t element_bytes(const std::string& dtype);
 
-/// Writes and fsyncs one file. Throws std::system_error (path and errno text) and leaves no partial file behind.
-void write_safetensors(const std::filesystem::path& path, const std::vector<RawTensor>& tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+/// Writes and fsyncs one file, wide dtypes first so that all data is aligned, otherwise in the given order; an existing
+/// file is replaced when the new one is complete. Throws std::system_error (path and errno text) and leaves no partial
+/// file behind, and InvalidArgument for tensors that the format cannot hold (two of one name, data of another size than
+/// dtype and shape say). Returns what a manifest records of the file.
+FileSummary write_safetensors(const std::filesystem::path& path, const std::vector<RawTensor>& tensors,
+                              const std::map<std::string, std::string>& metadata = {});
 
 /// A memory-mapped file. The constructor checks everything that the header claims against the file's size (length,
-/// JSON, dtypes, shapes, offsets, overlaps, holes) and throws DamagedFile naming file and tensor.
+/// JSON, dtypes, shapes, offsets, overlaps, holes) and throws DamagedFile naming file and tensor; std::system_error
+/// when the file cannot be opened.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::vector<RawTensor>& tensors() const { return tensors_; }  ///< in file order; views into the mapping
   const RawTensor& tensor(const std::string& name) const;             ///< throws DamagedFile when absent
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  std::span<const std::byte> bytes() const { return file_.bytes(); }  ///< the whole file
 
  private:
   std::filesystem::path path_;
-  std::span<const std::byte> mapping_;
+  MappedFile file_;
   std::vector<RawTensor> tensors_;
   std::map<std::string, std::string> metadata_;
 };

@@ -1,0 +1,59 @@
+#include "io/atomic_folder.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+fs::path without_trailing_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+
+void sync_tree(const fs::path& folder) {
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_symlink()) continue;
+    if (entry.is_directory()) sync_folder(entry.path());
+    if (entry.is_regular_file()) sync_file(open_file(entry.path(), O_RDONLY), entry.path());
+  }
+  sync_folder(folder);
+}
+
+void rename_or_throw(const fs::path& from, const fs::path& to) {
+  if (std::rename(from.c_str(), to.c_str()) != 0) throw_system_error(errno, "cannot replace", to);
+}
+
+}  // namespace
+
+AtomicFolder::AtomicFolder(const fs::path& target)
+    : target_(without_trailing_slash(target)), temporary_(create_temporary_folder(parent_folder(target_))) {}
+
+AtomicFolder::~AtomicFolder() {
+  if (committed_) return;
+  std::error_code error;  // what cannot be removed now is removed by remove_abandoned_temporaries
+  fs::remove_all(temporary_.path, error);
+}
+
+void AtomicFolder::commit() {
+  sync_tree(temporary_.path);
+  const fs::path replaced = target_.string() + kReplacedSuffix;
+  const bool replaces = fs::exists(fs::symlink_status(target_));
+  if (replaces) {
+    if (!fs::is_directory(target_)) throw_system_error(ENOTDIR, "cannot replace", target_);
+    if (fs::exists(replaced)) remove_folder(replaced);  // left by a crash after the new folder was in place
+    rename_or_throw(target_, replaced);
+  }
+  if (std::rename(temporary_.path.c_str(), target_.c_str()) != 0) {
+    const int error = errno;
+    if (replaces) std::rename(replaced.c_str(), target_.c_str());
+    throw_system_error(error, "cannot create", target_);
+  }
+  committed_ = true;
+  sync_folder(parent_folder(target_));
+  if (fs::exists(replaced)) remove_folder(replaced);
+}
+
+}  // namespace lighthouse

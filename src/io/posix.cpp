@@ -1,0 +1,124 @@
+#include "io/posix.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <system_error>
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+fs::path temporary_name(const fs::path& parent) {
+  static std::atomic<int64_t> counter{0};
+  return parent / (kTemporaryPrefix + std::to_string(::getpid()) + "-" + std::to_string(counter++));
+}
+
+/// Locks a temporary that was just created. False when a clean-up by another process removed it in between.
+bool lock_temporary(const Temporary& temporary) {
+  // Where the file system has no locks the temporary is merely never taken for abandoned.
+  while (::flock(temporary.descriptor.get(), LOCK_EX) != 0 && errno == EINTR) {
+  }
+  struct stat opened {};
+  struct stat named {};
+  return ::fstat(temporary.descriptor.get(), &opened) == 0 && ::stat(temporary.path.c_str(), &named) == 0 &&
+         opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+}
+
+}  // namespace
+
+FileDescriptor::~FileDescriptor() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void throw_system_error(int error, const std::string& what, const fs::path& path) {
+  throw std::system_error(error, std::generic_category(), what + " '" + path.string() + "'");
+}
+
+FileDescriptor open_file(const fs::path& path, int flags, mode_t mode) {
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (descriptor < 0 && errno == EINTR);
+  if (descriptor < 0) throw_system_error(errno, (flags & O_CREAT) != 0 ? "cannot create" : "cannot open", path);
+  return FileDescriptor(descriptor);
+}
+
+void sync_file(const FileDescriptor& file, const fs::path& path) {
+  // EINVAL: a file system that cannot sync this kind of file (folders on some network file systems)
+  if (::fsync(file.get()) != 0 && errno != EINVAL) throw_system_error(errno, "cannot sync", path);
+}
+
+void sync_folder(const fs::path& folder) { sync_file(open_file(folder, O_RDONLY | O_DIRECTORY), folder); }
+
+fs::path parent_folder(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
+
+void create_folders_durably(const fs::path& folder) {
+  std::error_code error;
+  if (fs::is_directory(folder, error)) return;
+  if (!folder.has_filename()) return create_folders_durably(folder.parent_path());
+  const fs::path parent = parent_folder(folder);
+  create_folders_durably(parent);
+  if (::mkdir(folder.c_str(), 0777) != 0 && errno != EEXIST) throw_system_error(errno, "cannot create folder", folder);
+  if (!fs::is_directory(folder, error)) throw_system_error(ENOTDIR, "cannot create folder", folder);
+  sync_folder(parent);
+}
+
+Temporary create_temporary_file(const fs::path& parent) {
+  for (;;) {
+    fs::path path = temporary_name(parent);
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor < 0 && (errno == EEXIST || errno == EINTR)) continue;
+    if (descriptor < 0) throw_system_error(errno, "cannot create", path);
+    Temporary temporary{std::move(path), FileDescriptor(descriptor)};
+    if (lock_temporary(temporary)) return temporary;
+  }
+}
+
+Temporary create_temporary_folder(const fs::path& parent) {
+  for (;;) {
+    fs::path path = temporary_name(parent);
+    if (::mkdir(path.c_str(), 0777) != 0) {
+      if (errno == EEXIST) continue;
+      throw_system_error(errno, "cannot create folder", path);
+    }
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0 && errno == ENOENT) continue;  // removed by a clean-up before it was locked
+    if (descriptor < 0) throw_system_error(errno, "cannot open", path);
+    Temporary temporary{std::move(path), FileDescriptor(descriptor)};
+    if (lock_temporary(temporary)) return temporary;
+  }
+}
+
+void remove_abandoned_temporaries(const fs::path& parent) noexcept {
+  try {
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(parent, error)) {
+      if (!entry.path().filename().string().starts_with(kTemporaryPrefix)) continue;
+      const FileDescriptor lock(::open(entry.path().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+      if (lock.get() >= 0 && ::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) fs::remove_all(entry.path(), error);
+    }
+  } catch (const std::exception&) {  // leftovers cost space only; the caller's own work matters more
+    return;
+  }
+}
+
+void remove_folder(const fs::path& folder) {
+  const Temporary holder = create_temporary_folder(parent_folder(folder));
+  // Onto the empty temporary: rename(2) replaces an empty folder.
+  if (::rename(folder.c_str(), holder.path.c_str()) != 0) {
+    const int error = errno;
+    ::rmdir(holder.path.c_str());
+    throw_system_error(error, "cannot remove", folder);
+  }
+  std::error_code error;
+  fs::remove_all(holder.path, error);
+  if (error) throw_system_error(error.value(), "cannot remove", folder);
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,64 @@
+// The few system calls on files that the standard library lacks, with errors that name the path.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <string>
+#include <utility>
+
+namespace lighthouse {
+
+/// Prefix of temporary files and folders: written beside their target, renamed when complete.
+inline constexpr const char* kTemporaryPrefix = ".lighthouse-tmp-";
+
+/// An open file, closed with its owner.
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int descriptor = -1) : descriptor_(descriptor) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+  }
+  ~FileDescriptor();
+  int get() const { return descriptor_; }
+  int release() { return std::exchange(descriptor_, -1); }
+
+ private:
+  int descriptor_;
+};
+
+/// Throws std::system_error: "WHAT 'PATH': text of the error number".
+[[noreturn]] void throw_system_error(int error, const std::string& what, const std::filesystem::path& path);
+
+/// open(2), not inherited by child programs. Throws std::system_error.
+FileDescriptor open_file(const std::filesystem::path& path, int flags, mode_t mode = 0666);
+
+/// fsync(2). Throws std::system_error.
+void sync_file(const FileDescriptor& file, const std::filesystem::path& path);
+/// Makes the names in a folder durable: what was created, renamed or removed there.
+void sync_folder(const std::filesystem::path& folder);
+
+/// The folder that holds `path`: "." for a bare name.
+std::filesystem::path parent_folder(const std::filesystem::path& path);
+
+/// Creates the folder and its missing parents, durably.
+void create_folders_durably(const std::filesystem::path& folder);
+
+/// A new empty file or folder in `parent`, named kTemporaryPrefix and a unique ending. The descriptor holds a lock
+/// (flock) that ends with the process, by which remove_abandoned_temporaries tells living owners from dead ones.
+struct Temporary {
+  std::filesystem::path path;
+  FileDescriptor descriptor;
+};
+Temporary create_temporary_file(const std::filesystem::path& parent);
+Temporary create_temporary_folder(const std::filesystem::path& parent);
+
+/// Removes temporaries in `parent` whose process has died. Never throws: what cannot be locked or removed stays.
+void remove_abandoned_temporaries(const std::filesystem::path& parent) noexcept;
+
+/// Removes a folder as a whole: it is renamed to a temporary first, so that a crash leaves no half of it behind.
+void remove_folder(const std::filesystem::path& folder);
+
+}  // namespace lighthouse
