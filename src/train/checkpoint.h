@@ -8,13 +8,15 @@
 //
 // A checkpoint is written to a temporary folder next to it, every file and folder is fsynced, then renamed: a crash at
 // any moment leaves the earlier checkpoints whole and at most an abandoned temporary folder, which the next save
-// removes.
+// removes. A checkpoint that is there already (a step run again) is called step-00000200.replaced for the moment
+// between two renames; a crash in that moment leaves it under this name, and it is loaded from there.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,24 +24,36 @@
 
 namespace lighthouse {
 
+/// Tensors by name: fp64, fp32, fp16, bf16, int64, int32, int16, int8, uint8 or bool, on any device, any strides.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
 struct Checkpoint {
   int64_t step = 0;  ///< optimizer steps done
-  std::vector<std::pair<std::string, at::Tensor>> model;
-  std::vector<std::pair<std::string, at::Tensor>> optimizer;
+  NamedTensors model;
+  NamedTensors optimizer;
   std::string state_json;  ///< the trainer's own JSON object
 };
 
-/// Writes RUN/checkpoints/step-XXXXXXXX and keeps the newest `keep`. Throws std::system_error naming path and reason
-/// (disk full, read-only); then nothing of the new checkpoint stays and the older ones are untouched.
+/// Writes RUN/checkpoints/step-XXXXXXXX. Of the older ones the newest whole ones stay, `keep` with the new one; later
+/// steps, which a run that went back has yet to reach, are not touched. Throws std::system_error naming path and reason
+/// (disk full, read-only); then nothing of the new checkpoint stays and the older ones are untouched, unless the
+/// message says that it was saved and only an older one could not be removed. Throws InvalidArgument for keep < 1, step
+/// < 0, two tensors of one name, other dtypes, or a state that is not JSON.
+///
+/// Tensors are only read; contiguous CPU ones are not copied. A caller may hand over clones on another thread.
 void save_checkpoint(const std::filesystem::path& run_dir, const Checkpoint& checkpoint, int64_t keep);
 
 /// The newest checkpoint whose every tensor matches its manifest. Damaged ones are reported through `warn` (file,
 /// tensor, what is wrong) and passed over. nullopt when the run has none; throws DamagedFile when it has some but none
 /// is whole.
 std::optional<Checkpoint> load_latest_checkpoint(const std::filesystem::path& run_dir,
-                                                 void (*warn)(const std::string&));
+                                                 const std::function<void(const std::string&)>& warn);
 
-/// One checkpoint folder; throws DamagedFile naming file and tensor.
+/// One checkpoint folder: new contiguous CPU tensors in the order in which they were saved, all checked before any is
+/// returned. Throws DamagedFile naming file and tensor; std::system_error when a file cannot be read.
 Checkpoint load_checkpoint(const std::filesystem::path& checkpoint_dir);
+
+/// The run's checkpoint folders, newest first, unchecked.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_dir);
 
 }  // namespace lighthouse

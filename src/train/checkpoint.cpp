@@ -1,0 +1,233 @@
+#include "train/checkpoint.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <system_error>
+
+#include "io/atomic_folder.h"
+#include "io/errors.h"
+#include "io/json_text.h"
+#include "io/manifest.h"
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kStateFile = "state.json";
+constexpr const char* kFolderPrefix = "step-";
+
+struct DtypeName {
+  at::ScalarType dtype;
+  const char* name;
+};
+constexpr std::array kDtypes = {DtypeName{at::kDouble, "F64"}, DtypeName{at::kFloat, "F32"},
+                                DtypeName{at::kHalf, "F16"},   DtypeName{at::kBFloat16, "BF16"},
+                                DtypeName{at::kLong, "I64"},   DtypeName{at::kInt, "I32"},
+                                DtypeName{at::kShort, "I16"},  DtypeName{at::kChar, "I8"},
+                                DtypeName{at::kByte, "U8"},    DtypeName{at::kBool, "BOOL"}};
+
+RawTensor raw_view(const std::string& name, const at::Tensor& tensor) {
+  const auto* const known = std::find_if(kDtypes.begin(), kDtypes.end(),
+                                         [&](const DtypeName& each) { return each.dtype == tensor.scalar_type(); });
+  LIGHTHOUSE_CHECK(known != kDtypes.end(), "save_checkpoint: tensor ", quoted(name), " has dtype ",
+                   c10::toString(tensor.scalar_type()),
+                   "; safetensors holds floats of 16 to 64 bits, integers and bool");
+  return {name,
+          known->name,
+          tensor.sizes().vec(),
+          {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}};
+}
+
+FileEntry write_tensors(const fs::path& folder, const char* file, const NamedTensors& tensors, int64_t step) {
+  std::vector<at::Tensor> host;  // keeps what the views point to
+  std::vector<RawTensor> views;
+  for (const auto& [name, tensor] : tensors) {
+    LIGHTHOUSE_CHECK(tensor.defined() && tensor.layout() == at::kStrided, "save_checkpoint: tensor ", quoted(name),
+                     " is undefined or not dense");
+    host.push_back(tensor.detach().cpu().contiguous());
+    views.push_back(raw_view(name, host.back()));
+  }
+  FileEntry entry{file, write_safetensors(folder / file, views, {{"step", std::to_string(step)}}), {}};
+  for (const RawTensor& view : views) entry.tensors.push_back(describe_tensor(view));
+  return entry;
+}
+
+at::Tensor copy_tensor(const RawTensor& raw) {
+  const auto* const known =
+      std::find_if(kDtypes.begin(), kDtypes.end(), [&](const DtypeName& each) { return each.name == raw.dtype; });
+  at::Tensor tensor = at::empty(raw.shape, at::TensorOptions().dtype(known->dtype));
+  if (!raw.data.empty()) std::memcpy(tensor.mutable_data_ptr(), raw.data.data(), raw.data.size());
+  return tensor;
+}
+
+/// The copies are what is checked, not the mapping, which another program could change in between.
+NamedTensors read_tensors(const fs::path& path, const FileEntry& expected) {
+  const SafetensorsFile file(path);
+  NamedTensors tensors;
+  for (const TensorEntry& entry : expected.tensors) {
+    const RawTensor& found = file.tensor(entry.name);
+    tensors.emplace_back(entry.name, copy_tensor(found));
+    check_tensor(path, raw_view(entry.name, tensors.back().second), entry);
+  }
+  if (file.tensors().size() != expected.tensors.size()) {
+    throw DamagedFile(detail::concat("'", path.string(), "': ", file.tensors().size(), " tensors; the manifest lists ",
+                                     expected.tensors.size()));
+  }
+  check_file(path, file.bytes(), expected);  // the header too
+  return tensors;
+}
+
+std::string read_state(const fs::path& path, const FileEntry& expected) {
+  std::string text = read_text_file(path);
+  check_file(path, std::as_bytes(std::span(text)), expected);
+  return text;
+}
+
+/// A checkpoint folder's name, taken apart.
+struct Candidate {
+  int64_t step;
+  bool replaced;  ///< waits under its second name
+  fs::path folder;
+};
+
+std::optional<Candidate> parse_folder(const fs::path& folder) {
+  std::string digits = folder.filename().string();
+  if (!digits.starts_with(kFolderPrefix)) return std::nullopt;
+  digits.erase(0, std::strlen(kFolderPrefix));
+  const bool replaced = digits.ends_with(kReplacedSuffix);
+  if (replaced) digits.resize(digits.size() - std::strlen(kReplacedSuffix));
+  constexpr size_t kMaxDigits = 18;  // fits 64 bits
+  if (digits.empty() || digits.size() > kMaxDigits || digits.find_first_not_of("0123456789") != std::string::npos) {
+    return std::nullopt;
+  }
+  return Candidate{std::stoll(digits), replaced, folder};
+}
+
+std::vector<Candidate> candidates(const fs::path& run_dir) {
+  std::vector<Candidate> found;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(run_dir / "checkpoints", error)) {
+    const auto candidate = parse_folder(entry.path());
+    if (candidate && entry.is_directory()) found.push_back(*candidate);
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw_system_error(error.value(), "cannot list", run_dir / "checkpoints");
+  }
+  std::sort(found.begin(), found.end(), [](const Candidate& a, const Candidate& b) {
+    return a.step != b.step ? a.step > b.step : b.replaced && !a.replaced;
+  });
+  return found;
+}
+
+/// By its manifest and file sizes: what a crash of the machine or a full disk spoils, at the price of a few stat calls.
+bool looks_whole(const fs::path& folder) {
+  try {
+    check_file_sizes(folder, read_manifest(folder));
+    return true;
+  } catch (const std::runtime_error&) {  // DamagedFile or std::system_error
+    return false;
+  }
+}
+
+void remove_old_checkpoints(const fs::path& run_dir, int64_t newest_step, int64_t keep) {
+  std::set<int64_t> whole;  // steps
+  for (const Candidate& candidate : candidates(run_dir)) {
+    if (candidate.step > newest_step) continue;
+    if (static_cast<int64_t>(whole.size()) >= keep || whole.contains(candidate.step)) {
+      remove_folder(candidate.folder);
+    } else if (looks_whole(candidate.folder)) {
+      whole.insert(candidate.step);
+    }
+  }
+}
+
+fs::path folder_name(int64_t step) {
+  std::string digits = std::to_string(step);
+  digits.insert(0, digits.size() < 8 ? 8 - digits.size() : 0, '0');
+  return kFolderPrefix + digits;
+}
+
+void check_arguments(const Checkpoint& checkpoint, int64_t keep) {
+  LIGHTHOUSE_CHECK(keep >= 1, "save_checkpoint: keep ", keep, " must be at least 1");
+  LIGHTHOUSE_CHECK(checkpoint.step >= 0, "save_checkpoint: step ", checkpoint.step, " is negative");
+  LIGHTHOUSE_CHECK(nlohmann::json::accept(checkpoint.state_json), "save_checkpoint: the state is not JSON");
+}
+
+}  // namespace
+
+void save_checkpoint(const fs::path& run_dir, const Checkpoint& checkpoint, int64_t keep) {
+  check_arguments(checkpoint, keep);
+  const fs::path parent = run_dir / "checkpoints";
+  create_folders_durably(parent);
+  remove_abandoned_temporaries(parent);
+
+  AtomicFolder folder(parent / folder_name(checkpoint.step));
+  Manifest manifest{checkpoint.step, {}};
+  manifest.files.push_back(write_tensors(folder.path(), kModelFile, checkpoint.model, checkpoint.step));
+  manifest.files.push_back(write_tensors(folder.path(), kOptimizerFile, checkpoint.optimizer, checkpoint.step));
+  manifest.files.push_back({kStateFile, write_file_durably(folder.path() / kStateFile, checkpoint.state_json), {}});
+  write_manifest(folder.path(), manifest);
+  folder.commit();
+
+  try {
+    remove_old_checkpoints(run_dir, checkpoint.step, keep);
+  } catch (const std::system_error& error) {
+    throw std::system_error(error.code(), detail::concat("checkpoint of step ", checkpoint.step,
+                                                         " was saved, but an older one stays: ", error.what()));
+  }
+}
+
+Checkpoint load_checkpoint(const fs::path& checkpoint_dir) {
+  const Manifest manifest = read_manifest(checkpoint_dir);
+  const auto named = parse_folder(checkpoint_dir);
+  if (named && named->step != manifest.step) {
+    throw DamagedFile(detail::concat("'", (checkpoint_dir / kManifestFile).string(), "': step ", manifest.step,
+                                     " is not that of the folder"));
+  }
+  check_file_sizes(checkpoint_dir, manifest);
+  const auto entry = [&](const char* name) -> const FileEntry& {
+    for (const FileEntry& file : manifest.files) {
+      if (file.name == name) return file;
+    }
+    throw DamagedFile(detail::concat("'", (checkpoint_dir / kManifestFile).string(), "': no file ", name));
+  };
+  Checkpoint checkpoint;
+  checkpoint.step = manifest.step;
+  checkpoint.state_json = read_state(checkpoint_dir / kStateFile, entry(kStateFile));
+  checkpoint.model = read_tensors(checkpoint_dir / kModelFile, entry(kModelFile));
+  checkpoint.optimizer = read_tensors(checkpoint_dir / kOptimizerFile, entry(kOptimizerFile));
+  return checkpoint;
+}
+
+std::optional<Checkpoint> load_latest_checkpoint(const fs::path& run_dir,
+                                                 const std::function<void(const std::string&)>& warn) {
+  const std::vector<Candidate> found = candidates(run_dir);
+  for (const Candidate& candidate : found) {
+    try {
+      return load_checkpoint(candidate.folder);
+    } catch (const std::runtime_error& error) {  // DamagedFile or std::system_error
+      warn(detail::concat("checkpoint of step ", candidate.step, " is damaged and passed over: ", error.what()));
+    }
+  }
+  if (found.empty()) return std::nullopt;
+  throw DamagedFile(detail::concat("none of the ", found.size(), " checkpoints in '",
+                                   (run_dir / "checkpoints").string(),
+                                   "' is whole; to start again, remove that folder"));
+}
+
+std::vector<fs::path> list_checkpoints(const fs::path& run_dir) {
+  std::vector<fs::path> folders;
+  for (const Candidate& candidate : candidates(run_dir)) folders.push_back(candidate.folder);
+  return folders;
+}
+
+}  // namespace lighthouse
