@@ -18,6 +18,8 @@ nlohmann::json parse_json(std::string_view text, const std::string& source) {
     }
     return true;
   };
+  // The parser takes a zero byte for the end of the text and would pass over all that follows.
+  if (text.find('\0') != std::string_view::npos) throw DamagedFile(source + ": not JSON: it has a zero byte");
   try {
     return json::parse(text, check_names);
   } catch (const json::exception& error) {

@@ -1,0 +1,57 @@
+// Disks that are full or read-only, for tests that must also work as root, whom permissions do not stop.
+#pragma once
+
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "cpp/io/temporary_folder.h"
+
+namespace lighthouse {
+
+inline constexpr const char* kNoMount = "mounting is not allowed here";
+
+/// Mounts a file system of `bytes` on `folder`, seen by this process alone.
+inline bool mount_small_disk(const std::filesystem::path& folder, size_t bytes) {
+  if (::unshare(CLONE_NEWNS) != 0) {
+    const std::string user = "0 " + std::to_string(::getuid()) + " 1";
+    if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
+    write_bytes("/proc/self/uid_map", user);
+  }
+  return ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         ::mount("tmpfs", folder.c_str(), "tmpfs", 0, ("size=" + std::to_string(bytes)).c_str()) == 0;
+}
+
+/// What `body` returns in a child process that has `folder` on a disk of `bytes`, or kNoMount.
+inline std::string run_on_small_disk(const std::filesystem::path& folder, size_t bytes,
+                                     const std::function<std::string()>& body) {
+  return run_in_child([&] { return mount_small_disk(folder, bytes) ? body() : std::string(kNoMount); });
+}
+
+/// The same with a disk that `prepare` fills and that is then made read-only.
+inline std::string run_on_read_only_disk(const std::filesystem::path& folder, const std::function<void()>& prepare,
+                                         const std::function<std::string()>& body) {
+  return run_on_small_disk(folder, size_t{1} << 24, [&] {
+    prepare();
+    if (::mount(nullptr, folder.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) != 0) return std::string(kNoMount);
+    return body();
+  });
+}
+
+/// The same with files limited to `bytes`: needs no rights, fails with EFBIG in the middle of a write.
+inline std::string run_with_small_files(size_t bytes, const std::function<std::string()>& body) {
+  return run_in_child([&] {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{bytes, bytes};
+    if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return std::string("no limit");
+    return body();
+  });
+}
+
+}  // namespace lighthouse

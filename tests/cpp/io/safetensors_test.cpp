@@ -1,0 +1,96 @@
+#include "io/safetensors.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstring>
+#include <numeric>
+
+#include "cpp/io/temporary_folder.h"
+#include "io/errors.h"
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+namespace {
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+/// Tensors of every dtype and odd shapes over bytes that count up.
+struct Example {
+  std::vector<std::byte> bytes;
+  std::vector<RawTensor> tensors;
+
+  Example() : bytes(4096) {
+    for (size_t place = 0; place < bytes.size(); ++place) bytes[place] = static_cast<std::byte>(place * 7 % 251);
+    const std::vector<std::vector<int64_t>> shapes = {{3}, {}, {2, 0, 5}, {1, 2, 3}};
+    size_t begin = 0;
+    for (const char* dtype : {"U8", "F64", "BOOL", "F32", "F16", "BF16", "I64", "I32", "I16", "I8"}) {
+      for (const auto& shape : shapes) {
+        const int64_t count = std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+        const size_t size = element_bytes(dtype) * static_cast<size_t>(count);
+        tensors.push_back({std::string(dtype) + "." + std::to_string(tensors.size()), dtype, shape,
+                           std::span(bytes).subspan(begin, size)});
+        begin += size;
+      }
+    }
+  }
+};
+
+TEST(Safetensors, RoundTrip) {
+  const TemporaryFolder folder;
+  const Example example;
+  const FileSummary summary =
+      write_safetensors(folder / "all", example.tensors, {{"format", "pt"}, {"quote", "\"ü\n"}});
+  const SafetensorsFile file(folder / "all");
+  EXPECT_EQ(file.metadata(), (std::map<std::string, std::string>{{"format", "pt"}, {"quote", "\"ü\n"}}));
+  ASSERT_EQ(file.tensors().size(), example.tensors.size());
+  for (const RawTensor& expected : example.tensors) {
+    const RawTensor& found = file.tensor(expected.name);
+    EXPECT_EQ(found.dtype, expected.dtype);
+    EXPECT_EQ(found.shape, expected.shape);
+    EXPECT_TRUE(std::ranges::equal(found.data, expected.data)) << expected.name;
+    EXPECT_EQ(std::bit_cast<uintptr_t>(found.data.data()) % element_bytes(found.dtype), 0U) << "aligned";
+  }
+  EXPECT_EQ(summary.bytes, static_cast<int64_t>(file.bytes().size()));
+  EXPECT_EQ(summary.checksum, checksum(file.bytes()));
+  EXPECT_THAT(message_of<DamagedFile>([&] { file.tensor("absent"); }), AllOf(HasSubstr("all"), HasSubstr("absent")));
+}
+
+TEST(Safetensors, NoTensorsAtAll) {
+  const TemporaryFolder folder;
+  write_safetensors(folder / "none", {});
+  EXPECT_TRUE(SafetensorsFile(folder / "none").tensors().empty());
+}
+
+TEST(Safetensors, ReadsFilesOfOtherWriters) {
+  const SafetensorsFile file(LIGHTHOUSE_GOLDEN_DIR "/a.safetensors");
+  EXPECT_EQ(file.metadata().at("N"), "4096");
+  const RawTensor& q = file.tensor("q");
+  EXPECT_EQ(q.dtype, "F32");
+  EXPECT_EQ(q.shape, (std::vector<int64_t>{1, 4096, 2, 16}));
+  float first[4];
+  std::memcpy(first, q.data.data(), sizeof first);
+  EXPECT_THAT(first, ::testing::ElementsAre(1.4515961F, 0.45905745F, 0.28040642F, 0.9982885F));
+  EXPECT_EQ(file.tensor("norm.idx").dtype, "I32");
+}
+
+TEST(Safetensors, RefusesToWriteWhatTheFormatCannotHold) {
+  const TemporaryFolder folder;
+  const std::vector<std::byte> bytes(8);
+  const RawTensor good{"w", "F32", {2}, bytes};
+  const auto error_of = [&](const std::vector<RawTensor>& tensors) {
+    return message_of<InvalidArgument>([&] { write_safetensors(folder / "file", tensors); });
+  };
+  EXPECT_THAT(error_of({good, good}), HasSubstr("\"w\""));
+  EXPECT_THAT(error_of({{"__metadata__", "F32", {2}, bytes}}), HasSubstr("reserved"));
+  EXPECT_THAT(error_of({{"w", "F32", {3}, bytes}}), HasSubstr("12"));
+  EXPECT_THAT(error_of({{"w", "F32", {-2}, bytes}}), HasSubstr("-2"));
+  EXPECT_THAT(error_of({{"w", "F32", {int64_t{1} << 62, 2}, bytes}}), HasSubstr("too large"));
+  EXPECT_THAT(error_of({{"w", "C64", {1}, bytes}}), HasSubstr("C64"));
+  EXPECT_THAT(error_of({{"\xff", "F32", {2}, bytes}}), HasSubstr("UTF-8"));
+  EXPECT_EQ(count_entries(folder.path()), 0U);
+}
+
+}  // namespace
+}  // namespace lighthouse
