@@ -18,6 +18,10 @@ struct Sequence {
 };
 inline constexpr int64_t kIgnoredTarget = -100;
 
+/// packing = "chunks": all documents form one stream, cut into sequences; the last tokens, `validation_fraction` of the
+/// sequences and at least one, are for validation and no token of them is trained on.
+/// packing = "documents": every epoch lays the documents in a new order one after another and cuts that every N tokens;
+/// the last documents are for validation. packer.h says more.
 class SequenceLoader {
  public:
   /// Opens and checks the corpus (memory-mapped). Throws InvalidArgument naming the file and what would do: missing or
@@ -27,14 +31,15 @@ class SequenceLoader {
 
   /// Sequence `index` of an endless stream; each epoch visits every training sequence once in an order shuffled by the
   /// seed and the epoch. Safe to call from several threads. Throws InvalidArgument for a token >= vocab_size, naming
-  /// file and position.
+  /// file and position; DamagedFile or std::system_error when a file changed or went since the corpus was opened.
   Sequence training_sequence(int64_t index) const;
   Sequence validation_sequence(int64_t index) const;  ///< index < num_validation_sequences(); always the same
 
   int64_t sequences_per_epoch() const;
-  int64_t num_validation_sequences() const;
-  int64_t num_training_tokens() const;
-  /// Hash of corpus sizes, names and configuration: a checkpoint resumes only on the same data.
+  int64_t num_validation_sequences() const;  ///< 0 without validation_path and with validation_fraction 0
+  int64_t num_training_tokens() const;       ///< of the corpus, less what is for validation
+  /// Hash of corpus sizes, names and configuration: a checkpoint resumes only on the same data. The place of the corpus
+  /// does not count.
   std::string fingerprint() const;
 
  private:

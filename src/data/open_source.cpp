@@ -1,0 +1,50 @@
+// Finds out which format a corpus has.
+#include <filesystem>
+
+#include "data/token_source.h"
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+bool exists(const std::string& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+/// PREFIX of PREFIX, PREFIX.bin or PREFIX.idx.
+std::string megatron_prefix(const std::string& path) {
+  for (const char* ending : {".bin", ".idx"}) {
+    if (path.ends_with(ending)) return path.substr(0, path.size() - 4);
+  }
+  return path;
+}
+
+std::string detect_format(const std::string& path) {
+  const std::string prefix = megatron_prefix(path);
+  const bool bin = exists(prefix + ".bin");
+  const bool idx = exists(prefix + ".idx");
+  const bool pair = bin && idx;
+  LIGHTHOUSE_CHECK(bin == idx || (prefix == path && exists(path)), "data: '", prefix, bin ? ".idx" : ".bin",
+                   "' is missing: a Megatron-LM data set is a pair; to read '", path,
+                   "' as text set data.format = \"text\"");
+  if (prefix != path) return "megatron";
+  LIGHTHOUSE_CHECK(!(pair && exists(path)), "data: '", path, "' is there as text and as a Megatron-LM pair (", path,
+                   ".bin); set data.format to text or megatron");
+  return pair ? "megatron" : "text";
+}
+
+}  // namespace
+
+std::unique_ptr<TokenSource> open_source(const std::string& path, const std::string& format,
+                                         const std::vector<std::string>& extensions) {
+  LIGHTHOUSE_CHECK(!path.empty(), "data: no corpus; set data.path to a text file, a folder or a Megatron-LM prefix");
+  LIGHTHOUSE_CHECK(format == "auto" || format == "text" || format == "megatron", "data: format \"", format,
+                   "\" must be auto, text or megatron");
+  const std::string chosen = format == "auto" ? detect_format(path) : format;
+  return chosen == "text" ? open_text_source(path, extensions) : open_megatron_source(megatron_prefix(path));
+}
+
+}  // namespace lighthouse
