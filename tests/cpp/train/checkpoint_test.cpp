@@ -1,0 +1,390 @@
+#include "train/checkpoint.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/remainder.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+#include <system_error>
+
+#include "cpp/io/full_disk.h"
+#include "cpp/io/temporary_folder.h"
+#include "io/errors.h"
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+namespace {
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// Forked children compute too, and a pool of threads does not survive a fork.
+const bool kOneThread = (at::set_num_threads(1), true);
+
+/// Values that depend on the step, so that tensors of two checkpoints are not taken for one another.
+at::Tensor counting(int64_t step, at::IntArrayRef shape, at::ScalarType dtype) {
+  int64_t count = 1;
+  for (const int64_t size : shape) count *= size;
+  return at::remainder(at::arange(7 * step, 7 * step + count, at::kLong), 101).reshape(shape).to(dtype);
+}
+
+Checkpoint example(int64_t step) {
+  return {step,
+          {{"embed.weight", counting(step, {5, 3}, at::kFloat)}, {"a.bias", counting(step, {7}, at::kBFloat16)}},
+          {{"embed.weight.exp_avg", counting(step + 1, {5, 3}, at::kFloat)}, {"step", counting(step, {}, at::kLong)}},
+          R"({"position": )" + std::to_string(step * 10) + "}"};
+}
+
+bool same_bits(const at::Tensor& a, const at::Tensor& b) {
+  const at::Tensor x = a.contiguous();
+  const at::Tensor y = b.contiguous();
+  return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
+         (x.nbytes() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0);
+}
+
+bool same_tensors(const NamedTensors& a, const NamedTensors& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](const auto& x, const auto& y) { return x.first == y.first && same_bits(x.second, y.second); });
+}
+
+bool same(const Checkpoint& a, const Checkpoint& b) {
+  return a.step == b.step && a.state_json == b.state_json && same_tensors(a.model, b.model) &&
+         same_tensors(a.optimizer, b.optimizer);
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// The newest whole checkpoint and what was said about the others.
+struct Loaded {
+  std::vector<std::string> warnings;
+  std::optional<Checkpoint> checkpoint;
+
+  explicit Loaded(const fs::path& run)
+      : checkpoint(load_latest_checkpoint(run, [this](const std::string& text) { warnings.push_back(text); })) {}
+};
+
+void flip_bit(const fs::path& path, size_t byte, int bit = 0) {
+  std::string bytes = read_bytes(path);
+  bytes.at(byte) = static_cast<char>(bytes.at(byte) ^ (1 << bit));
+  write_bytes(path, bytes);
+}
+
+TEST(Checkpoint, RoundTripIsExactInEveryDtype) {
+  const TemporaryFolder run;
+  Checkpoint saved = example(3);
+  for (const at::ScalarType dtype : {at::kDouble, at::kFloat, at::kHalf, at::kBFloat16, at::kLong, at::kInt, at::kShort,
+                                     at::kChar, at::kByte, at::kBool}) {
+    const std::string name = c10::toString(dtype);
+    saved.model.emplace_back(name, counting(1, {4, 3, 2}, dtype));
+    saved.model.emplace_back(name + ".scalar", counting(2, {}, dtype));
+    saved.model.emplace_back(name + ".empty", counting(0, {2, 0, 3}, dtype));
+    saved.model.emplace_back(name + ".transposed", counting(3, {4, 6}, dtype).transpose(0, 1));
+    saved.model.emplace_back(name + ".strided", counting(4, {20}, dtype).slice(0, 1, 20, 3));
+  }
+  saved.model.emplace_back("special", at::tensor({NAN, -NAN, INFINITY, -0.0, 5e-324}, at::kDouble));
+  saved.model.emplace_back("with grad", counting(5, {3}, at::kFloat).set_requires_grad(true));
+  save_checkpoint(run.path(), saved, 1);
+  const Loaded loaded(run.path());
+  ASSERT_TRUE(loaded.checkpoint);
+  EXPECT_TRUE(same(*loaded.checkpoint, saved));
+  EXPECT_THAT(loaded.warnings, IsEmpty());
+  for (const auto& [name, tensor] : loaded.checkpoint->model) EXPECT_FALSE(tensor.requires_grad());
+}
+
+TEST(Checkpoint, KeepsTheNewest) {
+  const TemporaryFolder run;
+  for (const int64_t step : {0, 5, 10, 100, 123456789}) save_checkpoint(run.path(), example(step), 2);
+  EXPECT_THAT(names_in(run / "checkpoints"), ElementsAre("step-00000100", "step-123456789"));
+  EXPECT_EQ(Loaded(run.path()).checkpoint->step, 123456789);
+  EXPECT_THAT(list_checkpoints(run.path()),
+              ElementsAre(run / "checkpoints/step-123456789", run / "checkpoints/step-00000100"));
+  EXPECT_TRUE(same(load_checkpoint(run / "checkpoints/step-00000100"), example(100)));
+}
+
+TEST(Checkpoint, DamagedOnesDoNotCountAsKept) {
+  const TemporaryFolder run;
+  for (const int64_t step : {10, 20, 30}) save_checkpoint(run.path(), example(step), 3);
+  fs::remove(run / "checkpoints/step-00000030/manifest.json");
+  save_checkpoint(run.path(), example(40), 2);
+  EXPECT_THAT(names_in(run / "checkpoints"), ElementsAre("step-00000020", "step-00000030", "step-00000040"));
+  save_checkpoint(run.path(), example(50), 2);
+  EXPECT_THAT(names_in(run / "checkpoints"), ElementsAre("step-00000040", "step-00000050"));
+}
+
+TEST(Checkpoint, ARunThatWentBackKeepsItsOwn) {
+  const TemporaryFolder run;
+  for (const int64_t step : {10, 20}) save_checkpoint(run.path(), example(step), 1);
+  flip_bit(run / "checkpoints/step-00000020/model.safetensors", 200);
+  save_checkpoint(run.path(), example(15), 1);
+  EXPECT_THAT(names_in(run / "checkpoints"), ElementsAre("step-00000015", "step-00000020"));
+  EXPECT_EQ(Loaded(run.path()).checkpoint->step, 15);
+}
+
+TEST(Checkpoint, TheSameStepIsReplaced) {
+  const TemporaryFolder run;
+  save_checkpoint(run.path(), example(10), 2);
+  Checkpoint again = example(11);
+  again.step = 10;
+  save_checkpoint(run.path(), again, 2);
+  EXPECT_THAT(names_in(run / "checkpoints"), ElementsAre("step-00000010"));
+  EXPECT_TRUE(same(*Loaded(run.path()).checkpoint, again));
+}
+
+TEST(Checkpoint, ReplacedOneIsLoadedAfterACrashBetweenTheRenames) {
+  const TemporaryFolder run;
+  save_checkpoint(run.path(), example(10), 2);
+  fs::rename(run / "checkpoints/step-00000010", run / "checkpoints/step-00000010.replaced");
+  const Loaded loaded(run.path());
+  EXPECT_TRUE(same(*loaded.checkpoint, example(10)));
+  EXPECT_THAT(loaded.warnings, IsEmpty());
+  save_checkpoint(run.path(), example(10), 2);
+  EXPECT_THAT(names_in(run / "checkpoints"), ElementsAre("step-00000010"));
+}
+
+TEST(Checkpoint, NoneAtAll) {
+  const TemporaryFolder run;
+  EXPECT_FALSE(Loaded(run.path()).checkpoint);
+  EXPECT_FALSE(Loaded(run / "absent").checkpoint);
+  fs::create_directories(run / "checkpoints/step-other");
+  write_bytes(run / "checkpoints/step-00000001", "a file");
+  fs::create_directories(run / "checkpoints/.lighthouse-tmp-1-1");
+  EXPECT_FALSE(Loaded(run.path()).checkpoint);
+}
+
+/// One way to spoil a checkpoint, and what must be said.
+struct Damage {
+  const char* name;
+  void (*spoil)(const fs::path& folder);
+  const char* file;
+  const char* says;
+};
+
+size_t place_of(const fs::path& file, const std::string& text) { return read_bytes(file).find(text); }
+
+class CheckpointDamage : public ::testing::TestWithParam<Damage> {};
+
+TEST_P(CheckpointDamage, IsNamedAndTheOneBeforeIsLoaded) {
+  const TemporaryFolder run;
+  save_checkpoint(run.path(), example(10), 5);
+  save_checkpoint(run.path(), example(20), 5);
+  GetParam().spoil(run / "checkpoints/step-00000020");
+  const Loaded loaded(run.path());
+  ASSERT_TRUE(loaded.checkpoint);
+  EXPECT_TRUE(same(*loaded.checkpoint, example(10)));
+  EXPECT_THAT(loaded.warnings,
+              ElementsAre(AllOf(HasSubstr("step-00000020"), HasSubstr(GetParam().file), HasSubstr(GetParam().says))));
+  GetParam().spoil(run / "checkpoints/step-00000010");
+  std::vector<std::string> warnings;
+  EXPECT_THAT(message_of<DamagedFile>([&] {
+                load_latest_checkpoint(run.path(), [&](const std::string& text) { warnings.push_back(text); });
+              }),
+              HasSubstr("none of the 2 checkpoints"));
+  EXPECT_EQ(warnings.size(), 2U);
+}
+INSTANTIATE_TEST_SUITE_P(
+    Ways, CheckpointDamage,
+    ::testing::Values(
+        Damage{"NoManifest", [](const fs::path& folder) { fs::remove(folder / "manifest.json"); }, "manifest.json",
+               "partial"},
+        Damage{"EmptyManifest", [](const fs::path& folder) { write_bytes(folder / "manifest.json", ""); },
+               "manifest.json", "not JSON"},
+        Damage{"ManifestOfAnotherStep",
+               [](const fs::path& folder) {
+                 flip_bit(folder / "manifest.json", place_of(folder / "manifest.json", "\"step\": ") + 8);
+               },
+               "manifest.json", "is not that of the folder"},
+        Damage{"NoModel", [](const fs::path& folder) { fs::remove(folder / "model.safetensors"); }, "model.safetensors",
+               "No such file"},
+        Damage{"NoOptimizer", [](const fs::path& folder) { fs::remove(folder / "optimizer.safetensors"); },
+               "optimizer.safetensors", "No such file"},
+        Damage{"NoState", [](const fs::path& folder) { fs::remove(folder / "state.json"); }, "state.json",
+               "No such file"},
+        Damage{"ModelTruncated", [](const fs::path& folder) { fs::resize_file(folder / "model.safetensors", 100); },
+               "model.safetensors", "100 bytes; the manifest says"},
+        Damage{"ModelLonger", [](const fs::path& folder) { fs::resize_file(folder / "model.safetensors", 100'000); },
+               "model.safetensors", "100000 bytes"},
+        Damage{"ModelHeader", [](const fs::path& folder) { flip_bit(folder / "model.safetensors", 3); },
+               "model.safetensors", "header length"},
+        Damage{"ModelMetadata",
+               [](const fs::path& folder) {
+                 const fs::path path = folder / "model.safetensors";
+                 flip_bit(path, place_of(path, "metadata") + 16);
+               },
+               "model.safetensors", "checksum of the file"},
+        Damage{"LastTensorOfModel",
+               [](const fs::path& folder) {
+                 flip_bit(folder / "model.safetensors", fs::file_size(folder / "model.safetensors") - 1, 7);
+               },
+               "model.safetensors", "tensor \"a.bias\": checksum"},
+        Damage{"TensorRenamed",
+               [](const fs::path& folder) {
+                 const fs::path path = folder / "optimizer.safetensors";
+                 flip_bit(path, place_of(path, "exp_avg"));
+               },
+               "optimizer.safetensors", "no tensor \"embed.weight.exp_avg\""},
+        Damage{"TensorOfAnotherDtype",
+               [](const fs::path& folder) {
+                 const fs::path path = folder / "model.safetensors";
+                 std::string bytes = read_bytes(path);
+                 bytes.replace(bytes.find("BF16\""), 6, "I16\" ,");
+                 write_bytes(path, bytes);
+               },
+               "model.safetensors", "tensor \"a.bias\": dtype I16"},
+        Damage{"OptimizerTensor",
+               [](const fs::path& folder) {
+                 flip_bit(folder / "optimizer.safetensors", fs::file_size(folder / "optimizer.safetensors") - 60);
+               },
+               "optimizer.safetensors", "tensor \"embed.weight.exp_avg\": checksum"},
+        Damage{"StateBit", [](const fs::path& folder) { flip_bit(folder / "state.json", 14, 1); }, "state.json",
+               "checksum of the file"},
+        Damage{"FilesSwapped",
+               [](const fs::path& folder) {
+                 fs::copy_file(folder / "optimizer.safetensors", folder / "model.safetensors",
+                               fs::copy_options::overwrite_existing);
+               },
+               "model.safetensors", "the manifest says"}),
+    [](const auto& instance) { return instance.param.name; });
+
+// One bit of any byte of any file: the checkpoint is refused, or it is the manifest that means the same as before.
+TEST(CheckpointDamageOf, AnyBit) {
+  const TemporaryFolder run;
+  save_checkpoint(run.path(), example(10), 1);
+  const fs::path folder = run / "checkpoints/step-00000010";
+  for (const std::string name : {"manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"}) {
+    const std::string good = read_bytes(folder / name);
+    size_t accepted = 0;
+    for (size_t byte = 0; byte < good.size(); ++byte) {
+      flip_bit(folder / name, byte, static_cast<int>(byte % 8));
+      try {
+        EXPECT_TRUE(same(load_checkpoint(folder), example(10))) << name << " byte " << byte;
+        ++accepted;
+      } catch (const DamagedFile& error) {
+        EXPECT_THAT(error.what(), HasSubstr("step-00000010")) << name << " byte " << byte;
+      }
+      write_bytes(folder / name, good);
+    }
+    if (name != "manifest.json") {
+      EXPECT_EQ(accepted, 0U) << name;
+    }
+  }
+}
+
+TEST(CheckpointArguments, AreChecked) {
+  const TemporaryFolder run;
+  const auto error_of = [&](const std::function<void(Checkpoint&)>& change, int64_t keep = 1) {
+    Checkpoint checkpoint = example(1);
+    change(checkpoint);
+    return message_of<InvalidArgument>([&] { save_checkpoint(run.path(), checkpoint, keep); });
+  };
+  EXPECT_THAT(error_of([](Checkpoint&) {}, 0), HasSubstr("keep 0"));
+  EXPECT_THAT(error_of([](Checkpoint& checkpoint) { checkpoint.step = -1; }), HasSubstr("step -1"));
+  EXPECT_THAT(error_of([](Checkpoint& checkpoint) { checkpoint.state_json = "{"; }), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of([](Checkpoint& checkpoint) { checkpoint.model.push_back(checkpoint.model[0]); }),
+              HasSubstr("embed.weight"));
+  EXPECT_THAT(error_of([](Checkpoint& checkpoint) { checkpoint.model[0].second = at::Tensor(); }),
+              HasSubstr("undefined"));
+  EXPECT_THAT(error_of([](Checkpoint& checkpoint) {
+                checkpoint.model[0].second = at::zeros({2}, at::TensorOptions().dtype(at::kComplexFloat));
+              }),
+              HasSubstr("ComplexFloat"));
+  EXPECT_EQ(count_entries(run / "checkpoints"), 0U);
+}
+
+/// Tries to save step 20 of 4 MB beside a good step 10; what was said, and whether step 10 is alone and whole.
+std::string try_to_save(const fs::path& run) {
+  Checkpoint large = example(20);
+  large.model.emplace_back("large", counting(1, {1'000'000}, at::kFloat));
+  std::string said = "saved";
+  try {
+    save_checkpoint(run, large, 1);
+  } catch (const std::system_error& error) {
+    said = error.what();
+  }
+  const bool untouched = names_in(run / "checkpoints") == std::vector<std::string>{"step-00000010"} &&
+                         same(*Loaded(run).checkpoint, example(10));
+  return said + (untouched ? " (untouched)" : " (changed)");
+}
+
+TEST(CheckpointDisk, FileTooLarge) {
+  const TemporaryFolder run;
+  save_checkpoint(run.path(), example(10), 1);
+  EXPECT_THAT(run_with_small_files(1'000'000, [&] { return try_to_save(run.path()); }),
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("File too large"), HasSubstr("(untouched)")));
+}
+
+TEST(CheckpointDisk, Full) {
+  const TemporaryFolder run;
+  const std::string result = run_on_small_disk(run.path(), 1'000'000, [&] {
+    save_checkpoint(run.path(), example(10), 1);
+    return try_to_save(run.path());
+  });
+  if (result == kNoMount) GTEST_SKIP() << kNoMount;
+  EXPECT_THAT(result, AllOf(HasSubstr("model.safetensors"), HasSubstr("No space left"), HasSubstr("(untouched)")));
+}
+
+TEST(CheckpointDisk, ReadOnly) {
+  const TemporaryFolder run;
+  const std::string result = run_on_read_only_disk(
+      run.path(), [&] { save_checkpoint(run.path(), example(10), 1); }, [&] { return try_to_save(run.path()); });
+  if (result == kNoMount) GTEST_SKIP() << kNoMount;
+  EXPECT_THAT(result, AllOf(HasSubstr("checkpoints"), HasSubstr("Read-only"), HasSubstr("(untouched)")));
+}
+
+TEST(CheckpointDisk, RunFolderIsAFile) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "file", "x");
+  EXPECT_THAT(message_of<std::system_error>([&] { save_checkpoint(folder / "file/run", example(1), 1); }),
+              AllOf(HasSubstr("file"), HasSubstr("Not a directory")));
+}
+
+/// Saves until it is killed: 5 steps forward, then the last one again, so that replacing is interrupted too.
+[[noreturn]] void save_for_ever(const fs::path& run, int64_t step, int64_t payload) {
+  for (;; ++step) {
+    Checkpoint checkpoint = example(step);
+    checkpoint.model.emplace_back("payload", counting(step, {payload}, at::kFloat));
+    save_checkpoint(run, checkpoint, 2);
+    if (step % 5 == 0) save_checkpoint(run, checkpoint, 2);
+  }
+}
+
+TEST(CheckpointKill, AtAnyMomentAWholeOneIsLeft) {
+  constexpr int kKills = 20;
+  constexpr int64_t kPayload = 50'000;
+  const TemporaryFolder run;
+  std::mt19937 generator(1);
+  int64_t reached = 0;
+  save_checkpoint(run.path(), example(0), 2);
+  for (int kill_number = 0; kill_number < kKills; ++kill_number) {
+    const pid_t child = ::fork();
+    if (child == 0) save_for_ever(run.path(), reached + 1, kPayload);
+    ::usleep(5'000 + generator() % 60'000);
+    ASSERT_EQ(::kill(child, SIGKILL), 0);
+    ::waitpid(child, nullptr, 0);
+    const Loaded loaded(run.path());
+    ASSERT_TRUE(loaded.checkpoint);
+    EXPECT_THAT(loaded.warnings, IsEmpty()) << "a checkpoint that is visible is whole";
+    EXPECT_GE(loaded.checkpoint->step, reached);
+    reached = loaded.checkpoint->step;
+    Checkpoint expected = example(reached);
+    if (reached > 0) expected.model.emplace_back("payload", counting(reached, {kPayload}, at::kFloat));
+    EXPECT_TRUE(same(*loaded.checkpoint, expected));
+  }
+  EXPECT_GT(reached, 0) << "no save ended between two kills";
+  save_checkpoint(run.path(), example(reached + 1), 1);
+  EXPECT_EQ(count_entries(run / "checkpoints"), 1U) << "what dead processes left is removed";
+}
+
+}  // namespace
+}  // namespace lighthouse
