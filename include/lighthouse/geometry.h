@@ -36,7 +36,7 @@ struct Pyramid {
   /// p^level, the tokens under one entry
   LIGHTHOUSE_HOST_DEVICE constexpr int64_t window(int level) const { return int64_t{1} << shift(level); }
   /// n = ceil(N / F)
-  LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_coarse() const { return ceil_div(seq_len, window(num_levels - 1)); }
+  LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_coarse() const { return level_size(num_levels - 1); }
   LIGHTHOUSE_HOST_DEVICE constexpr int64_t padded_len() const { return num_coarse() << shift(num_levels - 1); }
   /// flat entry of (level, 0); entry_offset(L) is the number of flat entries
   LIGHTHOUSE_HOST_DEVICE constexpr int64_t entry_offset(int level) const {
@@ -47,11 +47,13 @@ struct Pyramid {
   /// slot index of (level, 0); slot_offset(L) is the length of the slots table
   LIGHTHOUSE_HOST_DEVICE constexpr int64_t slot_offset(int level) const {
     int64_t offset = 0;
-    for (int finer = 0; finer < level; ++finer) offset += ceil_div(seq_len, window(finer));
+    for (int finer = 0; finer < level; ++finer) offset += level_size(finer);
     return offset;
   }
   /// entries of the level that hold a real token
-  LIGHTHOUSE_HOST_DEVICE constexpr int64_t level_size(int level) const { return ceil_div(seq_len, window(level)); }
+  LIGHTHOUSE_HOST_DEVICE constexpr int64_t level_size(int level) const {
+    return (seq_len + window(level) - 1) >> shift(level);
+  }
 };
 
 /// Entry (level, index) of a pyramid.
@@ -71,12 +73,25 @@ LIGHTHOUSE_HOST_DEVICE constexpr Entry entry_at(const Pyramid& pyramid, int64_t 
   return {level, flat};
 }
 
-/// Tokens [begin, end) that the row of an entry is added to (section vi), cut at N: p^l tokens from the last of its
-/// window on.
+/// Tokens [begin, end) of a sequence.
 struct TokenRange {
   int64_t begin;
   int64_t end;
 };
+
+/// The window of an entry cut at N, empty where it holds no real token (section i).
+LIGHTHOUSE_HOST_DEVICE constexpr TokenRange entry_window(const Pyramid& pyramid, Entry entry) {
+  const int64_t begin = entry.index << pyramid.shift(entry.level);
+  const int64_t end = begin + pyramid.window(entry.level);
+  return {begin < pyramid.seq_len ? begin : pyramid.seq_len, end < pyramid.seq_len ? end : pyramid.seq_len};
+}
+
+/// The inverse: index of the level's entry whose window holds `token`.
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t entry_holding(const Pyramid& pyramid, int level, int64_t token) {
+  return token >> pyramid.shift(level);
+}
+
+/// The tokens that the row of an entry is added to (section vi), cut at N: p^l tokens from the last of its window on.
 LIGHTHOUSE_HOST_DEVICE constexpr TokenRange scatter_range(const Pyramid& pyramid, Entry entry) {
   const int64_t begin = ((entry.index + 1) << pyramid.shift(entry.level)) - 1;
   const int64_t end = begin + pyramid.window(entry.level);
