@@ -28,7 +28,7 @@ void widen(const std::byte* data, std::span<int64_t> out) {
       constexpr T kMax = 9e15;  // beyond, neighbouring integers are not told apart
       out[position] = value == std::trunc(value) && std::fabs(value) < kMax ? static_cast<int64_t>(value) : -1;
     } else {
-      out[position] = static_cast<int64_t>(value);
+      out[position] = int64_t{value};  // signed dtypes keep their sign: a negative token is an error, not a large one
     }
   }
 }

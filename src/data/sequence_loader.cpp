@@ -17,7 +17,8 @@ namespace {
 int64_t split_chunks(const TokenSource& source, double fraction, int64_t seq_len) {
   const int64_t num_tokens = source.num_tokens();
   if (fraction == 0) return num_tokens;
-  const auto share = static_cast<int64_t>(fraction * static_cast<double>((num_tokens - 1) / seq_len));
+  const int64_t num_sequences = (num_tokens - 1) / seq_len;
+  const auto share = static_cast<int64_t>(fraction * static_cast<double>(num_sequences));
   const int64_t validation_tokens = std::max<int64_t>(share, 1) * seq_len + 1;
   return std::max<int64_t>(num_tokens - validation_tokens, 0);
 }
@@ -95,7 +96,7 @@ SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_
   check_training(*corpus_->training, *source, config, seq_len);
 
   std::shared_ptr<const TokenSource> validation_source = source;
-  if (own_corpus) validation_source = open_source(config.validation_path, "auto", config.extensions);
+  if (own_corpus) validation_source = open_source(config.validation_path, config.format, config.extensions);
   if (own_corpus || fraction > 0) {
     const int64_t end = by_documents ? validation_source->num_documents() : validation_source->num_tokens();
     corpus_->validation = make_packer(config.packing, {validation_source, seq_len, vocab_size, std::nullopt},

@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "config/run_config.h"
-
 namespace lighthouse {
 
 /// The documents of a corpus laid one after another, in a fixed order. Reading is safe from several threads.
