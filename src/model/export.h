@@ -1,0 +1,31 @@
+// Models in the format of Hugging Face's transformers: a folder of safetensors and config.json.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+#include "model/decoder.h"
+
+namespace lighthouse {
+
+struct ExportOptions {
+  at::ScalarType dtype = at::kFloat;  ///< of the weights: at::kFloat or at::kBFloat16
+  int64_t max_positions = 4096;       ///< max_position_embeddings, >= 1: the sequence length trained on; not a limit
+  bool overwrite = false;             ///< replace an earlier export
+};
+
+/// Writes model.safetensors, config.json and generation_config.json into `folder` and returns their paths. The folder
+/// appears complete or not at all. transformers loads it as LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm.
+/// Throws InvalidArgument when `folder` is a file, or is not empty (with `overwrite`: holds anything but an export),
+/// and for a model that transformers refuses; std::system_error naming path and reason.
+std::vector<std::filesystem::path> export_huggingface(const Decoder& decoder, const std::filesystem::path& folder,
+                                                      const ExportOptions& options = {});
+
+/// A Llama or Qwen3 model from such a folder, with one model.safetensors or shards and their index. Throws
+/// InvalidArgument naming file and key or tensor for what this decoder cannot run or weights that do not fit
+/// config.json; DamagedFile; std::system_error.
+Decoder load_huggingface(const std::filesystem::path& folder, const AttentionConfig& attention = {},
+                         at::ScalarType compute_dtype = at::kFloat, at::Device device = at::kCPU);
+
+}  // namespace lighthouse

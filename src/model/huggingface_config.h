@@ -1,0 +1,21 @@
+// A model's config.json as transformers writes and reads it. Knows no torch.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "config/run_config.h"
+
+namespace lighthouse {
+
+/// The config.json of a model: LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm. `dtype` is torch's name of the
+/// weights' dtype, "float32" or "bfloat16". Throws InvalidArgument for sizes that transformers refuses.
+nlohmann::json huggingface_config(const ModelConfig& model, const std::string& dtype, int64_t max_positions);
+
+/// The model of a config.json of transformers 4 or 5. Throws InvalidArgument naming `source`, the key and its value for
+/// what this decoder cannot run (other architectures, scaled RoPE, biases, sliding windows, other activations), and
+/// DamagedFile for keys that are missing or of the wrong type.
+ModelConfig parse_huggingface_config(const nlohmann::json& config, const std::string& source);
+
+}  // namespace lighthouse

@@ -1,0 +1,24 @@
+// Rotary position embedding, in the convention of transformers' Llama: channel c turns with channel c + D/2.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+
+namespace lighthouse {
+
+/// Cosine and sine of position * theta^(-2c/D), fp32 [N, 1, D/2]: they broadcast over batch and heads.
+struct Rotation {
+  at::Tensor cos, sin;
+};
+
+/// For positions first, first + 1, ..., first + seq_len - 1.
+Rotation make_rotation(int64_t first, int64_t seq_len, int64_t head_dim, double theta, at::Device device);
+/// For packed documents [cu_seqlens[i], cu_seqlens[i + 1]): positions restart at 0 in each.
+Rotation make_rotation(std::span<const int64_t> cu_seqlens, int64_t head_dim, double theta, at::Device device);
+
+/// Turns every head of x [B, N, H, D]; fp32 inside, rounded once to `dtype`.
+at::Tensor rotate(const at::Tensor& x, const Rotation& rotation, at::ScalarType dtype);
+
+}  // namespace lighthouse

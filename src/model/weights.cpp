@@ -1,0 +1,93 @@
+#include "model/weights.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
+
+#include "model/random.h"
+
+namespace lighthouse {
+namespace {
+
+/// Made on the CPU and then moved, so that every device starts from the same weights.
+at::Tensor normal_tensor(uint64_t stream, at::IntArrayRef shape, double std) {
+  at::Tensor tensor = at::empty(shape, at::kFloat);
+  auto* const values = tensor.mutable_data_ptr<float>();
+  constexpr int64_t kGrain = 1 << 16;
+  at::parallel_for(0, tensor.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      values[i] = static_cast<float>(std * random_normal(stream, static_cast<uint64_t>(i)));
+    }
+  });
+  return tensor;
+}
+
+class WeightMaker {
+ public:
+  WeightMaker(uint64_t seed, double std, at::Device device, NamedTensors& parameters, NamedTensors& buffers)
+      : seed_(seed), std_(std), device_(device), parameters_(parameters), buffers_(buffers) {}
+
+  at::Tensor matrix(const std::string& name, int64_t out, int64_t in) {
+    return parameter(name, normal_tensor(random_stream(seed_, name), {out, in}, std_));
+  }
+  at::Tensor norm(const std::string& name, int64_t channels) {
+    return parameter(name, at::ones({channels}, at::kFloat));
+  }
+  at::Tensor gate(const std::string& name, int64_t out, int64_t in) {
+    constexpr double kGateStd = 0.02;
+    buffers_.emplace_back(name, normal_tensor(random_stream(seed_, name), {out, in}, kGateStd).to(device_));
+    return buffers_.back().second;
+  }
+
+ private:
+  at::Tensor parameter(const std::string& name, const at::Tensor& values) {
+    parameters_.emplace_back(name, values.to(device_).set_requires_grad(true));
+    return parameters_.back().second;
+  }
+
+  uint64_t seed_;
+  double std_;
+  at::Device device_;
+  NamedTensors& parameters_;
+  NamedTensors& buffers_;
+};
+
+LayerWeights make_layer(const ModelConfig& model, bool gla, const std::string& prefix, WeightMaker& make) {
+  const int64_t q_channels = model.num_heads * model.head_dim;
+  const int64_t kv_channels = model.num_kv_heads * model.head_dim;
+  LayerWeights layer;
+  layer.input_norm = make.norm(prefix + "input_layernorm.weight", model.dim);
+  layer.q_proj = make.matrix(prefix + "self_attn.q_proj.weight", q_channels, model.dim);
+  layer.k_proj = make.matrix(prefix + "self_attn.k_proj.weight", kv_channels, model.dim);
+  layer.v_proj = make.matrix(prefix + "self_attn.v_proj.weight", kv_channels, model.dim);
+  layer.o_proj = make.matrix(prefix + "self_attn.o_proj.weight", model.dim, q_channels);
+  if (model.qk_norm) {
+    layer.q_norm = make.norm(prefix + "self_attn.q_norm.weight", model.head_dim);
+    layer.k_norm = make.norm(prefix + "self_attn.k_norm.weight", model.head_dim);
+  }
+  layer.post_attention_norm = make.norm(prefix + "post_attention_layernorm.weight", model.dim);
+  layer.gate_proj = make.matrix(prefix + "mlp.gate_proj.weight", model.ffn_dim, model.dim);
+  layer.up_proj = make.matrix(prefix + "mlp.up_proj.weight", model.ffn_dim, model.dim);
+  layer.down_proj = make.matrix(prefix + "mlp.down_proj.weight", model.dim, model.ffn_dim);
+  if (gla) layer.score_gate = make.gate(prefix + "self_attn.gate.weight", model.num_heads, model.dim);
+  return layer;
+}
+
+}  // namespace
+
+Weights make_weights(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, at::Device device,
+                     NamedTensors& parameters, NamedTensors& buffers) {
+  WeightMaker make(seed, model.init_std, device, parameters, buffers);
+  Weights weights;
+  weights.embed_tokens = make.matrix("model.embed_tokens.weight", model.vocab_size, model.dim);
+  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+    weights.layers.push_back(make_layer(model, attention.scorer == "gla", prefix, make));
+  }
+  weights.norm = make.norm("model.norm.weight", model.dim);
+  weights.lm_head =
+      model.tie_embeddings ? weights.embed_tokens : make.matrix("lm_head.weight", model.vocab_size, model.dim);
+  return weights;
+}
+
+}  // namespace lighthouse

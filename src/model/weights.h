@@ -1,0 +1,43 @@
+// The weights of a decoder, under the names that transformers gives them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "config/run_config.h"
+
+namespace lighthouse {
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// "model.layers.LAYER." + the name beside the field + ".weight". All fp32; matrices are [out, in].
+struct LayerWeights {
+  at::Tensor input_norm;           ///< [dim] input_layernorm
+  at::Tensor q_proj;               ///< [H * D, dim] self_attn.q_proj
+  at::Tensor k_proj, v_proj;       ///< [H_kv * D, dim] self_attn.k_proj, self_attn.v_proj
+  at::Tensor o_proj;               ///< [dim, H * D] self_attn.o_proj
+  at::Tensor q_norm, k_norm;       ///< [D] self_attn.q_norm, self_attn.k_norm; undefined without qk_norm
+  at::Tensor post_attention_norm;  ///< [dim] post_attention_layernorm
+  at::Tensor gate_proj, up_proj;   ///< [ffn_dim, dim] mlp.gate_proj, mlp.up_proj
+  at::Tensor down_proj;            ///< [dim, ffn_dim] mlp.down_proj
+  at::Tensor score_gate;           ///< [H, dim] self_attn.gate, a buffer; undefined unless the scorer is gla
+};
+
+struct Weights {
+  at::Tensor embed_tokens;  ///< [vocab, dim] model.embed_tokens.weight
+  std::vector<LayerWeights> layers;
+  at::Tensor norm;     ///< [dim] model.norm.weight
+  at::Tensor lm_head;  ///< [vocab, dim] lm_head.weight; embed_tokens itself when tied
+};
+
+/// Fresh weights: matrices normal with standard deviation init_std, norms one, gates of the gla scorer normal with
+/// 0.02. Every value is a function of (seed, tensor name, index). `parameters` (trainable) and `buffers` (not) are
+/// filled with the same tensors, in the order in which a forward pass meets them.
+Weights make_weights(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, at::Device device,
+                     NamedTensors& parameters, NamedTensors& buffers);
+
+}  // namespace lighthouse
