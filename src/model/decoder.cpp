@@ -24,8 +24,8 @@ void check_config(const ModelConfig& model, const AttentionConfig& attention, at
   } catch (const ConfigError& error) {
     throw InvalidArgument(detail::concat("Decoder: ", error.what()));
   }
-  LIGHTHOUSE_CHECK(compute_dtype == at::kFloat || compute_dtype == at::kBFloat16, "Decoder: compute_dtype ",
-                   c10::toString(compute_dtype), " must be float or bfloat16");
+  LIGHTHOUSE_CHECK(compute_dtype == at::kFloat || compute_dtype == at::kBFloat16 || compute_dtype == at::kDouble,
+                   "Decoder: compute_dtype ", c10::toString(compute_dtype), " must be float, bfloat16 or double");
 }
 
 void check_token_tensor(const at::Tensor& tokens, const char* name, at::Device device) {
@@ -96,7 +96,8 @@ at::Tensor Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, con
 }
 
 at::Tensor Decoder::head(const at::Tensor& x) const {
-  return linear(rms_norm(x, weights_.norm, model_.rms_norm_eps), weights_.lm_head, compute_dtype_).to(at::kFloat);
+  const at::Tensor logits = linear(rms_norm(x, weights_.norm, model_.rms_norm_eps), weights_.lm_head, compute_dtype_);
+  return logits.to(c10::promoteTypes(compute_dtype_, at::kFloat));
 }
 
 std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode) const {

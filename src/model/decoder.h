@@ -24,7 +24,7 @@ class Decoder {
  public:
   /// Fresh weights from `seed`: the same on every machine. Throws InvalidArgument for sizes that do not fit together.
   /// `compute_dtype` is the dtype of matrix products and attention (at::kFloat or at::kBFloat16); parameters, norms,
-  /// softmax and loss stay fp32.
+  /// softmax and loss stay fp32. With at::kDouble, for checks, all but the parameters is fp64, logits and loss too.
   Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
           at::ScalarType compute_dtype = at::kFloat, at::Device device = at::kCPU);
   Decoder(Decoder&&) = default;

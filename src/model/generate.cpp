@@ -53,7 +53,7 @@ std::vector<int64_t> generate(const Decoder& decoder, std::span<const int64_t> p
   std::vector<int64_t> generated;
   at::Tensor tokens = as_batch(prompt, decoder.device());
   for (int64_t index = 0; index < options.max_tokens; ++index) {
-    const at::Tensor logits = decoder.decode(tokens, cache).cpu().contiguous();  // [1, vocab]
+    const at::Tensor logits = decoder.decode(tokens, cache).to(at::kCPU, at::kFloat).contiguous();  // [1, vocab]
     const int64_t token =
         next_token({logits.const_data_ptr<float>(), static_cast<size_t>(vocab_size)}, options, stream, index);
     generated.push_back(token);

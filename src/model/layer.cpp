@@ -102,7 +102,8 @@ at::Tensor feed_forward(const at::Tensor& x, const LayerWeights& weights, at::Sc
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return at::rms_norm(x.to(at::kFloat), weight.sizes(), weight, eps);
+  const at::ScalarType dtype = c10::promoteTypes(x.scalar_type(), at::kFloat);
+  return at::rms_norm(x.to(dtype), weight.sizes(), weight.to(dtype), eps);
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, at::ScalarType dtype) {

@@ -30,7 +30,7 @@ struct Pass {
   KvCache* cache = nullptr;             ///< not null: the tokens go on from those in the cache; dense attention only
 };
 
-/// x [.., C] times its inverse root mean square over C, times weight [C]; fp32.
+/// x [.., C] times its inverse root mean square over C, times weight [C]; in fp32, or fp64 if x is.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 /// x [.., in] times weight [out, in] transposed, both rounded to `dtype`.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, at::ScalarType dtype);

@@ -18,7 +18,7 @@ Rotation make_rotation(int64_t first, int64_t seq_len, int64_t head_dim, double 
 /// For packed documents [cu_seqlens[i], cu_seqlens[i + 1]): positions restart at 0 in each.
 Rotation make_rotation(std::span<const int64_t> cu_seqlens, int64_t head_dim, double theta, at::Device device);
 
-/// Turns every head of x [B, N, H, D]; fp32 inside, rounded once to `dtype`.
+/// Turns every head of x [B, N, H, D]; fp32 inside (fp64 if x is), rounded once to `dtype`.
 at::Tensor rotate(const at::Tensor& x, const Rotation& rotation, at::ScalarType dtype);
 
 }  // namespace lighthouse
