@@ -1,5 +1,7 @@
 // Lighthouse attention on PyTorch tensors. Every function is also an operator torch.ops.lighthouse.<name>, with CPU,
-// Meta and, where differentiable, autograd kernels.
+// Meta and, where differentiable, autograd kernels; lighthouse_attention is torch.ops.lighthouse.attention, without the
+// callable. In a traced graph N is a constant: S follows from its value. First derivatives of everything exist, second
+// ones of gather and scatter.
 //
 // Layout: q [B, N, H, D]; k, v [B, N, H_kv, D]; rows [B, H, S, D]. Any strides with contiguous channels. dtypes fp32,
 // fp64, bf16, fp16, the same for q, k and v. Wrong arguments throw c10::ValueError (ValueError in Python) with a
@@ -24,8 +26,8 @@ struct ScoreConfig {
   int64_t dilation = 4;         ///< residue classes of dilated and gla, >= 1
 };
 
-/// (s_qk, s_kq), fp32 [B, H_kv, N], no gradient. `gate` is the log forget gate [B, N, H] that `gla` needs, and only gla
-/// takes. `cu_seqlens`, host integers: token offsets of packed documents (B = 1).
+/// (s_qk, s_kq), fp32 [B, H_kv, N], no gradient. `gate` is the log forget gate [B, N, H] (any floating dtype; used in
+/// fp32) that `gla` needs, and only gla takes. `cu_seqlens`, host integers: token offsets of packed documents (B = 1).
 std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                 const ScoreConfig& config = {},
                                                 const std::optional<at::Tensor>& gate = std::nullopt,
@@ -48,21 +50,21 @@ at::Tensor scatter(const at::Tensor& rows, const at::Tensor& selection, int64_t 
 /// Causal attention over gathered rows: q [B, H, S, D], k and v [B, H_kv, S, D] -> [B, H, S, D].
 using InnerAttention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
 
-/// Stock causal SDPA on rows, grouped-query heads included. `cu_rows`: row offsets of packed documents, which do not
-/// see one another. `softmax_scale` defaults to 1 / sqrt(D).
+/// Stock causal SDPA, grouped-query heads included. `cu_seqlens`: offsets into S of packed documents (B = 1), which do
+/// not see one another. `softmax_scale` defaults to 1 / sqrt(D).
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             std::optional<double> softmax_scale = std::nullopt,
-                            at::OptionalIntArrayRef cu_rows = std::nullopt);
+                            at::OptionalIntArrayRef cu_seqlens = std::nullopt);
 
 struct AttentionOptions {
   SelectionConfig selection_config;
   ScoreConfig score_config;
-  std::optional<at::Tensor> gate;                            ///< [B, N, H], scorer gla
+  std::optional<at::Tensor> gate;                            ///< [B, N, H], scorer gla, when it is run
   std::optional<std::tuple<at::Tensor, at::Tensor>> scores;  ///< computed elsewhere; the scorer is not run
   std::optional<at::Tensor> selection;                       ///< fixed selection; neither scores nor scorer are used
   at::OptionalIntArrayRef cu_seqlens;                        ///< token offsets of packed documents (B = 1)
   std::optional<double> softmax_scale;
-  InnerAttention attention;  ///< empty: causal_attention
+  InnerAttention attention;  ///< empty: causal_attention. Called once for each document of a packed row
 };
 
 /// scatter(attention(gather(q, k, v))) -> [B, N, H, D], differentiable in q, k and v with the selection held fixed.

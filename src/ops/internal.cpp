@@ -1,0 +1,90 @@
+#include "ops/internal.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <utility>
+
+namespace lighthouse::ops {
+namespace {
+
+/// The handle of lighthouse::<name>, with the signature of the function that calls it.
+template <typename Function>
+c10::TypedOperatorHandle<Function> find(Function* /*caller*/, const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
+}
+
+}  // namespace
+
+std::array<int64_t, 4> layout_of(const SelectionConfig& config) {
+  return {config.num_levels, config.pooling_factor, config.topk, config.tile_topk};
+}
+
+SelectionConfig config_of(at::IntArrayRef layout) {
+  TORCH_CHECK_VALUE(layout.size() == 4, "lighthouse: layout has ", layout.size(),
+                    " elements; it must be [num_levels, pooling_factor, topk, tile_topk]");
+  SelectionConfig config;
+  config.num_levels = layout[0];
+  config.pooling_factor = layout[1];
+  config.topk = layout[2];
+  config.tile_topk = layout[3];
+  return config;
+}
+
+at::Tensor token_norms(const at::Tensor& x, c10::SymInt num_kv_heads) {
+  static const auto op = find(&token_norms, "lighthouse::_token_norms");
+  return op.call(x, std::move(num_kv_heads));
+}
+
+TwoTensors gla_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gate,
+                      int64_t dilation, at::OptionalIntArrayRef cu_seqlens) {
+  static const auto op = find(&gla_scores, "lighthouse::_gla_scores");
+  return op.call(q, k, v, gate, dilation, cu_seqlens);
+}
+
+TwoTensors select_entries(const at::Tensor& s_qk, const at::Tensor& s_kq, at::IntArrayRef layout, bool cover_prefix,
+                          at::OptionalIntArrayRef cu_seqlens) {
+  static const auto op = find(&select_entries, "lighthouse::_select_entries");
+  return op.call(s_qk, s_kq, layout, cover_prefix, cu_seqlens);
+}
+
+at::Tensor invert_selection(const at::Tensor& selection, c10::SymInt seq_len, at::IntArrayRef layout,
+                            at::OptionalIntArrayRef cu_seqlens) {
+  static const auto op = find(&invert_selection, "lighthouse::_invert_selection");
+  return op.call(selection, std::move(seq_len), layout, cu_seqlens);
+}
+
+IndexMaps index_maps_of(const char* operation, const at::Tensor& selection, c10::SymInt seq_len,
+                        const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens) {
+  TORCH_CHECK_VALUE(selection.defined(), operation,
+                    ": selection is an undefined tensor; it must be [batch, num_kv_heads, gathered_len]");
+  at::Tensor contiguous = selection.contiguous();
+  at::Tensor slots = invert_selection(contiguous, std::move(seq_len), layout_of(config), cu_seqlens);
+  return {std::move(contiguous), std::move(slots)};
+}
+
+ThreeTensors gather_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
+                         const at::Tensor& slots, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
+  static const auto op = find(&gather_rows, "lighthouse::_gather_rows");
+  return op.call(q, k, v, selection, slots, layout, cu_seqlens);
+}
+
+ThreeTensors gather_rows_backward(const at::Tensor& dq_rows, const at::Tensor& dk_rows, const at::Tensor& dv_rows,
+                                  const at::Tensor& selection, const at::Tensor& slots, c10::SymInt seq_len,
+                                  at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
+  static const auto op = find(&gather_rows_backward, "lighthouse::_gather_rows_backward");
+  return op.call(dq_rows, dk_rows, dv_rows, selection, slots, std::move(seq_len), layout, cu_seqlens);
+}
+
+at::Tensor scatter_rows(const at::Tensor& rows, const at::Tensor& selection, const at::Tensor& slots,
+                        c10::SymInt seq_len, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
+  static const auto op = find(&scatter_rows, "lighthouse::_scatter_rows");
+  return op.call(rows, selection, slots, std::move(seq_len), layout, cu_seqlens);
+}
+
+at::Tensor scatter_rows_backward(const at::Tensor& dout, const at::Tensor& selection, const at::Tensor& slots,
+                                 at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
+  static const auto op = find(&scatter_rows_backward, "lighthouse::_scatter_rows_backward");
+  return op.call(dout, selection, slots, layout, cu_seqlens);
+}
+
+}  // namespace lighthouse::ops

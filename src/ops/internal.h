@@ -1,0 +1,62 @@
+// The operators that the public ones are made of, each with CPU, Meta and, where differentiable, autograd kernels;
+// lighthouse::<name here> with an underscore before it. These functions call them through the dispatcher.
+//
+// Every operator is told about the gathered sequence by `int[] layout` = {num_levels, pooling_factor, topk, tile_topk}
+// and `int[]? cu_seqlens`. A selection is two int32 index arrays:
+//   selection [B, H_kv, S]          row -> flat entry
+//   slots     [B, H_kv, num_slots]  slot index -> row or kNoRow
+// Their shapes are checked. Their values are trusted (hence the underscore), but for those that invert_selection is
+// given; they must come from select_entries or invert_selection with the same layout.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/SymInt.h>
+
+#include <array>
+#include <cstdint>
+#include <tuple>
+
+#include "lighthouse/geometry.h"
+
+namespace lighthouse::ops {
+
+using TwoTensors = std::tuple<at::Tensor, at::Tensor>;
+using ThreeTensors = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+
+std::array<int64_t, 4> layout_of(const SelectionConfig& config);
+SelectionConfig config_of(at::IntArrayRef layout);
+
+/// fp32 [B, H_kv, N] of x [B, N, H, D]: the largest of each group of heads.
+at::Tensor token_norms(const at::Tensor& x, c10::SymInt num_kv_heads);
+
+/// (s_qk, s_kq), fp32 [B, H_kv, N]; gate is fp32 [B, N, H].
+TwoTensors gla_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gate,
+                      int64_t dilation, at::OptionalIntArrayRef cu_seqlens);
+
+/// (selection, slots) from scores fp32 [B, H_kv, N].
+TwoTensors select_entries(const at::Tensor& s_qk, const at::Tensor& s_kq, at::IntArrayRef layout, bool cover_prefix,
+                          at::OptionalIntArrayRef cu_seqlens);
+
+/// slots of a selection that the caller made; every value is checked.
+at::Tensor invert_selection(const at::Tensor& selection, c10::SymInt seq_len, at::IntArrayRef layout,
+                            at::OptionalIntArrayRef cu_seqlens);
+
+/// Both index arrays of a selection that the caller made.
+struct IndexMaps {
+  at::Tensor selection, slots;
+};
+IndexMaps index_maps_of(const char* operation, const at::Tensor& selection, c10::SymInt seq_len,
+                        const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens);
+
+// The linear maps and their adjoints, each differentiable by means of the other. Autograd keeps the index arrays only.
+ThreeTensors gather_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
+                         const at::Tensor& slots, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
+ThreeTensors gather_rows_backward(const at::Tensor& dq_rows, const at::Tensor& dk_rows, const at::Tensor& dv_rows,
+                                  const at::Tensor& selection, const at::Tensor& slots, c10::SymInt seq_len,
+                                  at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
+at::Tensor scatter_rows(const at::Tensor& rows, const at::Tensor& selection, const at::Tensor& slots,
+                        c10::SymInt seq_len, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
+at::Tensor scatter_rows_backward(const at::Tensor& dout, const at::Tensor& selection, const at::Tensor& slots,
+                                 at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
+
+}  // namespace lighthouse::ops
