@@ -47,6 +47,7 @@ inline constexpr int kLanes = static_cast<int>(sizeof(Lanes<T>) / sizeof(Accumul
 using Float8 = Lanes<float>;
 using Word8 __attribute__((vector_size(32))) = uint32_t;
 using Half8 __attribute__((vector_size(16))) = uint16_t;
+using Half16 __attribute__((vector_size(32))) = uint16_t;
 
 template <typename T>
 inline Lanes<T> load(const T* source) {
@@ -69,9 +70,10 @@ inline Float8 load(const BFloat16* source) {
 template <>
 inline void store(BFloat16* target, Float8 lanes) {
   const Word8 bits = std::bit_cast<Word8>(lanes);
-  const Word8 rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const Word8 quiet = (bits >> 16) | 0x40;
-  const Half8 halves = __builtin_convertvector(lanes == lanes ? rounded : quiet, Half8);
+  const Word8 rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const Word8 quiet = bits | 0x400000;
+  const auto words = std::bit_cast<Half16>(lanes == lanes ? rounded : quiet);
+  const Half8 halves = __builtin_shufflevector(words, words, 1, 3, 5, 7, 9, 11, 13, 15);  // the upper ones
   std::memcpy(target, &halves, sizeof(halves));
 }
 
