@@ -1,0 +1,23 @@
+// The loss on text that was not trained on.
+#pragma once
+
+#include <cstdint>
+
+#include "data/sequence_loader.h"
+#include "model/decoder.h"
+
+namespace lighthouse {
+
+struct ValidationLoss {
+  double loss = 0;            ///< mean over all targets, in nats
+  int64_t num_sequences = 0;  ///< that were read
+  int64_t num_targets = 0;
+};
+
+/// The mean loss over the first `num_sequences` validation sequences, or all when there are fewer; one at a time,
+/// without gradient: the same bits for the same weights and number of threads. A loss that is not finite is returned as
+/// it is. Throws InvalidArgument when num_sequences < 1 or the corpus has no validation sequences.
+ValidationLoss validation_loss(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
+                               AttentionMode mode);
+
+}  // namespace lighthouse

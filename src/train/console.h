@@ -1,0 +1,47 @@
+// What a person sees of a run: messages, and on a terminal a progress bar below them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <ostream>
+#include <string>
+
+#include "train/schedule.h"
+
+namespace lighthouse {
+
+struct Progress {
+  int64_t step = 0;  ///< steps done
+  int64_t num_steps = 0;
+  Stage stage = Stage::kLighthouse;  ///< of the last step
+  std::optional<double> loss;        ///< smoothed, in nats
+  double tokens_per_s = 0;
+  double seconds_left = 0;
+};
+
+/// "stage 1 lighthouse  120/400 [=====>          ]  loss 2.3456   12.3k tokens/s  ETA 1:23"; without the bar for a log.
+std::string progress_text(const Progress& progress, bool bar);
+
+/// Writes to the stream of its owner; with no stream it is silent. Never throws for what cannot be written.
+class Console {
+ public:
+  Console(std::ostream* out, bool terminal) : out_(out), terminal_(terminal) {}
+  ~Console() { end_bar(); }
+  Console(const Console&) = delete;
+  Console& operator=(const Console&) = delete;
+
+  void note(const std::string& text);  ///< a line of its own
+  void warn(const std::string& text) { note("warning: " + text); }
+  /// On a terminal redraws the bar, at most ten times a second; else writes a line every ten seconds. The first and the
+  /// last step are always shown. `now`: seconds on a clock that only goes forward.
+  void progress(const Progress& progress, double now);
+  void end_bar();  ///< what follows begins on a new line
+
+ private:
+  std::ostream* out_;
+  bool terminal_;
+  bool bar_drawn_ = false;
+  std::optional<double> last_shown_;  ///< `now` of that moment
+};
+
+}  // namespace lighthouse

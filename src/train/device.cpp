@@ -1,0 +1,23 @@
+#include "train/device.h"
+
+#include <ATen/Context.h>
+
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+
+at::Device resolve_device(const std::string& name) {
+  if (name == "cpu" || (name == "auto" && !at::hasCUDA())) return at::kCPU;
+  LIGHTHOUSE_CHECK(name == "auto" || name == "cuda", "training.device \"", name, "\" must be auto, cpu or cuda");
+  LIGHTHOUSE_CHECK(at::hasCUDA(),
+                   "training.device = \"cuda\": this build has no CUDA or the machine no GPU that it can use (see "
+                   "lighthouse info); use cpu or auto");
+  return {at::kCUDA, 0};
+}
+
+at::ScalarType resolve_precision(const std::string& name) {
+  LIGHTHOUSE_CHECK(name == "fp32" || name == "bf16", "training.precision \"", name, "\" must be fp32 or bf16");
+  return name == "bf16" ? at::kBFloat16 : at::kFloat;
+}
+
+}  // namespace lighthouse

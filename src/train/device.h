@@ -1,0 +1,16 @@
+// Configuration words as torch's values.
+#pragma once
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <string>
+
+namespace lighthouse {
+
+/// "cpu", "cuda", or "auto": CUDA where this build and this machine have it. Throws InvalidArgument for "cuda" without.
+at::Device resolve_device(const std::string& name);
+/// The dtype of matrix products and attention: "fp32" or "bf16".
+at::ScalarType resolve_precision(const std::string& name);
+
+}  // namespace lighthouse

@@ -1,0 +1,74 @@
+#include "train/metrics.h"
+
+#include <sstream>
+
+#include "io/durable_file.h"
+#include "io/mapped_file.h"
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The step of a line of metrics.jsonl; nothing when a crash left only part of the line.
+std::optional<int64_t> step_of(const std::string& line) {
+  const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) return std::nullopt;
+  return json["step"].get<int64_t>();
+}
+
+fs::path drop_after(const fs::path& path, int64_t step) {
+  if (!fs::exists(path)) return path;
+  const std::string text = read_text_file(path);
+  std::string kept;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const auto line_step = step_of(line);
+    if (line_step && *line_step <= step) kept += line + "\n";
+  }
+  if (kept != text) write_file_durably(path, kept);
+  return path;
+}
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const StepRecord& record) {
+  nlohmann::ordered_json json = {{"step", record.step},
+                                 {"stage", static_cast<int>(record.stage)},
+                                 {"loss", record.loss},
+                                 {"learning_rate", record.learning_rate},
+                                 {"grad_norm", record.gradient_norm},
+                                 {"tokens", record.tokens},
+                                 {"tokens_per_s", record.tokens_per_s},
+                                 {"time", record.seconds}};
+  if (!record.skipped.empty()) json["skipped"] = record.skipped;
+  if (record.validation) {
+    json["validation_loss"] = record.validation->dense;
+    if (record.validation->lighthouse) json["validation_loss_lighthouse"] = *record.validation->lighthouse;
+  }
+  if (!record.events.is_null()) json["switch"] = record.events;
+  return json;
+}
+
+std::vector<std::pair<std::string, double>> scalars(const StepRecord& record) {
+  std::vector<std::pair<std::string, double>> values = {{"train/loss", record.loss},
+                                                        {"train/grad_norm", record.gradient_norm},
+                                                        {"train/learning_rate", record.learning_rate},
+                                                        {"train/tokens_per_s", record.tokens_per_s},
+                                                        {"train/stage", static_cast<double>(record.stage)}};
+  if (record.validation) {
+    values.emplace_back("validation/loss", record.validation->dense);
+    if (record.validation->lighthouse)
+      values.emplace_back("validation/loss_lighthouse", *record.validation->lighthouse);
+  }
+  return values;
+}
+
+MetricsFile::MetricsFile(const fs::path& path, int64_t step) : file_(drop_after(path, step)) {}
+
+void MetricsFile::write(const StepRecord& record) {
+  using Json = nlohmann::ordered_json;
+  file_.append(to_json(record).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,57 @@
+// RUN/metrics.jsonl: one JSON object a line, each step at most once.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "train/append_file.h"
+#include "train/schedule.h"
+
+namespace lighthouse {
+
+/// Mean losses in nats over the validation sequences.
+struct ValidationRecord {
+  double dense = 0;
+  std::optional<double> lighthouse;  ///< measured in stage 1
+};
+
+/// What is logged of one optimizer step.
+struct StepRecord {
+  int64_t step = 0;  ///< steps done with this one
+  Stage stage = Stage::kLighthouse;
+  double loss = 0;  ///< mean over the step's targets, in nats
+  double learning_rate = 0;
+  double gradient_norm = 0;                    ///< before clipping
+  int64_t tokens = 0;                          ///< trained on since the start of the run
+  double tokens_per_s = 0;                     ///< of this step
+  double seconds = 0;                          ///< spent by the run so far, earlier starts included
+  std::string skipped;                         ///< not empty: why the step was not applied to the weights
+  std::optional<ValidationRecord> validation;  ///< with the weights after this step
+  nlohmann::ordered_json events;               ///< the switch report of a step that changed it; else null
+};
+
+/// Keys step, stage, loss, learning_rate, grad_norm, tokens, tokens_per_s, time, and where there are any:
+/// skipped, validation_loss, validation_loss_lighthouse, switch. Numbers that are not finite become null.
+nlohmann::ordered_json to_json(const StepRecord& record);
+/// The numbers of a record under TensorBoard's names.
+std::vector<std::pair<std::string, double>> scalars(const StepRecord& record);
+
+class MetricsFile {
+ public:
+  /// Goes on after `step` steps: lines of later steps and broken lines, which an earlier start left, are removed (the
+  /// file is replaced as a whole). Throws std::system_error.
+  MetricsFile(const std::filesystem::path& path, int64_t step);
+
+  /// One line, whole or absent. Throws std::system_error.
+  void write(const StepRecord& record);
+
+ private:
+  AppendFile file_;
+};
+
+}  // namespace lighthouse

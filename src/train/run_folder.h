@@ -1,0 +1,31 @@
+// The folder of a run: RUN/config.toml, metrics.jsonl, events.out.tfevents.*, checkpoints/ and the lock of its trainer.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "io/posix.h"
+
+namespace lighthouse {
+
+inline constexpr const char* kConfigFile = "config.toml";
+inline constexpr const char* kMetricsFile = "metrics.jsonl";
+inline constexpr const char* kLockFile = "lock";
+
+/// A run folder that no other process trains in while this object lives (flock on RUN/lock; the kernel lets go of it
+/// when the process dies, however it dies).
+class RunFolder {
+ public:
+  /// Creates the folder where it is missing. Throws std::runtime_error naming the other process when one trains there,
+  /// and std::system_error (path and errno text) when the folder cannot be created or written.
+  explicit RunFolder(std::filesystem::path path);
+
+  const std::filesystem::path& path() const { return path_; }
+  int64_t free_bytes() const;  ///< on its disk, for this user
+
+ private:
+  std::filesystem::path path_;
+  FileDescriptor lock_;
+};
+
+}  // namespace lighthouse

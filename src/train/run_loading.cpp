@@ -1,0 +1,42 @@
+#include "train/run_loading.h"
+
+#include "config/schema.h"
+#include "lighthouse/check.h"
+#include "model/model_io.h"
+#include "train/checkpoint.h"
+#include "train/device.h"
+#include "train/run_folder.h"
+
+namespace lighthouse {
+namespace {
+
+RunConfig read_config(const std::filesystem::path& run_dir) {
+  LIGHTHOUSE_CHECK(std::filesystem::exists(run_dir), "'", run_dir.string(),
+                   "': no such folder; give the logging.run_dir of a training run");
+  const std::filesystem::path file = run_dir / kConfigFile;
+  LIGHTHOUSE_CHECK(std::filesystem::exists(file), "'", run_dir.string(), "' is not a run folder: it has no ",
+                   kConfigFile);
+  RunConfig config;
+  apply_toml_file(config, file);
+  validate(config);
+  return config;
+}
+
+}  // namespace
+
+LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& device, const std::string& precision,
+                   const std::function<void(const std::string&)>& warn) {
+  const RunConfig config = read_config(run_dir);
+  const auto checkpoint = load_latest_checkpoint(run_dir, [&](const std::string& text) {
+    if (warn) warn(text);
+  });
+  LIGHTHOUSE_CHECK(checkpoint.has_value(), "'", run_dir.string(),
+                   "' has no checkpoint yet; lighthouse train goes on with the run and saves one");
+  Decoder decoder(config.model, config.attention, static_cast<uint64_t>(config.training.seed),
+                  resolve_precision(precision.empty() ? config.training.precision : precision),
+                  resolve_device(device.empty() ? config.training.device : device));
+  load_parameters(decoder, checkpoint->model);
+  return {config, checkpoint->step, std::move(decoder)};
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,27 @@
+// Opens what a run has produced: for generation, export and evaluation.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "config/run_config.h"
+#include "model/decoder.h"
+
+namespace lighthouse {
+
+struct LoadedRun {
+  RunConfig config;
+  int64_t step;  ///< steps done by the checkpoint
+  Decoder decoder;
+};
+
+/// RUN/config.toml and the newest whole checkpoint; the run may be in progress. `device` and `precision` as in
+/// [training]; "" takes the run's. `warn` is told of damaged checkpoints that were passed over. Throws InvalidArgument
+/// when `run_dir` is not a run or has no checkpoint yet; ConfigError, DamagedFile and std::system_error naming the
+/// file.
+LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& device = "",
+                   const std::string& precision = "", const std::function<void(const std::string&)>& warn = {});
+
+}  // namespace lighthouse

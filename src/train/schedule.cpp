@@ -1,0 +1,46 @@
+#include "train/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+namespace {
+
+/// The first step done of the decay is `begin` + 1.
+int64_t decay_begin(const OptimizerConfig& optimizer, int64_t num_steps) {
+  if (optimizer.schedule != "wsd") return optimizer.warmup_steps;
+  const int64_t decay_steps = optimizer.decay_steps > 0 ? optimizer.decay_steps : std::max<int64_t>(num_steps / 10, 1);
+  return std::max(optimizer.warmup_steps, num_steps - decay_steps);
+}
+
+/// The share of the full rate when a share `t` of the decay is done.
+double decayed(const std::string& schedule, double t, double min_ratio) {
+  if (schedule == "constant") return 1;
+  if (schedule == "cosine") return min_ratio + (1 - min_ratio) * (1 + std::cos(std::numbers::pi * t)) / 2;
+  if (schedule == "linear" || schedule == "wsd") return 1 + (min_ratio - 1) * t;
+  throw InvalidArgument("learning_rate_at: schedule \"" + schedule + "\" must be constant, cosine, linear or wsd");
+}
+
+}  // namespace
+
+Stage stage_at(const TrainingConfig& training, int64_t step) {
+  return step < training.lighthouse_steps ? Stage::kLighthouse : Stage::kDense;
+}
+
+const char* stage_name(Stage stage) { return stage == Stage::kLighthouse ? "lighthouse" : "dense"; }
+
+double learning_rate_at(const OptimizerConfig& optimizer, int64_t num_steps, int64_t step) {
+  LIGHTHOUSE_CHECK(step >= 0 && step < num_steps, "learning_rate_at: step ", step, " must be in [0, ", num_steps, ")");
+  const int64_t done = step + 1;
+  if (done <= optimizer.warmup_steps) {
+    return optimizer.learning_rate * static_cast<double>(done) / static_cast<double>(optimizer.warmup_steps);
+  }
+  const int64_t begin = decay_begin(optimizer, num_steps);
+  const double t = done <= begin ? 0 : static_cast<double>(done - begin) / static_cast<double>(num_steps - begin);
+  return optimizer.learning_rate * decayed(optimizer.schedule, t, optimizer.min_learning_rate_ratio);
+}
+
+}  // namespace lighthouse

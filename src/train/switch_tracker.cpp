@@ -1,0 +1,129 @@
+#include "train/switch_tracker.h"
+
+#include <algorithm>
+
+#include "train/text.h"
+
+namespace lighthouse {
+namespace {
+
+constexpr int64_t kWindow = 20;  // steps: long enough to average over batches, short against a stage
+
+template <typename T>
+nlohmann::json or_null(const std::optional<T>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+
+template <typename T>
+void read(const nlohmann::json& json, const char* key, std::optional<T>& value) {
+  const nlohmann::json& found = json.at(key);
+  value = found.is_null() ? std::nullopt : std::optional<T>(found.get<T>());
+}
+
+/// "training loss 2.3 before, +0.1 at the first dense step, recovered at step 318"
+std::string side(const char* name, double before, double jump, const char* when, std::optional<int64_t> recovered) {
+  return name + (" loss " + fixed(before, 4)) + " before, " + signed_fixed(jump, 4) + " " + when + ", " +
+         (recovered ? "recovered at step " + std::to_string(*recovered) + ": below the pre-switch loss"
+                    : std::string("not recovered yet"));
+}
+
+}  // namespace
+
+std::string summary(const SwitchReport& report, int64_t lighthouse_steps) {
+  std::string text;
+  if (report.pre_switch_loss && report.loss_jump) {
+    text =
+        side("training", *report.pre_switch_loss, *report.loss_jump, "at the first dense step", report.recovered_step);
+  }
+  if (report.pre_switch_validation && report.validation_jump) {
+    text += (text.empty() ? "" : "; ") + side("validation", *report.pre_switch_validation, *report.validation_jump,
+                                              "with dense attention", report.validation_recovered_step);
+  }
+  return text.empty() ? "" : "switch to dense attention after step " + std::to_string(lighthouse_steps) + ": " + text;
+}
+
+nlohmann::ordered_json to_json(const SwitchReport& report) {
+  return {{"pre_switch_loss", or_null(report.pre_switch_loss)},
+          {"loss_jump", or_null(report.loss_jump)},
+          {"recovered_step", or_null(report.recovered_step)},
+          {"pre_switch_validation", or_null(report.pre_switch_validation)},
+          {"validation_jump", or_null(report.validation_jump)},
+          {"validation_recovered_step", or_null(report.validation_recovered_step)}};
+}
+
+SwitchTracker::SwitchTracker(const TrainingConfig& training)
+    : lighthouse_steps_(training.lighthouse_steps),
+      switches_(training.lighthouse_steps > 0 && training.lighthouse_steps < training.steps),
+      window_(switches_ ? std::min({kWindow, training.lighthouse_steps, training.steps - training.lighthouse_steps})
+                        : std::min(kWindow, training.steps)) {}
+
+std::optional<double> SwitchTracker::smoothed_loss() const {
+  if (losses_.empty()) return std::nullopt;
+  double sum = 0;
+  for (const double loss : losses_) sum += loss;
+  return sum / static_cast<double>(losses_.size());
+}
+
+std::string SwitchTracker::begin_dense(int64_t step, double loss) {
+  in_dense_ = true;
+  report_.pre_switch_loss = smoothed_loss();
+  losses_.clear();
+  if (!report_.pre_switch_loss) return "";  // no step of stage 1 had a finite loss
+  report_.loss_jump = loss - *report_.pre_switch_loss;
+  return "step " + std::to_string(step) + ": first with dense attention: training loss " + fixed(loss, 4) + ", " +
+         signed_fixed(*report_.loss_jump, 4) + " against the mean of the last " + std::to_string(window_) +
+         " steps before the switch";
+}
+
+std::string SwitchTracker::add_loss(int64_t step, double loss) {
+  const bool dense = switches_ && step > lighthouse_steps_;
+  std::string event = dense && !in_dense_ ? begin_dense(step, loss) : "";
+  losses_.push_back(loss);
+  if (static_cast<int64_t>(losses_.size()) > window_) losses_.pop_front();
+  if (dense && report_.pre_switch_loss && !report_.recovered_step && window_is_full() &&
+      *smoothed_loss() < *report_.pre_switch_loss) {
+    report_.recovered_step = step;
+    event += (event.empty() ? "" : "; ") + std::string("recovered at step ") + std::to_string(step) +
+             ": below the pre-switch loss (training, mean of " + std::to_string(window_) +
+             " steps: " + fixed(*smoothed_loss(), 4) + " < " + fixed(*report_.pre_switch_loss, 4) + ")";
+  }
+  return event;
+}
+
+std::string SwitchTracker::add_validation(int64_t step, double dense, std::optional<double> lighthouse) {
+  if (!switches_) return "";
+  if (step == lighthouse_steps_ && lighthouse) {
+    report_.pre_switch_validation = *lighthouse;
+    report_.validation_jump = dense - *lighthouse;
+    return "step " + std::to_string(step) + ": switch to dense attention: validation loss " + fixed(*lighthouse, 4) +
+           " with Lighthouse attention, " + fixed(dense, 4) + " (" + signed_fixed(*report_.validation_jump, 4) +
+           ") with dense attention and the same weights";
+  }
+  if (step > lighthouse_steps_ && report_.pre_switch_validation && !report_.validation_recovered_step &&
+      dense < *report_.pre_switch_validation) {
+    report_.validation_recovered_step = step;
+    return "recovered at step " + std::to_string(step) + ": below the pre-switch loss (validation: " + fixed(dense, 4) +
+           " < " + fixed(*report_.pre_switch_validation, 4) + ")";
+  }
+  return "";
+}
+
+nlohmann::ordered_json SwitchTracker::to_json() const {
+  nlohmann::ordered_json json = lighthouse::to_json(report_);
+  json["in_dense"] = in_dense_;
+  json["losses"] = losses_;
+  return json;
+}
+
+void SwitchTracker::load_json(const nlohmann::json& json) {
+  read(json, "pre_switch_loss", report_.pre_switch_loss);
+  read(json, "loss_jump", report_.loss_jump);
+  read(json, "recovered_step", report_.recovered_step);
+  read(json, "pre_switch_validation", report_.pre_switch_validation);
+  read(json, "validation_jump", report_.validation_jump);
+  read(json, "validation_recovered_step", report_.validation_recovered_step);
+  in_dense_ = json.at("in_dense").get<bool>();
+  losses_ = json.at("losses").get<std::deque<double>>();
+}
+
+}  // namespace lighthouse

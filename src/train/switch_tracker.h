@@ -1,0 +1,60 @@
+// What the switch from Lighthouse to dense attention does to the loss, and when the run is over it.
+//
+// Losses are compared as means over a window of steps: the last 20, or fewer where a stage is shorter.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "config/run_config.h"
+
+namespace lighthouse {
+
+/// Losses in nats per token; steps count from 1 (steps done). Empty until it is known.
+struct SwitchReport {
+  std::optional<double> pre_switch_loss;        ///< mean training loss of the last window of stage 1
+  std::optional<double> loss_jump;              ///< first training loss of stage 2, less pre_switch_loss
+  std::optional<int64_t> recovered_step;        ///< the first whose window of stage 2 has a mean below pre_switch_loss
+  std::optional<double> pre_switch_validation;  ///< with Lighthouse attention and the weights at the switch
+  std::optional<double> validation_jump;        ///< the same weights and text with dense attention, less the above
+  std::optional<int64_t> validation_recovered_step;  ///< the first with a dense loss below pre_switch_validation
+  bool operator==(const SwitchReport&) const = default;
+};
+nlohmann::ordered_json to_json(const SwitchReport& report);
+/// One line for the end of a run, "" when nothing is known.
+std::string summary(const SwitchReport& report, int64_t lighthouse_steps);
+
+/// Follows the losses of a run. All that it knows is in to_json, so that a resumed run goes on with the same bits.
+class SwitchTracker {
+ public:
+  explicit SwitchTracker(const TrainingConfig& training);
+
+  /// The finite training loss of the step that brought the run to `step` steps done. Returns what to tell the user:
+  /// the jump at the first step of stage 2, the recovery when it comes; "" at other steps.
+  std::string add_loss(int64_t step, double loss);
+  /// Validation losses with the weights after `step` steps, with Lighthouse attention only where it was measured.
+  std::string add_validation(int64_t step, double dense, std::optional<double> lighthouse);
+
+  const SwitchReport& report() const { return report_; }
+  std::optional<double> smoothed_loss() const;  ///< mean of the window; empty before the first step of a stage
+  int64_t window() const { return window_; }    ///< steps
+
+  nlohmann::ordered_json to_json() const;
+  void load_json(const nlohmann::json& json);  ///< throws nlohmann::json::exception
+
+ private:
+  std::string begin_dense(int64_t step, double loss);
+  bool window_is_full() const { return static_cast<int64_t>(losses_.size()) == window_; }
+
+  int64_t lighthouse_steps_;
+  bool switches_;  ///< both stages have steps
+  int64_t window_;
+  bool in_dense_ = false;      ///< a loss of stage 2 was added
+  std::deque<double> losses_;  ///< training losses of the last steps of the current stage
+  SwitchReport report_;
+};
+
+}  // namespace lighthouse

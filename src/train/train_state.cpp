@@ -1,0 +1,133 @@
+#include "train/train_state.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <string_view>
+#include <vector>
+
+#include "config/key_table.h"
+#include "config/schema.h"
+#include "io/errors.h"
+#include "io/json_text.h"
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+namespace {
+
+constexpr int64_t kVersion = 1;
+
+/// Keys that a resumed run may change. The fingerprint of the data says whether it is the same, wherever it lies.
+bool may_change(std::string_view key) {
+  constexpr std::array<std::string_view, 3> kSections = {"validation.", "checkpoint.", "logging."};
+  constexpr std::array<std::string_view, 7> kKeys = {kPresetKey,       "training.device", "training.threads",
+                                                     "data.path",      "data.format",     "data.validation_path",
+                                                     "data.extensions"};
+  return std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end() ||
+         std::any_of(kSections.begin(), kSections.end(), [&](auto section) { return key.starts_with(section); });
+}
+
+/// "model.dim (64 in the checkpoint, 128 now)"
+std::vector<std::string> differing_keys(const RunConfig& saved, const RunConfig& now) {
+  std::vector<std::string> names;
+  for (const Key& key : key_table()) {
+    if (may_change(key.name)) continue;
+    const std::string before = value_toml(key, saved);
+    const std::string after = value_toml(key, now);
+    if (before != after) names.push_back(key.name + " (" + before + " in the checkpoint, " + after + " now)");
+  }
+  return names;
+}
+
+void check_same_run(const RunConfig& saved, const std::string& fingerprint, const RunIdentity& now,
+                    const std::string& source) {
+  const std::vector<std::string> differing = differing_keys(saved, now.config);
+  std::string list;
+  for (const std::string& key : differing) list += (list.empty() ? "" : ", ") + key;
+  LIGHTHOUSE_CHECK(differing.empty(), "cannot go on from '", source, "': the configuration differs in ", list,
+                   "; use the values of the run, or start a new one with another logging.run_dir");
+  LIGHTHOUSE_CHECK(fingerprint == now.fingerprint, "cannot go on from '", source, "': the corpus '",
+                   now.config.data.path, "' is not the one of the run, which was '", saved.data.path,
+                   "' (files, their sizes or how they are read differ); give that data, or start a new run with "
+                   "another logging.run_dir");
+}
+
+void warn_of_other_bits(const nlohmann::json& json, const RunIdentity& now,
+                        const std::function<void(const std::string&)>& warn) {
+  const auto threads = json.at("threads").get<int64_t>();
+  const auto device = json.at("device").get<std::string>();
+  if (device != now.device) {
+    warn("the run goes on with device " + now.device + " instead of " + device +
+         ": the result will differ in its last bits from an unbroken run");
+  } else if (threads != now.threads) {
+    warn("the run goes on with " + std::to_string(now.threads) + " threads instead of " + std::to_string(threads) +
+         ": the result will differ in its last bits from an unbroken run; training.threads sets the number");
+  }
+}
+
+nlohmann::ordered_json validation_to_json(const std::optional<ValidationRecord>& validation) {
+  if (!validation) return nullptr;
+  nlohmann::ordered_json json = {{"dense", validation->dense}};
+  if (validation->lighthouse) json["lighthouse"] = *validation->lighthouse;
+  return json;
+}
+
+std::optional<ValidationRecord> validation_from_json(const nlohmann::json& json) {
+  if (json.is_null()) return std::nullopt;
+  const auto number = [](const nlohmann::json& value) {  // null: was not finite
+    return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+  };
+  ValidationRecord record{number(json.at("dense")), std::nullopt};
+  if (json.contains("lighthouse")) record.lighthouse = number(json["lighthouse"]);
+  return record;
+}
+
+TrainState read_state(const nlohmann::json& json, const TrainingConfig& training) {
+  TrainState state(training);
+  state.step = json.at("step").get<int64_t>();
+  state.next_sequence = json.at("next_sequence").get<int64_t>();
+  state.tokens = json.at("tokens").get<int64_t>();
+  state.skipped_in_row = json.at("skipped_in_row").get<int64_t>();
+  state.seconds = json.at("seconds").get<double>();
+  state.last_validation = validation_from_json(json.at("last_validation"));
+  state.switch_tracker.load_json(json.at("switch"));
+  return state;
+}
+
+}  // namespace
+
+std::string state_to_json(const TrainState& state, const RunIdentity& identity) {
+  const nlohmann::ordered_json json = {{"version", kVersion},
+                                       {"step", state.step},
+                                       {"next_sequence", state.next_sequence},
+                                       {"tokens", state.tokens},
+                                       {"skipped_in_row", state.skipped_in_row},
+                                       {"seconds", state.seconds},
+                                       {"last_validation", validation_to_json(state.last_validation)},
+                                       {"switch", state.switch_tracker.to_json()},
+                                       {"fingerprint", identity.fingerprint},
+                                       {"threads", identity.threads},
+                                       {"device", identity.device},
+                                       {"config", to_toml(identity.config)}};
+  return json.dump(2);
+}
+
+TrainState state_from_json(const std::string& text, const RunIdentity& now, const std::string& source,
+                           const std::function<void(const std::string&)>& warn) {
+  const nlohmann::json json = parse_json(text, source);
+  try {
+    const auto version = json.at("version").get<int64_t>();
+    LIGHTHOUSE_CHECK(version == kVersion, "cannot go on from '", source, "': its state has version ", version,
+                     ", this program reads ", kVersion);
+    RunConfig saved;
+    apply_toml(saved, json.at("config").get<std::string>(), source);
+    check_same_run(saved, json.at("fingerprint").get<std::string>(), now, source);
+    TrainState state = read_state(json, now.config.training);
+    warn_of_other_bits(json, now, warn);
+    return state;
+  } catch (const nlohmann::json::exception& error) {
+    throw DamagedFile("'" + source + "': the state of the run does not read: " + error.what());
+  }
+}
+
+}  // namespace lighthouse

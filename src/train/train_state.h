@@ -1,0 +1,47 @@
+// What a checkpoint holds besides tensors, and whether a run may go on from it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "config/run_config.h"
+#include "train/metrics.h"
+#include "train/switch_tracker.h"
+
+namespace lighthouse {
+
+/// Everything that a run knows after a step, but weights and optimizer moments. There is no random state: initial
+/// weights and the order of the data are functions of their seeds.
+struct TrainState {
+  explicit TrainState(const TrainingConfig& training) : switch_tracker(training) {}
+
+  int64_t step = 0;            ///< steps done
+  int64_t next_sequence = 0;   ///< data position: index of the next training sequence
+  int64_t tokens = 0;          ///< trained on
+  int64_t skipped_in_row = 0;  ///< last steps that were not applied
+  double seconds = 0;          ///< of training, earlier starts included
+  std::optional<ValidationRecord> last_validation;
+  SwitchTracker switch_tracker;
+};
+
+/// What the bits of a run depend on.
+struct RunIdentity {
+  RunConfig config;
+  std::string fingerprint;  ///< of the data
+  int64_t threads = 0;
+  std::string device;
+};
+
+/// The JSON object of a checkpoint.
+std::string state_to_json(const TrainState& state, const RunIdentity& identity);
+
+/// Reads it back for a run that is configured as `now`. Throws InvalidArgument naming the keys that differ when it is
+/// the checkpoint of another run: model, attention, training, optimizer and data may not change; where the data lies,
+/// device, threads, validation, checkpoints and logging may. `source` names the checkpoint. Throws DamagedFile when
+/// the state is not one of ours. `warn` is told what makes the result differ in its last bits.
+TrainState state_from_json(const std::string& json, const RunIdentity& now, const std::string& source,
+                           const std::function<void(const std::string&)>& warn);
+
+}  // namespace lighthouse

@@ -1,0 +1,310 @@
+#include "train/trainer.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "config/schema.h"
+#include "eval/validation.h"
+#include "io/durable_file.h"
+#include "lighthouse/check.h"
+#include "model/model_io.h"
+#include "train/checkpoint.h"
+#include "train/device.h"
+#include "train/stop_signal.h"
+#include "train/text.h"
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kMaxSkipped = 5;  // one bad batch is bad luck, five in a row are a run that has diverged
+
+RunConfig prepare(const RunConfig& config) {
+  validate(config);
+  if (config.training.threads > 0) at::set_num_threads(static_cast<int>(config.training.threads));
+  return config;
+}
+
+AttentionMode attention_mode(Stage stage) {
+  return stage == Stage::kLighthouse ? AttentionMode::kLighthouse : AttentionMode::kDense;
+}
+
+/// "" when loss and gradients are finite.
+std::string what_is_not_finite(const StepRecord& record, const NamedTensors& parameters) {
+  std::string what;
+  if (!std::isfinite(record.loss)) what = "the loss is " + fixed(record.loss, 0);
+  if (!std::isfinite(record.gradient_norm)) {
+    what += (what.empty() ? "" : "; ") + std::string("not finite: gradient of ") +
+            listed(non_finite_gradients(parameters), 3);
+  }
+  return what;
+}
+
+int64_t checkpoint_bytes(const Decoder& decoder) {
+  int64_t elements = 0;
+  for (const auto& [name, parameter] : decoder.parameters()) elements += parameter.numel();
+  return elements * 3 * static_cast<int64_t>(sizeof(float));  // weights and two moments
+}
+
+}  // namespace
+
+Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
+    : config_(prepare(config)),
+      options_(options),
+      console_(options.log, options.terminal),
+      loader_(config_.data, config_.training.seq_len, config_.model.vocab_size),
+      decoder_(config_.model, config_.attention, static_cast<uint64_t>(config_.training.seed),
+               resolve_precision(config_.training.precision), resolve_device(config_.training.device)),
+      optimizer_(decoder_.parameters(), config_.optimizer),
+      identity_{config_, loader_.fingerprint(), at::get_num_threads(), decoder_.device().str()},
+      folder_(config_.logging.run_dir),
+      state_(config_.training) {
+  restore();
+  if (state_.step < config_.training.steps) open_run_folder();
+  seconds_before_ = state_.seconds;
+  start_ = Clock::now();
+}
+
+void Trainer::restore() {
+  const auto checkpoint =
+      load_latest_checkpoint(folder_.path(), [this](const std::string& text) { console_.warn(text); });
+  if (!checkpoint) return;
+  const std::string source = folder_.path().string() + ", step " + std::to_string(checkpoint->step);
+  LIGHTHOUSE_CHECK(options_.resume, "'", source,
+                   "': the run folder holds a run already; resume it, or start a new one with another "
+                   "logging.run_dir");
+  state_ = state_from_json(checkpoint->state_json, identity_, source,
+                           [this](const std::string& text) { console_.warn(text); });
+  load_parameters(decoder_, checkpoint->model);
+  optimizer_.load_state(checkpoint->optimizer);
+  saved_step_ = state_.step;
+}
+
+void Trainer::open_run_folder() {
+  const int64_t needed = checkpoint_bytes(decoder_);
+  if (folder_.free_bytes() < needed) {
+    throw std::runtime_error("'" + folder_.path().string() + "': the disk has " +
+                             with_unit(static_cast<double>(folder_.free_bytes())) + "B left and a checkpoint takes " +
+                             with_unit(static_cast<double>(needed)) +
+                             "B; free some space or give another logging.run_dir");
+  }
+  write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
+  log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
+}
+
+StepRecord Trainer::step() {
+  const Clock::time_point begin = Clock::now();
+  const NamedTensors& parameters = decoder_.parameters();
+
+  // 1. Stage and learning rate follow from the step.
+  StepRecord record;
+  record.step = state_.step + 1;
+  record.stage = stage_at(config_.training, state_.step);
+  record.learning_rate = learning_rate_at(config_.optimizer, config_.training.steps, state_.step);
+
+  // 2. Gradients of the mean loss over the step's sequences.
+  record.loss = accumulate_gradients(next_batches(), attention_mode(record.stage));
+  if (options_.on_gradients) options_.on_gradients(state_.step, parameters);
+
+  // 3. What is not finite goes no further than this.
+  record.gradient_norm = gradient_norm(parameters);
+  record.skipped = what_is_not_finite(record, parameters);
+
+  // 4. The update.
+  if (record.skipped.empty()) {
+    clip_gradients(parameters, record.gradient_norm, config_.optimizer.clip_norm);
+    optimizer_.step(record.learning_rate);
+  }
+  clear_gradients(parameters);
+
+  // 5. The state is that after the step.
+  state_.step = record.step;
+  state_.next_sequence += config_.training.batch_size * config_.training.gradient_accumulation;
+  state_.tokens += tokens_per_step();
+  state_.skipped_in_row = record.skipped.empty() ? 0 : state_.skipped_in_row + 1;
+  const SwitchReport before = state_.switch_tracker.report();
+  if (std::isfinite(record.loss)) {
+    const std::string event = state_.switch_tracker.add_loss(record.step, record.loss);
+    if (!event.empty()) console_.note(event);
+  }
+  if (state_.switch_tracker.report() != before) record.events = to_json(state_.switch_tracker.report());
+  state_.seconds = seconds_before_ + session_seconds();
+
+  // 6. What the logs say of it.
+  record.tokens = state_.tokens;
+  record.tokens_per_s =
+      static_cast<double>(tokens_per_step()) / std::chrono::duration<double>(Clock::now() - begin).count();
+  record.seconds = state_.seconds;
+  return record;
+}
+
+std::vector<Batch> Trainer::next_batches() const {
+  std::vector<Batch> batches;
+  int64_t index = state_.next_sequence;
+  for (int64_t micro_batch = 0; micro_batch < config_.training.gradient_accumulation; ++micro_batch) {
+    std::vector<Sequence> sequences;
+    for (int64_t i = 0; i < config_.training.batch_size; ++i) sequences.push_back(loader_.training_sequence(index++));
+    batches.push_back(make_batch(sequences, decoder_.device()));
+  }
+  return batches;
+}
+
+double Trainer::accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode) {
+  int64_t num_targets = 0;
+  for (const Batch& batch : batches) num_targets += batch.num_targets;
+  at::Tensor sum = at::zeros({}, at::TensorOptions(at::kDouble).device(decoder_.device()));
+  for (const Batch& batch : batches) {
+    // Every target counts the same, in whatever micro-batch it is.
+    const double weight =
+        static_cast<double>(batch.num_targets) / static_cast<double>(std::max<int64_t>(num_targets, 1));
+    const at::Tensor loss = decoder_.loss(batch.tokens, batch.targets, mode, batch.cu_seqlens);
+    (loss * weight).backward();
+    sum.add_(loss.detach().to(at::kDouble), weight);
+  }
+  return sum.item<double>();
+}
+
+void Trainer::validate(StepRecord& record) {
+  const auto loss = [&](AttentionMode mode) {
+    return validation_loss(decoder_, loader_, config_.validation.sequences, mode).loss;
+  };
+  record.validation = ValidationRecord{loss(AttentionMode::kDense), std::nullopt};
+  if (record.stage == Stage::kLighthouse) record.validation->lighthouse = loss(AttentionMode::kLighthouse);
+  state_.last_validation = record.validation;
+  const SwitchReport before = state_.switch_tracker.report();
+  const std::string event =
+      state_.switch_tracker.add_validation(record.step, record.validation->dense, record.validation->lighthouse);
+  if (!event.empty()) console_.note(event);
+  if (state_.switch_tracker.report() != before) record.events = to_json(state_.switch_tracker.report());
+}
+
+bool Trainer::is_last_of_stage(int64_t step) const {
+  return step == config_.training.steps || step == config_.training.lighthouse_steps;
+}
+
+void Trainer::log(const StepRecord& record) {
+  if (!record.skipped.empty()) {
+    console_.warn("step " + std::to_string(record.step) + " was not applied: " + record.skipped);
+  }
+  const bool due = record.step % config_.logging.interval == 0 || record.validation || !record.skipped.empty() ||
+                   !record.events.is_null() || is_last_of_stage(record.step);
+  if (due) log_->write(record, [this](const std::string& text) { console_.warn(text); });
+
+  const double now = session_seconds();
+  const double seconds = now - last_progress_;
+  constexpr double kNew = 0.1;  // weight of the newest step in the average
+  seconds_per_step_ = seconds_per_step_ == 0 ? seconds : (1 - kNew) * seconds_per_step_ + kNew * seconds;
+  last_progress_ = now;
+  const auto steps_left = static_cast<double>(config_.training.steps - record.step);
+  console_.progress({record.step, config_.training.steps, record.stage, state_.switch_tracker.smoothed_loss(),
+                     record.tokens_per_s, steps_left * seconds_per_step_},
+                    now);
+}
+
+void Trainer::check_progress(const StepRecord& record) const {
+  if (state_.skipped_in_row < kMaxSkipped) return;
+  throw std::runtime_error(
+      "training stopped: " + std::to_string(kMaxSkipped) + " steps in a row were not finite (step " +
+      std::to_string(record.step) + ": " + record.skipped + "); none of them reached the weights. Try a lower " +
+      "optimizer.learning_rate, a longer optimizer.warmup_steps, optimizer.clip_norm = 1, or training.precision = " +
+      "\"fp32\", in a new logging.run_dir");
+}
+
+bool Trainer::save() {
+  if (saved_step_ == state_.step) return true;
+  Checkpoint checkpoint{state_.step, decoder_.parameters(), optimizer_.state(), state_to_json(state_, identity_)};
+  checkpoint.model.insert(checkpoint.model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
+  try {
+    save_checkpoint(folder_.path(), checkpoint, config_.checkpoint.keep);
+    saved_step_ = state_.step;
+  } catch (const std::system_error& error) {
+    console_.warn(error.what());
+  }
+  return saved_step_ == state_.step;
+}
+
+TrainResult Trainer::run() {
+  std::optional<StopSignals> signals;
+  if (options_.handle_signals) signals.emplace();
+  announce();
+  while (state_.step < config_.training.steps && !stop_requested()) {
+    StepRecord record = step();
+    const bool has_validation = loader_.num_validation_sequences() > 0;
+    const auto due = [&](int64_t interval) { return interval > 0 && record.step % interval == 0; };
+    if (has_validation && (due(config_.validation.interval) || is_last_of_stage(record.step))) validate(record);
+    log(record);
+    check_progress(record);
+    if (due(config_.checkpoint.interval) && !save()) {
+      console_.warn("step " + std::to_string(record.step) + " is not saved; training goes on");
+    }
+  }
+  console_.end_bar();
+  return finish();
+}
+
+void Trainer::announce() {
+  int64_t num_parameters = 0;
+  for (const auto& [name, parameter] : decoder_.parameters()) num_parameters += parameter.numel();
+  const TrainingConfig& training = config_.training;
+  console_.note("model: " + with_unit(static_cast<double>(num_parameters)) +
+                " parameters; data: " + with_unit(static_cast<double>(loader_.num_training_tokens())) +
+                " tokens to train on, " + std::to_string(loader_.num_validation_sequences()) + " sequences of " +
+                std::to_string(training.seq_len) + " for validation; " + identity_.device + ", " +
+                std::to_string(identity_.threads) + " threads, " + training.precision);
+  console_.note("run folder " + folder_.path().string() + ": " + std::to_string(training.steps) + " steps, " +
+                std::to_string(training.lighthouse_steps) + " with Lighthouse attention, then " +
+                std::to_string(training.steps - training.lighthouse_steps) + " dense");
+  if (state_.step == training.steps) {
+    console_.note("all steps are done already; for another run give another logging.run_dir");
+  } else if (state_.step > 0) {
+    console_.note("resumed at step " + std::to_string(state_.step));
+  }
+}
+
+TrainResult Trainer::finish() {
+  if (state_.step > 0 && !save()) {
+    throw std::runtime_error("the checkpoint of step " + std::to_string(state_.step) + " could not be saved in '" +
+                             folder_.path().string() +
+                             "'; make room there and run the same command again: it goes on from " +
+                             (saved_step_ > 0 ? "step " + std::to_string(saved_step_) : std::string("the start")));
+  }
+  TrainResult result;
+  result.run_dir = folder_.path();
+  result.step = state_.step;
+  result.complete = state_.step == config_.training.steps;
+  result.loss = state_.switch_tracker.smoothed_loss();
+  result.validation = state_.last_validation;
+  result.switch_report = state_.switch_tracker.report();
+  result.tokens = state_.tokens;
+  result.seconds = state_.seconds;
+  if (!result.complete) {
+    console_.note("stopped by " + std::string(StopSignals::name(StopSignals::received())) + " after step " +
+                  std::to_string(result.step) + ", which is saved; the same command goes on from there");
+    return result;
+  }
+  console_.note("done: " + std::to_string(result.step) + " steps, " + with_unit(static_cast<double>(result.tokens)) +
+                " tokens in " + duration(result.seconds) + "; training loss " + fixed(result.loss.value_or(NAN), 4) +
+                (result.validation ? ", dense validation loss " + fixed(result.validation->dense, 4) : ""));
+  const std::string switched = summary(result.switch_report, config_.training.lighthouse_steps);
+  if (!switched.empty()) console_.note(switched);
+  return result;
+}
+
+bool Trainer::stop_requested() const { return options_.handle_signals && StopSignals::received() != 0; }
+
+double Trainer::session_seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+int64_t Trainer::tokens_per_step() const {
+  const TrainingConfig& training = config_.training;
+  return training.batch_size * training.gradient_accumulation * training.seq_len;
+}
+
+TrainResult train(const RunConfig& config, const TrainOptions& options) { return Trainer(config, options).run(); }
+
+}  // namespace lighthouse

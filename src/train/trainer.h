@@ -1,0 +1,107 @@
+// Two-stage training: Lighthouse attention for training.lighthouse_steps steps, then dense attention with the same
+// weights, optimizer state, data position and schedule (docs/algorithm.md).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "config/run_config.h"
+#include "data/sequence_loader.h"
+#include "eval/batch.h"
+#include "model/decoder.h"
+#include "train/console.h"
+#include "train/optimizer.h"
+#include "train/run_folder.h"
+#include "train/run_log.h"
+#include "train/train_state.h"
+
+namespace lighthouse {
+
+struct TrainOptions {
+  bool resume = true;           ///< go on from the newest whole checkpoint; false: refuse a run folder that has one
+  std::ostream* log = nullptr;  ///< messages and progress for people; null: none
+  bool terminal = false;        ///< `log` is a terminal: draw a progress bar
+  bool handle_signals = true;   ///< SIGINT and SIGTERM end the run after the step, with a checkpoint
+  /// Called with the parameters of every step, gradients filled in and not yet looked at. For tests.
+  std::function<void(int64_t step, const NamedTensors& parameters)> on_gradients;
+};
+
+struct TrainResult {
+  std::filesystem::path run_dir;
+  int64_t step = 0;                            ///< steps done
+  bool complete = false;                       ///< all of training.steps; false: stopped by a signal
+  std::optional<double> loss;                  ///< training loss, mean of the last steps (SwitchTracker's window)
+  std::optional<ValidationRecord> validation;  ///< the last one
+  SwitchReport switch_report;
+  int64_t tokens = 0;  ///< trained on
+  double seconds = 0;  ///< of training, earlier starts included
+};
+
+/// A run in its folder. Files: config.toml (the resolved configuration), metrics.jsonl (metrics.h),
+/// events.out.tfevents.* (tensorboard_writer.h), checkpoints/ (checkpoint.h), lock (run_folder.h).
+class Trainer {
+ public:
+  /// Opens data, model and run folder, and goes back to the newest whole checkpoint. Before all of it fits together
+  /// nothing but the folder and its lock is written. Throws ConfigError; InvalidArgument (no corpus, the folder of
+  /// another run, no CUDA, ...); std::runtime_error when another process trains there or the disk has no room for a
+  /// checkpoint; DamagedFile when no checkpoint is whole; std::system_error.
+  Trainer(const RunConfig& config, const TrainOptions& options);
+
+  /// One optimizer step. Loss or gradients that are not finite leave weights and moments as they are; the record says
+  /// why.
+  StepRecord step();
+
+  /// Steps, validation, logs and checkpoints until all steps are done or a signal came. A checkpoint that cannot be
+  /// written is reported and tried again at the next interval. Throws std::runtime_error, saying what to try, when the
+  /// last checkpoint cannot be written or five steps in a row were not finite.
+  TrainResult run();
+
+  const Decoder& decoder() const { return decoder_; }
+  const AdamW& optimizer() const { return optimizer_; }
+  const TrainState& state() const { return state_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void restore();
+  void open_run_folder();
+  void announce();
+  std::vector<Batch> next_batches() const;
+  double accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode);
+  void validate(StepRecord& record);
+  void log(const StepRecord& record);
+  void check_progress(const StepRecord& record) const;
+  bool save();
+  TrainResult finish();
+  bool stop_requested() const;
+  bool is_last_of_stage(int64_t step) const;
+  double session_seconds() const;
+  int64_t tokens_per_step() const;
+
+  RunConfig config_;
+  TrainOptions options_;
+  Console console_;
+  SequenceLoader loader_;
+  Decoder decoder_;
+  AdamW optimizer_;
+  RunIdentity identity_;
+  RunFolder folder_;
+  TrainState state_;
+  std::optional<RunLog> log_;    ///< empty when no step is left
+  int64_t saved_step_ = -1;      ///< of the newest checkpoint
+  Clock::time_point start_;      ///< of this session
+  double seconds_before_ = 0;    ///< of earlier sessions
+  double seconds_per_step_ = 0;  ///< moving average, with validation and checkpoints
+  double last_progress_ = 0;     ///< session_seconds of the step before
+};
+
+/// Trainer(config, options).run().
+TrainResult train(const RunConfig& config, const TrainOptions& options = {});
+
+}  // namespace lighthouse
