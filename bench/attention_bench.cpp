@@ -6,11 +6,12 @@
 #include <ATen/ops/randn.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <algorithm>
+#include <array>
 #include <cmath>
 #include <memory>
 #include <ostream>
 #include <stdexcept>
+#include <tuple>
 
 #include "bench/attention_report.h"
 #include "bench/composed_attention.h"
@@ -191,47 +192,77 @@ double attention_flop(const at::Tensor& q_rows) {
   return static_cast<double>(q_rows.size(0) * q_rows.size(1) * q_rows.size(3)) * 2 * rows * (rows + 1);
 }
 
-std::vector<StageResult> measure_stages(const Contestant& ours, const AttentionOptions& attention,
-                                        const TimingLimits& limits) {
-  const auto& [q, k, v, dout] = ours.inputs;
-  const SelectionConfig& config = attention.selection_config;
-  const auto layout = ops::layout_of(config);
-  std::vector<StageResult> stages;
-  const auto stage = [&](const char* name, double bytes, double flop, const std::function<void()>& run) {
-    stages.push_back({name, measure(run, limits), bytes, flop});
-  };
-  const at::NoGradGuard no_grad;
-  const auto [s_qk, s_kq] = token_scores(q, k, v, attention.score_config);
-  const auto [selection, slots] = ops::select_entries(s_qk, s_kq, layout, config.cover_prefix, std::nullopt);
-  const auto rows = ops::gather_rows(q, k, v, selection, slots, layout, std::nullopt);
-  const auto& [q_rows, k_rows, v_rows] = rows;
-  const Traffic traffic(ours.inputs, q_rows.size(2));
-  const double flop = attention_flop(q_rows);
+/// Every stage on what the one before it made.
+class StageBench {
+ public:
+  StageBench(const Contestant& ours, const AttentionOptions& attention, const TimingLimits& limits)
+      : in_(ours.inputs), attention_(attention), layout_(ops::layout_of(attention.selection_config)), limits_(limits) {}
 
-  const bool norms = attention.score_config.scorer == "norm";
-  stage("score", norms ? traffic.q_tokens + traffic.kv_tokens : 0, 0,
-        [&] { token_scores(q, k, v, attention.score_config); });
-  stage("select", 0, 0, [&] { ops::select_entries(s_qk, s_kq, layout, config.cover_prefix, std::nullopt); });
-  stage("gather", traffic.all(), 0, [&] { ops::gather_rows(q, k, v, selection, slots, layout, std::nullopt); });
-  stage("attention", 0, flop, [&] { causal_attention(q_rows, k_rows, v_rows); });
-  const at::Tensor o_rows = causal_attention(q_rows, k_rows, v_rows);
-  stage("scatter", traffic.output(), 0,
-        [&] { ops::scatter_rows(o_rows, selection, slots, q.size(1), layout, std::nullopt); });
-  stage("scatter backward", traffic.output(), 0,
-        [&] { ops::scatter_rows_backward(dout, selection, slots, layout, std::nullopt); });
-  const Contestant middle{
-      {q_rows.detach().requires_grad_(), k_rows.detach().requires_grad_(), v_rows.detach().requires_grad_(), o_rows},
-      nullptr};
-  at::Tensor out;
-  {
-    const at::AutoGradMode with_grad(true);
-    out = causal_attention(middle.inputs.q, middle.inputs.k, middle.inputs.v);
+  std::vector<StageResult> run() {
+    const at::NoGradGuard no_grad;
+    token_stages();
+    row_stages();
+    backward_stages();
+    return std::move(results_);
   }
-  stage("attention backward", 0, 2.5 * flop, [&] { middle.gradients(out, true); });
-  stage("gather backward", traffic.all(), 0,
-        [&] { ops::gather_rows_backward(q_rows, k_rows, v_rows, selection, slots, q.size(1), layout, std::nullopt); });
-  return stages;
-}
+
+ private:
+  void stage(const char* name, double bytes, double flop, const std::function<void()>& function) {
+    results_.push_back({name, measure(function, limits_), bytes, flop});
+  }
+
+  void token_stages() {
+    const auto score = [&] { return token_scores(in_.q, in_.k, in_.v, attention_.score_config); };
+    const auto select = [&] {
+      return ops::select_entries(s_qk_, s_kq_, layout_, attention_.selection_config.cover_prefix, std::nullopt);
+    };
+    const auto gather = [&] {
+      return ops::gather_rows(in_.q, in_.k, in_.v, selection_, slots_, layout_, std::nullopt);
+    };
+    std::tie(s_qk_, s_kq_) = score();
+    std::tie(selection_, slots_) = select();
+    std::tie(rows_.q, rows_.k, rows_.v) = gather();
+    const Traffic traffic(in_, rows_.q.size(2));
+    const bool norms = attention_.score_config.scorer == "norm";
+    stage("score", norms ? traffic.q_tokens + traffic.kv_tokens : 0, 0, score);
+    stage("select", 0, 0, select);
+    stage("gather", traffic.all(), 0, gather);
+  }
+
+  void row_stages() {
+    const auto attend = [&] { return causal_attention(rows_.q, rows_.k, rows_.v); };
+    rows_.dout = attend();  // any values will do
+    stage("attention", 0, attention_flop(rows_.q), attend);
+    stage("scatter", Traffic(in_, rows_.q.size(2)).output(), 0,
+          [&] { ops::scatter_rows(rows_.dout, selection_, slots_, in_.q.size(1), layout_, std::nullopt); });
+  }
+
+  void backward_stages() {
+    const Traffic traffic(in_, rows_.q.size(2));
+    stage("scatter backward", traffic.output(), 0,
+          [&] { ops::scatter_rows_backward(in_.dout, selection_, slots_, layout_, std::nullopt); });
+    stage("attention backward", 0, 2.5 * attention_flop(rows_.q), attention_backward());
+    stage("gather backward", traffic.all(), 0, [&] {
+      ops::gather_rows_backward(rows_.q, rows_.k, rows_.v, selection_, slots_, in_.q.size(1), layout_, std::nullopt);
+    });
+  }
+
+  std::function<void()> attention_backward() {
+    const at::AutoGradMode with_grad(true);
+    Contestant middle{rows_, nullptr};
+    for (at::Tensor* x : {&middle.inputs.q, &middle.inputs.k, &middle.inputs.v}) *x = x->detach().requires_grad_();
+    const at::Tensor out = causal_attention(middle.inputs.q, middle.inputs.k, middle.inputs.v);
+    return [middle, out] { middle.gradients(out, /*keep_graph=*/true); };
+  }
+
+  const Inputs& in_;
+  const AttentionOptions& attention_;
+  std::array<int64_t, 4> layout_;
+  TimingLimits limits_;
+  at::Tensor s_qk_, s_kq_, selection_, slots_;
+  Inputs rows_;
+  std::vector<StageResult> results_;
+};
 
 CaseResult run_case(const BenchOptions& options, int64_t seq_len) {
   TimingLimits limits;
@@ -249,7 +280,7 @@ CaseResult run_case(const BenchOptions& options, int64_t seq_len) {
     result.dense = measure_passes({&dense}, limits).front();
   }
   limits.seconds = options.seconds / 5;
-  result.stages = measure_stages(ours, attention, limits);
+  result.stages = StageBench(ours, attention, limits).run();
   return result;
 }
 

@@ -91,7 +91,8 @@ void print_header(const BenchOptions& options, const Machine& machine, std::ostr
       << '\n'
       << machine.cpu << ", " << machine.threads << " threads, torch " << machine.torch << ", commit " << machine.commit
       << "\nthis machine copies " << fixed(machine.copy_gb_per_s, 1) << " GB/s and multiplies "
-      << fixed(machine.matmul_gflop_per_s, 0) << " GFLOP/s (fp32); times are medians in ms\n\n";
+      << fixed(machine.matmul_gflop_per_s, 0) << " GFLOP/s (fp32); times are medians in ms;\n"
+      << "stages are timed alone, on what caches hold of their arguments\n\n";
   out << std::setw(8) << "N" << std::setw(8) << "S"
       << "  " << std::left << std::setw(18) << "pass" << std::right;
   for (const char* title : {"dense", "SDPA at S", "lighthouse", "speed-up", "over S"}) {

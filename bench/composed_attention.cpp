@@ -27,6 +27,7 @@ at::Tensor index_for(const at::Tensor& selection, int64_t num_heads, int64_t hea
 at::Tensor pooled(const at::Tensor& x, const Pyramid& pyramid) {
   const at::Tensor padded = at::constant_pad_nd(x.transpose(1, 2), {0, 0, 0, pyramid.padded_len() - pyramid.seq_len});
   std::vector<at::Tensor> levels;
+  levels.reserve(pyramid.num_levels);
   for (int level = 0; level < pyramid.num_levels; ++level) {
     levels.push_back(padded.unflatten(2, {-1, pyramid.window(level)}).mean(3));
   }

@@ -41,6 +41,7 @@ std::vector<Timing> measure(const std::vector<std::function<void()>>& functions,
     }
   }
   std::vector<Timing> timings;
+  timings.reserve(times_ms.size());
   for (auto& times : times_ms) timings.push_back(summary(std::move(times)));
   return timings;
 }

@@ -77,7 +77,7 @@ ops::TwoTensors scores_of(const at::Tensor& q, const at::Tensor& k, const at::Te
   const std::vector<c10::SymInt> shape{sizes.batch, sizes.num_kv_heads, sizes.seq_len};
   ops::check_shape(kOperation, "s_qk", s_qk, shape, "[batch, num_kv_heads, seq_len]", q);
   ops::check_scores(kOperation, s_qk, s_kq);
-  return {s_qk, s_kq};
+  return *options.scores;
 }
 
 /// No gradient passes through here.
@@ -88,10 +88,10 @@ ops::IndexMaps index_maps(const at::Tensor& q, const at::Tensor& k, const at::Te
   if (options.selection) {
     return ops::index_maps_of(kOperation, *options.selection, sizes.seq_len, config, options.cu_seqlens);
   }
-  const auto [s_qk, s_kq] = scores_of(q, k, v, sizes, options);
-  auto [selection, slots] =
-      ops::select_entries(s_qk, s_kq, ops::layout_of(config), config.cover_prefix, options.cu_seqlens);
-  return {std::move(selection), std::move(slots)};
+  const ops::TwoTensors scores = scores_of(q, k, v, sizes, options);
+  const ops::TwoTensors maps = ops::select_entries(std::get<0>(scores), std::get<1>(scores), ops::layout_of(config),
+                                                   config.cover_prefix, options.cu_seqlens);
+  return {std::get<0>(maps), std::get<1>(maps)};
 }
 
 }  // namespace

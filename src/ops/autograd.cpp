@@ -99,6 +99,7 @@ using ScatterBackward = LinearFunction<ScatterBackwardMap, ScatterMap>;
 
 ThreeTensors as_tuple(const variable_list& list) { return {list[0], list[1], list[2]}; }
 
+// NOLINTBEGIN(performance-unnecessary-value-param): the dispatcher knows SymInt by value only
 ThreeTensors gather_rows_autograd(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                   const at::Tensor& selection, const at::Tensor& slots, at::IntArrayRef layout,
                                   at::OptionalIntArrayRef cu_seqlens) {
@@ -131,6 +132,7 @@ at::Tensor scatter_rows_backward_autograd(const at::Tensor& dout, const at::Tens
   return ScatterBackward::apply(at::TensorList(inputs),
                                 make_arguments(selection, slots, dout.sym_size(1), layout, cu_seqlens))[0];
 }
+// NOLINTEND(performance-unnecessary-value-param)
 
 }  // namespace
 }  // namespace lighthouse::ops

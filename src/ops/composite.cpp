@@ -19,6 +19,7 @@ SelectionConfig make_config(int64_t num_levels, int64_t pooling_factor, int64_t 
 
 }  // namespace
 
+// NOLINTBEGIN(performance-unnecessary-value-param): the dispatcher knows SymInt by value only
 int64_t gathered_length_op(int64_t seq_len, int64_t num_levels, int64_t pooling_factor, int64_t topk,
                            int64_t tile_topk) {
   return restate_errors(
@@ -75,5 +76,6 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tens
   options.softmax_scale = softmax_scale;
   return lighthouse_attention(q, k, v, options);
 }
+// NOLINTEND(performance-unnecessary-value-param)
 
 }  // namespace lighthouse::ops

@@ -38,6 +38,7 @@ ConstView by_row(const at::Tensor& x) { return {x.const_data_ptr(), x.stride(0),
 View by_token(at::Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
 View by_row(at::Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(2), x.stride(1)}; }
 
+// NOLINTBEGIN(performance-unnecessary-value-param): the dispatcher knows SymInt by value only
 at::Tensor token_norms_cpu(const at::Tensor& x, c10::SymInt num_kv_heads) {
   at::Tensor score = prepare_token_norms(x, num_kv_heads);
   TokenNormParams params{};
@@ -177,6 +178,7 @@ at::Tensor scatter_rows_backward_cpu(const at::Tensor& dout, const at::Tensor& s
   scatter_rows_backward(params, torch_threads());
   return call.out;
 }
+// NOLINTEND(performance-unnecessary-value-param)
 
 }  // namespace
 }  // namespace lighthouse::ops

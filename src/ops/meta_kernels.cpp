@@ -8,6 +8,7 @@
 namespace lighthouse::ops {
 namespace {
 
+// NOLINTBEGIN(performance-unnecessary-value-param): the dispatcher knows SymInt by value only
 at::Tensor token_norms_meta(const at::Tensor& x, c10::SymInt num_kv_heads) {
   return prepare_token_norms(x, num_kv_heads);
 }
@@ -53,6 +54,7 @@ at::Tensor scatter_rows_backward_meta(const at::Tensor& dout, const at::Tensor& 
                                       at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
   return prepare_scatter_rows_backward(dout, selection, slots, layout, cu_seqlens).out;
 }
+// NOLINTEND(performance-unnecessary-value-param)
 
 }  // namespace
 }  // namespace lighthouse::ops

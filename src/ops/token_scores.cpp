@@ -113,8 +113,10 @@ std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::T
     return {ops::token_norms(q, sizes.num_kv_heads), ops::token_norms(k, sizes.num_kv_heads)};
   }
   if (config.scorer == "dilated") return dilated_scores(q, k, v, config.dilation, sizes, cu_seqlens);
-  TORCH_CHECK_VALUE(gate->defined() && gate->is_floating_point(), kOperation,
-                    ": gate is not floating point; it is a logarithm <= 0");
+  TORCH_CHECK_VALUE(gate->defined(), kOperation,
+                    ": gate is an undefined tensor; it must be [batch, seq_len, num_heads]");
+  TORCH_CHECK_VALUE(gate->is_floating_point(), kOperation, ": gate is ", gate->scalar_type(),
+                    "; it must be floating point, a logarithm <= 0");
   return ops::gla_scores(q, k, v, gate->to(at::kFloat), config.dilation, cu_seqlens);
 }
 

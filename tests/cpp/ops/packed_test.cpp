@@ -1,0 +1,92 @@
+// Packed documents: each gives what a separate call on it gives, bit for bit.
+#include <ATen/TensorOperators.h>
+#include <gtest/gtest.h>
+
+#include <array>
+
+#include "ops_cases.h"
+
+namespace lighthouse::ops_test {
+namespace {
+
+std::vector<OpsCase> packed_cases() {
+  std::vector<OpsCase> cases;
+  for (const OpsCase& c : small_cases()) {
+    if (!c.cu_seqlens.empty()) cases.push_back(c);
+  }
+  cases.push_back(
+      {"longer", 1, 900, 4, 2, 16, make_config(32, 3, 4, 4), scored_by("norm"), {0, 17, 500, 500, 505, 900}});
+  cases.push_back({"one_document", 1, 60, 2, 2, 4, make_config(5, 3, 2, 2), scored_by("norm"), {0, 60}});
+  cases.push_back(
+      {"budget_not_a_multiple", 1, 300, 2, 1, 4, make_config(17, 3, 2, 4), scored_by("dilated", 3), {0, 100, 300}});
+  return cases;
+}
+
+at::Tensor slice_tokens(const at::Tensor& x, int64_t begin, int64_t end) {
+  return x.defined() ? x.slice(1, begin, end).contiguous() : x;
+}
+
+class PackedTest : public testing::TestWithParam<std::tuple<OpsCase, at::ScalarType>> {};
+INSTANTIATE_TEST_SUITE_P(
+    Cases, PackedTest, testing::Combine(testing::ValuesIn(packed_cases()), testing::Values(at::kFloat, at::kBFloat16)),
+    [](const auto& test) { return std::get<0>(test.param).name + "_" + c10::toString(std::get<1>(test.param)); });
+
+TEST_P(PackedTest, EqualsSeparateCalls) {
+  const auto& [c, dtype] = GetParam();
+  const Inputs inputs = make_inputs(c, dtype);
+  const Results packed = results_of(inputs, options_of(c, inputs));
+  const at::Tensor selection = selection_of(c, inputs);
+  const SequencePlan plan = make_plan(c.config, c.seq_len, c.cu_seqlens);
+  for (const Document& document : plan.documents) {
+    const int64_t begin = document.token_begin;
+    const int64_t end = begin + document.pyramid.seq_len;
+    if (begin == end) continue;
+    OpsCase alone = c;
+    alone.seq_len = end - begin;
+    alone.cu_seqlens = {};
+    alone.config.topk = document.topk;
+    const Inputs part{slice_tokens(inputs.q, begin, end), slice_tokens(inputs.k, begin, end),
+                      slice_tokens(inputs.v, begin, end), slice_tokens(inputs.dout, begin, end),
+                      slice_tokens(inputs.gate, begin, end)};
+    const Results separate = results_of(part, options_of(alone, part));
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_TRUE(same_bits(slice_tokens(packed[i], begin, end), separate[i])) << kResultNames[i] << " of " << begin;
+    }
+    const at::Tensor rows = selection.slice(2, document.row_begin, document.row_begin + document.num_rows);
+    EXPECT_TRUE(same_bits(rows - document.entry_begin, selection_of(alone, part))) << "selection of " << begin;
+  }
+}
+
+TEST(PackedAttention, EqualsSeparateCallsOfStockAttention) {
+  const at::Tensor q = normal({1, 4, 50, 8}, 1);
+  const at::Tensor k = normal({1, 2, 50, 8}, 2);
+  const at::Tensor v = normal({1, 2, 50, 8}, 3);
+  const std::vector<int64_t> offsets{0, 0, 20, 20, 21, 50, 50};
+  const at::Tensor packed = causal_attention(q, k, v, 0.5, offsets);
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    if (offsets[i] == offsets[i + 1]) continue;
+    const auto part = [&](const at::Tensor& x) { return x.slice(2, offsets[i], offsets[i + 1]).contiguous(); };
+    EXPECT_TRUE(same_bits(part(packed), causal_attention(part(q), part(k), part(v), 0.5)));
+  }
+}
+
+TEST(PackedAttention, CallsTheCallersAttentionForEachDocument) {
+  const OpsCase c = packed_cases().front();
+  const Inputs inputs = make_inputs(c, at::kFloat);
+  AttentionOptions options = options_of(c, inputs);
+  std::vector<int64_t> lengths;
+  options.attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    lengths.push_back(q.size(2));
+    return causal_attention(q, k, v);
+  };
+  const at::Tensor out = lighthouse_attention(inputs.q, inputs.k, inputs.v, options);
+  EXPECT_TRUE(same_bits(out, lighthouse_attention(inputs.q, inputs.k, inputs.v, options_of(c, inputs))));
+  std::vector<int64_t> expected;
+  for (const Document& document : make_plan(c.config, c.seq_len, c.cu_seqlens).documents) {
+    if (document.num_rows > 0) expected.push_back(document.num_rows);
+  }
+  EXPECT_EQ(lengths, expected);
+}
+
+}  // namespace
+}  // namespace lighthouse::ops_test
