@@ -2,31 +2,37 @@
 
 #include <algorithm>
 
+#include "lighthouse/check.h"
 #include "train/text.h"
 
 namespace lighthouse {
 namespace {
 
 constexpr const char* kClearLine = "\r\033[K";
-constexpr int64_t kBarWidth = 16;  // the whole line then fits 80 columns
+constexpr size_t kColumns = 79;  // a full last column would wrap on some terminals
+constexpr size_t kLeastBar = 4;
 
-std::string draw_bar(int64_t step, int64_t num_steps) {
-  const auto share = static_cast<double>(step) / static_cast<double>(std::max<int64_t>(num_steps, 1));
-  const auto filled = std::clamp<int64_t>(static_cast<int64_t>(share * kBarWidth), 0, kBarWidth);
-  std::string bar(static_cast<size_t>(filled), '=');
-  if (filled < kBarWidth) bar += '>' + std::string(static_cast<size_t>(kBarWidth - filled - 1), ' ');
-  return "[" + bar + "] ";
+std::string draw_bar(const Progress& progress, size_t width) {
+  const auto share = static_cast<double>(progress.step) / static_cast<double>(std::max<int64_t>(progress.num_steps, 1));
+  const auto filled = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(width));
+  std::string bar(filled, '=');
+  if (filled < width) bar += '>';
+  bar.resize(width, ' ');
+  return bar;
 }
 
 }  // namespace
 
-std::string progress_text(const Progress& progress, bool bar) {
-  const std::string stage =
-      "stage " + std::to_string(static_cast<int>(progress.stage)) + " " + stage_name(progress.stage);
-  const std::string steps = std::to_string(progress.step) + "/" + std::to_string(progress.num_steps);
-  return stage + " " + steps + " " + (bar ? draw_bar(progress.step, progress.num_steps) : "") + "loss " +
-         (progress.loss ? fixed(*progress.loss, 4) : "-") + " " + with_unit(progress.tokens_per_s) + " tokens/s ETA " +
-         duration(progress.seconds_left);
+std::string progress_text(const Progress& progress, size_t columns) {
+  const std::string text = detail::concat("stage ", static_cast<int>(progress.stage), " ", stage_name(progress.stage),
+                                          " ", progress.step, "/", progress.num_steps, " ");
+  const std::string rest =
+      detail::concat("loss ", progress.loss ? fixed(*progress.loss, 4) : "-", " ", with_unit(progress.tokens_per_s),
+                     " tokens/s ETA ", duration(progress.seconds_left));
+  const size_t used = text.size() + rest.size() + 3;  // two brackets and a space
+  const std::string bar =
+      used + kLeastBar <= columns ? detail::concat("[", draw_bar(progress, columns - used), "] ") : std::string();
+  return text + bar + rest;
 }
 
 void Console::note(const std::string& text) {
@@ -43,10 +49,10 @@ void Console::progress(const Progress& progress, double now) {
   if (!due) return;
   last_shown_ = now;
   if (terminal_) {
-    *out_ << kClearLine << progress_text(progress, true) << std::flush;
+    *out_ << kClearLine << progress_text(progress, kColumns) << std::flush;
     bar_drawn_ = true;
   } else {
-    *out_ << progress_text(progress, false) << std::endl;
+    *out_ << progress_text(progress, 0) << std::endl;
   }
 }
 

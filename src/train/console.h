@@ -1,6 +1,7 @@
 // What a person sees of a run: messages, and on a terminal a progress bar below them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <ostream>
@@ -19,8 +20,9 @@ struct Progress {
   double seconds_left = 0;
 };
 
-/// "stage 1 lighthouse  120/400 [=====>          ]  loss 2.3456   12.3k tokens/s  ETA 1:23"; without the bar for a log.
-std::string progress_text(const Progress& progress, bool bar);
+/// "stage 1 lighthouse 120/400 [====>         ] loss 2.3456 12.3k tokens/s ETA 1:23" with a bar that fills the line to
+/// `columns`, without one where it does not fit or columns is 0.
+std::string progress_text(const Progress& progress, size_t columns);
 
 /// Writes to the stream of its owner; with no stream it is silent. Never throws for what cannot be written.
 class Console {

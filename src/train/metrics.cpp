@@ -46,7 +46,7 @@ nlohmann::ordered_json to_json(const StepRecord& record) {
     json["validation_loss"] = record.validation->dense;
     if (record.validation->lighthouse) json["validation_loss_lighthouse"] = *record.validation->lighthouse;
   }
-  if (!record.events.is_null()) json["switch"] = record.events;
+  if (record.switch_report) json["switch"] = to_json(*record.switch_report);
   return json;
 }
 

@@ -11,6 +11,7 @@
 
 #include "train/append_file.h"
 #include "train/schedule.h"
+#include "train/switch_tracker.h"
 
 namespace lighthouse {
 
@@ -32,7 +33,7 @@ struct StepRecord {
   double seconds = 0;                          ///< spent by the run so far, earlier starts included
   std::string skipped;                         ///< not empty: why the step was not applied to the weights
   std::optional<ValidationRecord> validation;  ///< with the weights after this step
-  nlohmann::ordered_json events;               ///< the switch report of a step that changed it; else null
+  std::optional<SwitchReport> switch_report;   ///< of a step that changed it
 };
 
 /// Keys step, stage, loss, learning_rate, grad_norm, tokens, tokens_per_s, time, and where there are any:

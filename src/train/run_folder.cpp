@@ -10,6 +10,8 @@
 #include <string>
 #include <utility>
 
+#include "lighthouse/check.h"
+
 namespace lighthouse {
 namespace {
 
@@ -34,6 +36,7 @@ FileDescriptor take_lock(const std::filesystem::path& folder) {
 }  // namespace
 
 RunFolder::RunFolder(std::filesystem::path path) : path_(std::move(path)) {
+  LIGHTHOUSE_CHECK(!path_.empty(), "logging.run_dir is empty; give the folder for metrics and checkpoints");
   create_folders_durably(path_);
   lock_ = take_lock(path_);
 }

@@ -34,7 +34,8 @@ std::vector<std::string> differing_keys(const RunConfig& saved, const RunConfig&
     if (may_change(key.name)) continue;
     const std::string before = value_toml(key, saved);
     const std::string after = value_toml(key, now);
-    if (before != after) names.push_back(key.name + " (" + before + " in the checkpoint, " + after + " now)");
+    if (before != after)
+      names.push_back(detail::concat(key.name, " (", before, " in the checkpoint, ", after, " now)"));
   }
   return names;
 }

@@ -19,8 +19,6 @@
 #include "train/text.h"
 
 namespace lighthouse {
-namespace fs = std::filesystem;
-
 namespace {
 
 constexpr int64_t kMaxSkipped = 5;  // one bad batch is bad luck, five in a row are a run that has diverged
@@ -128,12 +126,9 @@ StepRecord Trainer::step() {
   state_.next_sequence += config_.training.batch_size * config_.training.gradient_accumulation;
   state_.tokens += tokens_per_step();
   state_.skipped_in_row = record.skipped.empty() ? 0 : state_.skipped_in_row + 1;
-  const SwitchReport before = state_.switch_tracker.report();
   if (std::isfinite(record.loss)) {
-    const std::string event = state_.switch_tracker.add_loss(record.step, record.loss);
-    if (!event.empty()) console_.note(event);
+    report_switch(record, state_.switch_tracker.add_loss(record.step, record.loss));
   }
-  if (state_.switch_tracker.report() != before) record.events = to_json(state_.switch_tracker.report());
   state_.seconds = seconds_before_ + session_seconds();
 
   // 6. What the logs say of it.
@@ -177,11 +172,14 @@ void Trainer::validate(StepRecord& record) {
   record.validation = ValidationRecord{loss(AttentionMode::kDense), std::nullopt};
   if (record.stage == Stage::kLighthouse) record.validation->lighthouse = loss(AttentionMode::kLighthouse);
   state_.last_validation = record.validation;
-  const SwitchReport before = state_.switch_tracker.report();
-  const std::string event =
-      state_.switch_tracker.add_validation(record.step, record.validation->dense, record.validation->lighthouse);
-  if (!event.empty()) console_.note(event);
-  if (state_.switch_tracker.report() != before) record.events = to_json(state_.switch_tracker.report());
+  report_switch(record, state_.switch_tracker.add_validation(record.step, record.validation->dense,
+                                                             record.validation->lighthouse));
+}
+
+void Trainer::report_switch(StepRecord& record, const std::string& event) {
+  if (event.empty()) return;
+  console_.note(event);
+  record.switch_report = state_.switch_tracker.report();
 }
 
 bool Trainer::is_last_of_stage(int64_t step) const {
@@ -193,7 +191,7 @@ void Trainer::log(const StepRecord& record) {
     console_.warn("step " + std::to_string(record.step) + " was not applied: " + record.skipped);
   }
   const bool due = record.step % config_.logging.interval == 0 || record.validation || !record.skipped.empty() ||
-                   !record.events.is_null() || is_last_of_stage(record.step);
+                   record.switch_report || is_last_of_stage(record.step);
   if (due) log_->write(record, [this](const std::string& text) { console_.warn(text); });
 
   const double now = session_seconds();

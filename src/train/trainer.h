@@ -75,6 +75,7 @@ class Trainer {
   std::vector<Batch> next_batches() const;
   double accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode);
   void validate(StepRecord& record);
+  void report_switch(StepRecord& record, const std::string& event);
   void log(const StepRecord& record);
   void check_progress(const StepRecord& record) const;
   bool save();

@@ -1,0 +1,223 @@
+#include "train/optimizer.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "cpp/io/temporary_folder.h"
+#include "cpp/train/train_support.h"
+#include "lighthouse/check.h"
+#include "model/random.h"
+
+namespace lighthouse {
+namespace {
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr double kEps = std::numeric_limits<float>::epsilon();
+
+/// A matrix, a vector, and a matrix with one row, with values in +-[0.5, 1.5): no cancellation hides in small numbers.
+float test_value(const std::string& name, uint64_t index) {
+  const double uniform = random_uniform(random_stream(7, name), index);
+  return static_cast<float>(uniform < 0.5 ? -0.5 - 2 * uniform : 2 * uniform - 0.5);
+}
+
+void fill(const at::Tensor& tensor, const std::string& name) {
+  auto* const values = tensor.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < tensor.numel(); ++i) values[i] = test_value(name, static_cast<uint64_t>(i));
+}
+
+NamedTensors make_parameters() {
+  NamedTensors parameters;
+  const auto add = [&](const std::string& name, at::IntArrayRef shape) {
+    at::Tensor tensor = at::empty(shape, at::kFloat);
+    fill(tensor, name);
+    parameters.emplace_back(name, tensor.set_requires_grad(true));
+  };
+  add("matrix", {37, 19});
+  add("norm", {19});
+  add("row", {1, 5});
+  return parameters;
+}
+
+void set_gradients(const NamedTensors& parameters, int64_t step) {
+  for (const auto& [name, parameter] : parameters) {
+    at::Tensor gradient = at::empty(parameter.sizes(), at::kFloat);
+    fill(gradient, name + ".grad" + std::to_string(step));
+    parameter.mutable_grad() = gradient;
+  }
+}
+
+std::vector<double> values_of(const at::Tensor& tensor) {
+  const at::Tensor flat = tensor.detach().to(at::kDouble).flatten().contiguous();
+  return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
+}
+
+/// optimizer.h's formula in double, for one element that begins as `w`.
+struct ExactAdamW {
+  const OptimizerConfig& config;
+  double weight_decay;
+  double w, m = 0, v = 0;
+  int t = 0;
+
+  void step(double rate, double g) {
+    ++t;
+    w -= rate * weight_decay * w;
+    m = config.beta1 * m + (1 - config.beta1) * g;
+    v = config.beta2 * v + (1 - config.beta2) * g * g;
+    const double m_hat = m / (1 - std::pow(config.beta1, t));
+    const double v_hat = v / (1 - std::pow(config.beta2, t));
+    w -= rate * m_hat / (std::sqrt(v_hat) + config.eps);
+  }
+};
+
+TEST(AdamW, IsThePlainFormula) {
+  OptimizerConfig config;
+  config.weight_decay = 0.3;
+  config.eps = 0.1;  // large enough to see where it stands
+  const NamedTensors parameters = make_parameters();
+  std::vector<std::vector<ExactAdamW>> exact;
+  for (const auto& [name, parameter] : parameters) {
+    exact.emplace_back();
+    for (const double w : values_of(parameter)) {
+      exact.back().push_back({config, parameter.dim() >= 2 ? 0.3 : 0, w});
+    }
+  }
+  AdamW optimizer(parameters, config);
+  double bound = 0;
+  for (int64_t step = 0; step < 10; ++step) {
+    const double rate = 0.01 * static_cast<double>(step + 1);
+    set_gradients(parameters, step);
+    optimizer.step(rate);
+    // Gradients are within [0.5, 1.5], so the update u is within 3. m is a sum whose absolute error is at most
+    // 3 eps / (1 - beta1) = 30 eps before it is divided by sqrt(v) >= 0.5; v has a relative error of 3 eps a step; ten
+    // more roundings of u. A weight, within 4, is rounded twice a step.
+    bound += (rate * (60 + 1.5 * 3 * static_cast<double>(step + 1) + 30) + 2 * 4) * kEps;
+    for (size_t p = 0; p < parameters.size(); ++p) {
+      const std::vector<double> actual = values_of(parameters[p].second);
+      const std::vector<double> gradient = values_of(parameters[p].second.grad());
+      for (size_t i = 0; i < actual.size(); ++i) {
+        exact[p][i].step(rate, gradient[i]);
+        ASSERT_NEAR(actual[i], exact[p][i].w, bound) << parameters[p].first << "[" << i << "] after step " << step;
+      }
+    }
+  }
+}
+
+TEST(AdamW, StateGoesOnWithTheSameBits) {
+  const OptimizerConfig config;
+  const NamedTensors unbroken = make_parameters();
+  AdamW optimizer(unbroken, config);
+  const auto run = [&](AdamW& which, const NamedTensors& parameters, int64_t begin, int64_t end) {
+    for (int64_t step = begin; step < end; ++step) {
+      set_gradients(parameters, step);
+      which.step(0.01);
+    }
+  };
+  run(optimizer, unbroken, 0, 3);
+  const NamedTensors resumed = make_parameters();
+  for (size_t p = 0; p < resumed.size(); ++p) {
+    const at::NoGradGuard no_grad;
+    resumed[p].second.copy_(unbroken[p].second);
+  }
+  AdamW second(resumed, config);
+  second.load_state(copies(optimizer.state()));
+  run(optimizer, unbroken, 3, 6);
+  run(second, resumed, 3, 6);
+  EXPECT_TRUE(same_tensors(resumed, unbroken));
+  EXPECT_TRUE(same_tensors(second.state(), optimizer.state()));
+  EXPECT_EQ(optimizer.state().front().second.item<float>(), 6);
+}
+
+TEST(AdamW, StateOfAnotherModelIsRefusedAndChangesNothing) {
+  const NamedTensors parameters = make_parameters();
+  AdamW optimizer(parameters, {});
+  set_gradients(parameters, 0);
+  optimizer.step(0.01);
+  const NamedTensors before = copies(optimizer.state());
+  const auto refused = [&](const std::function<void(NamedTensors&)>& spoil) {
+    NamedTensors state = copies(before);
+    for (const auto& [name, tensor] : state) tensor.zero_();
+    spoil(state);
+    std::string message = message_of<InvalidArgument>([&] { optimizer.load_state(state); });
+    EXPECT_TRUE(same_tensors(optimizer.state(), before));
+    return message;
+  };
+  EXPECT_THAT(refused([](NamedTensors& state) { state.pop_back(); }), HasSubstr("row.exp_avg_sq"));
+  EXPECT_THAT(refused([](NamedTensors& state) { state[3].second = at::zeros({20}); }),
+              AllOf(HasSubstr("norm.exp_avg"), HasSubstr("[20]"), HasSubstr("[19]")));
+  EXPECT_THAT(refused([](NamedTensors& state) { state[3].second = at::zeros({19}, at::kDouble); }),
+              HasSubstr("norm.exp_avg"));
+  EXPECT_THAT(refused([](NamedTensors& state) { state.emplace_back("other", at::zeros({1})); }), HasSubstr("8"));
+}
+
+TEST(AdamW, ParameterWithoutGradientIsNamedAndNothingMoves) {
+  const NamedTensors parameters = make_parameters();
+  AdamW optimizer(parameters, {});
+  set_gradients(parameters, 0);
+  parameters[1].second.mutable_grad().reset();
+  EXPECT_THAT(message_of<InvalidArgument>([&] { gradient_norm(parameters); }), HasSubstr("'norm'"));
+}
+
+TEST(Gradients, NormIsOverAllOfThem) {
+  const NamedTensors parameters = make_parameters();
+  set_gradients(parameters, 0);
+  double squares = 0;
+  double count = 0;
+  for (const auto& [name, parameter] : parameters) {
+    for (const double value : values_of(parameter.grad())) squares += value * value, ++count;
+  }
+  // A sum of `count` positive squares in fp64, in whatever order, a root, and sums of roots' squares.
+  const double bound = std::sqrt(squares) * (count + 8) * std::numeric_limits<double>::epsilon();
+  EXPECT_NEAR(gradient_norm(parameters), std::sqrt(squares), bound);
+}
+
+TEST(Gradients, NormOfHugeGradientsIsFinite) {
+  const NamedTensors parameters = make_parameters();
+  set_gradients(parameters, 0);
+  parameters[0].second.grad().fill_(3e38F);
+  EXPECT_TRUE(std::isfinite(gradient_norm(parameters)));
+}
+
+TEST(Gradients, ClippingScalesToTheLimitAndLeavesSmallOnesAlone) {
+  const NamedTensors parameters = make_parameters();
+  set_gradients(parameters, 0);
+  const double norm = gradient_norm(parameters);
+  const at::Tensor before = parameters[0].second.grad().clone();
+  clip_gradients(parameters, norm, norm);
+  clip_gradients(parameters, norm, 2 * norm);
+  clip_gradients(parameters, norm, 0);
+  EXPECT_TRUE(same_bits(parameters[0].second.grad(), before));
+  clip_gradients(parameters, norm, norm / 4);
+  // Every element has one rounding of the product and one of the factor.
+  EXPECT_NEAR(gradient_norm(parameters), norm / 4, norm / 4 * kEps);
+  EXPECT_NEAR(parameters[0].second.grad()[3][4].item<double>(), before[3][4].item<double>() / 4, kEps);
+}
+
+TEST(Gradients, ThoseThatAreNotFiniteAreNamed) {
+  const NamedTensors parameters = make_parameters();
+  set_gradients(parameters, 0);
+  EXPECT_THAT(non_finite_gradients(parameters), ElementsAre());
+  parameters[0].second.grad()[36][18].fill_(std::numeric_limits<float>::infinity());
+  parameters[2].second.grad()[0][4].fill_(std::nanf(""));
+  EXPECT_FALSE(std::isfinite(gradient_norm(parameters)));
+  EXPECT_THAT(non_finite_gradients(parameters), ElementsAre("matrix", "row"));
+}
+
+TEST(Gradients, AreGoneWhenCleared) {
+  const NamedTensors parameters = make_parameters();
+  set_gradients(parameters, 0);
+  clear_gradients(parameters);
+  for (const auto& [name, parameter] : parameters) EXPECT_FALSE(parameter.grad().defined());
+}
+
+}  // namespace
+}  // namespace lighthouse

@@ -1,0 +1,258 @@
+// A resumed run has the bits of an unbroken one.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+#include <map>
+
+#include "cpp/train/train_support.h"
+#include "io/errors.h"
+#include "lighthouse/check.h"
+#include "train/checkpoint.h"
+#include "train/trainer.h"
+
+namespace lighthouse {
+namespace {
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+/// All that a finished run leaves behind and that no clock decides.
+struct Outcome {
+  Checkpoint checkpoint;
+  nlohmann::json state;
+  std::vector<nlohmann::json> metrics;
+};
+
+Outcome outcome(const RunConfig& config) {
+  const fs::path run_dir = config.logging.run_dir;
+  Outcome result{load_checkpoint(list_checkpoints(run_dir).front()), {}, read_timeless_metrics(run_dir)};
+  result.state = nlohmann::json::parse(result.checkpoint.state_json);
+  result.state.erase("seconds");
+  result.state.erase("config");  // holds the run folder
+  return result;
+}
+
+void expect_same(const Outcome& actual, const Outcome& expected) {
+  EXPECT_EQ(actual.checkpoint.step, expected.checkpoint.step);
+  EXPECT_TRUE(same_tensors(actual.checkpoint.model, expected.checkpoint.model)) << "weights differ";
+  EXPECT_TRUE(same_tensors(actual.checkpoint.optimizer, expected.checkpoint.optimizer)) << "moments differ";
+  EXPECT_EQ(actual.state, expected.state);
+  EXPECT_EQ(actual.metrics, expected.metrics);
+}
+
+TrainOptions with_hook(std::function<void(int64_t)> hook) {
+  TrainOptions options;
+  options.on_gradients = [hook = std::move(hook)](int64_t step, const NamedTensors&) { hook(step); };
+  return options;
+}
+
+/// Runs until a signal comes in the step that begins after `step` steps.
+TrainResult run_until_signal(const RunConfig& config, int64_t step, int signal_number = SIGTERM) {
+  return train(config, with_hook([=](int64_t current) {
+                 if (current == step) std::raise(signal_number);
+               }));
+}
+
+struct Crash {};
+
+/// Dies, as by an error that nobody foresaw, in the step that begins after `step` steps.
+void run_until_crash(const RunConfig& config, int64_t step) {
+  EXPECT_THROW(train(config, with_hook([=](int64_t current) {
+                       if (current == step) throw Crash{};
+                     })),
+               Crash);
+}
+
+class Resume : public ::testing::Test {
+ protected:
+  RunConfig config(const std::string& run_dir) {
+    RunConfig result = tiny_config(folder_);
+    result.attention.scorer = "gla";  // which has weights of its own to keep
+    result.logging.run_dir = (folder_ / run_dir).string();
+    return result;
+  }
+  Outcome unbroken() {
+    train(config("unbroken"));
+    return outcome(config("unbroken"));
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(Resume, AfterASignalAtAnyStepEqualsTheUnbrokenRun) {
+  const Outcome expected = unbroken();
+  for (const int64_t step : {0, 1, 4, 6, 7, 8, 9, 10}) {  // the switch is between 7 and 8
+    const RunConfig run = config("stopped" + std::to_string(step));
+    const TrainResult stopped = run_until_signal(run, step, step % 2 == 0 ? SIGTERM : SIGINT);
+    EXPECT_FALSE(stopped.complete);
+    EXPECT_EQ(stopped.step, step + 1) << "the step in progress is finished and saved";
+    EXPECT_TRUE(train(run).complete);
+    expect_same(outcome(run), expected);
+  }
+}
+
+TEST_F(Resume, AfterACrashAtAnyStepEqualsTheUnbrokenRun) {
+  const Outcome expected = unbroken();
+  for (const int64_t step : {0, 2, 3, 5, 8, 11}) {
+    const RunConfig run = config("crashed" + std::to_string(step));
+    run_until_crash(run, step);
+    EXPECT_EQ(read_metrics(run.logging.run_dir).size(), step);
+    std::ostringstream log;
+    TrainOptions options;
+    options.log = &log;
+    train(run, options);
+    if (step >= 3) {
+      EXPECT_THAT(log.str(), HasSubstr("resumed at step " + std::to_string(step / 3 * 3) + "\n"));
+    }
+    expect_same(outcome(run), expected);
+  }
+}
+
+TEST_F(Resume, ManyTimesInOneRunEqualsTheUnbrokenRun) {
+  const Outcome expected = unbroken();
+  const RunConfig run = config("often");
+  for (int64_t step = 1; step < 12; step += 2) run_until_signal(run, step);
+  train(run);
+  expect_same(outcome(run), expected);
+}
+
+TEST_F(Resume, FromAnEarlierCheckpointWhenTheNewestIsDamaged) {
+  const Outcome expected = unbroken();
+  const RunConfig run = config("damaged");
+  run_until_crash(run, 10);
+  const fs::path newest = list_checkpoints(run.logging.run_dir).front();
+  std::string bytes = read_bytes(newest / "optimizer.safetensors");
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  write_bytes(newest / "optimizer.safetensors", bytes);
+  std::ostringstream log;
+  TrainOptions options;
+  options.log = &log;
+  train(run, options);
+  EXPECT_THAT(log.str(), AllOf(HasSubstr("warning: checkpoint of step 9 is damaged"), HasSubstr("resumed at step 6")));
+  expect_same(outcome(run), expected);
+}
+
+TEST_F(Resume, KeepsTheCountOfBadSteps) {
+  const RunConfig run = config("bad");
+  const auto spoil = [](int64_t stop) {
+    TrainOptions options;
+    options.on_gradients = [=](int64_t step, const NamedTensors& parameters) {
+      parameters[0].second.grad()[0][0].fill_(NAN);
+      if (step == stop) std::raise(SIGTERM);
+    };
+    return options;
+  };
+  EXPECT_EQ(train(run, spoil(2)).step, 3);
+  EXPECT_THAT(message_of<std::runtime_error>([&] { train(run, spoil(99)); }), HasSubstr("step 5"));
+}
+
+TEST_F(Resume, SignalHandlersAreThoseOfBeforeAfterTheRun) {
+  static volatile std::sig_atomic_t received = 0;
+  std::signal(SIGTERM, [](int) { received = 1; });
+  run_until_signal(config("handlers"), 1);
+  EXPECT_EQ(received, 0);
+  std::raise(SIGTERM);
+  EXPECT_EQ(received, 1);
+  std::signal(SIGTERM, SIG_DFL);
+}
+
+TEST_F(Resume, SecondSignalEndsTheProcessAtOnce) {
+  const RunConfig run = config("twice");
+  const std::string text = run_in_child([&] {
+    train(run, with_hook([](int64_t step) {
+            if (step == 2) std::raise(SIGINT), std::raise(SIGINT);
+          }));
+    return std::string("went on");
+  });
+  EXPECT_EQ(text, " [child ended with status 2]");  // killed by SIGINT
+}
+
+/// Names, sizes and contents of all files but the lock.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file() && entry.path().filename() != "lock") files[entry.path()] = read_bytes(entry.path());
+  }
+  return files;
+}
+
+TEST_F(Resume, WithAnotherConfigurationIsRefusedNamingTheKeys) {
+  const RunConfig run = config("run");
+  run_until_signal(run, 4);
+  const auto before = contents(run.logging.run_dir);
+  const auto refused = [&](const std::function<void(RunConfig&)>& change, TrainOptions options = {}) {
+    RunConfig changed = run;
+    change(changed);
+    std::string message = message_of<InvalidArgument>([&] { train(changed, options); });
+    EXPECT_EQ(contents(run.logging.run_dir), before) << message;
+    EXPECT_THAT(message, HasSubstr(run.logging.run_dir));
+    return message;
+  };
+  EXPECT_THAT(refused([](RunConfig& changed) {
+                changed.model.dim = 64;
+                changed.optimizer.beta1 = 0.5;
+                changed.validation.interval = 3;
+              }),
+              AllOf(HasSubstr("model.dim (32 in the checkpoint, 64 now)"), HasSubstr("optimizer.beta1 (0.9 in"),
+                    Not(HasSubstr("validation")), Not(HasSubstr("model.num_layers"))));
+  EXPECT_THAT(refused([](RunConfig& changed) { changed.training.steps = 20; }), HasSubstr("training.steps (12 in"));
+  EXPECT_THAT(refused([](RunConfig& changed) { changed.attention.full_attention_layers = {}; }),
+              HasSubstr("attention.full_attention_layers ([0] in the checkpoint, [] now)"));
+  EXPECT_THAT(refused([](RunConfig& changed) { changed.data.seed = 2; }), HasSubstr("data.seed"));
+  write_bytes(folder_ / "other.txt", tiny_corpus(30000));
+  EXPECT_THAT(refused([&](RunConfig& changed) { changed.data.path = (folder_ / "other.txt").string(); }),
+              AllOf(HasSubstr("other.txt"), HasSubstr("corpus.txt")));
+  TrainOptions never;
+  never.resume = false;
+  EXPECT_THAT(refused([](RunConfig&) {}, never), HasSubstr("holds a run already"));
+}
+
+TEST_F(Resume, MayChangeWhatDoesNotChangeTheResult) {
+  const Outcome expected = unbroken();
+  RunConfig run = config("run");
+  run_until_signal(run, 4);
+  fs::create_directories(folder_ / "moved");
+  fs::rename(run.data.path, folder_ / "moved" / "corpus.txt");
+  run.data.path = (folder_ / "moved" / "corpus.txt").string();
+  run.checkpoint.interval = 1;
+  run.checkpoint.keep = 5;
+  run.logging.tensorboard = false;
+  train(run);
+  expect_same(outcome(run), expected);
+  EXPECT_EQ(list_checkpoints(run.logging.run_dir).size(), 5);
+}
+
+TEST_F(Resume, WithAnotherNumberOfThreadsIsWarnedAbout) {
+  RunConfig run = config("run");
+  run_until_signal(run, 4);
+  const std::string log = run_in_child([&] {  // whose threads end with it
+    RunConfig changed = run;
+    changed.training.threads = 2;
+    std::ostringstream text;
+    TrainOptions options;
+    options.log = &text;
+    Trainer trainer(changed, options);
+    return text.str();
+  });
+  EXPECT_THAT(log, HasSubstr("warning: the run goes on with 2 threads instead of 1"));
+}
+
+TEST_F(Resume, StateThatIsNotOursIsDamage) {
+  const RunConfig run = config("run");
+  run_until_signal(run, 4);
+  Checkpoint checkpoint = load_checkpoint(list_checkpoints(run.logging.run_dir).front());
+  checkpoint.step = 6;
+  for (const char* state : {"{}", "[]", "{\"version\": 1}"}) {
+    checkpoint.state_json = state;
+    save_checkpoint(run.logging.run_dir, checkpoint, 2);
+    EXPECT_THAT(message_of<DamagedFile>([&] { Trainer trainer(run, {}); }), HasSubstr("step 6"));
+  }
+  checkpoint.state_json = R"({"version": 7})";
+  save_checkpoint(run.logging.run_dir, checkpoint, 2);
+  EXPECT_THAT(message_of<InvalidArgument>([&] { Trainer trainer(run, {}); }), HasSubstr("version 7"));
+}
+
+}  // namespace
+}  // namespace lighthouse

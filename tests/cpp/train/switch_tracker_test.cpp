@@ -1,0 +1,122 @@
+#include "train/switch_tracker.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lighthouse {
+namespace {
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+TrainingConfig stages(int64_t lighthouse_steps, int64_t steps) {
+  TrainingConfig training;
+  training.steps = steps;
+  training.lighthouse_steps = lighthouse_steps;
+  return training;
+}
+
+TEST(SwitchTracker, WindowIsTwentyStepsOrTheShorterStage) {
+  EXPECT_EQ(SwitchTracker(stages(300, 400)).window(), 20);
+  EXPECT_EQ(SwitchTracker(stages(300, 304)).window(), 4);
+  EXPECT_EQ(SwitchTracker(stages(3, 400)).window(), 3);
+  EXPECT_EQ(SwitchTracker(stages(0, 400)).window(), 20);
+  EXPECT_EQ(SwitchTracker(stages(400, 400)).window(), 20);
+  EXPECT_EQ(SwitchTracker(stages(7, 7)).window(), 7);
+}
+
+// The mean of the four losses before the switch is 5.
+TEST(SwitchTracker, JumpAndRecoveryOfTheTrainingLoss) {
+  SwitchTracker tracker(stages(4, 11));
+  EXPECT_EQ(tracker.window(), 4);
+  EXPECT_EQ(tracker.smoothed_loss(), std::nullopt);
+  int64_t step = 0;
+  for (const double loss : {6.0, 4.0, 5.0, 5.0}) EXPECT_THAT(tracker.add_loss(++step, loss), IsEmpty());
+  EXPECT_EQ(tracker.smoothed_loss(), 5.0);
+  EXPECT_EQ(tracker.report(), SwitchReport{});
+
+  EXPECT_THAT(tracker.add_loss(5, 6.5), AllOf(HasSubstr("step 5"), HasSubstr("6.5000"), HasSubstr("+1.5000")));
+  EXPECT_EQ(tracker.report().pre_switch_loss, 5.0);
+  EXPECT_EQ(tracker.report().loss_jump, 1.5);
+  EXPECT_EQ(tracker.smoothed_loss(), 6.5);
+
+  EXPECT_THAT(tracker.add_loss(6, 4.0), IsEmpty());
+  EXPECT_THAT(tracker.add_loss(7, 4.0), IsEmpty());  // below on average, but the window is not full
+  EXPECT_THAT(tracker.add_loss(8, 5.5), IsEmpty());  // 20 / 4: not below
+  EXPECT_THAT(tracker.add_loss(9, 6.5), IsEmpty());
+  EXPECT_EQ(tracker.report().recovered_step, std::nullopt);
+  EXPECT_THAT(tracker.add_loss(10, 3.75), HasSubstr("recovered at step 10: below the pre-switch loss"));
+  EXPECT_EQ(tracker.report().recovered_step, 10);
+  EXPECT_THAT(tracker.add_loss(11, 1.0), IsEmpty()) << "once";
+  EXPECT_EQ(tracker.report().recovered_step, 10);
+}
+
+TEST(SwitchTracker, JumpAndRecoveryOfTheValidationLoss) {
+  SwitchTracker tracker(stages(4, 12));
+  EXPECT_THAT(tracker.add_validation(2, 1.0, 1.0), IsEmpty());
+  EXPECT_THAT(tracker.add_validation(4, 3.5, 3.25), AllOf(HasSubstr("3.2500"), HasSubstr("+0.2500")));
+  EXPECT_EQ(tracker.report().pre_switch_validation, 3.25);
+  EXPECT_EQ(tracker.report().validation_jump, 0.25);
+  EXPECT_THAT(tracker.add_validation(6, 3.25, std::nullopt), IsEmpty());  // not below
+  EXPECT_THAT(tracker.add_validation(8, 3.0, std::nullopt),
+              HasSubstr("recovered at step 8: below the pre-switch loss"));
+  EXPECT_EQ(tracker.report().validation_recovered_step, 8);
+  EXPECT_THAT(tracker.add_validation(10, 2.0, std::nullopt), IsEmpty());
+}
+
+TEST(SwitchTracker, RunsOfOneStageHaveNoSwitch) {
+  for (const int64_t lighthouse_steps : {0, 6}) {
+    SwitchTracker tracker(stages(lighthouse_steps, 6));
+    for (int64_t step = 1; step <= 6; ++step) {
+      EXPECT_THAT(tracker.add_loss(step, 7.0 - static_cast<double>(step)), IsEmpty());
+      EXPECT_THAT(tracker.add_validation(step, 1.0, 1.0), IsEmpty());
+    }
+    EXPECT_EQ(tracker.report(), SwitchReport{});
+    EXPECT_EQ(tracker.smoothed_loss(), 3.5);
+    EXPECT_THAT(summary(tracker.report(), lighthouse_steps), IsEmpty());
+  }
+}
+
+TEST(SwitchTracker, WithoutALossInStageOneThereIsNothingToCompare) {
+  SwitchTracker tracker(stages(2, 6));
+  EXPECT_THAT(tracker.add_loss(3, 5.0), IsEmpty());
+  EXPECT_THAT(tracker.add_loss(4, 4.0), IsEmpty());
+  EXPECT_EQ(tracker.report(), SwitchReport{});
+  EXPECT_EQ(tracker.smoothed_loss(), 4.5);
+}
+
+TEST(SwitchTracker, GoesOnFromItsJsonAtEveryStep) {
+  const auto loss = [](int64_t step) { return 5.0 + 1.0 / static_cast<double>(step * step % 7 + 3); };
+  const auto add = [&](SwitchTracker& tracker, int64_t step) {
+    tracker.add_loss(step, loss(step));
+    if (step % 2 == 0) tracker.add_validation(step, loss(step), loss(step) - 0.1);
+  };
+  const TrainingConfig training = stages(6, 12);
+  SwitchTracker unbroken(training);
+  for (int64_t step = 1; step <= 12; ++step) add(unbroken, step);
+  for (int64_t stop = 0; stop <= 12; ++stop) {
+    SwitchTracker first(training);
+    for (int64_t step = 1; step <= stop; ++step) add(first, step);
+    SwitchTracker second(training);
+    second.load_json(nlohmann::json::parse(first.to_json().dump()));
+    for (int64_t step = stop + 1; step <= 12; ++step) add(second, step);
+    EXPECT_EQ(second.to_json(), unbroken.to_json()) << "stopped after step " << stop;
+  }
+}
+
+TEST(SwitchTracker, SummaryTellsBothLossesAndWhetherTheyRecovered) {
+  SwitchReport report;
+  report.pre_switch_loss = 2.5;
+  report.loss_jump = 0.125;
+  report.recovered_step = 318;
+  EXPECT_EQ(summary(report, 300),
+            "switch to dense attention after step 300: training loss 2.5000 before, +0.1250 at the first dense step, "
+            "recovered at step 318: below the pre-switch loss");
+  report.pre_switch_validation = 2.0;
+  report.validation_jump = -0.25;
+  EXPECT_THAT(summary(report, 300),
+              HasSubstr("; validation loss 2.0000 before, -0.2500 with dense attention, not recovered yet"));
+}
+
+}  // namespace
+}  // namespace lighthouse
