@@ -255,14 +255,15 @@ void Trainer::announce() {
                 " tokens to train on, " + std::to_string(loader_.num_validation_sequences()) + " sequences of " +
                 std::to_string(training.seq_len) + " for validation; " + identity_.device + ", " +
                 std::to_string(identity_.threads) + " threads, " + training.precision);
+  std::string where;
+  if (state_.step == training.steps) {
+    where = "; all steps are done already, for another run give another logging.run_dir";
+  } else if (state_.step > 0) {
+    where = "; resumed at step " + std::to_string(state_.step);
+  }
   console_.note("run folder " + folder_.path().string() + ": " + std::to_string(training.steps) + " steps, " +
                 std::to_string(training.lighthouse_steps) + " with Lighthouse attention, then " +
-                std::to_string(training.steps - training.lighthouse_steps) + " dense");
-  if (state_.step == training.steps) {
-    console_.note("all steps are done already; for another run give another logging.run_dir");
-  } else if (state_.step > 0) {
-    console_.note("resumed at step " + std::to_string(state_.step));
-  }
+                std::to_string(training.steps - training.lighthouse_steps) + " dense" + where);
 }
 
 TrainResult Trainer::finish() {
