@@ -57,10 +57,6 @@ const std::vector<Key>& key_table();
 const Key* find_key(const std::string& name);  ///< nullptr when there is none
 std::vector<std::string> section_names();
 
-/// The known key that was most likely meant by `name`: the same word in another section, or the closest spelling; or
-/// "".
-std::string nearest_key(const std::string& name);
-
 /// "integer", "number", ... as KeyInfo::type.
 std::string type_name(const Key& key);
 /// What the limits allow, such as "from 1 to 8" or "fp32 or bf16"; "" when everything is.

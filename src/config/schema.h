@@ -30,6 +30,10 @@ struct KeyInfo {
 };
 std::vector<KeyInfo> config_keys();
 
+/// The known key that was most likely meant by `name`: the same word in another section, or the closest spelling; or
+/// "".
+std::string nearest_key(const std::string& name);
+
 /// Reads a TOML file over `config`. The order of its keys does not matter: model.preset sets the whole model section,
 /// the section's other keys then change single values. Throws ConfigError, and then `config` is unchanged.
 void apply_toml_file(RunConfig& config, const std::filesystem::path& path);

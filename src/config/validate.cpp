@@ -43,9 +43,9 @@ void validate_layers(const AttentionConfig& attention, int64_t num_layers) {
 
 void validate_steps(const TrainingConfig& training, const OptimizerConfig& optimizer) {
   require(training.lighthouse_steps <= training.steps, "training.lighthouse_steps = ", training.lighthouse_steps,
-          ": must be at most training.steps = ", training.steps, ", which counts both stages");
+          ": must be at most training.steps = ", training.steps, ", which counts both stages; set both");
   require(optimizer.warmup_steps <= training.steps, "optimizer.warmup_steps = ", optimizer.warmup_steps,
-          ": must be at most training.steps = ", training.steps);
+          ": must be at most training.steps = ", training.steps, "; set both");
   require(optimizer.decay_steps <= training.steps, "optimizer.decay_steps = ", optimizer.decay_steps,
           ": must be at most training.steps = ", training.steps);
 }
