@@ -62,6 +62,7 @@ class Trainer {
   /// last checkpoint cannot be written or five steps in a row were not finite.
   TrainResult run();
 
+  const SequenceLoader& loader() const { return loader_; }
   const Decoder& decoder() const { return decoder_; }
   const AdamW& optimizer() const { return optimizer_; }
   const TrainState& state() const { return state_; }

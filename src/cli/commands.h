@@ -1,0 +1,28 @@
+// The commands of the program `lighthouse`. Each function adds one command to the parser; its callback runs it after
+// the whole command line was read. Commands write results to standard output, messages to standard error, and report
+// failure by throwing: main has the one catch.
+#pragma once
+
+#include <stdexcept>
+
+namespace CLI {
+class App;
+}
+
+namespace lighthouse::cli {
+
+/// Options that do not fit together, or arguments that no option has. Exit code 2, as ConfigError and InvalidArgument.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+void add_train_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+void add_export_command(CLI::App& app);
+void add_bench_command(CLI::App& app);
+void add_info_command(CLI::App& app);
+void add_completion_command(CLI::App& app);
+
+}  // namespace lighthouse::cli

@@ -1,0 +1,48 @@
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/open_run.h"
+#include "model/export.h"
+#include "train/device.h"
+
+namespace lighthouse::cli {
+namespace {
+
+struct Options {
+  std::string run;
+  std::string output;
+  std::string dtype = "fp32";
+  bool overwrite = false;
+};
+
+void run_export(const Options& options) {
+  const LoadedRun run = open_run(options.run, "cpu", "fp32");
+  ExportOptions how;
+  how.dtype = resolve_precision(options.dtype);
+  how.max_positions = run.config.training.seq_len;
+  how.overwrite = options.overwrite;
+  for (const std::filesystem::path& path : export_huggingface(run.decoder, options.output, how)) {
+    std::cout << path.string() << '\n';
+  }
+}
+
+}  // namespace
+
+void add_export_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("export", "Write a run's model as a folder that transformers loads");
+  auto options = std::make_shared<Options>();
+  command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->required()->option_text("RUN");
+  command->add_option("--output", options->output, "Folder to write; complete or not there at all")
+      ->required()
+      ->option_text("FOLDER");
+  command->add_option("--dtype", options->dtype, "Of the weights")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->option_text("fp32");
+  command->add_flag("--overwrite", options->overwrite, "Replace an earlier export");
+  command->footer("Writes model.safetensors, config.json and generation_config.json, and prints their paths.");
+  command->callback([options] { run_export(*options); });
+}
+
+}  // namespace lighthouse::cli

@@ -1,0 +1,72 @@
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/generated_text.h"
+#include "cli/open_run.h"
+#include "io/mapped_file.h"
+#include "model/export.h"
+#include "train/device.h"
+
+namespace lighthouse::cli {
+namespace {
+
+struct Options {
+  std::string run;
+  std::string model;
+  std::string prompt;
+  std::string prompt_file;
+  std::string device = "auto";
+  GenerateOptions generate;
+};
+
+Decoder open_model(const Options& options) {
+  if (!options.model.empty()) {
+    return load_huggingface(options.model, {}, at::kFloat, resolve_device(options.device));
+  }
+  return std::move(open_run(options.run, options.device, "fp32").decoder);
+}
+
+void run_generate(const Options& options) {
+  if (options.run.empty() == options.model.empty()) {
+    throw UsageError("give the model: --run RUN, a run folder, or --model FOLDER, an exported one");
+  }
+  if (options.prompt.empty() == options.prompt_file.empty()) {
+    throw UsageError("give what to go on from: --prompt TEXT or --prompt-file FILE");
+  }
+  const std::string prompt = options.prompt_file.empty() ? options.prompt : read_text_file(options.prompt_file);
+  const Decoder decoder = open_model(options);
+  const TokenFormat format = token_format(decoder.config());
+  write_generated(decoder, parse_tokens(prompt, format), options.generate, format, std::cout);
+}
+
+}  // namespace
+
+void add_generate_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("generate", "Write on from a prompt, with dense attention and a KV cache");
+  auto options = std::make_shared<Options>();
+  command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->option_text("RUN");
+  command->add_option("--model", options->model, "Folder of 'lighthouse export' or transformers")
+      ->option_text("FOLDER");
+  command->add_option("--prompt", options->prompt, "What to go on from")->option_text("TEXT");
+  command->add_option("--prompt-file", options->prompt_file, "The same from a file")->option_text("FILE");
+  command->add_option("--max-tokens", options->generate.max_tokens, "How many tokens to generate")
+      ->capture_default_str();
+  command->add_flag("--greedy", options->generate.greedy, "Always the likeliest token");
+  command->add_option("--temperature", options->generate.temperature, "Divides the logits; above 0")
+      ->capture_default_str();
+  command->add_option("--top-p", options->generate.top_p, "Sample from the likeliest tokens of this probability")
+      ->capture_default_str();
+  command->add_option("--seed", options->generate.seed, "Of the sampling: the same seed, the same text")
+      ->capture_default_str();
+  command->add_option("--device", options->device, "Where to compute")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->option_text("auto");
+  command->footer(
+      "Prompt and text go to standard output. A model of 256 tokens reads and writes bytes, shown as UTF-8; another "
+      "one reads and writes token numbers, separated by spaces.");
+  command->callback([options] { run_generate(*options); });
+}
+
+}  // namespace lighthouse::cli

@@ -1,0 +1,97 @@
+// lighthouse: results on standard output, messages on standard error. Exit codes: 0 done, 1 failed, 2 wrong usage or
+// configuration.
+#include <c10/util/Exception.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <iostream>
+#include <new>
+#include <sstream>
+
+#include "cli/commands.h"
+#include "cli/usage.h"
+#include "config/schema.h"
+#include "lighthouse/check.h"
+
+namespace lighthouse::cli {
+namespace {
+
+constexpr int kDone = 0;
+constexpr int kFailed = 1;
+constexpr int kWrongUsage = 2;
+
+/// The name of what this CPU lacks to run code compiled for x86-64-v3, or nullptr.
+const char* missing_cpu_feature() {
+#if defined(LIGHTHOUSE_NEEDS_AVX2)
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2")) return "AVX2";
+  if (!__builtin_cpu_supports("fma")) return "FMA";
+  if (!__builtin_cpu_supports("f16c")) return "F16C";
+#endif
+  return nullptr;
+}
+
+/// One line that names the command once: libraries begin with the operation, which is often the command.
+int report(const CLI::App& app, const std::string& message, int exit_code) {
+  const std::string name = command_name(app);
+  const std::string operation = name.substr(std::min(name.size(), app.get_name().size() + 1)) + ": ";
+  const bool named = message.starts_with(operation);
+  std::cout.flush();
+  std::cerr << name << ": " << (named ? message.substr(operation.size()) : message) << std::endl;
+  return exit_code;
+}
+
+int run(CLI::App& app, std::vector<std::string> arguments) {
+  try {
+    std::reverse(arguments.begin(), arguments.end());  // the parser reads from the end
+    app.parse(arguments);
+    return kDone;
+  } catch (const CLI::Success& request) {  // --help, --version
+    std::ostringstream text;
+    app.exit(request, text, text);
+    std::cout << CLI::detail::find_and_replace(text.str(), "\n\n\n", "\n\n");  // between groups of options
+    return kDone;
+  } catch (const CLI::ParseError& error) {
+    return report(app, usage_message(app, error), kWrongUsage);
+  } catch (const UsageError& error) {
+    return report(app, error.what(), kWrongUsage);
+  } catch (const ConfigError& error) {
+    return report(app, error.what(), kWrongUsage);
+  } catch (const InvalidArgument& error) {
+    return report(app, error.what(), kWrongUsage);
+  } catch (const c10::ValueError& error) {  // InvalidArgument, restated by an operator
+    return report(app, error.what_without_backtrace(), kWrongUsage);
+  } catch (const c10::Error& error) {
+    return report(app, error.what_without_backtrace(), kFailed);
+  } catch (const std::bad_alloc&) {
+    return report(app, "out of memory", kFailed);
+  } catch (const std::exception& error) {
+    return report(app, error.what(), kFailed);
+  }
+}
+
+/// Results that did not reach their reader are a failure, unless the reader had enough (`lighthouse info | head`).
+int check_output(const CLI::App& app, int exit_code) {
+  std::cout.flush();
+  if (std::cout.good()) return exit_code;
+  pollfd output{STDOUT_FILENO, POLLOUT, 0};
+  const bool reader_left = poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
+  return reader_left ? exit_code : report(app, "cannot write to standard output", kFailed);
+}
+
+}  // namespace
+}  // namespace lighthouse::cli
+
+int main(int argc, char** argv) {
+  namespace cli = lighthouse::cli;
+  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of write(), not the end of a training run
+  const std::unique_ptr<CLI::App> app = cli::make_app();
+  if (const char* feature = cli::missing_cpu_feature()) {
+    return cli::report(*app, std::string("this CPU has no ") + feature + "; build with -DLIGHTHOUSE_CPU_ARCH=x86-64",
+                       cli::kFailed);
+  }
+  return cli::check_output(*app, cli::run(*app, cli::split_arguments(argc, argv)));
+}

@@ -1,0 +1,14 @@
+// A run as the commands that follow training open it.
+#pragma once
+
+#include <string>
+
+#include "train/run_loading.h"
+
+namespace lighthouse::cli {
+
+/// load_run with its warnings on standard error, and as many threads as the run asks for: validation then has the bits
+/// that training had. Throws as load_run does.
+LoadedRun open_run(const std::string& run_dir, const std::string& device = "", const std::string& precision = "");
+
+}  // namespace lighthouse::cli

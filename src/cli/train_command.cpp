@@ -1,0 +1,113 @@
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/config_options.h"
+#include "cli/generated_text.h"
+#include "train/text.h"
+#include "train/trainer.h"
+
+namespace lighthouse::cli {
+namespace {
+
+constexpr int64_t kPromptTokens = 64;  // of the sample: enough to tell what kind of text goes on
+
+struct Options {
+  std::string config_file;
+  std::string resume = "auto";
+  bool print_config = false;
+  std::unique_ptr<ConfigOptions> keys;
+};
+
+RunConfig load_config(const Options& options) {
+  RunConfig config;
+  if (!options.config_file.empty()) apply_toml_file(config, options.config_file);
+  options.keys->apply(config);
+  validate(config);
+  return config;
+}
+
+std::string recovery(const std::optional<int64_t>& step) {
+  return step ? "recovered at step " + std::to_string(*step) : "not recovered";
+}
+
+/// Losses on both sides of the switch, in nats per token, and where the run is.
+void print_summary(const TrainResult& result, std::ostream& out) {
+  const SwitchReport& at_switch = result.switch_report;
+  if (at_switch.pre_switch_validation && at_switch.validation_jump && result.validation) {
+    const double dense_before = *at_switch.pre_switch_validation + *at_switch.validation_jump;
+    out << "validation loss at the switch  " << fixed(*at_switch.pre_switch_validation, 4) << " lighthouse, "
+        << fixed(dense_before, 4) << " dense; at the end " << fixed(result.validation->dense, 4) << " dense, "
+        << recovery(at_switch.validation_recovered_step) << '\n';
+  } else if (result.validation) {
+    out << "validation loss at the end     " << fixed(result.validation->dense, 4) << " dense\n";
+  }
+  if (at_switch.pre_switch_loss && result.loss) {
+    out << "training loss before switch    " << fixed(*at_switch.pre_switch_loss, 4) << "; at the end "
+        << fixed(*result.loss, 4) << ", " << recovery(at_switch.recovered_step) << '\n';
+  } else if (result.loss) {
+    out << "training loss at the end       " << fixed(*result.loss, 4) << '\n';
+  }
+  out << "run folder                     " << result.run_dir.string() << std::endl;
+}
+
+/// How the model goes on after text that it was not trained on, or for want of that after its first training text.
+void print_sample(const Trainer& trainer, const RunConfig& config, std::ostream& out) {
+  const SequenceLoader& loader = trainer.loader();
+  const Sequence text =
+      loader.num_validation_sequences() > 0 ? loader.validation_sequence(0) : loader.training_sequence(0);
+  const auto prompt_len = std::min<int64_t>(kPromptTokens, static_cast<int64_t>(text.inputs.size()));
+  GenerateOptions how;
+  how.max_tokens = config.logging.sample_tokens;
+  how.temperature = 0.8;
+  how.top_p = 0.95;
+  out << "\nsample: " << prompt_len << " tokens of text, then " << how.max_tokens << " of the model\n"
+      << "----" << std::endl;
+  write_generated(trainer.decoder(), std::span(text.inputs).first(static_cast<size_t>(prompt_len)), how,
+                  token_format(config.model), out);
+}
+
+void run_train(const Options& options) {
+  const RunConfig config = load_config(options);
+  if (options.print_config) {
+    std::cout << to_toml(config);
+    return;
+  }
+  if (config.data.path.empty()) {
+    throw ConfigError("data.path: no corpus; give --data.path FILE or FOLDER, or path in [data] of the configuration");
+  }
+  TrainOptions how;
+  how.resume = options.resume == "auto";
+  how.log = &std::cerr;
+  how.terminal = isatty(STDERR_FILENO) == 1;
+  Trainer trainer(config, how);
+  const TrainResult result = trainer.run();
+  print_summary(result, std::cout);
+  if (result.complete && config.logging.sample_tokens > 0) print_sample(trainer, config, std::cout);
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "Train a decoder in two stages, or resume a run");
+  auto options = std::make_shared<Options>();
+  command->add_option("--config", options->config_file, "Configuration file; every key below may stand in it")
+      ->option_text("FILE.toml");
+  command
+      ->add_option("--resume", options->resume,
+                   "auto: go on from the newest checkpoint in logging.run_dir; never: start a new run")
+      ->check(CLI::IsMember({"auto", "never"}))
+      ->option_text("auto");
+  command->add_flag("--print-config", options->print_config, "Print the resolved configuration as TOML and exit");
+  options->keys = std::make_unique<ConfigOptions>(
+      *command, std::vector<std::string>{"model", "attention", "training", "optimizer", "data", "validation",
+                                         "checkpoint", "logging"});
+  command->footer("Lists are separated by commas: --attention.full_attention_layers 0,1,28,29");
+  command->callback([options] { run_train(*options); });
+}
+
+}  // namespace lighthouse::cli

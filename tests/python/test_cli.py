@@ -1,0 +1,186 @@
+"""The program as a user meets it: exit codes, messages, --help, --print-config, completion."""
+
+import json
+import os
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release"))
+LIGHTHOUSE = Path(os.environ.get("LIGHTHOUSE_BIN", BUILD / "bin" / "lighthouse")).resolve()
+COMMANDS = ["train", "eval", "generate", "export", "bench", "info", "completion"]
+
+pytestmark = pytest.mark.skipif(not LIGHTHOUSE.exists(), reason=f"{LIGHTHOUSE} is not built")
+
+
+def run(*arguments, **options):
+    return subprocess.run([LIGHTHOUSE, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+def check_refused(result, *parts, exit_code=2):
+    """A refusal is one line on standard error that starts with the command's name, and nothing on standard output."""
+    assert result.returncode == exit_code, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.startswith("lighthouse")
+    assert result.stderr.count("\n") == 1, result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+def print_config(*arguments):
+    result = run("train", *arguments, "--print-config")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+@pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS], ["bench", "attention"], ["completion", "zsh"]],
+                         ids=lambda command: "-".join(command) or "lighthouse")
+def test_help_of_every_command(command):
+    result = run(*command, "--help")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert "Usage: " + " ".join(["lighthouse", *command]) in result.stdout
+    assert "--help" in result.stdout
+
+
+def test_top_level_help_lists_the_commands_and_exit_codes():
+    text = run("--help").stdout
+    for command in COMMANDS:
+        assert f"\n  {command} " in text
+    assert "0 done, 1 failed, 2 wrong usage" in text
+
+
+def test_train_help_lists_every_key():
+    text = run("train", "--help").stdout
+    for section, keys in tomllib.loads(print_config()).items():
+        for key in keys:
+            assert f"\n  --{section}.{key} " in text
+
+
+def test_version():
+    result = run("--version")
+    assert (result.returncode, result.stdout.split()[0]) == (0, "lighthouse")
+
+
+@pytest.mark.parametrize("config", ["quick.toml", "paper.toml"])
+def test_printed_configuration_reads_back_as_the_same(config, tmp_path):
+    first = print_config("--config", ROOT / "configs" / config)
+    assert tomllib.loads(first)["training"]["seq_len"] in (4096, 98304)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(first)
+    assert print_config("--config", copy) == first
+
+
+def test_printed_configuration_is_resolved():
+    text = print_config("--training.steps=500", "--model.dim", "64", "--model.preset", "paper", "--data.path=a=b",
+                        "--attention.full_attention_layers", "0,1,28,29", "--data.extensions=")
+    config = tomllib.loads(text)
+    assert config["training"]["steps"] == 500
+    assert (config["model"]["dim"], config["model"]["num_layers"]) == (64, 30)
+    assert config["data"]["path"] == "a=b"
+    assert config["data"]["extensions"] == []
+    assert config["attention"]["full_attention_layers"] == [0, 1, 28, 29]
+
+
+def test_the_last_of_a_repeated_option_counts():
+    config = tomllib.loads(print_config("--training.seed", "3", "--training.seed", "4"))
+    assert config["training"]["seed"] == 4
+
+
+WRONG_USAGE = {
+    "no command": ([], ["lighthouse: no command given"]),
+    "unknown command": (["trian"], ["trian: unknown command; did you mean train?"]),
+    "no command below": (["completion"], ["lighthouse completion: no command given"]),
+    "unknown command below": (["completion", "bsh"], ["did you mean bash?"]),
+    "unknown option": (["info", "--jsn"], ["lighthouse info: --jsn: unknown option; did you mean --json?"]),
+    "unknown short option": (["-x"], ["-x: unknown option"]),
+    "stray argument": (["train", "corpus.txt"], ["corpus.txt: unexpected argument", "lighthouse train --help"]),
+    "misspelt key": (["train", "--model.num_head", "3"], ["--model.num_head: ", "did you mean --model.num_heads?"]),
+    "key without section": (["train", "--steps", "3"], ["did you mean --training.steps?"]),
+    "key of another section": (["train", "--model.steps", "3"], ["did you mean --training.steps?"]),
+    "value missing": (["train", "--training.steps"], ["--training.steps: needs a value"]),
+    "value empty": (["train", "--training.steps="], ['--training.steps "": must be an integer at least 1']),
+    "value of another type": (["train", "--training.steps", "ten"], ["--training.steps ten: must be an integer"]),
+    "value out of range": (["train", "--model.num_heads=0"], ["--model.num_heads 0", "from 1 to 4096"]),
+    "negative value": (["train", "--training.seed", "-1"], ["--training.seed -1: must be an integer at least 0"]),
+    "keys that do not fit": (["train", "--model.num_kv_heads", "3"], ["model.num_heads = 4", "model.num_kv_heads = 3"]),
+    "no corpus": (["train"], ["data.path", "--data.path"]),
+    "missing corpus": (["train", "--data.path", "/no/such/corpus"], ["/no/such/corpus"]),
+    "missing configuration": (["train", "--config", "no-such.toml"], ["no-such.toml", "No such file"]),
+    "folder as configuration": (["train", "--config", "/"], ["/: is a folder"]),
+    "unknown resume": (["train", "--resume", "maybe"], ["--resume", "auto", "never"]),
+    "eval of nothing": (["eval"], ["--run"]),
+    "eval of no run": (["eval", "--run", "/no/such/run"], ["/no/such/run"]),
+    "generate from nothing": (["generate"], ["--run"]),
+    "generate from no run": (["generate", "--run", "/no/such/run", "--prompt", "x"], ["/no/such/run"]),
+    "export of nothing": (["export"], ["--run"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_USAGE)
+def test_wrong_usage_is_named(case, tmp_path):
+    arguments, parts = WRONG_USAGE[case]
+    check_refused(run(*arguments, cwd=tmp_path), *parts)
+    assert list(tmp_path.iterdir()) == [], "a refused command left files behind"
+
+
+def test_wrong_file_is_named_with_its_line(tmp_path):
+    (tmp_path / "small.toml").write_text("[model]\ndim = 64\nnum_head = 4\n")
+    result = run("train", "--config", "small.toml", cwd=tmp_path)
+    check_refused(result, "lighthouse train: small.toml:3: model.num_head: unknown key; did you mean model.num_heads?")
+
+
+def test_info_names_what_is_there():
+    info = json.loads(run("info", "--json").stdout)
+    assert info["torch"].startswith("2.")
+    assert {"gather", "scatter", "select", "token_scores"} <= set(info["operators"])
+    assert info["cuda"]["devices"] or info["cuda"]["why_not"]
+    text = run("info").stdout
+    assert "torch" in text and "llama3-8b" in text
+
+
+def test_a_reader_that_leaves_is_not_a_crash():
+    result = subprocess.run(f"'{LIGHTHOUSE}' train --help | true; exit ${{PIPESTATUS[0]}}", shell=True,
+                            executable="/bin/bash", capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_a_failure():
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([LIGHTHOUSE, "info"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "cannot write to standard output" in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_valid(shell, tmp_path):
+    result = run("completion", shell)
+    assert result.returncode == 0
+    script = tmp_path / "completion"
+    script.write_text(result.stdout)
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here to read the script")
+    subprocess.run([shell, "-n", script], check=True, timeout=60)
+
+
+def complete_in_bash(*words):
+    """The completions that bash offers for the last of the words."""
+    program = (
+        f"source <('{LIGHTHOUSE}' completion bash); COMP_WORDS=({' '.join(words)!s}); "
+        "COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 )); _lighthouse; echo \"${COMPREPLY[@]}\""
+    )
+    return subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+
+
+def test_bash_completes_commands_options_and_values():
+    assert complete_in_bash("lighthouse", "tr") == ["train"]
+    assert complete_in_bash("lighthouse", "train", "--training.lig") == ["--training.lighthouse_steps"]
+    assert complete_in_bash("lighthouse", "train", "--training.precision", "b") == ["bf16"]
+    assert complete_in_bash("lighthouse", "train", "--config", "''") == []  # files, which bash adds itself
+    assert complete_in_bash("lighthouse", "bench", "a") == ["attention"]
