@@ -58,5 +58,6 @@ if ! cat "${cat_files[@]}" | cmp -s - "$stamp"; then
   say "installing ${cat_files[*]} into .venv (torch is about 5 GB; a few minutes)"
   [ -x .venv/bin/python ] || python3 -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "${requirements[@]}"
+  cp requirements.txt .venv/requirements.stamp
   cat "${cat_files[@]}" >"$stamp"
 fi

@@ -86,7 +86,7 @@ void add_eval_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "Measure a run's loss on validation text");
   auto options = std::make_shared<Options>();
   command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->required()->option_text("RUN");
-  command->add_option("--attention", options->attention, "With which attention")
+  command->add_option("--attention", options->attention, "With which attention: dense, lighthouse or both")
       ->check(CLI::IsMember({"dense", "lighthouse", "both"}))
       ->option_text("both");
   command->add_option("--data", options->data, "Another corpus than the run's validation text, all of it")
@@ -94,7 +94,7 @@ void add_eval_command(CLI::App& app) {
   command->add_option("--sequences", options->sequences, "At most so many sequences; usually as the run")
       ->option_text("N");
   command->add_option("--seq-len", options->seq_len, "Tokens of a sequence; usually as the run")->option_text("N");
-  command->add_option("--device", options->device, "Where to compute; usually as the run")
+  command->add_option("--device", options->device, "auto, cpu or cuda; usually as the run")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->option_text("DEVICE");
   command->add_flag("--json", options->json, "Print JSON");

@@ -37,7 +37,7 @@ void add_export_command(CLI::App& app) {
   command->add_option("--output", options->output, "Folder to write; complete or not there at all")
       ->required()
       ->option_text("FOLDER");
-  command->add_option("--dtype", options->dtype, "Of the weights")
+  command->add_option("--dtype", options->dtype, "Of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->option_text("fp32");
   command->add_flag("--overwrite", options->overwrite, "Replace an earlier export");

@@ -54,13 +54,16 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--max-tokens", options->generate.max_tokens, "How many tokens to generate")
       ->capture_default_str();
   command->add_flag("--greedy", options->generate.greedy, "Always the likeliest token");
-  command->add_option("--temperature", options->generate.temperature, "Divides the logits; above 0")
+  command
+      ->add_option("--temperature", options->generate.temperature,
+                   "Divides the logits: below 1 likelier tokens, above 1 more variety")
       ->capture_default_str();
   command->add_option("--top-p", options->generate.top_p, "Sample from the likeliest tokens of this probability")
       ->capture_default_str();
   command->add_option("--seed", options->generate.seed, "Of the sampling: the same seed, the same text")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command->add_option("--device", options->device, "Where to compute")
+  command->add_option("--device", options->device, "Where to compute: auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->option_text("auto");
   command->footer(

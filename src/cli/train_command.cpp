@@ -2,8 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <iomanip>
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/config_options.h"
@@ -31,28 +33,31 @@ RunConfig load_config(const Options& options) {
   return config;
 }
 
-std::string recovery(const std::optional<int64_t>& step) {
-  return step ? "recovered at step " + std::to_string(*step) : "not recovered";
+void print_row(std::ostream& out, const std::string& name, std::optional<double> before, std::optional<double> end,
+               std::optional<int64_t> recovered) {
+  const auto number = [](const std::optional<double>& loss) { return loss ? fixed(*loss, 4) : std::string("-"); };
+  out << std::left << std::setw(28) << name << std::right << std::setw(17) << number(before) << std::setw(12)
+      << number(end) << (recovered ? "   recovered at step " + std::to_string(*recovered) : "") << '\n';
 }
 
 /// Losses on both sides of the switch, in nats per token, and where the run is.
-void print_summary(const TrainResult& result, std::ostream& out) {
+void print_summary(const TrainResult& result, const TrainingConfig& training, std::ostream& out) {
   const SwitchReport& at_switch = result.switch_report;
-  if (at_switch.pre_switch_validation && at_switch.validation_jump && result.validation) {
-    const double dense_before = *at_switch.pre_switch_validation + *at_switch.validation_jump;
-    out << "validation loss at the switch  " << fixed(*at_switch.pre_switch_validation, 4) << " lighthouse, "
-        << fixed(dense_before, 4) << " dense; at the end " << fixed(result.validation->dense, 4) << " dense, "
-        << recovery(at_switch.validation_recovered_step) << '\n';
-  } else if (result.validation) {
-    out << "validation loss at the end     " << fixed(result.validation->dense, 4) << " dense\n";
+  std::optional<double> dense_before;
+  if (at_switch.pre_switch_validation && at_switch.validation_jump) {
+    dense_before = *at_switch.pre_switch_validation + *at_switch.validation_jump;
   }
-  if (at_switch.pre_switch_loss && result.loss) {
-    out << "training loss before switch    " << fixed(*at_switch.pre_switch_loss, 4) << "; at the end "
-        << fixed(*result.loss, 4) << ", " << recovery(at_switch.recovered_step) << '\n';
-  } else if (result.loss) {
-    out << "training loss at the end       " << fixed(*result.loss, 4) << '\n';
+  out << std::left << std::setw(28) << "loss" << std::right << std::setw(17) << "before the switch" << std::setw(12)
+      << "at step " + std::to_string(result.step) << '\n';
+  print_row(out, "training", at_switch.pre_switch_loss, result.loss, at_switch.recovered_step);
+  if (result.validation) {
+    const std::optional<double> lighthouse = result.validation->lighthouse;
+    if (training.lighthouse_steps > 0) {
+      print_row(out, "validation, lighthouse", at_switch.pre_switch_validation, lighthouse, std::nullopt);
+    }
+    print_row(out, "validation, dense", dense_before, result.validation->dense, at_switch.validation_recovered_step);
   }
-  out << "run folder                     " << result.run_dir.string() << std::endl;
+  out << "run folder: " << result.run_dir.string() << std::endl;
 }
 
 /// How the model goes on after text that it was not trained on, or for want of that after its first training text.
@@ -86,7 +91,7 @@ void run_train(const Options& options) {
   how.terminal = isatty(STDERR_FILENO) == 1;
   Trainer trainer(config, how);
   const TrainResult result = trainer.run();
-  print_summary(result, std::cout);
+  print_summary(result, config.training, std::cout);
   if (result.complete && config.logging.sample_tokens > 0) print_sample(trainer, config, std::cout);
 }
 

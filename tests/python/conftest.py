@@ -20,3 +20,12 @@ def export_fixture(build_folder):
     if not program.exists():
         pytest.skip(f"{program} is not built")
     return program
+
+
+@pytest.fixture(scope="session")
+def lighthouse(build_folder):
+    """The program, at LIGHTHOUSE_BIN or in the build."""
+    program = Path(os.environ.get("LIGHTHOUSE_BIN", build_folder / "bin" / "lighthouse")).resolve()
+    if not program.exists():
+        pytest.skip(f"{program} is not built")
+    return program

@@ -1,0 +1,330 @@
+"""What follows training: generate, export, eval; and bench attention. On one small run that all tests share."""
+
+import json
+import math
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+SEQ_LEN = 64
+KEYS = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 16,
+        "model.ffn_dim": 48, "attention.topk": 4, "training.seq_len": SEQ_LEN, "training.steps": 60,
+        "training.lighthouse_steps": 40, "training.batch_size": 8, "training.device": "cpu", "training.threads": 2,
+        "optimizer.learning_rate": 1e-2, "optimizer.warmup_steps": 3, "validation.interval": 20,
+        "validation.sequences": 2, "logging.sample_tokens": 40}
+WORDS = "the light house stands at sea, far from land; ships see it.".split()
+
+
+def words(count, seed):
+    return " ".join(WORDS[index] for index in np.random.default_rng(seed).integers(len(WORDS), size=count))
+
+
+class Trained:
+    """A finished run."""
+
+    def __init__(self, program, folder):
+        self.program, self.folder = program, folder / "run"
+        (folder / "corpus.txt").write_text(words(20000, seed=1))
+        options = KEYS | {"data.path": folder / "corpus.txt", "logging.run_dir": self.folder}
+        self.options = [str(text) for key, value in options.items() for text in (f"--{key}", value)]
+        self.output = self("train", *self.options, run=False)
+
+    def run(self, command, *arguments, run=True, **options):
+        given = ["--run", self.folder] if run else []
+        return subprocess.run([self.program, *command.split(), *map(str, [*given, *arguments])], capture_output=True,
+                              timeout=300, **options)
+
+    def __call__(self, command, *arguments, **options):
+        """Standard output of a command that goes well."""
+        result = self.run(command, *arguments, **options)
+        assert result.returncode == 0, result.stderr.decode()
+        return result.stdout.decode()  # strictly: it is UTF-8
+
+    def refusal(self, command, *arguments, exit_code=2, **options):
+        result = self.run(command, *arguments, **options)
+        errors = result.stderr.decode()
+        assert (result.returncode, result.stdout) == (exit_code, b""), errors
+        assert errors.startswith(f"lighthouse {command}: ") and errors.count("\n") == 1, errors
+        return errors
+
+    def metrics(self):
+        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+
+    def config(self):
+        return (self.folder / "config.toml").read_text()
+
+
+@pytest.fixture(scope="module")
+def trained(lighthouse, tmp_path_factory):
+    return Trained(lighthouse, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    paths = trained("export", "--output", folder).splitlines()
+    assert paths == [str(folder / name) for name in ("model.safetensors", "config.json", "generation_config.json")]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.rsplit("/", 1)[1] for path in paths)
+    return folder
+
+
+@pytest.fixture
+def foreign_model(tmp_path):
+    """A model of transformers with another vocabulary than bytes."""
+    torch.manual_seed(1)
+    config = transformers.LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                                      num_attention_heads=2, num_key_value_heads=1, head_dim=16)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "foreign")
+    return tmp_path / "foreign"
+
+
+# ---- train ----------------------------------------------------------------------------------------------------------
+
+
+def test_train_ends_with_losses_run_folder_and_a_sample(trained):
+    lines = trained.output.splitlines()
+    by_step = {line["step"]: line for line in trained.metrics()}
+    report = [line["switch"] for line in by_step.values() if "switch" in line][-1]
+    assert lines[0].split() == ["loss", "before", "the", "switch", "at", "step", "60"]
+    assert lines[1].startswith("training ") and f"{report['pre_switch_loss']:.4f}" in lines[1]
+    assert lines[2].split() == ["validation,", "lighthouse", f"{by_step[40]['validation_loss_lighthouse']:.4f}", "-"]
+    assert lines[3].split()[:4] == ["validation,", "dense", f"{by_step[40]['validation_loss']:.4f}",
+                                    f"{by_step[60]['validation_loss']:.4f}"]
+    assert lines[4] == f"run folder: {trained.folder}"
+    assert "sample: 64 tokens of text, then 40 of the model" in lines
+    sample = trained.output.split("\n----\n")[1].removesuffix("\n")
+    assert len(sample.encode()) >= 64 + 40
+
+
+def test_finished_run_shows_the_same_and_adds_nothing(trained):
+    before = trained.metrics()
+    result = trained.run("train", *trained.options, run=False)
+    assert (result.returncode, result.stdout.decode()) == (0, trained.output)
+    assert "all steps are done already" in result.stderr.decode()
+    assert trained.metrics() == before
+
+
+def test_resume_never_does_not_touch_a_run(trained):
+    errors = trained.refusal("train", *trained.options, "--resume", "never", run=False)
+    assert "the run folder holds a run already" in errors
+
+
+def test_more_steps_are_another_run(trained):
+    assert "training.steps (60 in the checkpoint, 70 now)" in trained.refusal(
+        "train", *trained.options, "--training.steps", 70, run=False)
+
+
+def test_dense_training_has_no_switch(trained, tmp_path):
+    text = trained("train", *trained.options, "--logging.run_dir", tmp_path / "run", "--training.steps", 4,
+                   "--training.lighthouse_steps", 0, "--logging.sample_tokens", 0, run=False)
+    assert "lighthouse" not in text and "recovered" not in text and "sample" not in text
+
+
+# ---- generate -------------------------------------------------------------------------------------------------------
+
+
+def test_generated_text_goes_on_from_the_prompt(trained):
+    text = trained("generate", "--prompt", "the light house ", "--max-tokens", 200, "--temperature", 0.5)
+    assert text.startswith("the light house ") and text.endswith("\n")
+    assert len(text) == len("the light house ") + 200 + 1  # in bytes of ASCII, as the corpus has
+    assert set(text[:-1]) <= set(" ".join(WORDS))
+
+
+def test_the_same_seed_gives_the_same_text(trained):
+    def sample(*arguments):
+        return trained("generate", "--prompt", "ships ", "--max-tokens", 100, *arguments)
+
+    assert sample() == sample("--seed", 1)
+    assert sample() != sample("--seed", 2)
+    assert sample("--greedy") == sample("--greedy", "--seed", 2)
+    # Of a nucleus this small only the likeliest token is left.
+    assert sample("--greedy") == sample("--top-p", 1e-6)
+
+
+def test_prompt_from_a_file(trained, tmp_path):
+    (tmp_path / "prompt").write_text("far from\nland; ")
+    text = trained("generate", "--prompt-file", tmp_path / "prompt", "--max-tokens", 5)
+    assert text.startswith("far from\nland; ")
+
+
+def test_output_is_utf_8_whatever_the_model_says(trained):
+    text = trained("generate", "--prompt", "é ", "--max-tokens", 300, "--temperature", 50)
+    assert text.startswith("é ")
+    assert "\N{REPLACEMENT CHARACTER}" in text
+    assert not [char for char in text if ord(char) < 32 and char not in "\t\n"]
+
+
+def test_no_tokens_are_the_prompt_alone(trained):
+    assert trained("generate", "--prompt", "sea", "--max-tokens", 0) == "sea\n"
+
+
+def test_exported_model_generates_the_same(trained, exported):
+    arguments = ("--prompt", "ships see ", "--max-tokens", 60, "--greedy")
+    assert trained("generate", *arguments) == trained("generate", "--model", exported, *arguments, run=False)
+
+
+def test_other_vocabularies_are_token_numbers(trained, foreign_model):
+    text = trained("generate", "--model", foreign_model, "--prompt", "1 299", "--max-tokens", 3, run=False)
+    assert text.startswith("1 299 ") and len(text.split()) == 5
+    assert "vocabulary is not of bytes" in trained.refusal("generate", "--model", foreign_model, "--prompt", "hi",
+                                                           run=False)
+    assert "token 300" in trained.refusal("generate", "--model", foreign_model, "--prompt", "300", run=False)
+
+
+WRONG_GENERATE = {
+    "no prompt": ([], "--prompt"),
+    "two prompts": (["--prompt", "a", "--prompt-file", "b"], "--prompt"),
+    "two models": (["--prompt", "a", "--model", "b"], "--model"),
+    "temperature of 0": (["--prompt", "a", "--temperature", 0], "temperature 0 must be greater than 0"),
+    "negative temperature": (["--prompt", "a", "--temperature", -1], "temperature -1"),
+    "top-p of 0": (["--prompt", "a", "--top-p", 0], "top_p 0"),
+    "top-p above 1": (["--prompt", "a", "--top-p", 1.5], "top_p 1.5"),
+    "negative length": (["--prompt", "a", "--max-tokens", -1], "max_tokens -1"),
+    "length that is no number": (["--prompt", "a", "--max-tokens", "many"], "--max-tokens"),
+    "negative seed": (["--prompt", "a", "--seed", -1], "--seed"),
+    "unknown device": (["--prompt", "a", "--device", "tpu"], "--device"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_GENERATE)
+def test_wrong_generate_is_named(trained, case):
+    arguments, part = WRONG_GENERATE[case]
+    assert part in trained.refusal("generate", *arguments)
+
+
+def test_missing_prompt_file_is_named(trained):
+    assert "no-such-file" in trained.refusal("generate", "--prompt-file", "no-such-file", exit_code=1)
+
+
+# ---- export ---------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_transformers_has_the_loss_that_eval_measures(trained, exported, tmp_path):
+    model = transformers.AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float64).eval()
+    assert (type(model).__name__, model.config.max_position_embeddings) == ("LlamaForCausalLM", SEQ_LEN)
+    text = words(200, seed=3).encode()[:5 * SEQ_LEN + 1]
+    (tmp_path / "text").write_bytes(text)
+    ours = json.loads(trained("eval", "--data", tmp_path / "text", "--sequences", 5, "--attention", "dense", "--json"))
+    tokens = torch.tensor(list(text))
+    logits = model(tokens[:-1].view(5, SEQ_LEN)).logits.flatten(0, 1)
+    theirs = torch.nn.functional.cross_entropy(logits, tokens[1:]).item()
+    # A mean over roundings of fp32, at most some tens in a row in a model of two layers.
+    assert ours["validation_loss"] == pytest.approx(theirs, rel=100 * torch.finfo(torch.float32).eps)
+
+
+def test_bf16_weights_are_half_as_long(trained, exported, tmp_path):
+    trained("export", "--output", tmp_path / "half", "--dtype", "bf16")
+    weights = "model.safetensors"
+    assert (tmp_path / "half" / weights).stat().st_size < 0.6 * (exported / weights).stat().st_size
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+def test_export_does_not_overwrite_what_is_there(trained, tmp_path):
+    trained("export", "--output", tmp_path / "model")
+    assert "is not empty" in trained.refusal("export", "--output", tmp_path / "model")
+    trained("export", "--output", tmp_path / "model", "--overwrite")
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    assert "notes.txt" in trained.refusal("export", "--output", tmp_path / "model", "--overwrite")
+    assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
+
+
+def test_wrong_export_leaves_nothing(trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "is not a folder" in trained.refusal("export", "--output", tmp_path / "file")
+    assert "--output" in trained.refusal("export")
+    assert "--dtype" in trained.refusal("export", "--output", tmp_path / "model", "--dtype", "fp8")
+    assert "not a run folder" in trained.refusal("export", "--run", tmp_path, "--output", tmp_path / "model", run=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# ---- eval -----------------------------------------------------------------------------------------------------------
+
+
+def test_eval_measures_what_training_did(trained):
+    result = json.loads(trained("eval", "--json"))
+    assert (result["step"], result["seq_len"], result["sequences"], result["targets"]) == (60, SEQ_LEN, 2, 2 * SEQ_LEN)
+    assert result["validation_loss"] == trained.metrics()[-1]["validation_loss"]
+    assert result["validation_loss_lighthouse"] > 0
+    text = trained("eval")
+    assert f"dense       {result['validation_loss']:.4f} nats" in text
+    assert f"perplexity {math.exp(result['validation_loss_lighthouse']):.3f}" in text
+
+
+def test_eval_of_one_attention(trained):
+    assert "validation_loss_lighthouse" not in json.loads(trained("eval", "--attention", "dense", "--json"))
+    assert "validation_loss" not in json.loads(trained("eval", "--attention", "lighthouse", "--json"))
+
+
+def test_eval_on_other_text_and_sizes(trained, tmp_path):
+    (tmp_path / "other.txt").write_text(words(500, seed=2))
+    tokens = (tmp_path / "other.txt").stat().st_size
+    result = json.loads(trained("eval", "--data", tmp_path / "other.txt", "--sequences", 1000, "--json"))
+    assert result["targets"] == (tokens - 1) // SEQ_LEN * SEQ_LEN
+    longer = json.loads(trained("eval", "--seq-len", 256, "--sequences", 1, "--json"))
+    assert longer["targets"] == 256
+
+
+WRONG_EVAL = {
+    "unknown attention": (["--attention", "sparse"], "--attention"),
+    "no sequences": (["--sequences", 0], "validation.sequences"),
+    "empty sequences": (["--seq-len", 0], "training.seq_len"),
+    "missing corpus": (["--data", "/no/such/corpus"], "/no/such/corpus"),
+    "too short a corpus": (["--seq-len", 1 << 20], "tokens"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_EVAL)
+def test_wrong_eval_is_named(trained, case):
+    arguments, part = WRONG_EVAL[case]
+    assert part in trained.refusal("eval", *arguments)
+
+
+def test_damaged_checkpoint_is_named_and_the_one_before_taken(trained, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "run")
+    older, newest = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
+    (newest / "model.safetensors").write_bytes((newest / "model.safetensors").read_bytes()[:-1])
+    result = trained.run("eval", "--run", tmp_path / "run", "--json", run=False)
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["step"] == int(older.name.removeprefix("step-"))
+    assert newest.name in result.stderr.decode() and "model.safetensors" in result.stderr.decode()
+    (older / "model.safetensors").unlink()
+    result = trained.run("eval", "--run", tmp_path / "run", run=False)
+    assert result.returncode == 1 and b"model.safetensors" in result.stderr
+
+
+# ---- bench ----------------------------------------------------------------------------------------------------------
+
+BENCH = ("--seq-len", "256,128", "--head-dim", 16, "--seconds", 0.01, "--check")
+
+
+def test_bench_prints_a_table_and_writes_json_lines(trained, tmp_path):
+    text = trained("bench attention", *BENCH, "--output", tmp_path / "results.jsonl", run=False)
+    assert "growth of forward+backward" in text and "128 to 256" in text
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {line["seq_len"] for line in lines} == {128, 256}
+    assert all(line["commit"] and line["median_ms"] >= 0 for line in lines)
+
+
+WRONG_BENCH = {
+    "unknown device": (["--device", "tpu"], "--device"),
+    "unknown dtype": (["--dtype", "int8"], "--dtype"),
+    "unknown scorer": (["--scorer", "best"], "--scorer"),
+    "pooling factor of 3": (["--pooling-factor", 3], "3"),
+    "nine levels": (["--num-levels", 9], "9"),
+    "heads that do not divide": (["--num-kv-heads", 3], "num_kv_heads 3"),
+    "length of 0": (["--seq-len", 0], "sequence length is 0"),
+    "no time": (["--seconds", 0], "seconds is 0"),
+    "unwritable results": (["--output", "/no/such/folder/results.jsonl"], "/no/such/folder"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_BENCH)
+def test_wrong_bench_is_named(trained, case):
+    arguments, part = WRONG_BENCH[case]
+    exit_code = 1 if case == "unwritable results" else 2
+    assert part in trained.refusal("bench attention", *arguments, run=False, exit_code=exit_code)
