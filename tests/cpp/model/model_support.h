@@ -64,7 +64,7 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor x = a.detach().contiguous();
   const at::Tensor y = b.detach().contiguous();
   return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
-         std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0;
+         (x.nbytes() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0);
 }
 
 inline double max_abs(const at::Tensor& x) { return x.detach().to(at::kDouble).abs().max().item<double>(); }

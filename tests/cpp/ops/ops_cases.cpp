@@ -5,6 +5,7 @@
 #include <ATen/ops/from_blob.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "support/golden.h"
@@ -16,7 +17,7 @@ template <typename T>
 at::Tensor copy_of(const std::vector<T>& values, at::IntArrayRef shape, at::ScalarType dtype) {
   at::Tensor x = at::empty(shape, at::TensorOptions().dtype(dtype));
   TORCH_CHECK(x.nbytes() == values.size() * sizeof(T));
-  std::memcpy(x.mutable_data_ptr(), values.data(), x.nbytes());
+  std::copy(values.begin(), values.end(), static_cast<T*>(x.mutable_data_ptr()));
   return x;
 }
 
@@ -102,7 +103,7 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes()) return false;
   const at::Tensor first = a.contiguous();
   const at::Tensor second = b.contiguous();
-  return std::memcmp(first.const_data_ptr(), second.const_data_ptr(), first.nbytes()) == 0;
+  return first.nbytes() == 0 || std::memcmp(first.const_data_ptr(), second.const_data_ptr(), first.nbytes()) == 0;
 }
 
 reference::Tensor to_reference(const at::Tensor& x) {
