@@ -1,0 +1,82 @@
+// The CUDA counterparts of the CPU stages. They take the same parameters with device pointers, a DevicePlan and a
+// stream instead of a ParallelFor; they neither allocate, synchronise nor copy to the host, and can be captured in a
+// CUDA graph. Errors of a launch throw CudaError (std::runtime_error); arguments are checked by the caller.
+#pragma once
+
+#include <cstdint>
+
+#include "lighthouse/device_plan.h"
+#include "lighthouse/gather.h"
+#include "lighthouse/scatter.h"
+#include "lighthouse/score.h"
+
+namespace lighthouse {
+
+/// One pass over q, k and v (sections i and ii): maxima of the token norms over the windows of every level from 1 up,
+/// and the means of the coarsest entries, which are always gathered. Level-0 scores are never ranked, so none are
+/// written.
+struct PoolParams {
+  ConstView q;  ///< [B, N, H, D] dtype
+  ConstView k;  ///< [B, N, H_kv, D]
+  ConstView v;  ///< [B, N, H_kv, D]
+  DType dtype;
+  int64_t batch, num_heads, num_kv_heads, head_dim;
+  float* max_qk;     ///< out [B, H, num_maxima]: of ||q||, a query head each; null: no scores wanted (then max_kq too)
+  float* max_kq;     ///< out [B, H_kv, num_maxima]: of ||k||
+  void* q_coarse;    ///< out [B, num_coarse, H, D] dtype
+  void* k_coarse;    ///< out [B, num_coarse, H_kv, D]
+  void* v_coarse;    ///< out [B, num_coarse, H_kv, D]
+  float* workspace;  ///< pool_workspace_elements(...) floats
+};
+int64_t pool_workspace_elements(const DevicePlan& plan, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
+                                int64_t head_dim, DType dtype);
+void pool_and_score(const PoolParams& params, const DevicePlan& plan, CudaStream stream);
+
+/// The maxima from level-0 scores that were computed elsewhere: s_qk, s_kq fp32 [B, H_kv, N] -> [B, H_kv, num_maxima].
+struct PoolScoresParams {
+  const float* s_qk;
+  const float* s_kq;
+  int64_t batch, num_kv_heads;
+  float* max_qk;
+  float* max_kq;
+};
+void pool_scores(const PoolScoresParams& params, const DevicePlan& plan, CudaStream stream);
+
+/// Sections (iii) and (iv), one block per (batch, KV head, tile). max_qk has num_score_heads = H or H_kv heads.
+struct SelectMaximaParams {
+  const float* max_qk;  ///< [B, num_score_heads, num_maxima]
+  const float* max_kq;  ///< [B, H_kv, num_maxima]
+  int64_t batch, num_score_heads, num_kv_heads;
+  int32_t* selection;  ///< out [B, H_kv, S]
+  int32_t* slots;      ///< out [B, H_kv, num_slots]
+  int32_t* workspace;  ///< select_workspace_elements(...) integers; may be null when that is 0
+};
+int64_t select_workspace_elements(const SequencePlan& plan, int64_t batch, int64_t num_kv_heads);
+void select_entries(const SelectMaximaParams& params, const SequencePlan& plan, const DevicePlan& device_plan,
+                    CudaStream stream);
+
+/// slots of a selection that the caller made. `num_errors` (one int32 on the device, zeroed by the caller) counts
+/// values that are out of range or occur twice; those are left out of slots.
+struct InvertParams {
+  const int32_t* selection;  ///< [B, H_kv, S]
+  int64_t batch, num_kv_heads;
+  int32_t* slots;  ///< out [B, H_kv, num_slots]
+  int32_t* num_errors;
+};
+void invert_selection(const InvertParams& params, const DevicePlan& plan, CudaStream stream);
+
+/// Means of the coarsest entries that pool_and_score left behind; all null: they are pooled again.
+struct CoarseMeans {
+  const void* q = nullptr;
+  const void* k = nullptr;
+  const void* v = nullptr;
+};
+void gather_rows(const GatherParams& params, const CoarseMeans& coarse, const DevicePlan& plan, CudaStream stream);
+void gather_rows_backward(const GatherBackwardParams& params, const DevicePlan& plan, CudaStream stream);
+void scatter_rows(const ScatterParams& params, const DevicePlan& plan, CudaStream stream);
+void scatter_rows_backward(const ScatterBackwardParams& params, const DevicePlan& plan, CudaStream stream);
+
+/// As the CPU stage of the same name.
+void token_norms(const TokenNormParams& params, CudaStream stream);
+
+}  // namespace lighthouse

@@ -1,0 +1,299 @@
+// The CUDA stages against the CPU stages: index maps bit for bit, sums exactly on small integers, norms within
+// rounding.
+#include <cuda_runtime_api.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "cuda/launch.h"
+#include "lighthouse/cuda_stages.h"
+#include "lighthouse/select.h"
+
+namespace lighthouse {
+namespace {
+
+bool have_device() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+}
+
+/// Device memory filled with 0xFF bytes (NaN, -1) so that unwritten elements show.
+template <typename T>
+class DeviceArray {
+ public:
+  explicit DeviceArray(size_t size) : size_(size) {
+    LIGHTHOUSE_CUDA_CHECK(cudaMalloc(reinterpret_cast<void**>(&data_), std::max<size_t>(size, 1) * sizeof(T)));
+    LIGHTHOUSE_CUDA_CHECK(cudaMemset(data_, 0xFF, std::max<size_t>(size, 1) * sizeof(T)));
+  }
+  explicit DeviceArray(const std::vector<T>& host) : DeviceArray(host.size()) {
+    LIGHTHOUSE_CUDA_CHECK(cudaMemcpy(data_, host.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
+  }
+  ~DeviceArray() { cudaFree(data_); }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+  T* get() const { return data_; }
+  std::vector<T> host() const {
+    std::vector<T> copy(size_);
+    LIGHTHOUSE_CUDA_CHECK(cudaMemcpy(copy.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost));
+    return copy;
+  }
+
+ private:
+  T* data_ = nullptr;
+  size_t size_;
+};
+
+struct Case {
+  SelectionConfig config;
+  int64_t batch, seq_len, num_heads, num_kv_heads, head_dim;
+  std::vector<int64_t> cu_seqlens;
+};
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << "L=" << c.config.num_levels << " p=" << c.config.pooling_factor << " k=" << c.config.topk
+       << " m=" << c.config.tile_topk << " cover=" << c.config.cover_prefix << " B=" << c.batch << " N=" << c.seq_len
+       << " H=" << c.num_heads << "/" << c.num_kv_heads << " D=" << c.head_dim << " docs=" << c.cu_seqlens.size();
+}
+
+Case random_case(std::mt19937_64& random, int64_t max_len) {
+  const auto up_to = [&](int64_t limit) { return static_cast<int64_t>(random() % static_cast<uint64_t>(limit)) + 1; };
+  Case c;
+  c.config.num_levels = up_to(5);
+  c.config.pooling_factor = int64_t{2} << (random() % 4);
+  if (c.config.num_levels == 5 && c.config.pooling_factor > 4) c.config.pooling_factor = 2;
+  c.config.topk = up_to(random() % 2 ? 8 : 700);
+  c.config.tile_topk = random() % 2 ? 128 : up_to(40);
+  c.config.cover_prefix = random() % 2;
+  c.batch = up_to(2);
+  c.seq_len = up_to(max_len);
+  c.num_kv_heads = up_to(3);
+  c.num_heads = c.num_kv_heads * up_to(3);
+  const int64_t dims[] = {8, 64, 80, 96, 128, 192, 256, 20, 7};
+  c.head_dim = dims[random() % 9];
+  if (random() % 3 == 0) {
+    c.batch = 1;
+    c.cu_seqlens = {0};
+    for (int64_t i = up_to(6); i > 1; --i) c.cu_seqlens.push_back(static_cast<int64_t>(random() % (c.seq_len + 1)));
+    c.cu_seqlens.push_back(c.seq_len);
+    std::sort(c.cu_seqlens.begin(), c.cu_seqlens.end());
+  }
+  return c;
+}
+
+/// A plan on both sides.
+struct Plans {
+  SequencePlan host;
+  std::vector<DeviceDocument> table;
+  DeviceArray<DeviceDocument> documents;
+  DevicePlan device;
+  explicit Plans(const Case& c)
+      : host(make_plan(c.config, c.seq_len, c.cu_seqlens)),
+        table(device_documents(host)),
+        documents(table),
+        device(make_device_plan(host, table)) {
+    device.documents = documents.get();
+  }
+};
+
+std::vector<float> random_scores(std::mt19937_64& random, size_t size) {
+  std::vector<float> scores(size);
+  const int style = static_cast<int>(random() % 3);  // distinct, many ties, wild
+  for (float& score : scores) {
+    const auto value = static_cast<float>(random() % 100000) / 1000.0f - 20.0f;
+    score = style == 0 ? value : std::round(value / 10.0f);
+    if (style == 2 && random() % 8 == 0) {
+      const float wild[] = {std::nanf(""), INFINITY, -INFINITY, 0.0f, -0.0f, 1e-42f};
+      score = wild[random() % 6];
+    }
+  }
+  return scores;
+}
+
+struct IndexMaps {
+  std::vector<int32_t> selection, slots;
+};
+
+IndexMaps select_on_host(const Case& c, const SequencePlan& plan, const std::vector<float>& s_qk,
+                         const std::vector<float>& s_kq) {
+  const int64_t heads = c.batch * c.num_kv_heads;
+  IndexMaps maps{std::vector<int32_t>(heads * plan.gathered_len), std::vector<int32_t>(heads * plan.num_slots)};
+  select_entries({s_qk.data(), s_kq.data(), &plan, c.batch, c.num_kv_heads, maps.selection.data(), maps.slots.data()},
+                 serial_for);
+  return maps;
+}
+
+TEST(StagesCuda, SelectionEqualsCpuAtRandomConfigurations) {
+  if (!have_device()) GTEST_SKIP() << "no CUDA device";
+  std::mt19937_64 random(7);
+  for (int i = 0; i < 300; ++i) {
+    const Case c = random_case(random, i % 10 == 0 ? 20000 : 700);
+    SCOPED_TRACE(testing::PrintToString(c));
+    const Plans plans(c);
+    const int64_t heads = c.batch * c.num_kv_heads;
+    const std::vector<float> s_qk = random_scores(random, heads * c.seq_len);
+    const std::vector<float> s_kq = random_scores(random, heads * c.seq_len);
+    const IndexMaps expected = select_on_host(c, plans.host, s_qk, s_kq);
+
+    const DeviceArray<float> device_qk(s_qk), device_kq(s_kq);
+    const DeviceArray<float> max_qk(heads * plans.device.num_maxima), max_kq(heads * plans.device.num_maxima);
+    const DeviceArray<int32_t> selection(heads * plans.host.gathered_len), slots(heads * plans.host.num_slots);
+    const DeviceArray<int32_t> workspace(select_workspace_elements(plans.host, c.batch, c.num_kv_heads));
+    pool_scores({device_qk.get(), device_kq.get(), c.batch, c.num_kv_heads, max_qk.get(), max_kq.get()}, plans.device,
+                nullptr);
+    select_entries({max_qk.get(), max_kq.get(), c.batch, c.num_kv_heads, c.num_kv_heads, selection.get(), slots.get(),
+                    workspace.get()},
+                   plans.host, plans.device, nullptr);
+    ASSERT_EQ(selection.host(), expected.selection);
+    ASSERT_EQ(slots.host(), expected.slots);
+
+    const DeviceArray<int32_t> inverted(heads * plans.host.num_slots);
+    const DeviceArray<int32_t> num_errors(std::vector<int32_t>{0});
+    invert_selection(InvertParams{selection.get(), c.batch, c.num_kv_heads, inverted.get(), num_errors.get()},
+                     plans.device, nullptr);
+    ASSERT_EQ(inverted.host(), expected.slots);
+    ASSERT_EQ(num_errors.host()[0], 0);
+  }
+}
+
+template <typename View>
+auto view_of(auto* data, int64_t heads, int64_t length, int64_t head_dim) {
+  return View{data, length * heads * head_dim, heads * head_dim, head_dim};  // [B, N, H, D]
+}
+
+/// Integers in [-4, 4], whose sums and power-of-two means fp32 holds exactly.
+std::vector<float> small_integers(std::mt19937_64& random, size_t size) {
+  std::vector<float> values(size);
+  for (float& value : values) value = static_cast<float>(random() % 9) - 4.0f;
+  return values;
+}
+
+TEST(StagesCuda, MapsAndAdjointsEqualCpuExactly) {
+  if (!have_device()) GTEST_SKIP() << "no CUDA device";
+  std::mt19937_64 random(11);
+  for (int i = 0; i < 120; ++i) {
+    const Case c = random_case(random, i % 10 == 0 ? 5000 : 400);
+    SCOPED_TRACE(testing::PrintToString(c));
+    const Plans plans(c);
+    const int64_t length = c.seq_len, rows = plans.host.gathered_len, dim = c.head_dim;
+    const int64_t kv = c.batch * c.num_kv_heads;
+    const IndexMaps maps =
+        select_on_host(c, plans.host, random_scores(random, kv * length), random_scores(random, kv * length));
+    const DeviceArray<int32_t> selection(maps.selection), slots(maps.slots);
+    const size_t q_size = c.batch * length * c.num_heads * dim, kv_size = kv * length * dim;
+    const size_t qr_size = c.batch * rows * c.num_heads * dim, kvr_size = kv * rows * dim;
+    const std::vector<float> q = small_integers(random, q_size), k = small_integers(random, kv_size),
+                             v = small_integers(random, kv_size);
+    std::vector<float> q_rows(qr_size), k_rows(kvr_size), v_rows(kvr_size);
+    const auto tokens = [&](auto* x, int64_t heads) { return view_of<ConstView>(x, heads, length, dim); };
+    const auto out_tokens = [&](auto* x, int64_t heads) { return view_of<View>(x, heads, length, dim); };
+    const auto row_view = [&](auto* x, int64_t heads) { return View{x, rows * heads * dim, dim, rows * dim}; };
+    const auto row_source = [&](auto* x, int64_t heads) { return ConstView{x, rows * heads * dim, dim, rows * dim}; };
+    const int64_t h = c.num_heads, g = c.num_kv_heads;
+    gather_rows(GatherParams{tokens(q.data(), h), tokens(k.data(), g), tokens(v.data(), g), row_view(q_rows.data(), h),
+                             row_view(k_rows.data(), g), row_view(v_rows.data(), g), maps.selection.data(), &plans.host,
+                             DType::kFloat32, c.batch, h, g, dim},
+                serial_for);
+
+    const DeviceArray<float> dq(q), dk(k), dv(v), dq_rows(qr_size), dk_rows(kvr_size), dv_rows(kvr_size);
+    const GatherParams gather{tokens(dq.get(), h),
+                              tokens(dk.get(), g),
+                              tokens(dv.get(), g),
+                              row_view(dq_rows.get(), h),
+                              row_view(dk_rows.get(), g),
+                              row_view(dv_rows.get(), g),
+                              selection.get(),
+                              &plans.host,
+                              DType::kFloat32,
+                              c.batch,
+                              h,
+                              g,
+                              dim};
+    gather_rows(gather, {}, plans.device, nullptr);
+    ASSERT_EQ(dq_rows.host(), q_rows);
+    ASSERT_EQ(dk_rows.host(), k_rows);
+    ASSERT_EQ(dv_rows.host(), v_rows);
+
+    // The fused pass leaves the same means.
+    const int64_t coarse = c.batch * plans.device.num_coarse * dim;
+    const DeviceArray<float> qc(coarse * h), kc(coarse * g), vc(coarse * g);
+    const DeviceArray<float> max_qk(c.batch * h * plans.device.num_maxima), max_kq(kv * plans.device.num_maxima);
+    const DeviceArray<float> workspace(pool_workspace_elements(plans.device, c.batch, h, g, dim, DType::kFloat32));
+    pool_and_score({gather.q, gather.k, gather.v, DType::kFloat32, c.batch, h, g, dim, max_qk.get(), max_kq.get(),
+                    qc.get(), kc.get(), vc.get(), workspace.get()},
+                   plans.device, nullptr);
+    const DeviceArray<float> pooled_q(qr_size), pooled_k(kvr_size), pooled_v(kvr_size);
+    GatherParams pooled = gather;
+    pooled.q_rows = row_view(pooled_q.get(), h);
+    pooled.k_rows = row_view(pooled_k.get(), g);
+    pooled.v_rows = row_view(pooled_v.get(), g);
+    gather_rows(pooled, {qc.get(), kc.get(), vc.get()}, plans.device, nullptr);
+    ASSERT_EQ(pooled_q.host(), q_rows);
+    ASSERT_EQ(pooled_k.host(), k_rows);
+    ASSERT_EQ(pooled_v.host(), v_rows);
+
+    // Norms and their maxima, against level-0 norms pooled on the device. Squares of small integers add without
+    // rounding.
+    const DeviceArray<float> s_qk(c.batch * h * length), s_kq(kv * length);
+    token_norms({gather.q, DType::kFloat32, c.batch, length, h, h, dim, s_qk.get(), h * length, length, 1}, nullptr);
+    token_norms({gather.k, DType::kFloat32, c.batch, length, g, g, dim, s_kq.get(), g * length, length, 1}, nullptr);
+    std::vector<float> norms(c.batch * h * length);
+    token_norms({tokens(q.data(), h), DType::kFloat32, c.batch, length, h, h, dim, norms.data(), h * length, length, 1},
+                serial_for);
+    const std::vector<float> device_norms = s_qk.host();
+    for (size_t j = 0; j < norms.size(); ++j) ASSERT_FLOAT_EQ(device_norms[j], norms[j]);
+    if (plans.device.num_maxima > 0) {
+      const DeviceArray<float> expected_qk(c.batch * h * plans.device.num_maxima),
+          unused(c.batch * h * plans.device.num_maxima);
+      pool_scores({s_qk.get(), s_qk.get(), c.batch, h, expected_qk.get(), unused.get()}, plans.device, nullptr);
+      ASSERT_EQ(max_qk.host(), expected_qk.host());
+      const DeviceArray<float> expected_kq(kv * plans.device.num_maxima), unused_kq(kv * plans.device.num_maxima);
+      pool_scores({s_kq.get(), s_kq.get(), c.batch, g, expected_kq.get(), unused_kq.get()}, plans.device, nullptr);
+      ASSERT_EQ(max_kq.host(), expected_kq.host());
+    }
+
+    // Adjoint of gather.
+    std::vector<float> grad_q(q_size), grad_k(kv_size), grad_v(kv_size);
+    const std::vector<float> gq = small_integers(random, qr_size), gk = small_integers(random, kvr_size),
+                             gv = small_integers(random, kvr_size);
+    gather_rows_backward(
+        GatherBackwardParams{row_source(gq.data(), h), row_source(gk.data(), g), row_source(gv.data(), g),
+                             out_tokens(grad_q.data(), h), out_tokens(grad_k.data(), g), out_tokens(grad_v.data(), g),
+                             maps.slots.data(), &plans.host, DType::kFloat32, c.batch, h, g, dim},
+        serial_for);
+    const DeviceArray<float> dgq(gq), dgk(gk), dgv(gv), out_q(q_size), out_k(kv_size), out_v(kv_size);
+    gather_rows_backward(
+        GatherBackwardParams{row_source(dgq.get(), h), row_source(dgk.get(), g), row_source(dgv.get(), g),
+                             out_tokens(out_q.get(), h), out_tokens(out_k.get(), g), out_tokens(out_v.get(), g),
+                             slots.get(), &plans.host, DType::kFloat32, c.batch, h, g, dim},
+        plans.device, nullptr);
+    ASSERT_EQ(out_q.host(), grad_q);
+    ASSERT_EQ(out_k.host(), grad_k);
+    ASSERT_EQ(out_v.host(), grad_v);
+
+    // Scatter and its adjoint.
+    std::vector<float> out(q_size), drows(qr_size);
+    scatter_rows(ScatterParams{row_source(gq.data(), h), out_tokens(out.data(), h), maps.slots.data(), &plans.host,
+                               DType::kFloat32, c.batch, h, g, dim},
+                 serial_for);
+    const DeviceArray<float> device_out(q_size), device_drows(qr_size);
+    scatter_rows(ScatterParams{row_source(dgq.get(), h), out_tokens(device_out.get(), h), slots.get(), &plans.host,
+                               DType::kFloat32, c.batch, h, g, dim},
+                 plans.device, nullptr);
+    ASSERT_EQ(device_out.host(), out);
+    scatter_rows_backward(ScatterBackwardParams{tokens(q.data(), h), row_view(drows.data(), h), maps.selection.data(),
+                                                &plans.host, DType::kFloat32, c.batch, h, g, dim},
+                          serial_for);
+    scatter_rows_backward(ScatterBackwardParams{tokens(dq.get(), h), row_view(device_drows.get(), h), selection.get(),
+                                                &plans.host, DType::kFloat32, c.batch, h, g, dim},
+                          plans.device, nullptr);
+    ASSERT_EQ(device_drows.host(), drows);
+  }
+}
+
+}  // namespace
+}  // namespace lighthouse
