@@ -28,6 +28,9 @@ struct PoolParams {
   void* v_coarse;    ///< out [B, num_coarse, H_kv, D]
   float* workspace;  ///< pool_workspace_elements(...) floats
 };
+/// Whether pool_and_score takes these: heads of at most 512 bytes, a multiple of 16, that start at multiples of 16. The
+/// plan must have two levels or more.
+bool can_pool_and_score(const ConstView& q, const ConstView& k, const ConstView& v, DType dtype, int64_t head_dim);
 int64_t pool_workspace_elements(const DevicePlan& plan, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
                                 int64_t head_dim, DType dtype);
 void pool_and_score(const PoolParams& params, const DevicePlan& plan, CudaStream stream);
@@ -65,16 +68,23 @@ struct InvertParams {
 };
 void invert_selection(const InvertParams& params, const DevicePlan& plan, CudaStream stream);
 
-/// Means of the coarsest entries that pool_and_score left behind; all null: they are pooled again.
+/// Means of the coarsest entries that pool_and_score left behind, for a selection that select_entries made; all null:
+/// every window is pooled, and any selection will do.
 struct CoarseMeans {
   const void* q = nullptr;
   const void* k = nullptr;
   const void* v = nullptr;
 };
-void gather_rows(const GatherParams& params, const CoarseMeans& coarse, const DevicePlan& plan, CudaStream stream);
+
+/// The maps and their adjoints as on the CPU, with `slots` [B, H_kv, num_slots] beside the selection where the CPU has
+/// the selection alone. The order of additions is fixed: tokens of a window as a binary tree where F <= 64, else one
+/// after another; levels of a token from the coarsest down.
+void gather_rows(const GatherParams& params, const int32_t* slots, const CoarseMeans& coarse, const DevicePlan& plan,
+                 CudaStream stream);
 void gather_rows_backward(const GatherBackwardParams& params, const DevicePlan& plan, CudaStream stream);
 void scatter_rows(const ScatterParams& params, const DevicePlan& plan, CudaStream stream);
-void scatter_rows_backward(const ScatterBackwardParams& params, const DevicePlan& plan, CudaStream stream);
+void scatter_rows_backward(const ScatterBackwardParams& params, const int32_t* slots, const DevicePlan& plan,
+                           CudaStream stream);
 
 /// As the CPU stage of the same name.
 void token_norms(const TokenNormParams& params, CudaStream stream);

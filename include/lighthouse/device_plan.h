@@ -25,7 +25,25 @@ struct DeviceDocument {
   int32_t tile_begin;    ///< filled tiles of all documents before
   int32_t num_tiles;     ///< T_i, filled or not
   int32_t topk;          ///< k_i
+  int32_t octet_begin;   ///< octets of all documents before
+  int32_t unit_begin;    ///< units of all documents before
 };
+
+/// Work is dealt out in octets, 8 aligned tokens of a document, or in units: a coarsest window, but at least 8 and at
+/// most 64 tokens. There is one more of them than the tokens fill, for what is aligned to token + 1 (scatter).
+inline constexpr int kLog2Octet = 3;
+inline constexpr int kLog2MaxUnit = 6;
+LIGHTHOUSE_HOST_DEVICE constexpr int log2_unit(int num_levels, int log2_pool) {
+  const int coarse = (num_levels - 1) * log2_pool;
+  return coarse < kLog2Octet ? kLog2Octet : coarse > kLog2MaxUnit ? kLog2MaxUnit : coarse;
+}
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_octets(const Pyramid& pyramid) {
+  return (pyramid.seq_len >> kLog2Octet) + 1;
+}
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_units(const Pyramid& pyramid) {
+  const int log2 = log2_unit(pyramid.num_levels, pyramid.log2_pool);
+  return ceil_div(pyramid.padded_len(), int64_t{1} << log2) + 1;
+}
 
 struct DevicePlan {
   DeviceDocument only;              ///< the one document of an unpacked row
@@ -35,13 +53,29 @@ struct DevicePlan {
   int32_t seq_len, gathered_len, num_slots;  ///< N, S, length of the slots table
   int32_t num_coarse, num_tiles;             ///< over all documents; filled tiles
   int32_t num_maxima;                        ///< num_slots - seq_len: entries of the levels from 1 up
+  int32_t num_octets, num_units;             ///< over all documents
+  bool has_padding;                          ///< some document's length is no multiple of F: rows that hold no token
   bool cover_prefix;
+
+  int32_t level_size[kMaxLevels];     ///< of the one document of an unpacked row, as Pyramid::level_size
+  int32_t level_begin[kMaxLevels];    ///< and Pyramid::slot_offset
+  int8_t level_of[kLog2MaxUnit + 1];  ///< the level whose windows hold 2^i tokens, or -1
 
   LIGHTHOUSE_HOST_DEVICE Pyramid pyramid(const DeviceDocument& document) const {
     return {document.seq_len, num_levels, log2_pool};
   }
+  /// Pyramid::level_size and slot_offset in 32 bits, and looked up where there is one document.
+  LIGHTHOUSE_HOST_DEVICE int32_t size_of(const DeviceDocument& document, int level) const {
+    return num_documents == 1 ? level_size[level] : narrow_size(document.seq_len, level);
+  }
+  LIGHTHOUSE_HOST_DEVICE int32_t begin_of(const DeviceDocument& document, int level) const {
+    if (num_documents == 1) return level_begin[level];
+    int32_t begin = 0;
+    for (int finer = 0; finer < level; ++finer) begin += narrow_size(document.seq_len, finer);
+    return begin;
+  }
   /// The last document whose `field` is at most `position`, so empty documents are passed over.
-  LIGHTHOUSE_HOST_DEVICE const DeviceDocument& find(int32_t DeviceDocument::*field, int64_t position) const {
+  LIGHTHOUSE_HOST_DEVICE DeviceDocument find(int32_t DeviceDocument::*field, int64_t position) const {
     if (num_documents == 1) return only;
     int32_t low = 0;
     int32_t high = num_documents;  // documents[low].field <= position < documents[high].field
@@ -52,8 +86,14 @@ struct DevicePlan {
     return documents[low];
   }
   /// Where the maxima of (level, entry 0) of a document start, level >= 1, in an array of num_maxima.
-  LIGHTHOUSE_HOST_DEVICE int64_t maxima_begin(const DeviceDocument& document, int level) const {
-    return document.maxima_begin + pyramid(document).slot_offset(level) - document.seq_len;
+  LIGHTHOUSE_HOST_DEVICE int32_t maxima_begin(const DeviceDocument& document, int level) const {
+    return document.maxima_begin + begin_of(document, level) - document.seq_len;
+  }
+
+ private:
+  LIGHTHOUSE_HOST_DEVICE int32_t narrow_size(int32_t tokens, int level) const {
+    const int shift = level * log2_pool;
+    return static_cast<int32_t>((static_cast<uint32_t>(tokens) + (uint32_t{1} << shift) - 1) >> shift);
   }
 };
 

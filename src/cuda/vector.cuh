@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "lighthouse/check.h"
 #include "lighthouse/dtype.h"
@@ -33,10 +34,23 @@ __device__ __forceinline__ T narrow(Sum<T> value) {
   return static_cast<T>(value);
 }
 
-/// kSize channels that are loaded and stored at once.
+/// kSize channels that are loaded and stored at once. Two 16-bit elements stay in one register until they are widened.
 template <typename T, int kSize>
 struct alignas(sizeof(T) * kSize) Vec {
-  T data[kSize];
+  using Word = std::conditional_t<sizeof(T) == 2 && kSize % 2 == 0, uint32_t, T>;
+  static constexpr int kPerWord = sizeof(Word) / sizeof(T);
+  Word word[kSize / kPerWord];
+
+  /// Channel i, which must be known to the compiler.
+  __device__ __forceinline__ Sum<T> wide(int i) const {
+    if constexpr (kPerWord == 1) {
+      return widen(word[i]);
+    } else if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+      return __uint_as_float(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xFFFF0000U);
+    } else {
+      return widen(T(__ushort_as_half(static_cast<unsigned short>(i % 2 == 0 ? word[i / 2] : word[i / 2] >> 16))));
+    }
+  }
 };
 
 template <typename T, int kSize>
@@ -50,13 +64,30 @@ __device__ __forceinline__ void store_vec(T* target, const Vec<T, kSize>& value)
 template <typename T, int kSize>
 __device__ __forceinline__ void add_scaled(Sum<T> (&sum)[kSize], const Vec<T, kSize>& value, Sum<T> scale) {
 #pragma unroll
-  for (int c = 0; c < kSize; ++c) sum[c] += scale * widen(value.data[c]);
+  for (int c = 0; c < kSize; ++c) sum[c] += scale * value.wide(c);
+}
+
+/// Both halves of a word, rounded to nearest even.
+template <typename T>
+__device__ __forceinline__ uint32_t narrow_pair(float low, float high) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  } else {
+    const __half2 pair = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  }
 }
 template <typename T, int kSize>
 __device__ __forceinline__ Vec<T, kSize> round_vec(const Sum<T> (&sum)[kSize], Sum<T> scale) {
   Vec<T, kSize> value;
+  if constexpr (Vec<T, kSize>::kPerWord == 2) {
 #pragma unroll
-  for (int c = 0; c < kSize; ++c) value.data[c] = narrow<T>(sum[c] * scale);
+    for (int i = 0; i < kSize / 2; ++i) value.word[i] = narrow_pair<T>(sum[2 * i] * scale, sum[2 * i + 1] * scale);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) value.word[i] = narrow<T>(sum[i] * scale);
+  }
   return value;
 }
 

@@ -6,6 +6,8 @@ std::vector<DeviceDocument> device_documents(const SequencePlan& plan) {
   std::vector<DeviceDocument> table;
   int64_t coarse_begin = 0;
   int64_t tile_begin = 0;
+  int64_t octet_begin = 0;
+  int64_t unit_begin = 0;
   const int64_t num_tiles = ceil_div(plan.config.topk, plan.config.tile_topk);
   const int64_t row_coarse =
       ceil_div(plan.seq_len, int64_t{1} << ((plan.config.num_levels - 1) * plan.config.log2_pool()));
@@ -17,8 +19,10 @@ std::vector<DeviceDocument> device_documents(const SequencePlan& plan) {
     table.push_back({narrow(document.pyramid.seq_len), narrow(document.token_begin), narrow(document.entry_begin),
                      narrow(document.slot_begin), narrow(document.row_begin),
                      narrow(document.slot_begin - document.token_begin), narrow(coarse_begin), narrow(tile_begin),
-                     narrow(document_tiles), narrow(document.topk)});
+                     narrow(document_tiles), narrow(document.topk), narrow(octet_begin), narrow(unit_begin)});
     coarse_begin += num_coarse;
+    octet_begin += num_octets(document.pyramid);
+    unit_begin += num_units(document.pyramid);
     tile_begin += num_filled_tiles(num_coarse, document_tiles);
   }
   return table;
@@ -39,6 +43,21 @@ DevicePlan make_device_plan(const SequencePlan& plan, const std::vector<DeviceDo
   device.num_coarse = last.coarse_begin + static_cast<int32_t>(pyramid.num_coarse());
   device.num_tiles = static_cast<int32_t>(plan.tiles.size());
   device.num_maxima = device.num_slots - device.seq_len;
+  device.num_octets = last.octet_begin + static_cast<int32_t>(num_octets(pyramid));
+  device.num_units = last.unit_begin + static_cast<int32_t>(num_units(pyramid));
+  for (const Document& document : plan.documents) {
+    device.has_padding = device.has_padding || document.pyramid.padded_len() != document.pyramid.seq_len;
+  }
+  const Pyramid first{device.only.seq_len, pyramid.num_levels, pyramid.log2_pool};
+  for (int level = 0; level < pyramid.num_levels; ++level) {
+    device.level_size[level] = static_cast<int32_t>(first.level_size(level));
+    device.level_begin[level] = static_cast<int32_t>(first.slot_offset(level));
+  }
+  for (int log2 = 0; log2 <= kLog2MaxUnit; ++log2) {
+    const int level = log2 / pyramid.log2_pool;
+    const bool is_level = level < pyramid.num_levels && level * pyramid.log2_pool == log2;
+    device.level_of[log2] = static_cast<int8_t>(is_level ? level : -1);
+  }
   device.cover_prefix = plan.config.cover_prefix;
   return device;
 }

@@ -7,21 +7,18 @@
 #include <type_traits>
 
 #include "cuda/launch.h"
-#include "cuda/vector.cuh"
+#include "cuda/window_sum.cuh"
 #include "lighthouse/cuda_stages.h"
 
 namespace lighthouse {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int kBatchTokens = 8;  // tokens in flight per thread
-constexpr int kLog2MaxChunk =
-    6;  // a thread group pools at most 64 tokens; longer windows are finished in a second kernel
+constexpr int kThreads = 128;
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
 struct PoolTensor {
   ConstView x;    // [B, N, heads, D]
-  void* coarse;   // [B, num_coarse, heads, D], or the fp32/fp64 sums of every chunk where windows are longer than one
+  void* coarse;   // [B, num_coarse, heads, D], or the fp32/fp64 sums of every unit where windows are longer than one
   float* maxima;  // [B, heads, num_maxima], or null
   int32_t num_heads;
 };
@@ -30,138 +27,129 @@ struct PoolArgs {
   PoolTensor tensors[3];
   DevicePlan plan;
   int32_t batch, head_dim;
-  int32_t log2_chunk;                  // tokens of a thread group
-  int8_t level_of[kLog2MaxChunk + 1];  // level whose windows are 2^i tokens, or 0
-  bool whole_windows;                  // a chunk is a coarsest window
 };
 
-/// Sums every value[t] over the kLanes lanes of the group. Lane i of the group returns the sum of token i / (kLanes /
-/// 8): each exchange halves the tokens that a lane is responsible for.
+/// Sums every value[t] over the lanes of the group. Lane i returns the sum of token i / (kLanes / 8): each exchange
+/// halves the tokens that a lane is responsible for.
 template <int kLanes, typename Scalar>
-__device__ __forceinline__ Scalar transpose_sum(Scalar (&value)[kBatchTokens], int lane) {
-  static_assert(kLanes >= kBatchTokens);
+__device__ __forceinline__ Scalar transpose_sum(Scalar (&value)[kOctet], const LaneGroup<kLanes>& group) {
+  static_assert(kLanes >= kOctet);
 #pragma unroll
-  for (int half = kBatchTokens / 2, mask = kLanes / 2; half >= 1; half /= 2, mask /= 2) {
-    const bool upper = lane & mask;
+  for (int half = kOctet / 2, mask = kLanes / 2; half >= 1; half /= 2, mask /= 2) {
+    const bool upper = group.lane & mask;
 #pragma unroll
     for (int t = 0; t < half; ++t) {
       const Scalar sent = upper ? value[t] : value[t + half];
       const Scalar kept = upper ? value[t + half] : value[t];
-      value[t] = kept + __shfl_xor_sync(~0u, sent, mask);
+      value[t] = kept + group.exchange(sent, mask);
     }
   }
 #pragma unroll
-  for (int mask = kLanes / kBatchTokens / 2; mask >= 1; mask /= 2) value[0] += __shfl_xor_sync(~0u, value[0], mask);
+  for (int mask = kLanes / kOctet / 2; mask >= 1; mask /= 2) value[0] += group.exchange(value[0], mask);
   return value[0];
 }
 
-/// Window maxima of one chunk, fed eight norms at a time.
+/// Maxima of the windows of one unit, fed eight norms at a time.
 template <int kLanes>
-struct MaximaWriter {
-  const PoolArgs& args;
-  const Pyramid& pyramid;
-  float* maxima;  // of this (batch, head) and document: maxima_begin of level 1
-  int lane;
-  float pending[kLog2MaxChunk - 3];  // maxima of completed windows of 8, 16, 32 tokens that wait for their neighbour
-
-  __device__ __forceinline__ void write(int log2_window, float value, int64_t token, bool writer) {
-    const int level = args.level_of[log2_window];
-    if (!writer || level == 0) return;
-    const int64_t entry = token >> log2_window;
-    if (entry < pyramid.level_size(level)) maxima[pyramid.slot_offset(level) - pyramid.seq_len + entry] = value;
-  }
-  /// `norm` is that of token `first` + lane / (kLanes / 8); kNoScore past the end. `step` counts the calls.
-  __device__ __forceinline__ void add(float norm, int64_t first, int step) {
-    constexpr int kStride = kLanes / kBatchTokens;
-    const int64_t token = first + lane / kStride;
+class WindowMaxima {
+ public:
+  /// `norm` is that of token `first` + lane / (kLanes / 8) of the document, kNoScore past its end; octet as in
+  /// WindowSum. `maxima` is of one head.
+  __device__ __forceinline__ void add_octet(float norm, int32_t first, int octet, int num_octets, float* maxima,
+                                            const DevicePlan& plan, const DeviceDocument& document,
+                                            const LaneGroup<kLanes>& group) {
+    constexpr int kStride = kLanes / kOctet;
+    const auto write = [&](int log2, float value, int32_t token, bool writer) {
+      const int level = plan.level_of[log2];
+      const int32_t entry = token >> log2;
+      if (level < 0 || !writer || entry >= plan.size_of(document, level)) return;
+      maxima[plan.maxima_begin(document, level) + entry] = value;
+    };
     float value = fmaxf(norm, kNoScore);  // NaN counts as -infinity
 #pragma unroll
-    for (int log2_window = 1; log2_window <= 3; ++log2_window) {
-      value = fmaxf(value, __shfl_xor_sync(~0u, value, kStride << (log2_window - 1)));
-      write(log2_window, value, token, lane % (kStride << log2_window) == 0);
+    for (int log2 = 1; log2 <= kLog2Octet; ++log2) {
+      value = fmaxf(value, group.exchange(value, kStride << (log2 - 1)));
+      write(log2, value, first + group.lane / kStride, group.lane % (kStride << log2) == 0);
     }
-    bool complete = true;  // the windows of 2^(3 + i) tokens so far: a binary counter over the steps
 #pragma unroll
-    for (int i = 0; i < kLog2MaxChunk - 3; ++i) {
-      const bool second = step >> i & 1;
-      const float both = fmaxf(value, pending[i]);
-      write(4 + i, both, token, lane == 0 && complete && second);
-      if (complete && !second) pending[i] = value;
-      value = both;
-      complete = complete && second;
+    for (int i = 0; i < kLog2MaxUnit - kLog2Octet; ++i) {
+      if (1 << i >= num_octets) break;
+      if (!(octet >> i & 1)) {
+        left_[i] = value;
+        break;
+      }
+      value = fmaxf(value, left_[i]);
+      write(kLog2Octet + 1 + i, value, first, group.lane == 0);
     }
   }
+
+ private:
+  float left_[kLog2MaxUnit - kLog2Octet];  // of 8, 16, 32 tokens
 };
 
-/// A group of kLanes threads owns one chunk of tokens of one head: a coarsest window or, of a longer one, 2^log2_chunk
-/// tokens. A lane owns kVec channels (kChunks times). Each element is read once. grid = (chunk and head blocks,
-/// tensors, batch).
-template <typename T, int kVec, int kLanes, int kChunks>
-__global__ __launch_bounds__(kThreads) void pool_kernel(const __grid_constant__ PoolArgs args) {
+/// A group of kLanes threads owns one head and every (groups of that head)-th unit; a lane owns kVec channels. Each
+/// element is read once. grid = (groups, tensors, batch); the number of groups is a multiple of the heads.
+template <typename T, int kVec, int kLanes>
+__global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant__ PoolArgs args) {
+  __shared__ typename WindowSum<T, kVec, kThreads>::Shared waiting;
   const PoolTensor& tensor = args.tensors[blockIdx.y];
   const DevicePlan& plan = args.plan;
-  const int lane = threadIdx.x % kLanes;
-  const int64_t item = int64_t{blockIdx.x} * (kThreads / kLanes) + threadIdx.x / kLanes;
-  const int64_t chunk = item / tensor.num_heads;
-  const int64_t head = item % tensor.num_heads;
-  const int log2_split = (plan.num_levels - 1) * plan.log2_pool - args.log2_chunk;  // chunks of a coarsest window
-  const bool active = chunk >> log2_split < plan.num_coarse;  // whole warps stay for the exchanges
-  const int64_t coarse = active ? chunk >> log2_split : 0;
-  const DeviceDocument document = plan.find(&DeviceDocument::coarse_begin, coarse);
-  const Pyramid pyramid = plan.pyramid(document);
-  const int64_t first = ((coarse - document.coarse_begin) << log2_split | (chunk & ((int64_t{1} << log2_split) - 1)))
-                        << args.log2_chunk;
-  const int32_t tokens =
-      active ? static_cast<int32_t>(min(max(pyramid.seq_len - first, int64_t{0}), int64_t{1} << args.log2_chunk)) : 0;
+  const LaneGroup<kLanes> group;
+  const uint32_t number = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes;
+  const auto head = static_cast<int32_t>(number % tensor.num_heads);
+  const auto stride = static_cast<int32_t>(gridDim.x * (kThreads / kLanes) / tensor.num_heads);
+  const int channel = group.lane * kVec;
+  const bool own_channels = channel < args.head_dim;
+  const int log2_coarse = (plan.num_levels - 1) * plan.log2_pool;
+  const int log2_unit_len = log2_unit(plan.num_levels, plan.log2_pool);
+  const int num_octets = 1 << (log2_unit_len - kLog2Octet);
 
   for (int64_t batch = blockIdx.z; batch < args.batch; batch += gridDim.z) {
-    const T* x = static_cast<const T*>(tensor.x.data) + batch * tensor.x.batch_stride + head * tensor.x.head_stride +
-                 (document.token_begin + first) * tensor.x.seq_stride;
-    float* maxima = tensor.maxima == nullptr
-                        ? nullptr
-                        : tensor.maxima + (batch * tensor.num_heads + head) * plan.num_maxima + document.maxima_begin;
-    MaximaWriter<kLanes> writer{args, pyramid, maxima, lane, {}};
-    Sum<T> sum[kChunks][kVec] = {};
-    for (int step = 0; step == 0 || step << 3 < 1 << args.log2_chunk; ++step) {
-      Sum<T> square[kBatchTokens] = {};
+    WindowSum<T, kVec, kThreads> sum(waiting);
+    WindowMaxima<kLanes> maxima;
+    const T* x =
+        static_cast<const T*>(tensor.x.data) + batch * tensor.x.batch_stride + head * tensor.x.head_stride + channel;
+    for (auto unit = static_cast<int32_t>(number / tensor.num_heads); unit < plan.num_units; unit += stride) {
+      const DeviceDocument document = plan.find(&DeviceDocument::unit_begin, unit);
+      const int32_t num_coarse = plan.size_of(document, plan.num_levels - 1);
+      const int32_t local_unit = unit - document.unit_begin;
+      float* head_maxima = tensor.maxima + (batch * tensor.num_heads + head) * plan.num_maxima;
+      const int64_t coarse_begin = batch * plan.num_coarse + document.coarse_begin;
+      const auto element = [&](int64_t position) {
+        return (position * tensor.num_heads + head) * args.head_dim + channel;
+      };
+      for (int octet = 0; octet < num_octets; ++octet) {
+        const int32_t token = (local_unit << log2_unit_len) + octet * kOctet;
+        Octet<T, kVec> values;
+        values.load(x + (document.token_begin + int64_t{token}) * tensor.x.seq_stride, tensor.x.seq_stride, token,
+                    document.seq_len, own_channels, 0xFF);
+        Sum<T> square[kOctet];
+        const auto add_square = [&](int t, const Sum<T>(&channels)[kVec]) {
+          square[t] = 0;
 #pragma unroll
-      for (int c = 0; c < kChunks; ++c) {
-        const int channel = (c * kLanes + lane) * kVec;
-        Vec<T, kVec> value[kBatchTokens] = {};
+          for (int i = 0; i < kVec; ++i) square[t] += channels[i] * channels[i];
+        };
+        // Coarsest means, or the sums of units that are parts of a coarsest window.
+        sum.add_octet(values, octet, num_octets, add_square, [&](int log2, int index, const Sum<T>(&window)[kVec]) {
+          if (log2 == log2_coarse) {
+            const int32_t entry = (token >> log2) + index;
+            if (entry >= num_coarse || !own_channels) return;
+            const Sum<T> scale = Sum<T>(1) / static_cast<Sum<T>>(1 << log2);
+            store_vec(static_cast<T*>(tensor.coarse) + element(coarse_begin + entry),
+                      round_vec<T, kVec>(window, scale));
+          } else if (log2 == kLog2MaxUnit && log2_coarse > kLog2MaxUnit) {
+            const int log2_parts = log2_coarse - kLog2MaxUnit;
+            if (local_unit >= num_coarse << log2_parts || !own_channels) return;
+            auto* out = static_cast<Sum<T>*>(tensor.coarse) + element((coarse_begin << log2_parts) + local_unit);
 #pragma unroll
-        for (int t = 0; t < kBatchTokens; ++t) {
-          if (step * kBatchTokens + t < tokens && channel < args.head_dim) {
-            value[t] = load_vec<T, kVec>(x + (step * kBatchTokens + t) * tensor.x.seq_stride + channel);
+            for (int i = 0; i < kVec; ++i) out[i] = window[i];
           }
-        }
-#pragma unroll
-        for (int t = 0; t < kBatchTokens; ++t) {
-#pragma unroll
-          for (int i = 0; i < kVec; ++i) {
-            const Sum<T> wide = widen(value[t].data[i]);
-            sum[c][i] += wide;
-            square[t] += wide * wide;
-          }
-        }
-      }
-      if (tensor.maxima != nullptr) {
-        const Sum<T> total = transpose_sum<kLanes>(square, lane);
-        const bool real = step * kBatchTokens + lane / (kLanes / kBatchTokens) < tokens;
-        writer.add(real ? static_cast<float>(sqrt(total)) : kNoScore, first + step * kBatchTokens, step);
-      }
-    }
-    if (!active) continue;
-    const int64_t out =
-        ((batch * (int64_t{plan.num_coarse} << log2_split) + chunk) * tensor.num_heads + head) * args.head_dim;
-#pragma unroll
-    for (int c = 0; c < kChunks; ++c) {
-      const int channel = (c * kLanes + lane) * kVec;
-      if (channel >= args.head_dim) continue;
-      if (args.whole_windows) {
-        const Sum<T> scale = Sum<T>(1) / (1 << args.log2_chunk);
-        store_vec(static_cast<T*>(tensor.coarse) + out + channel, round_vec<T, kVec>(sum[c], scale));
-      } else {
-        for (int i = 0; i < kVec; ++i) static_cast<Sum<T>*>(tensor.coarse)[out + channel + i] = sum[c][i];
+        });
+        if (tensor.maxima == nullptr) continue;
+        const Sum<T> total = transpose_sum(square, group);
+        const bool real = token + group.lane / (kLanes / kOctet) < document.seq_len;
+        maxima.add_octet(real ? static_cast<float>(sqrt(total)) : kNoScore, token, octet, num_octets, head_maxima, plan,
+                         document, group);
       }
     }
   }
@@ -169,16 +157,16 @@ __global__ __launch_bounds__(kThreads) void pool_kernel(const __grid_constant__ 
 
 struct FinishArgs {
   struct {
-    const void* sums;  // [B, num_coarse << log2_split, heads, D] fp32 or fp64
+    const void* sums;  // [B, num_coarse << log2_parts, heads, D] fp32 or fp64
     void* coarse;      // [B, num_coarse, heads, D]
     int64_t num_heads;
   } tensors[3];
   int64_t positions;  // B * num_coarse
-  int32_t head_dim, log2_split;
+  int32_t head_dim, log2_parts;
   double scale;  // 1 / F
 };
 
-/// A thread owns one channel of one coarsest entry whose window was pooled in several chunks. grid = (blocks, tensors).
+/// A thread owns one channel of one coarsest entry whose window was pooled in several units. grid = (blocks, tensors).
 template <typename T>
 __global__ __launch_bounds__(kThreads) void finish_coarse_kernel(const FinishArgs args) {
   const auto& tensor = args.tensors[blockIdx.y];
@@ -187,9 +175,9 @@ __global__ __launch_bounds__(kThreads) void finish_coarse_kernel(const FinishArg
   if (item >= args.positions * row_len) return;
   const int64_t position = item / row_len;
   const Sum<T>* sums =
-      static_cast<const Sum<T>*>(tensor.sums) + (position << args.log2_split) * row_len + item % row_len;
+      static_cast<const Sum<T>*>(tensor.sums) + (position << args.log2_parts) * row_len + item % row_len;
   Sum<T> sum = 0;
-  for (int64_t chunk = 0; chunk < int64_t{1} << args.log2_split; ++chunk) sum += sums[chunk * row_len];
+  for (int64_t unit = 0; unit < int64_t{1} << args.log2_parts; ++unit) sum += sums[unit * row_len];
   static_cast<T*>(tensor.coarse)[item] = narrow<T>(sum * static_cast<Sum<T>>(args.scale));
 }
 
@@ -208,7 +196,7 @@ __global__ __launch_bounds__(kThreads) void pool_maxima_kernel(const __grid_cons
   const int64_t position = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (position >= plan.num_maxima) return;
   const int which = blockIdx.y;
-  const DeviceDocument& document = plan.find(&DeviceDocument::maxima_begin, position);
+  const DeviceDocument document = plan.find(&DeviceDocument::maxima_begin, position);
   const Pyramid pyramid = plan.pyramid(document);
   const int64_t entry = position - plan.maxima_begin(document, args.level);
   if (entry < 0 || entry >= pyramid.level_size(args.level)) return;
@@ -233,42 +221,44 @@ void launch_pool_maxima(PoolMaximaArgs args, int first_level, CudaStream stream)
   }
 }
 
-template <typename T, int kVec, int kLanes, int kChunks>
+template <typename T, int kVec, int kLanes>
 void launch_pool(const PoolArgs& args, CudaStream stream) {
+  constexpr int64_t kBlocks = 132 * 5;  // as many as run at once
   int64_t num_heads = 0;
   for (const PoolTensor& tensor : args.tensors) num_heads = std::max<int64_t>(num_heads, tensor.num_heads);
-  const int log2_split = (args.plan.num_levels - 1) * args.plan.log2_pool - args.log2_chunk;
-  const int64_t groups = (int64_t{args.plan.num_coarse} << log2_split) * num_heads;
-  const dim3 grid(static_cast<unsigned>(ceil_div(groups, kThreads / kLanes)), 3, batch_blocks(args.batch));
-  pool_kernel<T, kVec, kLanes, kChunks><<<grid, kThreads, 0, stream>>>(args);
+  const int64_t groups = args.plan.num_units * num_heads;
+  const int64_t blocks = std::min(kBlocks, ceil_div(groups, kThreads / kLanes));
+  const dim3 grid(static_cast<unsigned>(ceil_div(blocks, num_heads) * num_heads), 3, batch_blocks(args.batch));
+  pool_kernel<T, kVec, kLanes><<<grid, kThreads, 0, stream>>>(args);
   LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
 }
 
-/// The narrowest thread group that holds a head, 16 bytes a lane; single channels where the strides do not allow that.
+/// The narrowest thread group that holds a head, 16 bytes a lane.
 template <typename T>
 void dispatch_pool(const PoolArgs& args, CudaStream stream) {
   constexpr int kVec = 16 / sizeof(T);
-  bool aligned = args.head_dim % kVec == 0;
-  for (const PoolTensor& tensor : args.tensors) aligned = aligned && rows_aligned(tensor.x, sizeof(T), 16);
-  const int vecs = args.head_dim / kVec;
-  if (aligned && vecs <= 8) return launch_pool<T, kVec, 8, 1>(args, stream);
-  if (aligned && vecs <= 16) return launch_pool<T, kVec, 16, 1>(args, stream);
-  if (aligned && vecs <= 32) return launch_pool<T, kVec, 32, 1>(args, stream);
-  if (aligned && vecs <= 128) return launch_pool<T, kVec, 32, 4>(args, stream);
-  LIGHTHOUSE_CHECK(args.head_dim <= 512, "lighthouse: head_dim ", args.head_dim,
-                   " on a CUDA device; up to 512 are compiled");
-  launch_pool<T, 1, 32, 16>(args, stream);
+  if (args.head_dim <= 8 * kVec) return launch_pool<T, kVec, 8>(args, stream);
+  if (args.head_dim <= 16 * kVec) return launch_pool<T, kVec, 16>(args, stream);
+  launch_pool<T, kVec, 32>(args, stream);
 }
+
+int64_t element_bytes(DType dtype) { return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2; }
 
 int coarse_shift(const DevicePlan& plan) { return (plan.num_levels - 1) * plan.log2_pool; }
 
 }  // namespace
 
+bool can_pool_and_score(const ConstView& q, const ConstView& k, const ConstView& v, DType dtype, int64_t head_dim) {
+  const int64_t bytes = element_bytes(dtype);
+  const auto aligned = [&](const ConstView& x) { return rows_aligned(x, bytes, 16); };
+  return head_dim * bytes % 16 == 0 && head_dim * bytes <= 32 * 16 && aligned(q) && aligned(k) && aligned(v);
+}
+
 int64_t pool_workspace_elements(const DevicePlan& plan, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
                                 int64_t head_dim, DType dtype) {
-  if (coarse_shift(plan) <= kLog2MaxChunk) return 0;
-  const int64_t chunks = int64_t{plan.num_coarse} << (coarse_shift(plan) - kLog2MaxChunk);
-  return batch * chunks * (num_heads + 2 * num_kv_heads) * head_dim * (dtype == DType::kFloat64 ? 2 : 1);
+  if (coarse_shift(plan) <= kLog2MaxUnit) return 0;
+  const int64_t units = int64_t{plan.num_coarse} << (coarse_shift(plan) - kLog2MaxUnit);
+  return batch * units * (num_heads + 2 * num_kv_heads) * head_dim * (dtype == DType::kFloat64 ? 2 : 1);
 }
 
 void pool_and_score(const PoolParams& params, const DevicePlan& plan, CudaStream stream) {
@@ -276,29 +266,25 @@ void pool_and_score(const PoolParams& params, const DevicePlan& plan, CudaStream
   args.plan = plan;
   args.batch = static_cast<int32_t>(params.batch);
   args.head_dim = static_cast<int32_t>(params.head_dim);
-  args.log2_chunk = std::min(coarse_shift(plan), kLog2MaxChunk);
-  args.whole_windows = args.log2_chunk == coarse_shift(plan);
-  for (int level = 1; level < plan.num_levels && level * plan.log2_pool <= kLog2MaxChunk; ++level) {
-    args.level_of[level * plan.log2_pool] = static_cast<int8_t>(level);
-  }
+  const bool whole_windows = coarse_shift(plan) <= kLog2MaxUnit;
   const auto num_heads = static_cast<int32_t>(params.num_heads);
   const auto num_kv_heads = static_cast<int32_t>(params.num_kv_heads);
   args.tensors[0] = {params.q, params.q_coarse, params.max_qk, num_heads};
   args.tensors[1] = {params.k, params.k_coarse, params.max_kq, num_kv_heads};
   args.tensors[2] = {params.v, params.v_coarse, nullptr, num_kv_heads};
   FinishArgs finish{};
-  finish.log2_split = coarse_shift(plan) - args.log2_chunk;
-  if (!args.whole_windows) {
+  finish.log2_parts = coarse_shift(plan) - kLog2MaxUnit;
+  if (!whole_windows) {
     auto* sums = reinterpret_cast<char*>(params.workspace);
     for (int i = 0; i < 3; ++i) {
       finish.tensors[i] = {sums, args.tensors[i].coarse, args.tensors[i].num_heads};
       args.tensors[i].coarse = sums;
-      sums += (params.batch * plan.num_coarse << finish.log2_split) * args.tensors[i].num_heads * params.head_dim *
+      sums += (params.batch * plan.num_coarse << finish.log2_parts) * args.tensors[i].num_heads * params.head_dim *
               (params.dtype == DType::kFloat64 ? 8 : 4);
     }
   }
   dispatch_dtype(params.dtype, [&](auto element) { dispatch_pool<decltype(element)>(args, stream); });
-  if (args.whole_windows) return;
+  if (whole_windows) return;
 
   finish.positions = params.batch * plan.num_coarse;
   finish.head_dim = args.head_dim;
@@ -311,7 +297,7 @@ void pool_and_score(const PoolParams& params, const DevicePlan& plan, CudaStream
   if (params.max_qk == nullptr) return;
   const PoolMaximaArgs maxima{
       {nullptr, nullptr}, {params.max_qk, params.max_kq}, {num_heads, num_kv_heads}, plan, args.batch, 0};
-  launch_pool_maxima(maxima, kLog2MaxChunk / plan.log2_pool + 1, stream);
+  launch_pool_maxima(maxima, kLog2MaxUnit / plan.log2_pool + 1, stream);
 }
 
 void pool_scores(const PoolScoresParams& params, const DevicePlan& plan, CudaStream stream) {

@@ -15,7 +15,7 @@ constexpr int kThreads = 256;
 /// A group of kLanes threads owns one token of one KV head and reads the vectors of its query heads once.
 /// grid = (token and KV head blocks, 1, batch).
 template <typename T, int kVec, int kLanes>
-__global__ __launch_bounds__(kThreads) void token_norms_kernel(const __grid_constant__ TokenNormParams params) {
+__global__ __launch_bounds__(kThreads, 4) void token_norms_kernel(const __grid_constant__ TokenNormParams params) {
   const int lane = threadIdx.x % kLanes;
   const int64_t item = int64_t{blockIdx.x} * (kThreads / kLanes) + threadIdx.x / kLanes;
   const int64_t token = item / params.num_kv_heads;
@@ -31,7 +31,7 @@ __global__ __launch_bounds__(kThreads) void token_norms_kernel(const __grid_cons
       for (int64_t channel = lane * kVec; real && channel < params.head_dim; channel += kLanes * kVec) {
         const Vec<T, kVec> value = load_vec<T, kVec>(x + channel);
 #pragma unroll
-        for (int i = 0; i < kVec; ++i) square += widen(value.data[i]) * widen(value.data[i]);
+        for (int i = 0; i < kVec; ++i) square += value.wide(i) * value.wide(i);
       }
 #pragma unroll
       for (int mask = kLanes / 2; mask >= 1; mask /= 2) square += __shfl_xor_sync(~0u, square, mask);

@@ -7,13 +7,14 @@
 #include <cub/block/block_scan.cuh>
 
 #include "cuda/launch.h"
+#include "lighthouse/check.h"
 #include "lighthouse/cuda_stages.h"
 
 namespace lighthouse {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int64_t kMaxSharedBytes = 200 << 10;  // scratch of a tile beyond this lies in the workspace
+constexpr int64_t kMaxSharedBytes = 96 << 10;  // scratch of a tile beyond this lies in the workspace
 
 /// Candidates of one level of the tile, in order. Lists lie in the block's scratch.
 struct LevelList {
@@ -154,16 +155,16 @@ __device__ __forceinline__ int32_t rows_above(const LevelList* levels, int level
 
 /// Marks the expanded candidates of one level in `flags`: ceil(m/2) by s_qk, then floor(m/2) of the rest by s_kq.
 __device__ void expand_level(Shared& shared, const SelectArgs& args, const DeviceDocument& document,
-                             const TileShape& tile, int level, uint32_t* keys_qk, uint32_t* keys_kq, int32_t* flags) {
+                             const TileShape& tile, int64_t position, int level, uint32_t* keys_qk, uint32_t* keys_kq,
+                             int32_t* flags) {
   const DevicePlan& plan = args.plan;
   const LevelList& list = shared.levels[level];
   const Pyramid pyramid = plan.pyramid(document);
   const int64_t level_size = pyramid.level_size(level);
   const int64_t begin = plan.maxima_begin(document, level);
   const int64_t group = args.params.num_score_heads / args.params.num_kv_heads;
-  const int64_t kv_position = int64_t{blockIdx.z} * args.params.num_kv_heads + blockIdx.y;
-  const float* max_kq = args.params.max_kq + kv_position * plan.num_maxima + begin;
-  const float* max_qk = args.params.max_qk + kv_position * group * plan.num_maxima + begin;
+  const float* max_kq = args.params.max_kq + position * plan.num_maxima + begin;
+  const float* max_qk = args.params.max_qk + position * group * plan.num_maxima + begin;
   for (int32_t c = threadIdx.x; c < list.num_candidates; c += kThreads) {
     const int32_t entry = candidate_entry(shared.levels, level, plan.num_levels, plan.log2_pool, tile, c);
     float qk = -INFINITY;
@@ -258,16 +259,17 @@ __device__ void clear_slots(const DevicePlan& plan, const DeviceDocument& docume
   }
 }
 
-/// A block owns one tile of one KV head of one batch. grid = (filled tiles, KV heads, batch).
+/// A block owns one tile of one KV head of one batch. grid = (filled tiles * KV heads * batch), tiles first.
 __global__ __launch_bounds__(kThreads) void select_kernel(const __grid_constant__ SelectArgs args) {
   extern __shared__ int32_t shared_scratch[];
   __shared__ Shared shared;
   const DevicePlan& plan = args.plan;
-  const DeviceDocument document = plan.find(&DeviceDocument::tile_begin, blockIdx.x);
+  const int32_t tile_number = static_cast<int32_t>(blockIdx.x) % plan.num_tiles;
+  const int64_t position = static_cast<int32_t>(blockIdx.x) / plan.num_tiles;  // batch * num_kv_heads + kv_head
+  const DeviceDocument document = plan.find(&DeviceDocument::tile_begin, tile_number);
   const Pyramid pyramid = plan.pyramid(document);
-  const int64_t filled = static_cast<int64_t>(blockIdx.x) - document.tile_begin;
+  const int64_t filled = tile_number - document.tile_begin;
   const TileShape tile = tile_shape(pyramid.num_coarse(), document.num_tiles, document.topk, filled);
-  const int64_t position = int64_t{blockIdx.z} * args.params.num_kv_heads + blockIdx.y;
   int32_t* selection = args.params.selection + position * plan.gathered_len;
   int32_t* slots = args.params.slots + position * plan.num_slots;
   clear_slots(plan, document, tile, slots);
@@ -282,7 +284,7 @@ __global__ __launch_bounds__(kThreads) void select_kernel(const __grid_constant_
 
   int32_t* scratch = shared_scratch;
   if (args.workspace_stride > 0) {
-    scratch = args.params.workspace + (position * plan.num_tiles + blockIdx.x) * args.workspace_stride;
+    scratch = args.params.workspace + int64_t{blockIdx.x} * args.workspace_stride;
   }
   int32_t widest = 0;
   int32_t candidates = static_cast<int32_t>(tile.num_coarse);
@@ -303,7 +305,7 @@ __global__ __launch_bounds__(kThreads) void select_kernel(const __grid_constant_
   for (int level = plan.num_levels - 1; level >= 1; --level) {
     const LevelList& list = shared.levels[level];
     const bool all = list.num_expanded == list.num_candidates;
-    if (!all) expand_level(shared, args, document, tile, level, keys_qk, keys_kq, list.before);
+    if (!all) expand_level(shared, args, document, tile, position, level, keys_qk, keys_kq, list.before);
     list_expanded(shared, plan, tile, level, all);
   }
   emit(shared, args, document, tile, selection, slots);
@@ -325,7 +327,7 @@ __global__ void clear_slots_kernel(const InvertArgs args) {
 __global__ void invert_kernel(const __grid_constant__ InvertArgs args) {
   const int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (row >= args.plan.gathered_len) return;
-  const DeviceDocument& document = args.plan.find(&DeviceDocument::row_begin, row);
+  const DeviceDocument document = args.plan.find(&DeviceDocument::row_begin, row);
   const Pyramid pyramid = args.plan.pyramid(document);
   for (int64_t position = blockIdx.y; position < args.params.batch * args.params.num_kv_heads; position += gridDim.y) {
     const int64_t flat = args.params.selection[position * args.plan.gathered_len + row] - int64_t{document.entry_begin};
@@ -371,9 +373,10 @@ void select_entries(const SelectMaximaParams& params, const SequencePlan& plan, 
     LIGHTHOUSE_CUDA_CHECK(cudaFuncSetAttribute(select_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                static_cast<int>(kMaxSharedBytes)));
   }
-  const dim3 grid(static_cast<unsigned>(device_plan.num_tiles), static_cast<unsigned>(params.num_kv_heads),
-                  static_cast<unsigned>(params.batch));
-  select_kernel<<<grid, kThreads, shared_bytes, stream>>>(args);
+  const int64_t blocks = device_plan.num_tiles * params.num_kv_heads * params.batch;
+  LIGHTHOUSE_CHECK(blocks < int64_t{1} << 31, "select: ", device_plan.num_tiles, " tiles times ", params.num_kv_heads,
+                   " KV heads times batch ", params.batch, " are too many for one kernel; use a larger tile_topk");
+  select_kernel<<<static_cast<unsigned>(blocks), kThreads, shared_bytes, stream>>>(args);
   LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
 }
 

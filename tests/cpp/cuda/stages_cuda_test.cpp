@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -160,9 +161,9 @@ TEST(StagesCuda, SelectionEqualsCpuAtRandomConfigurations) {
   }
 }
 
-template <typename View>
-auto view_of(auto* data, int64_t heads, int64_t length, int64_t head_dim) {
-  return View{data, length * heads * head_dim, heads * head_dim, head_dim};  // [B, N, H, D]
+template <typename AnyView>
+AnyView view_of(auto* data, int64_t heads, int64_t length, int64_t head_dim) {
+  return AnyView{data, length * heads * head_dim, heads * head_dim, head_dim};  // [B, N, H, D]
 }
 
 /// Integers in [-4, 4], whose sums and power-of-two means fp32 holds exactly.
@@ -170,6 +171,75 @@ std::vector<float> small_integers(std::mt19937_64& random, size_t size) {
   std::vector<float> values(size);
   for (float& value : values) value = static_cast<float>(random() % 9) - 4.0f;
   return values;
+}
+
+/// pool_and_score leaves the means that gather makes of the same windows, and the maxima of the norms of tokens.
+/// Squares of small integers add without rounding.
+void expect_one_pass_equals(const GatherParams& gather, const Case& c, const Plans& plans,
+                            const DeviceArray<int32_t>& slots, const std::vector<std::vector<float>>& rows) {
+  const int64_t heads[] = {c.num_heads, c.num_kv_heads, c.num_kv_heads};
+  const int64_t dim = c.head_dim;
+  const int64_t length = plans.host.gathered_len;
+  std::vector<std::unique_ptr<DeviceArray<float>>> coarse, pooled;
+  for (int i = 0; i < 3; ++i) {
+    coarse.push_back(std::make_unique<DeviceArray<float>>(c.batch * plans.device.num_coarse * heads[i] * dim));
+    pooled.push_back(std::make_unique<DeviceArray<float>>(rows[i].size()));
+  }
+  const int64_t num_maxima = plans.device.num_maxima;
+  const DeviceArray<float> max_qk(c.batch * heads[0] * num_maxima), max_kq(c.batch * heads[1] * num_maxima);
+  const DeviceArray<float> workspace(
+      pool_workspace_elements(plans.device, c.batch, heads[0], heads[1], dim, DType::kFloat32));
+  pool_and_score({gather.q, gather.k, gather.v, DType::kFloat32, c.batch, heads[0], heads[1], dim, max_qk.get(),
+                  max_kq.get(), coarse[0]->get(), coarse[1]->get(), coarse[2]->get(), workspace.get()},
+                 plans.device, nullptr);
+  const auto row_view = [&](int i) { return View{pooled[i]->get(), length * heads[i] * dim, dim, length * dim}; };
+  GatherParams from_means = gather;
+  from_means.q_rows = row_view(0);
+  from_means.k_rows = row_view(1);
+  from_means.v_rows = row_view(2);
+  gather_rows(from_means, slots.get(), {coarse[0]->get(), coarse[1]->get(), coarse[2]->get()}, plans.device, nullptr);
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(pooled[i]->host(), rows[i]);
+
+  const auto expect_maxima = [&](const ConstView& x, int64_t num_heads, const DeviceArray<float>& maxima) {
+    const DeviceArray<float> norms(c.batch * num_heads * c.seq_len), expected(c.batch * num_heads * num_maxima),
+        unused(c.batch * num_heads * num_maxima);
+    token_norms({x, DType::kFloat32, c.batch, c.seq_len, num_heads, num_heads, dim, norms.get(), num_heads * c.seq_len,
+                 c.seq_len, 1},
+                nullptr);
+    pool_scores({norms.get(), norms.get(), c.batch, num_heads, expected.get(), unused.get()}, plans.device, nullptr);
+    ASSERT_EQ(maxima.host(), expected.host());
+  };
+  expect_maxima(gather.q, heads[0], max_qk);
+  expect_maxima(gather.k, heads[1], max_kq);
+}
+
+TEST(StagesCuda, NormsEqualCpu) {
+  if (!have_device()) GTEST_SKIP() << "no CUDA device";
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 40; ++i) {
+    const Case c = random_case(random, 300);
+    SCOPED_TRACE(testing::PrintToString(c));
+    const std::vector<float> x = small_integers(random, c.batch * c.seq_len * c.num_heads * c.head_dim);
+    std::vector<float> expected(c.batch * c.num_kv_heads * c.seq_len);
+    const DeviceArray<float> device_x(x), score(expected.size());
+    const auto params = [&](const float* data, float* out) {
+      return TokenNormParams{view_of<ConstView>(data, c.num_heads, c.seq_len, c.head_dim),
+                             DType::kFloat32,
+                             c.batch,
+                             c.seq_len,
+                             c.num_heads,
+                             c.num_kv_heads,
+                             c.head_dim,
+                             out,
+                             c.num_kv_heads * c.seq_len,
+                             c.seq_len,
+                             1};
+    };
+    token_norms(params(x.data(), expected.data()), serial_for);
+    token_norms(params(device_x.get(), score.get()), nullptr);
+    const std::vector<float> actual = score.host();
+    for (size_t j = 0; j < expected.size(); ++j) ASSERT_FLOAT_EQ(actual[j], expected[j]);
+  }
 }
 
 TEST(StagesCuda, MapsAndAdjointsEqualCpuExactly) {
@@ -213,47 +283,13 @@ TEST(StagesCuda, MapsAndAdjointsEqualCpuExactly) {
                               h,
                               g,
                               dim};
-    gather_rows(gather, {}, plans.device, nullptr);
+    gather_rows(gather, slots.get(), {}, plans.device, nullptr);
     ASSERT_EQ(dq_rows.host(), q_rows);
     ASSERT_EQ(dk_rows.host(), k_rows);
     ASSERT_EQ(dv_rows.host(), v_rows);
 
-    // The fused pass leaves the same means.
-    const int64_t coarse = c.batch * plans.device.num_coarse * dim;
-    const DeviceArray<float> qc(coarse * h), kc(coarse * g), vc(coarse * g);
-    const DeviceArray<float> max_qk(c.batch * h * plans.device.num_maxima), max_kq(kv * plans.device.num_maxima);
-    const DeviceArray<float> workspace(pool_workspace_elements(plans.device, c.batch, h, g, dim, DType::kFloat32));
-    pool_and_score({gather.q, gather.k, gather.v, DType::kFloat32, c.batch, h, g, dim, max_qk.get(), max_kq.get(),
-                    qc.get(), kc.get(), vc.get(), workspace.get()},
-                   plans.device, nullptr);
-    const DeviceArray<float> pooled_q(qr_size), pooled_k(kvr_size), pooled_v(kvr_size);
-    GatherParams pooled = gather;
-    pooled.q_rows = row_view(pooled_q.get(), h);
-    pooled.k_rows = row_view(pooled_k.get(), g);
-    pooled.v_rows = row_view(pooled_v.get(), g);
-    gather_rows(pooled, {qc.get(), kc.get(), vc.get()}, plans.device, nullptr);
-    ASSERT_EQ(pooled_q.host(), q_rows);
-    ASSERT_EQ(pooled_k.host(), k_rows);
-    ASSERT_EQ(pooled_v.host(), v_rows);
-
-    // Norms and their maxima, against level-0 norms pooled on the device. Squares of small integers add without
-    // rounding.
-    const DeviceArray<float> s_qk(c.batch * h * length), s_kq(kv * length);
-    token_norms({gather.q, DType::kFloat32, c.batch, length, h, h, dim, s_qk.get(), h * length, length, 1}, nullptr);
-    token_norms({gather.k, DType::kFloat32, c.batch, length, g, g, dim, s_kq.get(), g * length, length, 1}, nullptr);
-    std::vector<float> norms(c.batch * h * length);
-    token_norms({tokens(q.data(), h), DType::kFloat32, c.batch, length, h, h, dim, norms.data(), h * length, length, 1},
-                serial_for);
-    const std::vector<float> device_norms = s_qk.host();
-    for (size_t j = 0; j < norms.size(); ++j) ASSERT_FLOAT_EQ(device_norms[j], norms[j]);
-    if (plans.device.num_maxima > 0) {
-      const DeviceArray<float> expected_qk(c.batch * h * plans.device.num_maxima),
-          unused(c.batch * h * plans.device.num_maxima);
-      pool_scores({s_qk.get(), s_qk.get(), c.batch, h, expected_qk.get(), unused.get()}, plans.device, nullptr);
-      ASSERT_EQ(max_qk.host(), expected_qk.host());
-      const DeviceArray<float> expected_kq(kv * plans.device.num_maxima), unused_kq(kv * plans.device.num_maxima);
-      pool_scores({s_kq.get(), s_kq.get(), c.batch, g, expected_kq.get(), unused_kq.get()}, plans.device, nullptr);
-      ASSERT_EQ(max_kq.host(), expected_kq.host());
+    if (c.config.num_levels > 1 && can_pool_and_score(gather.q, gather.k, gather.v, DType::kFloat32, dim)) {
+      expect_one_pass_equals(gather, c, plans, slots, {q_rows, k_rows, v_rows});
     }
 
     // Adjoint of gather.
@@ -290,7 +326,7 @@ TEST(StagesCuda, MapsAndAdjointsEqualCpuExactly) {
                           serial_for);
     scatter_rows_backward(ScatterBackwardParams{tokens(dq.get(), h), row_view(device_drows.get(), h), selection.get(),
                                                 &plans.host, DType::kFloat32, c.batch, h, g, dim},
-                          plans.device, nullptr);
+                          slots.get(), plans.device, nullptr);
     ASSERT_EQ(device_drows.host(), drows);
   }
 }

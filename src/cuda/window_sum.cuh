@@ -1,0 +1,92 @@
+// Sums over aligned windows of 1 to 64 tokens as the nodes of one binary tree: every level of every pooling factor is a
+// size of node, and the same window gives the same bits wherever it is summed.
+#pragma once
+
+#include "cuda/octet.cuh"
+
+namespace lighthouse {
+
+/// kVec channels of eight tokens, as they were loaded.
+template <typename T, int kVec>
+struct Octet {
+  Vec<T, kVec> value[kOctet];
+
+  /// Loads the tokens [token, token + 8) of a document of seq_len tokens that `wanted` has a bit for; others, and
+  /// tokens outside, are zero. `source` is where `token` lies or would lie.
+  __device__ __forceinline__ void load(const T* source, int64_t stride, int32_t token, int32_t seq_len,
+                                       bool own_channels, unsigned wanted) {
+#pragma unroll
+    for (int t = 0; t < kOctet; ++t) {
+      value[t] = Vec<T, kVec>{};
+      const bool inside = token + t >= 0 && token + t < seq_len;
+      if (own_channels && inside && (wanted >> t & 1)) value[t] = load_vec<T, kVec>(source + t * stride);
+    }
+  }
+};
+
+/// Of one thread. What waits for its other half lies in shared memory, where it is needed once an octet, and leaves the
+/// registers to loads.
+template <typename T, int kVec, int kThreads>
+class WindowSum {
+  using Real = Sum<T>;
+  static constexpr int kWaiting = kLog2MaxUnit - kLog2Octet;  // sums of 8, 16 and 32 tokens
+
+ public:
+  using Shared = Real[kWaiting][kVec][kThreads];
+  __device__ __forceinline__ explicit WindowSum(Shared& left) : left_(left) {}
+
+  /// Adds octet number `octet` of the `num_octets` of a unit; calls done(log2, index, sum) for every window of 2, 4, 8,
+  /// ... 64 tokens that this completes; index counts windows of at most 8 tokens inside the octet. Before that it calls
+  /// visit(t, channels) for every token, widened.
+  template <typename Visit, typename Done>
+  __device__ __forceinline__ void add_octet(const Octet<T, kVec>& values, int octet, int num_octets, const Visit& visit,
+                                            const Done& done) {
+    Real eight[kVec];
+#pragma unroll
+    for (int four = 0; four < 2; ++four) {
+      Real sum[kVec];
+#pragma unroll
+      for (int two = 2 * four; two < 2 * four + 2; ++two) {
+        Real pair[kVec];
+        Real second[kVec];
+#pragma unroll
+        for (int c = 0; c < kVec; ++c) {
+          pair[c] = values.value[2 * two].wide(c);
+          second[c] = values.value[2 * two + 1].wide(c);
+        }
+        visit(2 * two, pair);
+        visit(2 * two + 1, second);
+#pragma unroll
+        for (int c = 0; c < kVec; ++c) pair[c] += second[c];
+        done(1, two, pair);
+#pragma unroll
+        for (int c = 0; c < kVec; ++c) sum[c] = two == 2 * four ? pair[c] : sum[c] + pair[c];
+      }
+      done(2, four, sum);
+#pragma unroll
+      for (int c = 0; c < kVec; ++c) eight[c] = four == 0 ? sum[c] : eight[c] + sum[c];
+    }
+    done(3, 0, eight);
+    // A binary counter over the octets: the left half of a window waits for the right one.
+#pragma unroll
+    for (int i = 0; i < kWaiting; ++i) {
+      if (1 << i >= num_octets) break;
+      const bool right = octet >> i & 1;
+#pragma unroll
+      for (int c = 0; c < kVec; ++c) {
+        if (right) {
+          eight[c] += left_[i][c][threadIdx.x];
+        } else {
+          left_[i][c][threadIdx.x] = eight[c];
+        }
+      }
+      if (!right) break;
+      done(4 + i, 0, eight);
+    }
+  }
+
+ private:
+  Shared& left_;
+};
+
+}  // namespace lighthouse
