@@ -1,7 +1,7 @@
 // Lighthouse attention on PyTorch tensors. Every function is also an operator torch.ops.lighthouse.<name>, with CPU,
-// Meta and, where differentiable, autograd kernels; lighthouse_attention is torch.ops.lighthouse.attention, without the
-// callable. In a traced graph N is a constant: S follows from its value. First derivatives of everything exist, second
-// ones of gather and scatter.
+// CUDA, Meta and, where differentiable, autograd kernels; lighthouse_attention is torch.ops.lighthouse.attention,
+// without the callable. In a traced graph N is a constant: S follows from its value. First derivatives of everything
+// exist, second ones of gather and scatter.
 //
 // Layout: q [B, N, H, D]; k, v [B, N, H_kv, D]; rows [B, H, S, D]. Any strides with contiguous channels. dtypes fp32,
 // fp64, bf16, fp16, the same for q, k and v. Wrong arguments throw c10::ValueError (ValueError in Python) with a
@@ -51,10 +51,12 @@ at::Tensor scatter(const at::Tensor& rows, const at::Tensor& selection, int64_t 
 using InnerAttention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
 
 /// Stock causal SDPA, grouped-query heads included. `cu_seqlens`: offsets into S of packed documents (B = 1), which do
-/// not see one another. `softmax_scale` defaults to 1 / sqrt(D).
+/// not see one another. `softmax_scale` defaults to 1 / sqrt(D). On CUDA the kernel is cuDNN's on Hopper, whose
+/// backward may differ in its last bits from run to run; `deterministic` takes FlashAttention-2 in its deterministic
+/// form, for this call and its backward, at the price that docs/benchmarks.md gives.
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             std::optional<double> softmax_scale = std::nullopt,
-                            at::OptionalIntArrayRef cu_seqlens = std::nullopt);
+                            at::OptionalIntArrayRef cu_seqlens = std::nullopt, bool deterministic = false);
 
 struct AttentionOptions {
   SelectionConfig selection_config;
@@ -64,7 +66,8 @@ struct AttentionOptions {
   std::optional<at::Tensor> selection;                       ///< fixed selection; neither scores nor scorer are used
   at::OptionalIntArrayRef cu_seqlens;                        ///< token offsets of packed documents (B = 1)
   std::optional<double> softmax_scale;
-  InnerAttention attention;  ///< empty: causal_attention. Called once for each document of a packed row
+  bool deterministic = false;  ///< as in causal_attention; all other stages always are
+  InnerAttention attention;    ///< empty: causal_attention. Called once for each document of a packed row
 };
 
 /// scatter(attention(gather(q, k, v))) -> [B, N, H, D], differentiable in q, k and v with the selection held fixed.

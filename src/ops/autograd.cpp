@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <utility>
 #include <vector>
 
 #include "ops/internal.h"
@@ -47,8 +48,11 @@ MapArguments make_arguments(const at::Tensor& selection, const at::Tensor& slots
 }
 
 /// Gradients arrive with any strides, among them 0 where a sum was expanded; the kernels need contiguous channels.
-at::Tensor with_contiguous_channels(const at::Tensor& gradient) {
-  return gradient.sym_size(-1) == 1 || gradient.sym_stride(-1) == 1 ? gradient : gradient.contiguous();
+variable_list with_contiguous_channels(variable_list gradients) {
+  for (at::Tensor& gradient : gradients) {
+    if (gradient.sym_size(-1) != 1 && gradient.sym_stride(-1) != 1) gradient = gradient.contiguous();
+  }
+  return gradients;
 }
 
 variable_list as_list(const ThreeTensors& tensors) {
@@ -85,13 +89,30 @@ struct LinearFunction : torch::autograd::Function<LinearFunction<Map, Adjoint>> 
     return Map::call(inputs.vec(), arguments);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    variable_list contiguous;
-    for (const at::Tensor& gradient : gradients) contiguous.push_back(with_contiguous_channels(gradient));
-    variable_list results = Adjoint::call(contiguous, load(context));
+    variable_list results = Adjoint::call(with_contiguous_channels(gradients), load(context));
     results.emplace_back();  // of the arguments
     return results;
   }
 };
+/// Gather with the selection it makes itself. The index arrays leave by `maps`, not as results: nothing would make zero
+/// gradients for them in backward.
+struct GatherByNorm : torch::autograd::Function<GatherByNorm> {
+  static variable_list forward(AutogradContext* context, at::TensorList qkv, at::IntArrayRef layout, bool cover_prefix,
+                               at::OptionalIntArrayRef cu_seqlens, IndexMaps* maps) {
+    const at::AutoDispatchBelowADInplaceOrView below_autograd;
+    auto [q_rows, k_rows, v_rows, selection, slots] =
+        gather_by_norm(qkv[0], qkv[1], qkv[2], layout, cover_prefix, cu_seqlens);
+    save(context, make_arguments(selection, slots, qkv[0].sym_size(1), layout, cu_seqlens));
+    *maps = {std::move(selection), std::move(slots)};
+    return {std::move(q_rows), std::move(k_rows), std::move(v_rows)};
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    variable_list results = GatherBackwardMap::call(with_contiguous_channels(gradients), load(context));
+    results.resize(results.size() + 4);  // of layout, cover_prefix, cu_seqlens and maps
+    return results;
+  }
+};
+
 using Gather = LinearFunction<GatherMap, GatherBackwardMap>;
 using GatherBackward = LinearFunction<GatherBackwardMap, GatherMap>;
 using Scatter = LinearFunction<ScatterMap, ScatterBackwardMap>;
@@ -134,6 +155,14 @@ at::Tensor scatter_rows_backward_autograd(const at::Tensor& dout, const at::Tens
 }
 // NOLINTEND(performance-unnecessary-value-param)
 
+SelectedRows gather_by_norm_autograd(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                     at::IntArrayRef layout, bool cover_prefix, at::OptionalIntArrayRef cu_seqlens) {
+  const variable_list inputs{q, k, v};
+  IndexMaps maps;
+  variable_list rows = GatherByNorm::apply(at::TensorList(inputs), layout, cover_prefix, cu_seqlens, &maps);
+  return {rows[0], rows[1], rows[2], maps.selection, maps.slots};
+}
+
 }  // namespace
 }  // namespace lighthouse::ops
 
@@ -141,10 +170,11 @@ TORCH_LIBRARY_IMPL(lighthouse, Autograd, m) {
   namespace ops = lighthouse::ops;
   m.impl("_gather_rows", &ops::gather_rows_autograd);
   m.impl("_gather_rows_backward", &ops::gather_rows_backward_autograd);
+  m.impl("_gather_by_norm", &ops::gather_by_norm_autograd);
   m.impl("_scatter_rows", &ops::scatter_rows_autograd);
   m.impl("_scatter_rows_backward", &ops::scatter_rows_backward_autograd);
   // No gradient passes through scores and selections.
-  for (const char* name : {"_token_norms", "_gla_scores", "_select_entries", "_invert_selection"}) {
+  for (const char* name : {"_token_norms", "_gla_scores", "_select_entries", "_invert_selection", "_offsets_like"}) {
     m.impl(name, torch::CppFunction::makeFallthrough());
   }
 }

@@ -118,6 +118,17 @@ void check_softmax_scale(const char* operation, std::optional<double> softmax_sc
                     "; it must be positive and finite, or left out for 1 / sqrt(head_dim)");
 }
 
+void check_score_config(const char* operation, const ScoreConfig& config, bool has_gate) {
+  TORCH_CHECK_VALUE(config.scorer == "norm" || config.scorer == "dilated" || config.scorer == "gla", operation,
+                    ": scorer is '", config.scorer, "'; it must be norm, dilated or gla");
+  TORCH_CHECK_VALUE(config.dilation >= 1, operation, ": dilation is ", config.dilation, "; it must be at least 1");
+  const bool needs_gate = config.scorer == "gla";
+  TORCH_CHECK_VALUE(has_gate || !needs_gate, operation,
+                    ": scorer is 'gla', but no gate is given; pass the log forget gate [batch, seq_len, num_heads]");
+  TORCH_CHECK_VALUE(!has_gate || needs_gate, operation, ": a gate is given, but scorer is '", config.scorer,
+                    "'; only scorer 'gla' takes one");
+}
+
 SequencePlan checked_plan(const char* operation, const SelectionConfig& config, int64_t seq_len,
                           const c10::SymInt& batch, at::OptionalIntArrayRef cu_seqlens) {
   if (!cu_seqlens) {

@@ -13,6 +13,7 @@
 #include "lighthouse/check.h"
 #include "lighthouse/dtype.h"
 #include "lighthouse/geometry.h"
+#include "lighthouse/ops.h"
 
 namespace lighthouse::ops {
 
@@ -44,6 +45,9 @@ void check_scores(const char* operation, const at::Tensor& s_qk, const at::Tenso
 
 /// A positive, finite scale.
 void check_softmax_scale(const char* operation, std::optional<double> softmax_scale);
+
+/// A known scorer, a dilation >= 1, and a gate where the scorer takes one.
+void check_score_config(const char* operation, const ScoreConfig& config, bool has_gate);
 
 /// make_plan, its errors restated. Packed documents need B = 1.
 SequencePlan checked_plan(const char* operation, const SelectionConfig& config, int64_t seq_len,

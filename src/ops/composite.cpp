@@ -54,15 +54,16 @@ at::Tensor scatter_op(const at::Tensor& rows, const at::Tensor& selection, c10::
 }
 
 at::Tensor causal_attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                               std::optional<double> softmax_scale, at::OptionalIntArrayRef cu_seqlens) {
-  return causal_attention(q, k, v, softmax_scale, cu_seqlens);
+                               std::optional<double> softmax_scale, at::OptionalIntArrayRef cu_seqlens,
+                               bool deterministic) {
+  return causal_attention(q, k, v, softmax_scale, cu_seqlens, deterministic);
 }
 
 at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t num_levels,
                         int64_t pooling_factor, int64_t topk, int64_t tile_topk, std::string scorer, int64_t dilation,
                         const OptionalTensor& gate, const OptionalTensor& s_qk, const OptionalTensor& s_kq,
                         bool cover_prefix, at::OptionalIntArrayRef cu_seqlens, std::optional<double> softmax_scale,
-                        const OptionalTensor& selection) {
+                        const OptionalTensor& selection, bool deterministic) {
   TORCH_CHECK_VALUE(s_qk.has_value() == s_kq.has_value(), "lighthouse_attention: only ", s_qk ? "s_qk" : "s_kq",
                     " is given; pass both scores or neither");
   AttentionOptions options;
@@ -72,6 +73,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tens
   options.gate = gate;
   if (s_qk) options.scores = {*s_qk, *s_kq};
   options.selection = selection;
+  options.deterministic = deterministic;
   options.cu_seqlens = cu_seqlens;
   options.softmax_scale = softmax_scale;
   return lighthouse_attention(q, k, v, options);

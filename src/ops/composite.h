@@ -28,11 +28,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> gather_op(const at::Tensor& q, co
 at::Tensor scatter_op(const at::Tensor& rows, const at::Tensor& selection, c10::SymInt seq_len, int64_t num_levels,
                       int64_t pooling_factor, int64_t topk, int64_t tile_topk, at::OptionalIntArrayRef cu_seqlens);
 at::Tensor causal_attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                               std::optional<double> softmax_scale, at::OptionalIntArrayRef cu_seqlens);
+                               std::optional<double> softmax_scale, at::OptionalIntArrayRef cu_seqlens,
+                               bool deterministic);
 at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t num_levels,
                         int64_t pooling_factor, int64_t topk, int64_t tile_topk, std::string scorer, int64_t dilation,
                         const OptionalTensor& gate, const OptionalTensor& s_qk, const OptionalTensor& s_kq,
                         bool cover_prefix, at::OptionalIntArrayRef cu_seqlens, std::optional<double> softmax_scale,
-                        const OptionalTensor& selection);
+                        const OptionalTensor& selection, bool deterministic);
 
 }  // namespace lighthouse::ops

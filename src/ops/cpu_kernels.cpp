@@ -5,11 +5,8 @@
 #include <utility>
 
 #include "lighthouse/cpu_features.h"
-#include "lighthouse/gather.h"
-#include "lighthouse/scatter.h"
-#include "lighthouse/score.h"
 #include "lighthouse/select.h"
-#include "ops/prepare.h"
+#include "ops/stage_params.h"
 
 namespace lighthouse::ops {
 namespace {
@@ -32,53 +29,17 @@ const ParallelFor& torch_threads() {
   return parallel_for;
 }
 
-// A view of [B, N, H, D], and of rows [B, H, S, D].
-ConstView by_token(const at::Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
-ConstView by_row(const at::Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(2), x.stride(1)}; }
-View by_token(at::Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
-View by_row(at::Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(2), x.stride(1)}; }
-
 // NOLINTBEGIN(performance-unnecessary-value-param): the dispatcher knows SymInt by value only
 at::Tensor token_norms_cpu(const at::Tensor& x, c10::SymInt num_kv_heads) {
   at::Tensor score = prepare_token_norms(x, num_kv_heads);
-  TokenNormParams params{};
-  params.x = by_token(x);
-  params.dtype = stage_dtype(x);
-  params.batch = x.size(0);
-  params.seq_len = x.size(1);
-  params.num_heads = x.size(2);
-  params.num_kv_heads = score.size(1);
-  params.head_dim = x.size(3);
-  params.score = score.mutable_data_ptr<float>();
-  params.score_batch_stride = score.stride(0);
-  params.score_head_stride = score.stride(1);
-  params.score_seq_stride = score.stride(2);
-  token_norms(params, torch_threads());
+  token_norms(token_norm_params(x, score), torch_threads());
   return score;
 }
 
 TwoTensors gla_scores_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gate,
                           int64_t dilation, at::OptionalIntArrayRef cu_seqlens) {
   GlaScoresCall call = prepare_gla_scores(q, k, v, gate, dilation, cu_seqlens);
-  GlaScoreParams params{};
-  params.q = by_token(q);
-  params.k = by_token(k);
-  params.v = by_token(v);
-  params.dtype = stage_dtype(q);
-  params.gate = gate.const_data_ptr<float>();
-  params.gate_batch_stride = gate.stride(0);
-  params.gate_seq_stride = gate.stride(1);
-  params.gate_head_stride = gate.stride(2);
-  params.batch = q.size(0);
-  params.seq_len = q.size(1);
-  params.num_heads = q.size(2);
-  params.num_kv_heads = k.size(2);
-  params.head_dim = q.size(3);
-  params.dilation = dilation;
-  if (cu_seqlens) params.cu_seqlens = {cu_seqlens->data(), cu_seqlens->size()};
-  params.s_qk = call.s_qk.mutable_data_ptr<float>();
-  params.s_kq = call.s_kq.mutable_data_ptr<float>();
-  gla_scores(params, torch_threads());
+  gla_scores(gla_score_params(q, k, v, gate, dilation, cu_seqlens, call), torch_threads());
   return {std::move(call.s_qk), std::move(call.s_kq)};
 }
 
@@ -112,31 +73,10 @@ at::Tensor invert_selection_cpu(const at::Tensor& selection, c10::SymInt seq_len
   return call.slots;
 }
 
-/// The members that gather, scatter and their adjoints share; `heads` is [B, *, *, D].
-template <typename Params>
-Params common_params(const SequencePlan& plan, const at::Tensor& heads, int64_t num_heads, int64_t num_kv_heads) {
-  Params params{};
-  params.plan = &plan;
-  params.dtype = stage_dtype(heads);
-  params.batch = heads.size(0);
-  params.num_heads = num_heads;
-  params.num_kv_heads = num_kv_heads;
-  params.head_dim = heads.size(3);
-  return params;
-}
-
 ThreeTensors gather_rows_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
                              const at::Tensor& slots, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
   ThreeTensorsCall call = prepare_gather_rows(q, k, v, selection, slots, layout, cu_seqlens);
-  auto params = common_params<GatherParams>(call.plan, q, q.size(2), k.size(2));
-  params.q = by_token(q);
-  params.k = by_token(k);
-  params.v = by_token(v);
-  params.q_rows = by_row(call.q);
-  params.k_rows = by_row(call.k);
-  params.v_rows = by_row(call.v);
-  params.selection = selection.const_data_ptr<int32_t>();
-  gather_rows(params, torch_threads());
+  gather_rows(gather_params(q, k, v, selection, call), torch_threads());
   return {std::move(call.q), std::move(call.k), std::move(call.v)};
 }
 
@@ -145,37 +85,21 @@ ThreeTensors gather_rows_backward_cpu(const at::Tensor& dq_rows, const at::Tenso
                                       at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
   ThreeTensorsCall call =
       prepare_gather_rows_backward(dq_rows, dk_rows, dv_rows, selection, slots, seq_len, layout, cu_seqlens);
-  auto params = common_params<GatherBackwardParams>(call.plan, dq_rows, dq_rows.size(1), dk_rows.size(1));
-  params.dq_rows = by_row(dq_rows);
-  params.dk_rows = by_row(dk_rows);
-  params.dv_rows = by_row(dv_rows);
-  params.dq = by_token(call.q);
-  params.dk = by_token(call.k);
-  params.dv = by_token(call.v);
-  params.slots = slots.const_data_ptr<int32_t>();
-  gather_rows_backward(params, torch_threads());
+  gather_rows_backward(gather_backward_params(dq_rows, dk_rows, dv_rows, slots, call), torch_threads());
   return {std::move(call.q), std::move(call.k), std::move(call.v)};
 }
 
 at::Tensor scatter_rows_cpu(const at::Tensor& rows, const at::Tensor& selection, const at::Tensor& slots,
                             c10::SymInt seq_len, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
   OneTensorCall call = prepare_scatter_rows(rows, selection, slots, seq_len, layout, cu_seqlens);
-  auto params = common_params<ScatterParams>(call.plan, rows, rows.size(1), slots.size(1));
-  params.rows = by_row(rows);
-  params.out = by_token(call.out);
-  params.slots = slots.const_data_ptr<int32_t>();
-  scatter_rows(params, torch_threads());
+  scatter_rows(scatter_params(rows, slots, call), torch_threads());
   return call.out;
 }
 
 at::Tensor scatter_rows_backward_cpu(const at::Tensor& dout, const at::Tensor& selection, const at::Tensor& slots,
                                      at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
   OneTensorCall call = prepare_scatter_rows_backward(dout, selection, slots, layout, cu_seqlens);
-  auto params = common_params<ScatterBackwardParams>(call.plan, dout, dout.size(2), selection.size(1));
-  params.dout = by_token(dout);
-  params.drows = by_row(call.out);
-  params.selection = selection.const_data_ptr<int32_t>();
-  scatter_rows_backward(params, torch_threads());
+  scatter_rows_backward(scatter_backward_params(dout, selection, call), torch_threads());
   return call.out;
 }
 // NOLINTEND(performance-unnecessary-value-param)

@@ -1,6 +1,7 @@
 #include "ops/internal.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/tensor.h>
 
 #include <utility>
 
@@ -85,6 +86,31 @@ at::Tensor scatter_rows_backward(const at::Tensor& dout, const at::Tensor& selec
                                  at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
   static const auto op = find(&scatter_rows_backward, "lighthouse::_scatter_rows_backward");
   return op.call(dout, selection, slots, layout, cu_seqlens);
+}
+
+SelectedRows gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef layout,
+                            bool cover_prefix, at::OptionalIntArrayRef cu_seqlens) {
+  static const auto op = find(&gather_by_norm, "lighthouse::_gather_by_norm");
+  return op.call(q, k, v, layout, cover_prefix, cu_seqlens);
+}
+
+SelectedRows gather_by_norm_composed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                     at::IntArrayRef layout, bool cover_prefix, at::OptionalIntArrayRef cu_seqlens) {
+  const c10::SymInt num_kv_heads = k.sym_size(2);
+  const at::Tensor s_qk = token_norms(q, num_kv_heads);
+  const at::Tensor s_kq = token_norms(k, num_kv_heads);
+  auto [selection, slots] = select_entries(s_qk, s_kq, layout, cover_prefix, cu_seqlens);
+  auto [q_rows, k_rows, v_rows] = gather_rows(q, k, v, selection, slots, layout, cu_seqlens);
+  return {std::move(q_rows), std::move(k_rows), std::move(v_rows), std::move(selection), std::move(slots)};
+}
+
+at::Tensor offsets_like_composed(const at::Tensor& like, at::IntArrayRef offsets) {
+  return at::tensor(offsets, like.options().dtype(at::kInt));
+}
+
+at::Tensor offsets_like(const at::Tensor& like, at::IntArrayRef offsets) {
+  static const auto op = find(&offsets_like, "lighthouse::_offsets_like");
+  return op.call(like, offsets);
 }
 
 }  // namespace lighthouse::ops

@@ -22,6 +22,8 @@ namespace lighthouse::ops {
 
 using TwoTensors = std::tuple<at::Tensor, at::Tensor>;
 using ThreeTensors = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+/// q_rows, k_rows, v_rows, selection, slots
+using SelectedRows = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 std::array<int64_t, 4> layout_of(const SelectionConfig& config);
 SelectionConfig config_of(at::IntArrayRef layout);
@@ -58,5 +60,17 @@ at::Tensor scatter_rows(const at::Tensor& rows, const at::Tensor& selection, con
                         c10::SymInt seq_len, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
 at::Tensor scatter_rows_backward(const at::Tensor& dout, const at::Tensor& selection, const at::Tensor& slots,
                                  at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
+
+/// Sections (i) to (iv) with scorer norm: token_norms, select_entries and gather_rows. On CUDA the scores and the
+/// coarsest means come from one pass over q, k and v. Differentiable as gather_rows is.
+SelectedRows gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef layout,
+                            bool cover_prefix, at::OptionalIntArrayRef cu_seqlens);
+/// The same from the three operators, whatever the device.
+SelectedRows gather_by_norm_composed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                     at::IntArrayRef layout, bool cover_prefix, at::OptionalIntArrayRef cu_seqlens);
+
+/// int32 offsets on the device of `like`, without pinned memory: a CUDA graph replays them.
+at::Tensor offsets_like(const at::Tensor& like, at::IntArrayRef offsets);
+at::Tensor offsets_like_composed(const at::Tensor& like, at::IntArrayRef offsets);
 
 }  // namespace lighthouse::ops

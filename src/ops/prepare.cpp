@@ -55,6 +55,12 @@ void check_index_arrays(const char* operation, const at::Tensor& selection, cons
                     "[batch, num_kv_heads, num_slots]", like);
 }
 
+ThreeTensorsCall empty_rows(SequencePlan plan, const Sizes& sizes, const at::Tensor& like) {
+  const Shape q_shape{sizes.batch, sizes.num_heads, plan.gathered_len, sizes.head_dim};
+  const Shape kv_shape{sizes.batch, sizes.num_kv_heads, plan.gathered_len, sizes.head_dim};
+  return {std::move(plan), empty(q_shape, like), empty(kv_shape, like), empty(kv_shape, like)};
+}
+
 }  // namespace
 
 at::Tensor prepare_token_norms(const at::Tensor& x, const c10::SymInt& num_kv_heads) {
@@ -113,9 +119,19 @@ ThreeTensorsCall prepare_gather_rows(const at::Tensor& q, const at::Tensor& k, c
   const Sizes sizes = check_qkv(kOperation, q, k, v);
   SequencePlan plan = checked_plan(kOperation, config_of(layout), sizes.seq_len, sizes.batch, cu_seqlens);
   check_index_arrays(kOperation, selection, slots, sizes.batch, sizes.num_kv_heads, plan, q);
-  const Shape q_shape{sizes.batch, sizes.num_heads, plan.gathered_len, sizes.head_dim};
-  const Shape kv_shape{sizes.batch, sizes.num_kv_heads, plan.gathered_len, sizes.head_dim};
-  return {std::move(plan), empty(q_shape, q), empty(kv_shape, q), empty(kv_shape, q)};
+  return empty_rows(std::move(plan), sizes, q);
+}
+
+GatherByNormCall prepare_gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                        at::IntArrayRef layout, bool cover_prefix, at::OptionalIntArrayRef cu_seqlens) {
+  constexpr const char* kOperation = "lighthouse_attention";
+  const Sizes sizes = check_qkv(kOperation, q, k, v);
+  SelectionConfig config = config_of(layout);
+  config.cover_prefix = cover_prefix;
+  SequencePlan plan = checked_plan(kOperation, config, sizes.seq_len, sizes.batch, cu_seqlens);
+  at::Tensor selection = empty({sizes.batch, sizes.num_kv_heads, plan.gathered_len}, q, at::kInt);
+  at::Tensor slots = empty({sizes.batch, sizes.num_kv_heads, plan.num_slots}, q, at::kInt);
+  return {empty_rows(std::move(plan), sizes, q), std::move(selection), std::move(slots)};
 }
 
 ThreeTensorsCall prepare_gather_rows_backward(const at::Tensor& dq_rows, const at::Tensor& dk_rows,

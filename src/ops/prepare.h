@@ -43,6 +43,13 @@ ThreeTensorsCall prepare_gather_rows_backward(const at::Tensor& dq_rows, const a
                                               const at::Tensor& slots, const c10::SymInt& seq_len,
                                               at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
 
+struct GatherByNormCall {
+  ThreeTensorsCall rows;
+  at::Tensor selection, slots;
+};
+GatherByNormCall prepare_gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                        at::IntArrayRef layout, bool cover_prefix, at::OptionalIntArrayRef cu_seqlens);
+
 struct OneTensorCall {
   SequencePlan plan;
   at::Tensor out;

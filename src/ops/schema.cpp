@@ -3,6 +3,7 @@
 #include <torch/library.h>
 
 #include "ops/composite.h"
+#include "ops/internal.h"
 
 TORCH_LIBRARY(lighthouse, m) {
   namespace ops = lighthouse::ops;
@@ -25,12 +26,14 @@ TORCH_LIBRARY(lighthouse, m) {
       "int tile_topk=128, int[]? cu_seqlens=None) -> Tensor",
       &ops::scatter_op);
   m.def(
-      "causal_attention(Tensor q, Tensor k, Tensor v, *, float? softmax_scale=None, int[]? cu_seqlens=None) -> Tensor",
+      "causal_attention(Tensor q, Tensor k, Tensor v, *, float? softmax_scale=None, int[]? cu_seqlens=None, "
+      "bool deterministic=False) -> Tensor",
       &ops::causal_attention_op);
   m.def(
       "attention(Tensor q, Tensor k, Tensor v, *, int num_levels=3, int pooling_factor=4, int topk, "
       "int tile_topk=128, str scorer='norm', int dilation=4, Tensor? gate=None, Tensor? s_qk=None, Tensor? s_kq=None, "
-      "bool cover_prefix=True, int[]? cu_seqlens=None, float? softmax_scale=None, Tensor? selection=None) -> Tensor",
+      "bool cover_prefix=True, int[]? cu_seqlens=None, float? softmax_scale=None, Tensor? selection=None, "
+      "bool deterministic=False) -> Tensor",
       &ops::attention_op);
 
   // src/ops/internal.h says what these do.
@@ -54,4 +57,14 @@ TORCH_LIBRARY(lighthouse, m) {
   m.def(
       "_scatter_rows_backward(Tensor dout, Tensor selection, Tensor slots, int[] layout, int[]? cu_seqlens) -> "
       "Tensor");
+  m.def(
+      "_gather_by_norm(Tensor q, Tensor k, Tensor v, int[] layout, bool cover_prefix, int[]? cu_seqlens) -> "
+      "(Tensor q_rows, Tensor k_rows, Tensor v_rows, Tensor selection, Tensor slots)");
+  m.def("_offsets_like(Tensor like, int[] offsets) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(lighthouse, CompositeExplicitAutograd, m) {
+  namespace ops = lighthouse::ops;
+  m.impl("_gather_by_norm", &ops::gather_by_norm_composed);
+  m.impl("_offsets_like", &ops::offsets_like_composed);
 }

@@ -1,22 +1,25 @@
 // Section (ii).
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/fmax.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/minimum.h>
+#include <ATen/ops/searchsorted.h>
 
-#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "lighthouse/ops.h"
 #include "ops/checks.h"
+#include "ops/inner_attention.h"
 #include "ops/internal.h"
 
 namespace lighthouse {
 namespace {
 
 constexpr const char* kOperation = "token_scores";
-constexpr const char* kScorers[] = {"norm", "dilated", "gla"};
-
 /// `num_classes` neighbouring residue classes of `length` tokens each, in tokens of the row: class c holds the tokens
 /// first + c + t * dilation.
 struct Classes {
@@ -39,41 +42,78 @@ at::Tensor by_class(const at::Tensor& x, const Classes& classes) {
   return x.narrow(0, classes.first, span).unfold(0, classes.num_classes, classes.dilation).movedim(-1, 0);
 }
 
-/// ||SDPA(query, key, value)|| of [classes, length, heads, D] -> [classes, heads, length].
-at::Tensor attention_norms(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
-  const at::Tensor out =
-      at::scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2),
-                                       /*attn_mask=*/std::nullopt, /*dropout_p=*/0.0, /*is_causal=*/true);
+/// ||SDPA(query, key, value)|| of [batch, length, heads, D] -> [batch, heads, length]; `num_rows` as in
+/// stock_attention.
+at::Tensor attention_norms(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                           const std::vector<int64_t>& num_rows) {
+  const at::Tensor out = ops::stock_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2),
+                                              num_rows, std::nullopt, /*deterministic=*/false);
   return ops::token_norms(out.transpose(1, 2), query.sym_size(2));
 }
 
-/// The head at place `member` of every group, [N, H_kv, D] of x [N, H, D].
-at::Tensor group_member(const at::Tensor& x, int64_t member, int64_t group) {
-  return x.slice(1, member, std::nullopt, group);
+/// Both scores [batch, H_kv, length] of q [batch, length, H, D], k and v [batch, length, H_kv, D]. Query heads take
+/// turns, one of every group at a time, so that keys and values are never copied for each of them.
+ops::TwoTensors attention_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 const std::vector<int64_t>& num_rows) {
+  const int64_t group = ops::fixed_size(q, 2) / ops::fixed_size(k, 2);
+  at::Tensor s_qk;
+  at::Tensor s_kq;
+  for (int64_t member = 0; member < group; ++member) {
+    const at::Tensor query = q.slice(2, member, std::nullopt, group);
+    const at::Tensor norms_qk = attention_norms(query, k, v, num_rows);
+    const at::Tensor norms_kq = attention_norms(k, query, v, num_rows);
+    s_qk = member == 0 ? norms_qk : at::fmax(s_qk, norms_qk);
+    s_kq = member == 0 ? norms_kq : at::fmax(s_kq, norms_kq);
+  }
+  return {std::move(s_qk), std::move(s_kq)};
 }
 
-/// Both scores of one row: q [N, H, D], k and v [N, H_kv, D], s_qk and s_kq [H_kv, N]. Query heads take turns, one of
-/// every group at a time, so that keys and values are never copied for each of them.
+/// Scores of one row by views of its residue classes: q [N, H, D], k and v [N, H_kv, D], s_qk and s_kq [H_kv, N].
 void dilated_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Classes& classes,
                     const at::Tensor& s_qk, const at::Tensor& s_kq) {
-  const at::Tensor key = by_class(k, classes);
-  const at::Tensor value = by_class(v, classes);
-  const int64_t group = ops::fixed_size(q, 1) / ops::fixed_size(k, 1);
-  at::Tensor max_qk;
-  at::Tensor max_kq;
-  for (int64_t member = 0; member < group; ++member) {
-    const at::Tensor query = by_class(group_member(q, member, group), classes);
-    const at::Tensor norms_qk = attention_norms(query, key, value);
-    const at::Tensor norms_kq = attention_norms(key, query, value);
-    max_qk = member == 0 ? norms_qk : at::fmax(max_qk, norms_qk);
-    max_kq = member == 0 ? norms_kq : at::fmax(max_kq, norms_kq);
+  const auto [qk, kq] =
+      attention_scores(by_class(q, classes), by_class(k, classes), by_class(v, classes), {classes.length});
+  by_class(s_qk.t(), classes).copy_(qk.transpose(1, 2));
+  by_class(s_kq.t(), classes).copy_(kq.transpose(1, 2));
+}
+
+/// Where every token goes when the residue classes of all documents are laid one after another, int64 [N] on the device
+/// of `like`, from tensor operations only. Token t of a document of n tokens is number t / dilation of its class
+/// c = t % dilation, and before class c come c classes of n / dilation tokens and min(c, n % dilation) more.
+at::Tensor class_positions(const at::Tensor& like, at::IntArrayRef cu_seqlens, int64_t dilation) {
+  const at::Tensor offsets = ops::offsets_like(like, cu_seqlens).to(at::kLong);
+  const at::Tensor token = at::arange(cu_seqlens.back(), offsets.options());
+  const at::Tensor document = at::searchsorted(offsets, token, /*out_int32=*/false, /*right=*/true).sub_(1);
+  const at::Tensor begin = offsets.index_select(0, document);
+  const at::Tensor length = offsets.index_select(0, document + 1) - begin;
+  const at::Tensor local = token - begin;
+  const at::Tensor residue = local.remainder(dilation);
+  const auto divided = [&](const at::Tensor& x) { return x.floor_divide(dilation); };
+  return begin + residue * divided(length) + at::minimum(residue, length.remainder(dilation)) + divided(local);
+}
+
+/// Scores of a packed row in two calls of varlen attention for each member of a group of heads, on tokens sorted by
+/// class.
+ops::TwoTensors dilated_scores_packed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t dilation,
+                                      at::IntArrayRef cu_seqlens) {
+  std::vector<int64_t> num_rows;
+  for (size_t document = 0; document + 1 < cu_seqlens.size(); ++document) {
+    const int64_t length = cu_seqlens[document + 1] - cu_seqlens[document];
+    for (int64_t residue = 0; residue < dilation; ++residue) {
+      num_rows.push_back((length - residue + dilation - 1) / dilation);
+    }
   }
-  by_class(s_qk.t(), classes).copy_(max_qk.transpose(1, 2));
-  by_class(s_kq.t(), classes).copy_(max_kq.transpose(1, 2));
+  const at::Tensor positions = class_positions(q, cu_seqlens, dilation);
+  const at::Tensor order = at::empty_like(positions).scatter_(
+      0, positions, at::arange(cu_seqlens.back(), positions.options()));  // the inverse
+  const auto sorted = [&](const at::Tensor& x) { return x.index_select(1, order); };
+  const auto [s_qk, s_kq] = attention_scores(sorted(q), sorted(k), sorted(v), num_rows);
+  return {s_qk.index_select(2, positions), s_kq.index_select(2, positions)};
 }
 
 ops::TwoTensors dilated_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t dilation,
                                const ops::Sizes& sizes, at::OptionalIntArrayRef cu_seqlens) {
+  if (cu_seqlens && q.is_cuda()) return dilated_scores_packed(q, k, v, dilation, *cu_seqlens);
   const std::vector<c10::SymInt> shape{sizes.batch, sizes.num_kv_heads, sizes.seq_len};
   at::Tensor s_qk = at::empty_symint(shape, q.options().dtype(at::kFloat));
   at::Tensor s_kq = at::empty_symint(shape, q.options().dtype(at::kFloat));
@@ -89,17 +129,6 @@ ops::TwoTensors dilated_scores(const at::Tensor& q, const at::Tensor& k, const a
   return {s_qk, s_kq};
 }
 
-void check_score_config(const ScoreConfig& config, bool has_gate) {
-  TORCH_CHECK_VALUE(std::find(std::begin(kScorers), std::end(kScorers), config.scorer) != std::end(kScorers),
-                    kOperation, ": scorer is '", config.scorer, "'; it must be norm, dilated or gla");
-  TORCH_CHECK_VALUE(config.dilation >= 1, kOperation, ": dilation is ", config.dilation, "; it must be at least 1");
-  const bool needs_gate = config.scorer == "gla";
-  TORCH_CHECK_VALUE(has_gate || !needs_gate, kOperation,
-                    ": scorer is 'gla', but no gate is given; pass the log forget gate [batch, seq_len, num_heads]");
-  TORCH_CHECK_VALUE(!has_gate || needs_gate, kOperation, ": a gate is given, but scorer is '", config.scorer,
-                    "'; only scorer 'gla' takes one");
-}
-
 }  // namespace
 
 std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -107,7 +136,7 @@ std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::T
                                                 at::OptionalIntArrayRef cu_seqlens) {
   const at::NoGradGuard no_grad;
   const ops::Sizes sizes = ops::check_qkv(kOperation, q, k, v);
-  check_score_config(config, gate.has_value());
+  ops::check_score_config(kOperation, config, gate.has_value());
   ops::checked_plan(kOperation, {}, sizes.seq_len, sizes.batch, cu_seqlens);  // for its checks of cu_seqlens
   if (config.scorer == "norm") {
     return {ops::token_norms(q, sizes.num_kv_heads), ops::token_norms(k, sizes.num_kv_heads)};

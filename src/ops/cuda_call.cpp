@@ -1,0 +1,38 @@
+#include "ops/cuda_call.h"
+
+#include <ATen/ops/empty.h>
+
+#include "cuda/upload.h"
+
+namespace lighthouse::ops {
+
+CudaCall::CudaCall(const at::Tensor& like)
+    : guard_(like.device()),
+      stream_(c10::cuda::getCurrentCUDAStream(like.device().index()).stream()),
+      options_(like.options()) {}
+
+float* CudaCall::floats(int64_t elements) {
+  if (elements == 0) return nullptr;
+  scratch_.push_back(at::empty({elements}, options_.dtype(at::kFloat)));
+  return scratch_.back().mutable_data_ptr<float>();
+}
+
+int32_t* CudaCall::integers(int64_t elements) {
+  if (elements == 0) return nullptr;
+  scratch_.push_back(at::empty({elements}, options_.dtype(at::kInt)));
+  return scratch_.back().mutable_data_ptr<int32_t>();
+}
+
+DevicePlan CudaCall::plan(const SequencePlan& plan) {
+  const std::vector<DeviceDocument> documents = device_documents(plan);
+  DevicePlan device = make_device_plan(plan, documents);
+  if (documents.size() > 1) {
+    const auto elements = static_cast<int64_t>(documents.size() * sizeof(DeviceDocument) / sizeof(int32_t));
+    auto* table = reinterpret_cast<DeviceDocument*>(integers(elements));
+    upload(documents, table, stream_);
+    device.documents = table;
+  }
+  return device;
+}
+
+}  // namespace lighthouse::ops

@@ -1,0 +1,46 @@
+// What the CUDA kernels of all operators need: the device and stream of a call, and its plan where kernels see it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "cuda/launch.h"
+#include "lighthouse/device_plan.h"
+
+namespace lighthouse::ops {
+
+/// Makes the device of `like` current while it lives.
+class CudaCall {
+ public:
+  explicit CudaCall(const at::Tensor& like);
+
+  CudaStream stream() const { return stream_; }
+  /// Scratch of the caching allocator; null for 0 elements. It may be used until the call goes, in stream order after.
+  float* floats(int64_t elements);
+  int32_t* integers(int64_t elements);
+  /// The plan with its table of documents on the device.
+  DevicePlan plan(const SequencePlan& plan);
+
+ private:
+  c10::cuda::CUDAGuard guard_;
+  CudaStream stream_;
+  at::TensorOptions options_;
+  std::vector<at::Tensor> scratch_;
+};
+
+/// Calls body() and restates CudaError as c10::Error: no type of ours crosses the dispatcher.
+template <typename Body>
+auto restate_cuda_errors(const Body& body) {
+  try {
+    return body();
+  } catch (const CudaError& error) {
+    TORCH_CHECK(false, error.what());
+  }
+}
+
+}  // namespace lighthouse::ops

@@ -1,0 +1,31 @@
+// Section (v): stock causal attention over gathered rows, q [B, H, S, D], k and v [B, H_kv, S, D] -> [B, H, S, D].
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "lighthouse/ops.h"
+
+namespace lighthouse::ops {
+
+/// Stock attention of all documents of a row, which hold `num_rows` rows each (B = 1 where there are several).
+///
+/// PyTorch's scaled_dot_product_attention chooses the kernel: on Hopper and data-centre Blackwell cuDNN where it can,
+/// else FlashAttention-2, else the memory-efficient kernel, else plain matrix products; torch's switches of these are
+/// obeyed. Several documents on CUDA are one call: FlashAttention-2 (16-bit types, D <= 256) or the memory-efficient
+/// kernel, both by offsets; fp64 and the CPU go document by document.
+///
+/// `deterministic`: as though PyTorch's deterministic mode were on for this call and its backward; on CUDA that rules
+/// cuDNN out, whose backward adds in varying order.
+at::Tensor stock_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const std::vector<int64_t>& num_rows, std::optional<double> softmax_scale,
+                           bool deterministic);
+
+/// `attention` on each document that has rows.
+at::Tensor attend_each(const InnerAttention& attention, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       const std::vector<int64_t>& num_rows);
+
+}  // namespace lighthouse::ops
