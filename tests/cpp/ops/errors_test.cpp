@@ -146,7 +146,7 @@ std::vector<WrongCall> wrong_tensors() {
          c.inputs.k = c.inputs.k.to(at::kMeta);
          c.run();
        },
-       {"k is on meta", "q is on cpu", "one device"}},
+       {"k is on meta", "but q is on", "one device"}},
       {"sparse_q",
        [](Call& c) {
          c.inputs.q = c.inputs.q.to_sparse();

@@ -26,11 +26,11 @@ class GoldenCase {
 
   at::Tensor floats(const std::string& name) const {
     std::vector<float> values = golden_.floats(name);
-    return at::from_blob(values.data(), golden_.shape(name), at::kFloat).clone();
+    return at::from_blob(values.data(), golden_.shape(name), at::kFloat).clone().to(test_device());
   }
   at::Tensor ints(const std::string& name) const {
     std::vector<int32_t> values = golden_.ints(name);
-    return at::from_blob(values.data(), golden_.shape(name), at::kInt).clone();
+    return at::from_blob(values.data(), golden_.shape(name), at::kInt).clone().to(test_device());
   }
   ScoreConfig score(const std::string& scorer) const { return {scorer, golden_.number("dilation")}; }
 

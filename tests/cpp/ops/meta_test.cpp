@@ -95,13 +95,25 @@ TEST(Registration, TheAttentionOperatorIsTheFunction) {
   const OpsCase c = small_cases()[9];  // gla: every argument counts
   const Inputs inputs = make_inputs(c, at::kFloat);
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow("lighthouse::attention", "");
-  torch::jit::Stack stack{
-      inputs.q,      inputs.k,           inputs.v,       c.config.num_levels, c.config.pooling_factor,
-      c.config.topk, c.config.tile_topk, c.score.scorer, c.score.dilation,    inputs.gate,
-      c10::IValue(), c10::IValue(),      true,           c10::IValue(),       0.4,
-      c10::IValue()};
+  torch::jit::Stack stack{inputs.q,
+                          inputs.k,
+                          inputs.v,
+                          c.config.num_levels,
+                          c.config.pooling_factor,
+                          c.config.topk,
+                          c.config.tile_topk,
+                          c.score.scorer,
+                          c.score.dilation,
+                          inputs.gate,
+                          c10::IValue(),
+                          c10::IValue(),
+                          true,
+                          c10::IValue(),
+                          0.4,
+                          c10::IValue(),
+                          true};
   op.callBoxed(stack);
-  AttentionOptions options = options_of(c, inputs);
+  AttentionOptions options = repeatable(options_of(c, inputs));
   options.softmax_scale = 0.4;
   EXPECT_TRUE(same_bits(stack.at(0).toTensor(), lighthouse_attention(inputs.q, inputs.k, inputs.v, options)));
 }

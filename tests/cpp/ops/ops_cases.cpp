@@ -6,6 +6,8 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "support/golden.h"
@@ -23,12 +25,17 @@ at::Tensor copy_of(const std::vector<T>& values, at::IntArrayRef shape, at::Scal
 
 template <typename T>
 std::vector<T> values_of(const at::Tensor& x) {
-  const at::Tensor contiguous = x.contiguous();
+  const at::Tensor contiguous = x.cpu().contiguous();
   const T* first = contiguous.const_data_ptr<T>();
   return {first, first + contiguous.numel()};
 }
 
 }  // namespace
+
+at::Device test_device() {
+  const char* name = std::getenv("LIGHTHOUSE_TEST_DEVICE");
+  return at::Device(name == nullptr ? "cpu" : name);
+}
 
 std::vector<OpsCase> small_cases() {
   return {
@@ -51,7 +58,7 @@ std::vector<OpsCase> small_cases() {
 at::Tensor normal(at::IntArrayRef shape, int64_t seed, at::ScalarType dtype) {
   const std::vector<float> values =
       test_support::golden_input(seed, test_support::GoldenInput::kQ, c10::multiply_integers(shape));
-  return copy_of(values, shape, at::kFloat).to(dtype);
+  return copy_of(values, shape, at::kFloat).to(test_device(), dtype);
 }
 
 Inputs make_inputs(const OpsCase& test_case, at::ScalarType dtype, int64_t seed) {
@@ -73,6 +80,11 @@ AttentionOptions options_of(const OpsCase& test_case, const Inputs& inputs) {
   options.score_config = test_case.score;
   if (inputs.gate.defined()) options.gate = inputs.gate;
   options.cu_seqlens = test_case.offsets();
+  return options;
+}
+
+AttentionOptions repeatable(AttentionOptions options) {
+  options.deterministic = true;
   return options;
 }
 
@@ -101,9 +113,16 @@ Results results_of(const Inputs& inputs, const AttentionOptions& options) {
 
 bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes()) return false;
-  const at::Tensor first = a.contiguous();
-  const at::Tensor second = b.contiguous();
+  const at::Tensor first = a.cpu().contiguous();
+  const at::Tensor second = b.cpu().contiguous();
   return first.nbytes() == 0 || std::memcmp(first.const_data_ptr(), second.const_data_ptr(), first.nbytes()) == 0;
+}
+
+bool same_attention(const at::Tensor& a, const at::Tensor& b) {
+  if (test_device().is_cpu()) return same_bits(a, b);
+  // Sums of up to a few hundred products, rounded to the dtype between the two matrix products.
+  const double epsilon = a.scalar_type() == at::kFloat ? std::ldexp(1.0, -23) : std::ldexp(1.0, -8);
+  return max_error(a, b.to(at::kDouble)) <= 8 * epsilon * (1 + b.abs().max().item<double>());
 }
 
 reference::Tensor to_reference(const at::Tensor& x) {
@@ -113,7 +132,7 @@ reference::Tensor to_reference(const at::Tensor& x) {
 }
 
 at::Tensor from_reference(const reference::Tensor& x) {
-  return copy_of(x.values, {x.batch, x.length, x.heads, x.channels}, at::kDouble);
+  return copy_of(x.values, {x.batch, x.length, x.heads, x.channels}, at::kDouble).to(test_device());
 }
 
 reference::Selection to_reference_selection(const at::Tensor& selection) {

@@ -13,6 +13,9 @@
 
 namespace lighthouse::ops_test {
 
+/// Where the tensors of the tests lie: the CPU, or what LIGHTHOUSE_TEST_DEVICE names (cuda).
+at::Device test_device();
+
 struct OpsCase {
   std::string name;
   int64_t batch = 1, seq_len = 0, num_heads = 1, num_kv_heads = 1, head_dim = 4;
@@ -58,6 +61,8 @@ struct Inputs {
 Inputs make_inputs(const OpsCase& test_case, at::ScalarType dtype, int64_t seed = 1);
 
 AttentionOptions options_of(const OpsCase& test_case, const Inputs& inputs);
+/// With stock attention in its repeatable form, for tests that compare bits. The CPU's always is.
+AttentionOptions repeatable(AttentionOptions options);
 at::Tensor selection_of(const OpsCase& test_case, const Inputs& inputs);
 
 /// o, dq, dk, dv.
@@ -71,7 +76,11 @@ Results results_of(const Inputs& inputs, const AttentionOptions& options);
 /// Equal shapes, dtypes and bits, NaN included.
 bool same_bits(const at::Tensor& a, const at::Tensor& b);
 
-/// fp64 of the same values, and back.
+/// Results of two stock kernels on the same rows: equal bits on the CPU, which has one; on CUDA, where packed rows take
+/// another, equal within its roundings.
+bool same_attention(const at::Tensor& a, const at::Tensor& b);
+
+/// fp64 of the same values, and back to the test device.
 reference::Tensor to_reference(const at::Tensor& x);
 at::Tensor from_reference(const reference::Tensor& x);
 reference::Selection to_reference_selection(const at::Tensor& selection);

@@ -1,4 +1,5 @@
-// Packed documents: each gives what a separate call on it gives, bit for bit.
+// Packed documents: each gives what a separate call on it gives. On the CPU bit for bit; on CUDA packed rows take
+// another stock kernel, so floats may differ by its roundings.
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
@@ -50,7 +51,8 @@ TEST_P(PackedTest, EqualsSeparateCalls) {
                       slice_tokens(inputs.gate, begin, end)};
     const Results separate = results_of(part, options_of(alone, part));
     for (int i = 0; i < 4; ++i) {
-      EXPECT_TRUE(same_bits(slice_tokens(packed[i], begin, end), separate[i])) << kResultNames[i] << " of " << begin;
+      EXPECT_TRUE(same_attention(slice_tokens(packed[i], begin, end), separate[i]))
+          << kResultNames[i] << " of " << begin;
     }
     const at::Tensor rows = selection.slice(2, document.row_begin, document.row_begin + document.num_rows);
     EXPECT_TRUE(same_bits(rows - document.entry_begin, selection_of(alone, part))) << "selection of " << begin;
@@ -66,7 +68,7 @@ TEST(PackedAttention, EqualsSeparateCallsOfStockAttention) {
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
     if (offsets[i] == offsets[i + 1]) continue;
     const auto part = [&](const at::Tensor& x) { return x.slice(2, offsets[i], offsets[i + 1]).contiguous(); };
-    EXPECT_TRUE(same_bits(part(packed), causal_attention(part(q), part(k), part(v), 0.5)));
+    EXPECT_TRUE(same_attention(part(packed), causal_attention(part(q), part(k), part(v), 0.5)));
   }
 }
 
@@ -80,7 +82,7 @@ TEST(PackedAttention, CallsTheCallersAttentionForEachDocument) {
     return causal_attention(q, k, v);
   };
   const at::Tensor out = lighthouse_attention(inputs.q, inputs.k, inputs.v, options);
-  EXPECT_TRUE(same_bits(out, lighthouse_attention(inputs.q, inputs.k, inputs.v, options_of(c, inputs))));
+  EXPECT_TRUE(same_attention(out, lighthouse_attention(inputs.q, inputs.k, inputs.v, options_of(c, inputs))));
   std::vector<int64_t> expected;
   for (const Document& document : make_plan(c.config, c.seq_len, c.cu_seqlens).documents) {
     if (document.num_rows > 0) expected.push_back(document.num_rows);

@@ -18,7 +18,7 @@ class PropertiesTest : public testing::TestWithParam<OpsCase> {
  protected:
   const OpsCase& case_ = GetParam();
   Inputs inputs_ = make_inputs(case_, at::kFloat);
-  AttentionOptions options_ = options_of(case_, inputs_);
+  AttentionOptions options_ = repeatable(options_of(case_, inputs_));
 
   at::Tensor attend(const Inputs& inputs, const AttentionOptions& options) const {
     return lighthouse_attention(inputs.q, inputs.k, inputs.v, options);
@@ -120,13 +120,14 @@ TEST_P(PropertiesTest, ComposedFromThePublicStepsGivesTheSame) {
   const at::Tensor selection = selection_of(case_, inputs_);
   AttentionOptions options = options_;
   int calls = 0;
+  options.deterministic = false;
   options.attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     ++calls;
     return causal_attention(q, k, v);
   };
   const at::Tensor with_callable = attend(inputs_, options);
   EXPECT_GE(calls, 1);
-  EXPECT_TRUE(same_bits(with_callable, attend(inputs_, options_)));
+  EXPECT_TRUE(same_attention(with_callable, attend(inputs_, options_)));
 
   const Rows rows = gather(inputs_.q, inputs_.k, inputs_.v, selection, case_.config, case_.offsets());
   std::vector<int64_t> offsets{0};  // of rows
@@ -136,12 +137,13 @@ TEST_P(PropertiesTest, ComposedFromThePublicStepsGivesTheSame) {
   const at::Tensor o_rows = case_.cu_seqlens.empty() ? causal_attention(rows.q, rows.k, rows.v)
                                                      : causal_attention(rows.q, rows.k, rows.v, std::nullopt, offsets);
   const at::Tensor by_steps = scatter(o_rows, selection, case_.seq_len, case_.config, case_.offsets());
-  EXPECT_TRUE(same_bits(by_steps, attend(inputs_, options_)));
+  EXPECT_TRUE(same_attention(by_steps, attend(inputs_, options_)));
 }
 
 TEST_P(PropertiesTest, ANaNTokenReachesNoEarlierOutputAndLeavesTheSelectionValid) {
   if (case_.score.scorer != "norm") GTEST_SKIP() << "scores of this scorer reach further than the token";
-  if (case_.seq_len == 1) GTEST_SKIP() << "stock CPU attention makes 0 of a NaN among fewer than 16 keys";
+  if (case_.seq_len == 1 && test_device().is_cpu())
+    GTEST_SKIP() << "stock CPU attention makes 0 of a NaN among fewer than 16 keys";
   const int64_t token = case_.seq_len / 2;
   inputs_.q.slice(1, token, token + 1).fill_(kNan);
   inputs_.k.slice(1, token, token + 1).fill_(kNan);
@@ -170,7 +172,7 @@ TEST(OneLevel, IsPlainAttention) {
                                               true)
           .transpose(1, 2);
     });
-    for (int i = 0; i < 4; ++i) EXPECT_TRUE(same_bits(ours[i], stock[i])) << kResultNames[i] << dtype;
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE(same_attention(ours[i], stock[i])) << kResultNames[i] << dtype;
   }
 }
 

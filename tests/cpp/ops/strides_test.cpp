@@ -11,7 +11,7 @@
 namespace lighthouse::ops_test {
 namespace {
 
-/// Counts what the CPU allocator hands out while it lives.
+/// Counts what the allocators hand out while it lives.
 class AllocationCounter : public c10::MemoryReportingInfoBase {
  public:
   void reportMemoryUsage(void* /*ptr*/, int64_t size, size_t, size_t, c10::Device) override {

@@ -1,0 +1,204 @@
+// What only a GPU can show of the operators: sizes past 2^31 elements and 65,535 rows, CUDA graphs, repeats.
+// The tests of tests/cpp/ops run on CUDA as well, with LIGHTHOUSE_TEST_DEVICE=cuda.
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/randn.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "lighthouse/ops.h"
+#include "ops/internal.h"
+
+namespace lighthouse {
+namespace {
+
+constexpr int64_t kGiB = int64_t{1} << 30;
+
+/// Skips where there is no GPU, or one with less memory free.
+#define NEED_DEVICE(gib)                                \
+  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device"; \
+  c10::cuda::CUDACachingAllocator::emptyCache();        \
+  if (free_bytes() < (gib)*kGiB) GTEST_SKIP() << "the device has less than " << (gib) << " GiB free"
+
+int64_t free_bytes() {
+  size_t free = 0;
+  size_t total = 0;
+  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return static_cast<int64_t>(free);
+}
+
+struct Inputs {
+  at::Tensor q, k, v, dout;
+};
+
+Inputs make_inputs(int64_t seq_len, int64_t num_heads, int64_t num_kv_heads, int64_t head_dim,
+                   at::ScalarType dtype = at::kBFloat16) {
+  const auto options = at::TensorOptions().device(at::kCUDA).dtype(dtype);
+  return {
+      at::randn({1, seq_len, num_heads, head_dim}, options), at::randn({1, seq_len, num_kv_heads, head_dim}, options),
+      at::randn({1, seq_len, num_kv_heads, head_dim}, options), at::randn({1, seq_len, num_heads, head_dim}, options)};
+}
+
+AttentionOptions make_options(int64_t topk, int64_t num_levels = 3, int64_t pooling_factor = 4) {
+  AttentionOptions options;
+  options.selection_config.topk = topk;
+  options.selection_config.num_levels = num_levels;
+  options.selection_config.pooling_factor = pooling_factor;
+  return options;
+}
+
+/// o, dq, dk, dv.
+std::vector<at::Tensor> results_of(const Inputs& inputs, const AttentionOptions& options) {
+  const at::Tensor q = inputs.q.detach().requires_grad_();
+  const at::Tensor k = inputs.k.detach().requires_grad_();
+  const at::Tensor v = inputs.v.detach().requires_grad_();
+  const at::Tensor out = lighthouse_attention(q, k, v, options);
+  std::vector<at::Tensor> results = torch::autograd::grad({out}, {q, k, v}, {inputs.dout});
+  results.insert(results.begin(), out.detach());
+  return results;
+}
+
+/// Heads [first, first + 1) of everything.
+Inputs one_head(const Inputs& inputs, int64_t head) {
+  const auto part = [&](const at::Tensor& x) { return x.narrow(2, head, 1).contiguous(); };
+  return {part(inputs.q), part(inputs.k), part(inputs.v), part(inputs.dout)};
+}
+
+at::Tensor selection_of(const Inputs& inputs, const SelectionConfig& config) {
+  const auto [s_qk, s_kq] = token_scores(inputs.q, inputs.k, inputs.v);
+  return select(s_qk, s_kq, config);
+}
+
+TEST(LargeCuda, MoreThan2To31Elements) {
+  NEED_DEVICE(60);
+  // 131,104 * 130 * 128 = 2.18e9 elements; 131,104 is no multiple of the window of 64.
+  const Inputs inputs = make_inputs(131104 - 7, 130, 130, 128);
+  ASSERT_GT(inputs.q.numel(), int64_t{1} << 31);
+  const AttentionOptions options = make_options(64, 4, 4);
+  const std::vector<at::Tensor> all = results_of(inputs, options);
+  for (const int64_t head : {0, 67, 129}) {
+    const std::vector<at::Tensor> alone = results_of(one_head(inputs, head), options);
+    EXPECT_TRUE(at::equal(all[0].select(2, head), alone[0].select(2, 0))) << "o of head " << head;
+    for (int i = 1; i < 4; ++i) {  // stock attention's backward may differ in its last bits
+      const at::Tensor difference = all[i].select(2, head).to(at::kFloat) - alone[i].select(2, 0).to(at::kFloat);
+      EXPECT_LE(difference.norm().item<double>(), 1e-2 * alone[i].to(at::kFloat).norm().item<double>()) << i;
+    }
+  }
+}
+
+TEST(LargeCuda, AMillionTokensAndMoreThan65535Rows) {
+  NEED_DEVICE(40);
+  constexpr int64_t kLength = int64_t{1} << 20;
+  const Inputs inputs = make_inputs(kLength, 2, 1, 128);
+  const AttentionOptions options = make_options(8192);
+  EXPECT_GT(gathered_length(kLength, options.selection_config), 65535);
+  const std::vector<at::Tensor> results = results_of(inputs, options);
+  for (const at::Tensor& x : results) EXPECT_TRUE(x.isfinite().all().item<bool>());
+  // The selection is the CPU's for the same scores; every token is covered.
+  const auto [s_qk, s_kq] = token_scores(inputs.q, inputs.k, inputs.v);
+  const at::Tensor on_cpu = select(s_qk.cpu(), s_kq.cpu(), options.selection_config);
+  EXPECT_TRUE(at::equal(select(s_qk, s_kq, options.selection_config).cpu(), on_cpu));
+  const at::Tensor of_ones = lighthouse_attention(inputs.q, inputs.k, at::ones_like(inputs.v), options);
+  EXPECT_GE(of_ones.min().item<float>(), 0.99F);
+}
+
+TEST(RepeatsCuda, AThousandTimesTheSameBits) {
+  NEED_DEVICE(4);
+  const Inputs inputs = make_inputs(16384 + 5, 4, 2, 128);
+  const SelectionConfig config = make_options(256).selection_config;
+  const auto layout = ops::layout_of(config);
+  const auto run = [&] {
+    const auto [q_rows, k_rows, v_rows, selection, slots] =
+        ops::gather_by_norm(inputs.q, inputs.k, inputs.v, layout, true, std::nullopt);
+    const auto [dq, dk, dv] =
+        ops::gather_rows_backward(q_rows, k_rows, v_rows, selection, slots, inputs.q.size(1), layout, std::nullopt);
+    const at::Tensor out = ops::scatter_rows(q_rows, selection, slots, inputs.q.size(1), layout, std::nullopt);
+    const at::Tensor drows = ops::scatter_rows_backward(inputs.dout, selection, slots, layout, std::nullopt);
+    return std::vector<at::Tensor>{q_rows, k_rows, v_rows, selection, slots, dq, dk, dv, out, drows};
+  };
+  const std::vector<at::Tensor> first = run();
+  at::Tensor all_equal = at::ones({}, inputs.q.options().dtype(at::kBool));
+  for (int repeat = 0; repeat < 1000; ++repeat) {
+    const std::vector<at::Tensor> again = run();
+    for (size_t i = 0; i < first.size(); ++i) all_equal.logical_and_((again[i] == first[i]).all());
+  }
+  EXPECT_TRUE(all_equal.item<bool>());
+}
+
+TEST(RepeatsCuda, DeterministicAttentionIsRepeatable) {
+  NEED_DEVICE(4);
+  const Inputs inputs = make_inputs(32768, 8, 8, 128);
+  AttentionOptions options = make_options(512);
+  options.deterministic = true;
+  const std::vector<at::Tensor> first = results_of(inputs, options);
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    const std::vector<at::Tensor> again = results_of(inputs, options);
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE(at::equal(first[i], again[i])) << i;
+  }
+  EXPECT_FALSE(at::globalContext().deterministicAlgorithms());  // as it was
+}
+
+TEST(GraphCuda, ReplayGivesTheSameBits) {
+  NEED_DEVICE(4);
+  const Inputs inputs = make_inputs(8192, 4, 4, 128);
+  const AttentionOptions options = make_options(128);
+  const c10::cuda::CUDAStreamGuard on_a_side_stream(c10::cuda::getStreamFromPool());
+  const at::NoGradGuard no_grad;
+  const at::Tensor expected = lighthouse_attention(inputs.q, inputs.k, inputs.v, options);
+  at::cuda::CUDAGraph graph;
+  graph.capture_begin();
+  const at::Tensor out = lighthouse_attention(inputs.q, inputs.k, inputs.v, options);
+  graph.capture_end();
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    out.fill_(0);
+    graph.replay();
+    EXPECT_TRUE(at::equal(out, expected));
+  }
+  inputs.v.mul_(-1);  // inputs are read at every replay
+  graph.replay();
+  EXPECT_TRUE(at::equal(out, -expected));
+}
+
+TEST(GraphCuda, PackedDocumentsAndBackwardAreCaptured) {
+  NEED_DEVICE(4);
+  const Inputs inputs = make_inputs(8192, 4, 2, 64);
+  AttentionOptions options = make_options(128);
+  std::vector<int64_t> cu_seqlens{0};
+  for (int64_t end = 37; end < 8192; end += 61) cu_seqlens.push_back(end);
+  cu_seqlens.push_back(8192);
+  options.cu_seqlens = cu_seqlens;
+  const c10::cuda::CUDAStreamGuard on_a_side_stream(c10::cuda::getStreamFromPool());
+  const std::vector<at::Tensor> expected = results_of(inputs, options);
+  at::cuda::CUDAGraph graph;
+  graph.capture_begin();
+  const std::vector<at::Tensor> results = results_of(inputs, options);
+  graph.capture_end();
+  graph.replay();
+  EXPECT_TRUE(at::equal(results[0], expected[0]));
+  for (int i = 1; i < 4; ++i) {
+    const at::Tensor difference = results[i].to(at::kFloat) - expected[i].to(at::kFloat);
+    EXPECT_LE(difference.norm().item<double>(), 1e-2 * expected[i].to(at::kFloat).norm().item<double>()) << i;
+  }
+}
+
+TEST(GivenSelectionCuda, IsCheckedWithoutACrash) {
+  NEED_DEVICE(1);
+  const Inputs inputs = make_inputs(1024, 2, 2, 64);
+  AttentionOptions options = make_options(16);
+  const at::Tensor selection = selection_of(inputs, options.selection_config);
+  for (const int32_t wrong : {-1, 1 << 30, selection[0][1][4].item<int32_t>()}) {
+    options.selection = selection.clone();
+    options.selection->select(2, 5).fill_(wrong);
+    EXPECT_THROW(lighthouse_attention(inputs.q, inputs.k, inputs.v, options), c10::ValueError) << wrong;
+  }
+  options.selection = selection;
+  EXPECT_NO_THROW(lighthouse_attention(inputs.q, inputs.k, inputs.v, options));
+}
+
+}  // namespace
+}  // namespace lighthouse
