@@ -89,4 +89,13 @@ void scatter_rows_backward(const ScatterBackwardParams& params, const int32_t* s
 /// As the CPU stage of the same name.
 void token_norms(const TokenNormParams& params, CudaStream stream);
 
+/// As the CPU stage of the same name, for head_dim up to 512. `bounds` is a device copy of params.cu_seqlens
+/// [num_documents + 1]; it may be null for one document. `workspace` holds gla_workspace_elements(...) floats and is
+/// aligned to 16 bytes. bf16 and fp16 with head_dim up to 128, a multiple of 8, and rows aligned to 16 bytes run on
+/// tensor cores, their products' inputs rounded to the dtype; all others token by token: N / dilation dependent steps.
+/// On tensor cores an infinite v makes the scores of its class NaN from its token on.
+int64_t gla_workspace_elements(int64_t batch, int64_t seq_len, int64_t num_heads, int64_t head_dim, int64_t dilation,
+                               DType dtype);
+void gla_scores(const GlaScoreParams& params, const int32_t* bounds, float* workspace, CudaStream stream);
+
 }  // namespace lighthouse
