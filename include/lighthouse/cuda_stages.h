@@ -52,6 +52,7 @@ struct SelectMaximaParams {
   int64_t batch, num_score_heads, num_kv_heads;
   int32_t* selection;  ///< out [B, H_kv, S]
   int32_t* slots;      ///< out [B, H_kv, num_slots]
+  int32_t* expanded;   ///< out [B, H_kv, num_expanded]: expanded coarsest entries, as numbered by coarse_begin; or null
   int32_t* workspace;  ///< select_workspace_elements(...) integers; may be null when that is 0
 };
 int64_t select_workspace_elements(const SequencePlan& plan, int64_t batch, int64_t num_kv_heads);
@@ -68,12 +69,13 @@ struct InvertParams {
 };
 void invert_selection(const InvertParams& params, const DevicePlan& plan, CudaStream stream);
 
-/// Means of the coarsest entries that pool_and_score left behind, for a selection that select_entries made; all null:
-/// every window is pooled, and any selection will do.
+/// Means of the coarsest entries that pool_and_score left behind, and which of these select_entries expanded: other
+/// windows are not read. All null: every window is pooled, and any selection will do.
 struct CoarseMeans {
   const void* q = nullptr;
   const void* k = nullptr;
   const void* v = nullptr;
+  const int32_t* expanded = nullptr;  ///< [B, H_kv, num_expanded]
 };
 
 /// The maps and their adjoints as on the CPU, with `slots` [B, H_kv, num_slots] beside the selection where the CPU has

@@ -20,25 +20,27 @@ struct DeviceDocument {
   int32_t entry_begin;  ///< flat entries
   int32_t slot_begin;
   int32_t row_begin;
-  int32_t maxima_begin;  ///< entries of the levels from 1 up
-  int32_t coarse_begin;  ///< coarsest entries of all documents before
-  int32_t tile_begin;    ///< filled tiles of all documents before
-  int32_t num_tiles;     ///< T_i, filled or not
-  int32_t topk;          ///< k_i
-  int32_t octet_begin;   ///< octets of all documents before
-  int32_t unit_begin;    ///< units of all documents before
+  int32_t maxima_begin;    ///< entries of the levels from 1 up
+  int32_t coarse_begin;    ///< coarsest entries of all documents before
+  int32_t tile_begin;      ///< filled tiles of all documents before
+  int32_t num_tiles;       ///< T_i, filled or not
+  int32_t topk;            ///< k_i
+  int32_t group_begin;     ///< groups of 16 tokens of all documents before
+  int32_t unit_begin;      ///< units of all documents before
+  int32_t expanded_begin;  ///< expanded coarsest entries of all documents before
 };
 
-/// Work is dealt out in octets, 8 aligned tokens of a document, or in units: a coarsest window, but at least 8 and at
-/// most 64 tokens. There is one more of them than the tokens fill, for what is aligned to token + 1 (scatter).
+/// Work is dealt out in groups of 16 aligned tokens of a document, or in units: a coarsest window, but at least 8 and
+/// at most 64 tokens. There is one more of them than the tokens fill, for what is aligned to token + 1 (scatter).
+inline constexpr int kLog2Group = 4;
 inline constexpr int kLog2Octet = 3;
 inline constexpr int kLog2MaxUnit = 6;
 LIGHTHOUSE_HOST_DEVICE constexpr int log2_unit(int num_levels, int log2_pool) {
   const int coarse = (num_levels - 1) * log2_pool;
   return coarse < kLog2Octet ? kLog2Octet : coarse > kLog2MaxUnit ? kLog2MaxUnit : coarse;
 }
-LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_octets(const Pyramid& pyramid) {
-  return (pyramid.seq_len >> kLog2Octet) + 1;
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_groups(const Pyramid& pyramid) {
+  return (pyramid.seq_len >> kLog2Group) + 1;
 }
 LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_units(const Pyramid& pyramid) {
   const int log2 = log2_unit(pyramid.num_levels, pyramid.log2_pool);
@@ -53,8 +55,9 @@ struct DevicePlan {
   int32_t seq_len, gathered_len, num_slots;  ///< N, S, length of the slots table
   int32_t num_coarse, num_tiles;             ///< over all documents; filled tiles
   int32_t num_maxima;                        ///< num_slots - seq_len: entries of the levels from 1 up
-  int32_t num_octets, num_units;             ///< over all documents
-  bool has_padding;                          ///< some document's length is no multiple of F: rows that hold no token
+  int32_t num_groups, num_units;             ///< over all documents
+  int32_t num_expanded;  ///< expanded coarsest entries of a KV head, over all documents; 0 with one level
+  bool has_padding;      ///< some document's length is no multiple of F: rows that hold no token
   bool cover_prefix;
 
   int32_t level_size[kMaxLevels];     ///< of the one document of an unpacked row, as Pyramid::level_size
@@ -96,6 +99,11 @@ struct DevicePlan {
     return static_cast<int32_t>((static_cast<uint32_t>(tokens) + (uint32_t{1} << shift) - 1) >> shift);
   }
 };
+
+/// Coarsest entries that a tile expands, if there are finer levels.
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_expanded_coarse(const TileShape& tile) {
+  return tile.budget < tile.num_coarse ? tile.budget : tile.num_coarse;
+}
 
 /// The records of all documents, empty ones left out; the caller copies them to the device where there are two or more.
 std::vector<DeviceDocument> device_documents(const SequencePlan& plan);

@@ -1,9 +1,10 @@
-// Eight neighbouring tokens of one head, aligned in their document, and the lanes that share them. Windows of 1, 2, 4
-// and 8 tokens inside an octet are the 15 nodes of a binary tree, so each level of each pooling factor is one size of
-// node; larger windows are whole octets.
+// Eight or sixteen neighbouring tokens of one head, aligned in their document, and the lanes that share them. Windows
+// of 1, 2, 4, 8 (and 16) tokens inside them are the nodes of a binary tree, so each level of each pooling factor is one
+// size of node.
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda/fast_divide.h"
 #include "cuda/vector.cuh"
@@ -12,62 +13,75 @@
 namespace lighthouse {
 
 inline constexpr int kOctet = 1 << kLog2Octet;
-inline constexpr int kNodes = 15;
 
-/// Node number of the first window of 2^log2 tokens: 0, 8, 12, 14.
-LIGHTHOUSE_HOST_DEVICE constexpr int node_begin(int log2) { return 16 - (16 >> log2); }
-LIGHTHOUSE_HOST_DEVICE constexpr int node_log2(int node) { return (node >= 8) + (node >= 12) + (node >= 14); }
-
-/// kLanes neighbouring threads that own the channels of one head.
+/// kLanes neighbouring threads that own the channels of one head. Their exchanges name the whole warp, so that each is
+/// one instruction: every lane that has not left the kernel takes part, and the way there is the same for a warp.
 template <int kLanes>
 struct LaneGroup {
   int lane = static_cast<int>(threadIdx.x) % kLanes;
-  unsigned shift = threadIdx.x % 32 / kLanes * kLanes;
-  unsigned mask = (kLanes == 32 ? ~0U : (1U << kLanes % 32) - 1) << shift;
 
   template <typename Value>
-  __device__ __forceinline__ Value broadcast(Value value, int source) const {
-    return __shfl_sync(mask, value, source, kLanes);
+  static __device__ __forceinline__ Value broadcast(Value value, int source) {
+    return __shfl_sync(~0U, value, source, kLanes);
   }
   template <typename Value>
-  __device__ __forceinline__ Value exchange(Value value, int lane_mask) const {
-    return __shfl_xor_sync(mask, value, lane_mask, kLanes);
+  static __device__ __forceinline__ Value exchange(Value value, int lane_mask) {
+    return __shfl_xor_sync(~0U, value, lane_mask, kLanes);
   }
-  __device__ __forceinline__ unsigned ballot(bool flag) const { return (__ballot_sync(mask, flag) & mask) >> shift; }
+  /// Bit i: lane i of any group of the warp raised its flag; the same for a warp.
+  static __device__ __forceinline__ unsigned any(bool flag) {
+    unsigned flags = __ballot_sync(~0U, flag);
+#pragma unroll
+    for (int width = 16; width >= kLanes; width /= 2) flags |= flags >> width;
+    return kLanes == 32 ? flags : flags & ((1U << kLanes % 32) - 1);
+  }
 };
 
-/// The rows of the nodes of one octet, spread over the lanes of a group.
-template <int kLanes>
+/// The rows of the nodes of 2^kLog2Tokens tokens, spread over the lanes of a group.
+template <int kLog2Tokens, int kLanes>
 class NodeRows {
+  static constexpr int kNodes = (2 << kLog2Tokens) - 1;
   static constexpr int kPerLane = (kNodes + kLanes - 1) / kLanes;
 
  public:
-  /// `slots` is of one KV head and document; `first` the aligned position of the octet. kShift 1: positions are
-  /// token + 1, and the entry of a window is the one before it (scatter), else 0.
+  /// Number of the first node of 2^log2 tokens; those of one token come first.
+  static __device__ __forceinline__ constexpr int begin(int log2) {
+    return (2 << kLog2Tokens) - (2 << kLog2Tokens >> log2);
+  }
+
+  NodeRows() = default;
+  /// `slots` is of one KV head and document; `first` the aligned position of the tokens. kShift 1: positions are
+  /// token + 1, and the entry of a window is the one before it (scatter), else 0. Only nodes inside the tokens that
+  /// `wanted` has bits for get a row.
   template <int kShift>
   __device__ __forceinline__ void load(const int32_t* slots, const DevicePlan& plan, const DeviceDocument& document,
-                                       int32_t first, const LaneGroup<kLanes>& group) {
+                                       int32_t first, unsigned wanted, const LaneGroup<kLanes>& group) {
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int node = group.lane + i * kLanes;
-      const int log2 = node_log2(node);
+      int log2 = 0;
+#pragma unroll
+      for (int size = 1; size <= kLog2Tokens; ++size) log2 += node >= begin(size);
       const int level = node < kNodes ? plan.level_of[log2] : -1;
-      const int32_t entry = (first >> log2) + (node - node_begin(log2)) - kShift;
+      const int index = node - begin(log2);
+      const int32_t entry = (first >> log2) + index - kShift;
+      const unsigned tokens = ((2U << ((1 << log2) - 1)) - 1) << (index << log2);
       row_[i] = kNoRow;
-      if (level >= 0 && entry >= 0 && entry < plan.size_of(document, level)) {
+      if ((tokens & ~wanted) == 0 && level >= 0 && entry >= 0 && entry < plan.size_of(document, level)) {
         row_[i] = slots[plan.begin_of(document, level) + entry];
       }
     }
   }
-  /// Bit n: node n has a row. The same in all lanes.
-  __device__ __forceinline__ unsigned present(const LaneGroup<kLanes>& group) const {
+  /// Bit n: node n has a row in any group of the warp.
+  __device__ __forceinline__ unsigned in_warp() const {
     unsigned bits = 0;
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) bits |= group.ballot(row_[i] != kNoRow) << (i * kLanes % 32);
+    for (int i = 0; i < kPerLane; ++i) bits |= LaneGroup<kLanes>::any(row_[i] != kNoRow) << (i * kLanes % 32);
     return bits;
   }
-  __device__ __forceinline__ int32_t row(int node, const LaneGroup<kLanes>& group) const {
-    return group.broadcast(row_[kPerLane == 1 ? 0 : node / kLanes], node % kLanes);
+  /// kNoRow where it has none. A whole warp asks.
+  __device__ __forceinline__ int32_t row(int node) const {
+    return LaneGroup<kLanes>::broadcast(row_[kPerLane == 1 ? 0 : node / kLanes], node % kLanes);
   }
 
  private:

@@ -38,6 +38,7 @@ struct RowMapArgs {
   RowMapTensor<TokenVoid, RowVoid> tensors[3];
   const int32_t* slots;      ///< [B, H_kv, num_slots]
   const int32_t* selection;  ///< [B, H_kv, S]; rows_from_tokens only
+  const int32_t* expanded;   ///< [B, H_kv, num_expanded] where there are coarse means
   DevicePlan plan;
   int32_t batch, num_kv_heads, head_dim;
   FastDivide channel_blocks;  ///< groups of lanes that one head takes

@@ -6,110 +6,115 @@
 
 namespace lighthouse {
 
-/// Bit t: token t of an octet lies in a coarsest window that was expanded, whose first child then has a row; for
-/// coarsest windows shorter than an octet. `present` is NodeRows::present.
-__device__ __forceinline__ unsigned expanded_tokens(const DevicePlan& plan, unsigned present) {
-  const int log2_coarse = (plan.num_levels - 1) * plan.log2_pool;
-  const int first_child = node_begin(log2_coarse - plan.log2_pool);
-  unsigned tokens = 0;
-#pragma unroll
-  for (int t = 0; t < kOctet; ++t) {
-    tokens |= (present >> (first_child + ((t >> log2_coarse) << plan.log2_pool)) & 1) << t;
-  }
-  return tokens;
-}
+/// What a group of lanes sums: every unit of a document, or the expanded coarsest windows alone, whose own rows are
+/// copied from their means by another kernel.
+enum class Units { kAll, kExpanded };
 
-/// A group of lanes owns a unit of one head, a lane kVec channels of it. With coarse means (of a selection that
-/// select_entries made) only windows that were expanded are read; else all are. Tokens are read once; a row is written
-/// once, by the group whose window it sums. grid: row_map_grid over units.
-template <typename T, int kVec, int kLanes, RowMap kMap>
+/// A group of lanes owns a unit of one head, a lane kVec channels of it. Tokens are read once; a row is written once,
+/// by the group whose window it sums. grid: row_map_grid over units or expanded windows.
+template <typename T, int kVec, int kLanes, RowMap kMap, Units kUnits>
 __global__ void __launch_bounds__(kRowMapThreads, 5)
     rows_from_units_kernel(const __grid_constant__ RowsFromTokens args) {
+  using Nodes = NodeRows<kLog2Octet, kLanes>;
   __shared__ typename WindowSum<T, kVec, kRowMapThreads>::Shared waiting;
   constexpr int kShift = kShiftOf<kMap>;
+  constexpr bool kListed = kUnits == Units::kExpanded;
   const auto& tensor = args.tensors[blockIdx.y];
   const DevicePlan& plan = args.plan;
   const LaneGroup<kLanes> group;
   const WorkItem item = work_item<kLanes, kVec>(tensor.num_heads, args.channel_blocks);
-  if (item.position >= plan.num_units) return;
-  const DeviceDocument document = plan.find(&DeviceDocument::unit_begin, item.position);
-  const int log2_coarse = (plan.num_levels - 1) * plan.log2_pool;
-  const int log2_unit_len = log2_unit(plan.num_levels, plan.log2_pool);
-  const int32_t first = (item.position - document.unit_begin) << log2_unit_len;
+  if (item.position >= (kListed ? plan.num_expanded : plan.num_units)) return;
   const auto kv_head = static_cast<int32_t>(tensor.group.quotient(item.head));
   const bool own_channels = item.channel < args.head_dim;
-  const bool pooled = kMap == RowMap::kMean && tensor.coarse != nullptr && plan.num_levels > 1;
+  const int log2_coarse = (plan.num_levels - 1) * plan.log2_pool;
+  const int log2_unit_len = log2_unit(plan.num_levels, plan.log2_pool);
+  const int num_octets = 1 << (log2_unit_len - kLog2Octet);
 
   for (int64_t batch = blockIdx.z; batch < args.batch; batch += gridDim.z) {
-    const int32_t* slots = args.slots + (batch * args.num_kv_heads + kv_head) * plan.num_slots + document.slot_begin;
+    const int64_t head_of_batch = batch * args.num_kv_heads + kv_head;
+    const int32_t number = kListed ? args.expanded[head_of_batch * plan.num_expanded + item.position] : item.position;
+    const DeviceDocument document =
+        plan.find(kListed ? &DeviceDocument::coarse_begin : &DeviceDocument::unit_begin, number);
+    const int32_t begin =
+        kListed ? (number - document.coarse_begin) << log2_coarse : (number - document.unit_begin) << log2_unit_len;
+    const int32_t first = begin & ~(kOctet - 1);  // a window shorter than an octet may stand inside one
+    const unsigned wanted =
+        kListed && log2_coarse < kLog2Octet ? ((1U << (1 << log2_coarse)) - 1) << (begin - first) : 0xFFU;
+    const int32_t* slots = args.slots + head_of_batch * plan.num_slots + document.slot_begin;
     const T* tokens = static_cast<const T*>(tensor.tokens.data) + batch * tensor.tokens.batch_stride +
                       item.head * tensor.tokens.head_stride + item.channel +
                       (int64_t{document.token_begin} + first - kShift) * tensor.tokens.seq_stride;
     T* rows = static_cast<T*>(tensor.rows.data) + batch * tensor.rows.batch_stride +
               item.head * tensor.rows.head_stride + item.channel;
-    const T* coarse = nullptr;  // of the coarsest entry that begins at `first`
-    if (pooled) {
-      const int64_t entry = batch * plan.num_coarse + document.coarse_begin + (first >> log2_coarse);
-      coarse = static_cast<const T*>(tensor.coarse) + (entry * tensor.num_heads.divisor() + item.head) * args.head_dim +
-               item.channel;
-    }
     const auto write = [&](int32_t row, const Vec<T, kVec>& value) {
-      if (own_channels) store_vec(rows + int64_t{row} * tensor.rows.seq_stride, value);
+      if (row != kNoRow && own_channels) store_vec(rows + int64_t{row} * tensor.rows.seq_stride, value);
     };
-    const auto mean_or_sum = [&](const Sum<T>(&sum)[kVec], int log2) {
+    const auto write_sum = [&](int32_t row, const Sum<T>(&sum)[kVec], int log2) {
       const Sum<T> scale = kMap == RowMap::kMean ? Sum<T>(1) / static_cast<Sum<T>>(1 << log2) : Sum<T>(1);
-      return round_vec<T, kVec>(sum, scale);
+      write(row, round_vec<T, kVec>(sum, scale));
     };
-    const auto coarse_mean = [&](int32_t index) {
-      return own_channels ? load_vec<T, kVec>(coarse + int64_t{index} * tensor.num_heads.divisor() * args.head_dim)
-                          : Vec<T, kVec>{};
-    };
-
-    // Windows of at least an octet that were not expanded have their coarsest row only.
-    if (pooled && log2_coarse >= kLog2Octet) {
-      const int32_t entry = first >> log2_coarse;
-      if (entry >= plan.size_of(document, plan.num_levels - 1)) continue;
-      const int32_t row = slots[plan.begin_of(document, plan.num_levels - 1) + entry];
-      const int32_t child = slots[plan.begin_of(document, plan.num_levels - 2) + (entry << plan.log2_pool)];
-      const Vec<T, kVec> mean = coarse_mean(0);
-      if (row != kNoRow) write(row, mean);
-      if (child == kNoRow) continue;
-    }
-
     WindowSum<T, kVec, kRowMapThreads> sum(waiting);
-    const int num_octets = 1 << (log2_unit_len - kLog2Octet);
     for (int octet = 0; octet < num_octets; ++octet) {
       const int32_t position = first + octet * kOctet;
-      NodeRows<kLanes> nodes;
-      nodes.template load<kShift>(slots, plan, document, position, group);
-      unsigned wanted = 0xFF;
-      if (pooled && log2_coarse < kLog2Octet) wanted = expanded_tokens(plan, nodes.present(group));
+      Nodes nodes;
+      nodes.template load<kShift>(slots, plan, document, position, wanted, group);
       Octet<T, kVec> values;
       values.load(tokens + int64_t{octet} * kOctet * tensor.tokens.seq_stride, tensor.tokens.seq_stride,
                   position - kShift, document.seq_len, own_channels, wanted);
-      const unsigned present = nodes.present(group);
-      if ((present & 0xFF) != 0) {
+      const unsigned in_warp = nodes.in_warp();
+      if ((in_warp & 0xFF) != 0) {
 #pragma unroll
-        for (int t = 0; t < kOctet; ++t) {
-          if (present >> t & 1) write(nodes.row(t, group), values.value[t]);
-        }
+        for (int t = 0; t < kOctet; ++t) write(nodes.row(t), values.value[t]);
       }
       const auto no_visit = [](int, const Sum<T>(&)[kVec]) {};
       sum.add_octet(values, octet, num_octets, no_visit, [&](int log2, int index, const Sum<T>(&window)[kVec]) {
-        if (pooled && log2 == log2_coarse && log2 >= kLog2Octet) return;  // written above
+        if (kListed && log2 == log2_coarse) return;
         if (log2 <= kLog2Octet) {
-          const int node = node_begin(log2) + index;
-          if (!(present >> node & 1)) return;
-          const bool from_coarse = pooled && log2 == log2_coarse;
-          write(nodes.row(node, group), from_coarse ? coarse_mean(index) : mean_or_sum(window, log2));
+          const int node = Nodes::begin(log2) + index;
+          if (in_warp >> node & 1) write_sum(nodes.row(node), window, log2);
           return;
         }
         const int level = plan.level_of[log2];
         const int32_t entry = (position >> log2) - kShift;
         if (level < 0 || entry < 0 || entry >= plan.size_of(document, level)) return;
-        const int32_t row = slots[plan.begin_of(document, level) + entry];
-        if (row != kNoRow) write(row, mean_or_sum(window, log2));
+        write_sum(slots[plan.begin_of(document, level) + entry], window, log2);
       });
+    }
+  }
+}
+
+/// Copies the means of coarsest entries to their rows. A group of lanes owns four entries of one head. grid:
+/// row_map_grid over fours of entries.
+inline constexpr int kCopied = 4;
+template <typename T, int kVec, int kLanes>
+__global__ void __launch_bounds__(kRowMapThreads, 8) copy_coarse_kernel(const __grid_constant__ RowsFromTokens args) {
+  const auto& tensor = args.tensors[blockIdx.y];
+  const DevicePlan& plan = args.plan;
+  const WorkItem item = work_item<kLanes, kVec>(tensor.num_heads, args.channel_blocks);
+  const int32_t begin = item.position * kCopied;
+  const int32_t count = min(kCopied, plan.num_coarse - begin);
+  if (item.channel >= args.head_dim) return;
+  const auto kv_head = static_cast<int32_t>(tensor.group.quotient(item.head));
+  for (int64_t batch = blockIdx.z; batch < args.batch; batch += gridDim.z) {
+    int32_t row[kCopied];
+    Vec<T, kVec> mean[kCopied];
+#pragma unroll
+    for (int i = 0; i < kCopied; ++i) {
+      row[i] = kNoRow;
+      if (i >= count) continue;
+      const int32_t entry = begin + i;
+      const DeviceDocument document = plan.find(&DeviceDocument::coarse_begin, entry);
+      const int32_t slot =
+          document.slot_begin + plan.begin_of(document, plan.num_levels - 1) + entry - document.coarse_begin;
+      row[i] = args.slots[(batch * args.num_kv_heads + kv_head) * plan.num_slots + slot];
+      const int64_t position = (batch * plan.num_coarse + entry) * tensor.num_heads.divisor() + item.head;
+      mean[i] = load_vec<T, kVec>(static_cast<const T*>(tensor.coarse) + position * args.head_dim + item.channel);
+    }
+    T* rows = static_cast<T*>(tensor.rows.data) + batch * tensor.rows.batch_stride +
+              item.head * tensor.rows.head_stride + item.channel;
+#pragma unroll
+    for (int i = 0; i < kCopied; ++i) {
+      if (row[i] != kNoRow) store_vec(rows + int64_t{row[i]} * tensor.rows.seq_stride, mean[i]);
     }
   }
 }
@@ -176,6 +181,25 @@ __global__ __launch_bounds__(kRowMapThreads) void clear_padding_rows_kernel(
   }
 }
 
+template <typename T, int kVec, int kLanes, RowMap kMap>
+void launch_units(const RowsFromTokens& args, int num_tensors, CudaStream stream) {
+  const DevicePlan& plan = args.plan;
+  if constexpr (kMap == RowMap::kMean) {
+    if (args.expanded != nullptr) {
+      const dim3 copies = row_map_grid(args, num_tensors, ceil_div(plan.num_coarse, kCopied), kLanes);
+      copy_coarse_kernel<T, kVec, kLanes><<<copies, kRowMapThreads, 0, stream>>>(args);
+      LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
+      const dim3 grid = row_map_grid(args, num_tensors, plan.num_expanded, kLanes);
+      rows_from_units_kernel<T, kVec, kLanes, kMap, Units::kExpanded><<<grid, kRowMapThreads, 0, stream>>>(args);
+      LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
+      return;
+    }
+  }
+  const dim3 grid = row_map_grid(args, num_tensors, plan.num_units, kLanes);
+  rows_from_units_kernel<T, kVec, kLanes, kMap, Units::kAll><<<grid, kRowMapThreads, 0, stream>>>(args);
+  LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
+}
+
 template <RowMap kMap>
 void launch_rows_from_tokens(RowsFromTokens args, int num_tensors, DType dtype, CudaStream stream) {
   const DevicePlan& plan = args.plan;
@@ -183,13 +207,9 @@ void launch_rows_from_tokens(RowsFromTokens args, int num_tensors, DType dtype, 
   dispatch_dtype(dtype, [&](auto element) {
     using T = decltype(element);
     dispatch_lanes<T>(args, num_tensors, [&](auto vec, auto lanes) {
-      if (by_unit) {
-        const dim3 grid = row_map_grid(args, num_tensors, plan.num_units, lanes.value);
-        rows_from_units_kernel<T, vec.value, lanes.value, kMap><<<grid, kRowMapThreads, 0, stream>>>(args);
-      } else {
-        const dim3 grid = row_map_grid(args, num_tensors, plan.gathered_len, lanes.value);
-        rows_from_tokens_kernel<T, vec.value, lanes.value, kMap><<<grid, kRowMapThreads, 0, stream>>>(args);
-      }
+      if (by_unit) return launch_units<T, vec.value, lanes.value, kMap>(args, num_tensors, stream);
+      const dim3 grid = row_map_grid(args, num_tensors, plan.gathered_len, lanes.value);
+      rows_from_tokens_kernel<T, vec.value, lanes.value, kMap><<<grid, kRowMapThreads, 0, stream>>>(args);
       LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
     });
     if (by_unit && plan.has_padding) {

@@ -23,6 +23,21 @@ at::Tensor token_norms_cuda(const at::Tensor& x, c10::SymInt num_kv_heads) {
   return score;
 }
 
+TwoTensors gla_scores_cuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gate,
+                           int64_t dilation, at::OptionalIntArrayRef cu_seqlens) {
+  GlaScoresCall prepared = prepare_gla_scores(q, k, v, gate, dilation, cu_seqlens);
+  restate_cuda_errors([&] {
+    CudaCall call(q);
+    const GlaScoreParams params = gla_score_params(q, k, v, gate, dilation, cu_seqlens, prepared);
+    const int32_t* bounds = nullptr;
+    if (cu_seqlens) bounds = call.uploaded(std::vector<int32_t>(cu_seqlens->begin(), cu_seqlens->end()));
+    float* workspace = call.floats(gla_workspace_elements(params.batch, params.seq_len, params.num_heads,
+                                                          params.head_dim, dilation, params.dtype));
+    gla_scores(params, bounds, workspace, call.stream());
+  });
+  return {std::move(prepared.s_qk), std::move(prepared.s_kq)};
+}
+
 /// Both index arrays from the maxima of a call.
 void select_on_device(CudaCall& call, SelectMaximaParams params, const SequencePlan& plan,
                       const DevicePlan& on_device) {
@@ -46,7 +61,7 @@ TwoTensors select_entries_cuda(const at::Tensor& s_qk, const at::Tensor& s_kq, a
                 call.stream());
     select_on_device(call,
                      {max_qk, max_kq, batch, num_kv_heads, num_kv_heads, prepared.selection.mutable_data_ptr<int32_t>(),
-                      prepared.slots.mutable_data_ptr<int32_t>(), nullptr},
+                      prepared.slots.mutable_data_ptr<int32_t>(), nullptr, nullptr},
                      prepared.plan, plan);
   });
   return {std::move(prepared.selection), std::move(prepared.slots)};
@@ -144,12 +159,14 @@ SelectedRows gather_by_norm_cuda(const at::Tensor& q, const at::Tensor& k, const
         {gather.q, gather.k, gather.v, gather.dtype, batch, num_heads, num_kv_heads, head_dim, max_qk, max_kq,
          q_coarse.mutable_data_ptr(), k_coarse.mutable_data_ptr(), v_coarse.mutable_data_ptr(), workspace},
         plan, call.stream());
+    int32_t* expanded = call.integers(batch * num_kv_heads * plan.num_expanded);
     select_on_device(call,
                      {max_qk, max_kq, batch, num_heads, num_kv_heads, prepared.selection.mutable_data_ptr<int32_t>(),
-                      prepared.slots.mutable_data_ptr<int32_t>(), nullptr},
+                      prepared.slots.mutable_data_ptr<int32_t>(), expanded, nullptr},
                      prepared.rows.plan, plan);
     gather_rows(gather, prepared.slots.const_data_ptr<int32_t>(),
-                {q_coarse.const_data_ptr(), k_coarse.const_data_ptr(), v_coarse.const_data_ptr()}, plan, call.stream());
+                {q_coarse.const_data_ptr(), k_coarse.const_data_ptr(), v_coarse.const_data_ptr(), expanded}, plan,
+                call.stream());
   });
   return {std::move(prepared.rows.q), std::move(prepared.rows.k), std::move(prepared.rows.v),
           std::move(prepared.selection), std::move(prepared.slots)};
@@ -170,6 +187,7 @@ at::Tensor offsets_like_cuda(const at::Tensor& like, at::IntArrayRef offsets) {
 TORCH_LIBRARY_IMPL(lighthouse, CUDA, m) {
   namespace ops = lighthouse::ops;
   m.impl("_token_norms", &ops::token_norms_cuda);
+  m.impl("_gla_scores", &ops::gla_scores_cuda);
   m.impl("_select_entries", &ops::select_entries_cuda);
   m.impl("_invert_selection", &ops::invert_selection_cuda);
   m.impl("_gather_rows", &ops::gather_rows_cuda);

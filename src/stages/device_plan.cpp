@@ -6,8 +6,9 @@ std::vector<DeviceDocument> device_documents(const SequencePlan& plan) {
   std::vector<DeviceDocument> table;
   int64_t coarse_begin = 0;
   int64_t tile_begin = 0;
-  int64_t octet_begin = 0;
+  int64_t group_begin = 0;
   int64_t unit_begin = 0;
+  int64_t expanded_begin = 0;
   const int64_t num_tiles = ceil_div(plan.config.topk, plan.config.tile_topk);
   const int64_t row_coarse =
       ceil_div(plan.seq_len, int64_t{1} << ((plan.config.num_levels - 1) * plan.config.log2_pool()));
@@ -19,10 +20,14 @@ std::vector<DeviceDocument> device_documents(const SequencePlan& plan) {
     table.push_back({narrow(document.pyramid.seq_len), narrow(document.token_begin), narrow(document.entry_begin),
                      narrow(document.slot_begin), narrow(document.row_begin),
                      narrow(document.slot_begin - document.token_begin), narrow(coarse_begin), narrow(tile_begin),
-                     narrow(document_tiles), narrow(document.topk), narrow(octet_begin), narrow(unit_begin)});
+                     narrow(document_tiles), narrow(document.topk), narrow(group_begin), narrow(unit_begin),
+                     narrow(expanded_begin)});
     coarse_begin += num_coarse;
-    octet_begin += num_octets(document.pyramid);
+    group_begin += num_groups(document.pyramid);
     unit_begin += num_units(document.pyramid);
+    for (int64_t filled = 0; filled < num_filled_tiles(num_coarse, document_tiles); ++filled) {
+      expanded_begin += num_expanded_coarse(tile_shape(num_coarse, document_tiles, document.topk, filled));
+    }
     tile_begin += num_filled_tiles(num_coarse, document_tiles);
   }
   return table;
@@ -43,7 +48,7 @@ DevicePlan make_device_plan(const SequencePlan& plan, const std::vector<DeviceDo
   device.num_coarse = last.coarse_begin + static_cast<int32_t>(pyramid.num_coarse());
   device.num_tiles = static_cast<int32_t>(plan.tiles.size());
   device.num_maxima = device.num_slots - device.seq_len;
-  device.num_octets = last.octet_begin + static_cast<int32_t>(num_octets(pyramid));
+  device.num_groups = last.group_begin + static_cast<int32_t>(num_groups(pyramid));
   device.num_units = last.unit_begin + static_cast<int32_t>(num_units(pyramid));
   for (const Document& document : plan.documents) {
     device.has_padding = device.has_padding || document.pyramid.padded_len() != document.pyramid.seq_len;
@@ -57,6 +62,11 @@ DevicePlan make_device_plan(const SequencePlan& plan, const std::vector<DeviceDo
     const int level = log2 / pyramid.log2_pool;
     const bool is_level = level < pyramid.num_levels && level * pyramid.log2_pool == log2;
     device.level_of[log2] = static_cast<int8_t>(is_level ? level : -1);
+  }
+  if (pyramid.num_levels > 1) {
+    for (const Tile& tile : plan.tiles) {
+      device.num_expanded += static_cast<int32_t>(num_expanded_coarse(tile.shape));
+    }
   }
   device.cover_prefix = plan.config.cover_prefix;
   return device;

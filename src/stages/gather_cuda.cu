@@ -15,6 +15,7 @@ void gather_rows(const GatherParams& params, const int32_t* slots, const CoarseM
   args.tensors[2] = row_map_tensor(params.v, params.v_rows, h_kv, h_kv, coarse.v);
   args.slots = slots;
   args.selection = params.selection;
+  args.expanded = coarse.expanded;
   launch_rows_from_tokens<RowMap::kMean>(args, 3, params.dtype, stream);
 }
 

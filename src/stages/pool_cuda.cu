@@ -54,15 +54,15 @@ template <int kLanes>
 class WindowMaxima {
  public:
   /// `norm` is that of token `first` + lane / (kLanes / 8) of the document, kNoScore past its end; octet as in
-  /// WindowSum. `maxima` is of one head.
+  /// WindowSum. `maxima` is of one head. Only an `active` group writes.
   __device__ __forceinline__ void add_octet(float norm, int32_t first, int octet, int num_octets, float* maxima,
-                                            const DevicePlan& plan, const DeviceDocument& document,
+                                            bool active, const DevicePlan& plan, const DeviceDocument& document,
                                             const LaneGroup<kLanes>& group) {
     constexpr int kStride = kLanes / kOctet;
     const auto write = [&](int log2, float value, int32_t token, bool writer) {
       const int level = plan.level_of[log2];
       const int32_t entry = token >> log2;
-      if (level < 0 || !writer || entry >= plan.size_of(document, level)) return;
+      if (level < 0 || !active || !writer || entry >= plan.size_of(document, level)) return;
       maxima[plan.maxima_begin(document, level) + entry] = value;
     };
     float value = fmaxf(norm, kNoScore);  // NaN counts as -infinity
@@ -71,15 +71,16 @@ class WindowMaxima {
       value = fmaxf(value, group.exchange(value, kStride << (log2 - 1)));
       write(log2, value, first + group.lane / kStride, group.lane % (kStride << log2) == 0);
     }
+    bool complete = true;
 #pragma unroll
     for (int i = 0; i < kLog2MaxUnit - kLog2Octet; ++i) {
-      if (1 << i >= num_octets) break;
-      if (!(octet >> i & 1)) {
-        left_[i] = value;
-        break;
-      }
-      value = fmaxf(value, left_[i]);
-      write(kLog2Octet + 1 + i, value, first, group.lane == 0);
+      complete = complete && 1 << i < num_octets;
+      const bool right = octet >> i & 1;
+      const float both = fmaxf(value, left_[i]);
+      if (complete && !right) left_[i] = value;
+      complete = complete && right;
+      value = both;
+      if (complete) write(kLog2Octet + 1 + i, both, first, group.lane == 0);
     }
   }
 
@@ -98,6 +99,8 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
   const uint32_t number = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes;
   const auto head = static_cast<int32_t>(number % tensor.num_heads);
   const auto stride = static_cast<int32_t>(gridDim.x * (kThreads / kLanes) / tensor.num_heads);
+  const auto first_unit = static_cast<int32_t>(number / tensor.num_heads);
+  const int32_t lowest_unit = __shfl_sync(~0U, first_unit, 0);
   const int channel = group.lane * kVec;
   const bool own_channels = channel < args.head_dim;
   const int log2_coarse = (plan.num_levels - 1) * plan.log2_pool;
@@ -109,7 +112,10 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
     WindowMaxima<kLanes> maxima;
     const T* x =
         static_cast<const T*>(tensor.x.data) + batch * tensor.x.batch_stride + head * tensor.x.head_stride + channel;
-    for (auto unit = static_cast<int32_t>(number / tensor.num_heads); unit < plan.num_units; unit += stride) {
+    // The groups of a warp go on together until the first of them, whose unit is the lowest, is done.
+    for (int32_t step = 0; lowest_unit + step < plan.num_units; step += stride) {
+      const int32_t unit = min(first_unit + step, plan.num_units - 1);
+      const bool active = first_unit + step < plan.num_units;
       const DeviceDocument document = plan.find(&DeviceDocument::unit_begin, unit);
       const int32_t num_coarse = plan.size_of(document, plan.num_levels - 1);
       const int32_t local_unit = unit - document.unit_begin;
@@ -122,7 +128,7 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
         const int32_t token = (local_unit << log2_unit_len) + octet * kOctet;
         Octet<T, kVec> values;
         values.load(x + (document.token_begin + int64_t{token}) * tensor.x.seq_stride, tensor.x.seq_stride, token,
-                    document.seq_len, own_channels, 0xFF);
+                    document.seq_len, own_channels && active, 0xFF);
         Sum<T> square[kOctet];
         const auto add_square = [&](int t, const Sum<T>(&channels)[kVec]) {
           square[t] = 0;
@@ -133,13 +139,13 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
         sum.add_octet(values, octet, num_octets, add_square, [&](int log2, int index, const Sum<T>(&window)[kVec]) {
           if (log2 == log2_coarse) {
             const int32_t entry = (token >> log2) + index;
-            if (entry >= num_coarse || !own_channels) return;
+            if (entry >= num_coarse || !own_channels || !active) return;
             const Sum<T> scale = Sum<T>(1) / static_cast<Sum<T>>(1 << log2);
             store_vec(static_cast<T*>(tensor.coarse) + element(coarse_begin + entry),
                       round_vec<T, kVec>(window, scale));
           } else if (log2 == kLog2MaxUnit && log2_coarse > kLog2MaxUnit) {
             const int log2_parts = log2_coarse - kLog2MaxUnit;
-            if (local_unit >= num_coarse << log2_parts || !own_channels) return;
+            if (local_unit >= num_coarse << log2_parts || !own_channels || !active) return;
             auto* out = static_cast<Sum<T>*>(tensor.coarse) + element((coarse_begin << log2_parts) + local_unit);
 #pragma unroll
             for (int i = 0; i < kVec; ++i) out[i] = window[i];
@@ -148,8 +154,8 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
         if (tensor.maxima == nullptr) continue;
         const Sum<T> total = transpose_sum(square, group);
         const bool real = token + group.lane / (kLanes / kOctet) < document.seq_len;
-        maxima.add_octet(real ? static_cast<float>(sqrt(total)) : kNoScore, token, octet, num_octets, head_maxima, plan,
-                         document, group);
+        maxima.add_octet(real ? static_cast<float>(sqrt(total)) : kNoScore, token, octet, num_octets, head_maxima,
+                         active, plan, document, group);
       }
     }
   }
@@ -168,7 +174,7 @@ struct FinishArgs {
 
 /// A thread owns one channel of one coarsest entry whose window was pooled in several units. grid = (blocks, tensors).
 template <typename T>
-__global__ __launch_bounds__(kThreads) void finish_coarse_kernel(const FinishArgs args) {
+__global__ __launch_bounds__(kThreads) void finish_coarse_kernel(const __grid_constant__ FinishArgs args) {
   const auto& tensor = args.tensors[blockIdx.y];
   const int64_t row_len = tensor.num_heads * args.head_dim;
   const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;

@@ -73,6 +73,7 @@ struct Shared {
   };
   Threshold threshold;
   int64_t row_begin;
+  int64_t expanded_begin;
   LevelList levels[kMaxLevels];
 };
 
@@ -275,12 +276,19 @@ __global__ __launch_bounds__(kThreads) void select_kernel(const __grid_constant_
   clear_slots(plan, document, tile, slots);
 
   int64_t rows_before = 0;
+  int64_t expanded_before = 0;
   for (int64_t other = threadIdx.x; other < filled; other += kThreads) {
     const TileShape shape = tile_shape(pyramid.num_coarse(), document.num_tiles, document.topk, other);
     rows_before += tile_rows(shape, plan.num_levels, plan.log2_pool);
+    expanded_before += num_expanded_coarse(shape);
   }
   rows_before = Shared::Reduce(shared.reduce).Sum(rows_before);
-  if (threadIdx.x == 0) shared.row_begin = document.row_begin + rows_before;
+  __syncthreads();
+  expanded_before = Shared::Reduce(shared.reduce).Sum(expanded_before);
+  if (threadIdx.x == 0) {
+    shared.row_begin = document.row_begin + rows_before;
+    shared.expanded_begin = document.expanded_begin + expanded_before;
+  }
 
   int32_t* scratch = shared_scratch;
   if (args.workspace_stride > 0) {
@@ -309,6 +317,12 @@ __global__ __launch_bounds__(kThreads) void select_kernel(const __grid_constant_
     list_expanded(shared, plan, tile, level, all);
   }
   emit(shared, args, document, tile, selection, slots);
+  if (args.params.expanded == nullptr || plan.num_levels == 1) return;
+  int32_t* expanded = args.params.expanded + position * plan.num_expanded + shared.expanded_begin;
+  const LevelList& coarsest = shared.levels[plan.num_levels - 1];
+  for (int32_t i = threadIdx.x; i < coarsest.num_expanded; i += kThreads) {
+    expanded[i] = document.coarse_begin + coarsest.entry[i];
+  }
 }
 
 struct InvertArgs {

@@ -128,6 +128,24 @@ IndexMaps select_on_host(const Case& c, const SequencePlan& plan, const std::vec
   return maps;
 }
 
+/// The coarsest entries whose first child has a row, in order.
+std::vector<int32_t> expanded_coarse(const Plans& plans, int64_t heads, const std::vector<int32_t>& slots) {
+  std::vector<int32_t> expanded;
+  const int coarsest = plans.device.num_levels - 1;
+  for (int64_t head = 0; head < heads && coarsest > 0; ++head) {
+    for (const DeviceDocument& document : plans.table) {
+      const Pyramid pyramid = plans.device.pyramid(document);
+      for (int64_t entry = 0; entry < pyramid.num_coarse(); ++entry) {
+        const int64_t child = pyramid.slot_offset(coarsest - 1) + (entry << pyramid.log2_pool);
+        if (slots[head * plans.host.num_slots + document.slot_begin + child] != kNoRow) {
+          expanded.push_back(static_cast<int32_t>(document.coarse_begin + entry));
+        }
+      }
+    }
+  }
+  return expanded;
+}
+
 TEST(StagesCuda, SelectionEqualsCpuAtRandomConfigurations) {
   if (!have_device()) GTEST_SKIP() << "no CUDA device";
   std::mt19937_64 random(7);
@@ -143,14 +161,16 @@ TEST(StagesCuda, SelectionEqualsCpuAtRandomConfigurations) {
     const DeviceArray<float> device_qk(s_qk), device_kq(s_kq);
     const DeviceArray<float> max_qk(heads * plans.device.num_maxima), max_kq(heads * plans.device.num_maxima);
     const DeviceArray<int32_t> selection(heads * plans.host.gathered_len), slots(heads * plans.host.num_slots);
+    const DeviceArray<int32_t> expanded(heads * plans.device.num_expanded);
     const DeviceArray<int32_t> workspace(select_workspace_elements(plans.host, c.batch, c.num_kv_heads));
     pool_scores({device_qk.get(), device_kq.get(), c.batch, c.num_kv_heads, max_qk.get(), max_kq.get()}, plans.device,
                 nullptr);
     select_entries({max_qk.get(), max_kq.get(), c.batch, c.num_kv_heads, c.num_kv_heads, selection.get(), slots.get(),
-                    workspace.get()},
+                    expanded.get(), workspace.get()},
                    plans.host, plans.device, nullptr);
     ASSERT_EQ(selection.host(), expected.selection);
     ASSERT_EQ(slots.host(), expected.slots);
+    ASSERT_EQ(expanded.host(), expanded_coarse(plans, heads, expected.slots));
 
     const DeviceArray<int32_t> inverted(heads * plans.host.num_slots);
     const DeviceArray<int32_t> num_errors(std::vector<int32_t>{0});
@@ -197,7 +217,9 @@ void expect_one_pass_equals(const GatherParams& gather, const Case& c, const Pla
   from_means.q_rows = row_view(0);
   from_means.k_rows = row_view(1);
   from_means.v_rows = row_view(2);
-  gather_rows(from_means, slots.get(), {coarse[0]->get(), coarse[1]->get(), coarse[2]->get()}, plans.device, nullptr);
+  const DeviceArray<int32_t> expanded(expanded_coarse(plans, c.batch * c.num_kv_heads, slots.host()));
+  gather_rows(from_means, slots.get(), {coarse[0]->get(), coarse[1]->get(), coarse[2]->get(), expanded.get()},
+              plans.device, nullptr);
   for (int i = 0; i < 3; ++i) ASSERT_EQ(pooled[i]->host(), rows[i]);
 
   const auto expect_maxima = [&](const ConstView& x, int64_t num_heads, const DeviceArray<float>& maxima) {
