@@ -23,6 +23,12 @@ int32_t* CudaCall::integers(int64_t elements) {
   return scratch_.back().mutable_data_ptr<int32_t>();
 }
 
+const int32_t* CudaCall::uploaded(const std::vector<int32_t>& values) {
+  int32_t* target = integers(static_cast<int64_t>(values.size()));
+  upload(values, target, stream_);
+  return target;
+}
+
 DevicePlan CudaCall::plan(const SequencePlan& plan) {
   const std::vector<DeviceDocument> documents = device_documents(plan);
   DevicePlan device = make_device_plan(plan, documents);

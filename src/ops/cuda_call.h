@@ -11,6 +11,7 @@
 
 #include "cuda/launch.h"
 #include "lighthouse/device_plan.h"
+#include "ops/checks.h"
 
 namespace lighthouse::ops {
 
@@ -23,6 +24,8 @@ class CudaCall {
   /// Scratch of the caching allocator; null for 0 elements. It may be used until the call goes, in stream order after.
   float* floats(int64_t elements);
   int32_t* integers(int64_t elements);
+  /// Scratch that holds `values`.
+  const int32_t* uploaded(const std::vector<int32_t>& values);
   /// The plan with its table of documents on the device.
   DevicePlan plan(const SequencePlan& plan);
 
@@ -33,11 +36,11 @@ class CudaCall {
   std::vector<at::Tensor> scratch_;
 };
 
-/// Calls body() and restates CudaError as c10::Error: no type of ours crosses the dispatcher.
+/// Calls body() and restates CudaError and InvalidArgument: no type of ours crosses the dispatcher.
 template <typename Body>
 auto restate_cuda_errors(const Body& body) {
   try {
-    return body();
+    return restate_errors(body);
   } catch (const CudaError& error) {
     TORCH_CHECK(false, error.what());
   }

@@ -25,6 +25,14 @@ at::Tensor for_every_query_head(const at::Tensor& x, const c10::SymInt& num_head
       .reshape_symint({x.sym_size(0), num_heads, x.sym_size(2), x.sym_size(3)});
 }
 
+/// What stock CUDA kernels take: rows that start at multiples of 16 bytes. Others are copied.
+at::Tensor aligned(const at::Tensor& x) {
+  const auto elements = static_cast<int64_t>(16 / x.element_size());
+  bool fits = x.sym_storage_offset() % elements == 0;
+  for (int64_t i = 0; i + 1 < x.dim(); ++i) fits = fits && (x.sym_size(i) == 1 || x.sym_stride(i) % elements == 0);
+  return fits ? x : x.contiguous();
+}
+
 /// Grouped-query heads are left to SDPA where its fast kernels take them: on the CPU with the same bits and in the same
 /// time as on repeated keys and values (H = 8, H_kv = 2, S = 1024, D = 64, forward and backward: 24 ms against 25 ms).
 /// The memory-efficient kernel, which fp32 has on CUDA, does not.
@@ -111,7 +119,9 @@ at::Tensor stock_attention(const at::Tensor& q, const at::Tensor& k, const at::T
         [&](const auto& a, const auto& b, const auto& c) { return one_document(a, b, c, softmax_scale); }, queries,
         keys, values, num_rows);
   };
-  return deterministic && q.is_cuda() ? run_deterministic(attention, q, k, v) : attention(q, k, v);
+  if (!q.is_cuda()) return attention(q, k, v);
+  return deterministic ? run_deterministic(attention, aligned(q), aligned(k), aligned(v))
+                       : attention(aligned(q), aligned(k), aligned(v));
 }
 
 }  // namespace lighthouse::ops

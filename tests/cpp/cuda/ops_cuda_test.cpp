@@ -11,6 +11,8 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
+
 #include "lighthouse/ops.h"
 #include "ops/internal.h"
 
@@ -184,6 +186,16 @@ TEST(GraphCuda, PackedDocumentsAndBackwardAreCaptured) {
     const at::Tensor difference = results[i].to(at::kFloat) - expected[i].to(at::kFloat);
     EXPECT_LE(difference.norm().item<double>(), 1e-2 * expected[i].to(at::kFloat).norm().item<double>()) << i;
   }
+}
+
+TEST(NaNCuda, ReachesNoEarlierOutput) {
+  NEED_DEVICE(1);
+  Inputs inputs = make_inputs(4096, 4, 2, 64);
+  constexpr int64_t kToken = 3000;
+  for (at::Tensor* x : {&inputs.q, &inputs.k}) x->narrow(1, kToken, 1).fill_(std::nan(""));
+  const at::Tensor out = lighthouse_attention(inputs.q, inputs.k, inputs.v, make_options(64));
+  EXPECT_FALSE(out.narrow(1, 0, kToken).isnan().any().item<bool>());
+  EXPECT_TRUE(out.isnan().any().item<bool>());
 }
 
 TEST(GivenSelectionCuda, IsCheckedWithoutACrash) {
