@@ -2,14 +2,14 @@
 
 #include <cmath>
 #include <iomanip>
-#include <nlohmann/json.hpp>
 #include <ostream>
 #include <sstream>
 
 namespace lighthouse::bench {
 namespace {
 
-constexpr int kColumn = 13;
+constexpr int kName = 26;
+constexpr int kColumn = 12;
 
 std::string fixed(double value, int digits) {
   std::ostringstream text;
@@ -21,7 +21,7 @@ std::string fixed(double value, int digits) {
 std::string milliseconds(const Timing& timing) {
   if (timing.repeats == 0) return "-";
   const double ms = timing.median_ms;
-  return fixed(ms, ms < 10 ? 2 : ms < 100 ? 1 : 0);
+  return fixed(ms, ms < 1 ? 3 : ms < 10 ? 2 : ms < 100 ? 1 : 0);
 }
 
 std::string ratio(const Timing& numerator, const Timing& denominator) {
@@ -30,129 +30,128 @@ std::string ratio(const Timing& numerator, const Timing& denominator) {
   return fixed(value, value < 10 ? 2 : 1) + "x";
 }
 
-void print_passes(const char* name, const CaseResult& result, Timing Passes::*pass, std::ostream& out) {
-  out << std::setw(8) << result.seq_len << std::setw(8) << result.gathered_len << "  " << std::left << std::setw(18)
-      << name << std::right << std::setw(kColumn) << milliseconds(result.dense.*pass) << std::setw(kColumn)
-      << milliseconds(result.at_gathered_len.*pass) << std::setw(kColumn) << milliseconds(result.lighthouse.*pass)
-      << std::setw(kColumn) << ratio(result.dense.*pass, result.lighthouse.*pass) << std::setw(kColumn)
-      << ratio(result.lighthouse.*pass, result.at_gathered_len.*pass) << '\n';
+/// Of ours, and of dense where that was run.
+std::string runs(const Timing& ours, const Timing& dense) {
+  std::ostringstream text;
+  text << ours.repeats;
+  if (dense.repeats > 0) text << '/' << dense.repeats;
+  return text.str();
+}
+
+std::string mebibytes(const std::optional<MemoryUse>& memory, int64_t MemoryUse::*bytes) {
+  return memory ? fixed(static_cast<double>((*memory).*bytes) / (1 << 20), 0) : "-";
+}
+
+void print_cells(const std::string& name, const std::vector<std::string>& cells, std::ostream& out) {
+  out << "  " << std::left << std::setw(kName) << name << std::right;
+  for (const std::string& cell : cells) out << std::setw(kColumn) << cell;
+  out << '\n';
+}
+
+void print_pass(const char* name, const CaseResult& result, Timing Passes::*pass, std::ostream& out) {
+  const Timing& dense = result.dense.*pass;
+  const Timing& stock = result.at_gathered_len.*pass;
+  const Timing& ours = result.lighthouse.*pass;
+  if (ours.repeats == 0) return;
+  print_cells(name,
+              {milliseconds(dense), milliseconds(stock), milliseconds(ours), ratio(dense, ours), ratio(ours, stock),
+               runs(ours, dense)},
+              out);
+}
+
+void print_memory(const char* name, const CaseResult& result, int64_t MemoryUse::*bytes, std::ostream& out) {
+  if (!result.lighthouse.memory) return;
+  print_cells(name,
+              {mebibytes(result.dense.memory, bytes), mebibytes(result.at_gathered_len.memory, bytes),
+               mebibytes(result.lighthouse.memory, bytes)},
+              out);
+}
+
+void print_stage(const StageResult& stage, const Machine& machine, std::ostream& out) {
+  out << "    " << std::left << std::setw(kName - 2) << stage.name << std::right << std::setw(3 * kColumn)
+      << milliseconds(stage.timing) << " ms";
+  const double per_s = (stage.bytes + stage.flop) / stage.timing.median_ms / 1e6;
+  if (stage.bytes > 0) {
+    out << ", " << fixed(stage.bytes / 1e6, 1) << " MB, " << fixed(per_s, 1) << " GB/s, "
+        << fixed(100 * per_s / machine.copy_gb_per_s, 0) << " % of a copy";
+  } else if (stage.flop > 0) {
+    out << ", " << fixed(per_s, 0) << " GFLOP/s, " << fixed(100 * per_s / machine.matmul_gflop_per_s, 0)
+        << " % of a product";
+  }
+  out << '\n';
 }
 
 std::string exponent(const CaseResult& shorter, const CaseResult& longer, Passes CaseResult::*what) {
   const Timing& a = (shorter.*what).both;
   const Timing& b = (longer.*what).both;
   if (a.repeats == 0 || b.repeats == 0) return "-";
-  const double lengths = static_cast<double>(longer.seq_len) / static_cast<double>(shorter.seq_len);
+  const double lengths =
+      static_cast<double>(longer.attention_case.seq_len) / static_cast<double>(shorter.attention_case.seq_len);
   return "N^" + fixed(std::log(b.median_ms / a.median_ms) / std::log(lengths), 2);
 }
 
-using Json = nlohmann::ordered_json;
-
-Json common_json(const BenchOptions& options, const Machine& machine) {
-  return {{"bench", "attention"},
-          {"commit", machine.commit},
-          {"cpu", machine.cpu},
-          {"threads", machine.threads},
-          {"torch", machine.torch},
-          {"copy_gb_per_s", machine.copy_gb_per_s},
-          {"matmul_gflop_per_s", machine.matmul_gflop_per_s},
-          {"device", options.device},
-          {"dtype", options.dtype},
-          {"scorer", options.score.scorer},
-          {"batch", options.batch},
-          {"num_heads", options.num_heads},
-          {"num_kv_heads", options.num_kv_heads},
-          {"head_dim", options.head_dim},
-          {"num_levels", options.selection.num_levels},
-          {"pooling_factor", options.selection.pooling_factor},
-          {"tile_topk", options.selection.tile_topk}};
-}
-
-std::string json_line(Json line, const CaseResult& result, const std::string& what, const Timing& timing) {
-  line["topk"] = result.topk;
-  line["seq_len"] = result.seq_len;
-  line["gathered_len"] = result.gathered_len;
-  line["what"] = what;
-  line["median_ms"] = timing.median_ms;
-  line["q1_ms"] = timing.q1_ms;
-  line["q3_ms"] = timing.q3_ms;
-  line["repeats"] = timing.repeats;
-  return line.dump() + '\n';
+void print_machine(const BenchOptions& options, const Machine& machine, std::ostream& out) {
+  if (options.device == "cuda")
+    out << machine.gpu << ", driver " << machine.driver << ", CUDA " << machine.cuda << ", ";
+  out << machine.cpu << ", " << machine.threads << " threads, torch " << machine.torch << ", commit " << machine.commit
+      << "\nthis machine copies " << fixed(machine.copy_gb_per_s, 1) << " GB/s and multiplies "
+      << fixed(machine.matmul_gflop_per_s, 0) << " GFLOP/s (" << (options.device == "cuda" ? "bf16" : "fp32") << ")\n";
 }
 
 }  // namespace
 
 void print_header(const BenchOptions& options, const Machine& machine, std::ostream& out) {
-  const SelectionConfig& selection = options.selection;
   out << "causal attention, " << options.device << ' ' << options.dtype << ", B=" << options.batch
-      << " H=" << options.num_heads << " H_kv=" << options.num_kv_heads << " d=" << options.head_dim
-      << " L=" << selection.num_levels << " p=" << selection.pooling_factor
-      << " k=" << (selection.topk == 0 ? "N/64" : std::to_string(selection.topk)) << ", scorer " << options.score.scorer
-      << '\n'
-      << machine.cpu << ", " << machine.threads << " threads, torch " << machine.torch << ", commit " << machine.commit
-      << "\nthis machine copies " << fixed(machine.copy_gb_per_s, 1) << " GB/s and multiplies "
-      << fixed(machine.matmul_gflop_per_s, 0) << " GFLOP/s (fp32); times are medians in ms;\n"
-      << "stages are timed alone, on what caches hold of their arguments\n\n";
-  out << std::setw(8) << "N" << std::setw(8) << "S"
-      << "  " << std::left << std::setw(18) << "pass" << std::right;
-  for (const char* title : {"dense", "SDPA at S", "lighthouse", "speed-up", "over S"}) {
-    out << std::setw(kColumn) << title;
+      << " H=" << options.num_heads << " H_kv=" << options.num_kv_heads << " d=" << options.head_dim << '\n';
+  print_machine(options, machine, out);
+  if (options.device == "cuda") {
+    out << "times are medians in ms by device events, inputs not in the L2 cache; stages alone, in a CUDA graph\n";
+  } else {
+    out << "times are medians in ms; stages are timed alone, on what caches hold of their arguments\n";
   }
-  out << std::endl;
+  print_cells("", {"dense", "SDPA at S", "lighthouse", "speed-up", "over S", "runs"}, out);
+  out.flush();
 }
 
 void print_case(const CaseResult& result, const Machine& machine, std::ostream& out) {
-  print_passes("forward", result, &Passes::forward, out);
-  print_passes("forward+backward", result, &Passes::both, out);
-  for (const StageResult& stage : result.stages) {
-    out << std::setw(18) << "" << std::left << std::setw(18) << stage.name << std::right << std::setw(kColumn)
-        << milliseconds(stage.timing) << " ms";
-    const double per_s = (stage.bytes + stage.flop) / stage.timing.median_ms / 1e6;
-    if (stage.bytes > 0) {
-      out << ", " << fixed(per_s, 1) << " GB/s, " << fixed(100 * per_s / machine.copy_gb_per_s, 0) << " % of a copy";
-    } else if (stage.flop > 0) {
-      out << ", " << fixed(per_s, 0) << " GFLOP/s, " << fixed(100 * per_s / machine.matmul_gflop_per_s, 0)
-          << " % of a product";
-    }
-    out << '\n';
+  const auto& [seq_len, selection, score] = result.attention_case;
+  out << "N=" << seq_len << " L=" << selection.num_levels << " p=" << selection.pooling_factor
+      << " k=" << selection.topk << ' ' << score.scorer << ", S=" << result.gathered_len;
+  if (!result.check.empty()) out << ", check " << result.check;
+  out << '\n';
+  if (!result.error.empty()) {
+    out << "  failed: " << result.error << std::endl;
+    return;
   }
+  print_pass("forward", result, &Passes::forward, out);
+  print_pass("forward+backward", result, &Passes::both, out);
+  print_pass("forward+backward in graph", result, &Passes::both_in_graph, out);
+  print_memory("extra memory, MiB", result, &MemoryUse::extra_bytes, out);
+  print_memory("kept for backward, MiB", result, &MemoryUse::kept_bytes, out);
+  for (const StageResult& stage : result.stages) print_stage(stage, machine, out);
   out.flush();
 }
 
 void print_growth(const std::vector<CaseResult>& results, std::ostream& out) {
-  if (results.size() < 2) return;
+  std::vector<const CaseResult*> comparable;
+  for (const CaseResult& result : results) {
+    if (has_paper_shape(result.attention_case)) comparable.push_back(&result);
+  }
+  if (comparable.size() < 2) return;
   out << "\ngrowth of forward+backward\n";
-  for (size_t i = 1; i < results.size(); ++i) {
-    const CaseResult& shorter = results[i - 1];
-    const CaseResult& longer = results[i];
-    const std::string lengths = std::to_string(shorter.seq_len) + " to " + std::to_string(longer.seq_len);
-    out << std::left << std::setw(36) << "  " + lengths << std::right << std::setw(kColumn)
-        << exponent(shorter, longer, &CaseResult::dense) << std::setw(kColumn)
-        << exponent(shorter, longer, &CaseResult::at_gathered_len) << std::setw(kColumn)
-        << exponent(shorter, longer, &CaseResult::lighthouse) << '\n';
+  for (size_t i = 1; i < comparable.size(); ++i) {
+    const CaseResult& shorter = *comparable[i - 1];
+    const CaseResult& longer = *comparable[i];
+    print_cells(std::to_string(shorter.attention_case.seq_len) + " to " + std::to_string(longer.attention_case.seq_len),
+                {exponent(shorter, longer, &CaseResult::dense), exponent(shorter, longer, &CaseResult::at_gathered_len),
+                 exponent(shorter, longer, &CaseResult::lighthouse)},
+                out);
   }
 }
 
-std::string json_lines(const BenchOptions& options, const Machine& machine, const std::vector<CaseResult>& results) {
-  const Json common = common_json(options, machine);
-  std::string lines;
-  for (const CaseResult& result : results) {
-    const auto add = [&](const std::string& what, const Passes& passes) {
-      if (passes.both.repeats == 0) return;
-      lines += json_line(common, result, what + " forward", passes.forward);
-      lines += json_line(common, result, what + " forward+backward", passes.both);
-    };
-    add("dense", result.dense);
-    add("sdpa_at_s", result.at_gathered_len);
-    add("lighthouse", result.lighthouse);
-    for (const StageResult& stage : result.stages) {
-      Json line = common;
-      if (stage.bytes > 0) line["bytes"] = stage.bytes;
-      if (stage.flop > 0) line["flop"] = stage.flop;
-      lines += json_line(line, result, "stage " + stage.name, stage.timing);
-    }
-  }
-  return lines;
+void print_crossover(const std::vector<CaseResult>& results, std::ostream& out) {
+  const std::optional<double> length = crossover_length(results, &Passes::both);
+  if (length) out << "\nforward+backward is faster than dense from N = " << fixed(*length, 0) << " on\n";
 }
 
 }  // namespace lighthouse::bench

@@ -6,10 +6,11 @@
 #include <ATen/ops/ones.h>
 #include <torch/headeronly/version.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "bench/commit.h"
-#include "bench/timing.h"
+#include "bench/device.h"
 
 namespace lighthouse::bench {
 namespace {
@@ -23,25 +24,40 @@ std::string cpu_model() {
   return "unknown";
 }
 
-double copy_rate() {
-  constexpr int64_t kBytes = 256 << 20;
-  const at::Tensor source = at::ones({kBytes / 4});
-  at::Tensor target = at::ones({kBytes / 4});
-  const Timing timing = measure([&] { target.copy_(source); }, {0.3});
-  return 2.0 * kBytes / timing.median_ms / 1e6;
+std::string command_line() {
+  std::ifstream file("/proc/self/cmdline");
+  std::string command;
+  for (std::string argument; std::getline(file, argument, '\0');) {
+    command += command.empty() ? std::filesystem::path(argument).filename().string() : ' ' + argument;
+  }
+  return command;
 }
 
-double matmul_rate() {
-  constexpr int64_t kSize = 2048;
-  const at::Tensor a = at::ones({kSize, kSize});
-  const Timing timing = measure([&] { at::mm(a, a); }, {0.5});
-  return 2.0 * kSize * kSize * kSize / timing.median_ms / 1e6;
+double copy_rate(const Device& device) {
+  const int64_t bytes = device.yardstick().copy_bytes;
+  const at::TensorOptions options = at::TensorOptions(at::kByte).device(device.torch_device());
+  const at::Tensor source = at::ones({bytes}, options);
+  at::Tensor target = at::ones({bytes}, options);
+  const Timing timing = measure([&] { target.copy_(source); }, {.seconds = 0.3}, device.stopwatch());
+  return 2.0 * static_cast<double>(bytes) / timing.median_ms / 1e6;
+}
+
+double matmul_rate(const Device& device) {
+  const auto [copy_bytes, size, dtype] = device.yardstick();
+  const at::Tensor a = at::ones({size, size}, at::TensorOptions(dtype).device(device.torch_device()));
+  const Timing timing = measure([&] { at::mm(a, a); }, {.seconds = 0.5}, device.stopwatch());
+  const auto edge = static_cast<double>(size);
+  return 2 * edge * edge * edge / timing.median_ms / 1e6;
 }
 
 }  // namespace
 
-Machine measure_machine() {
-  return {LIGHTHOUSE_COMMIT, cpu_model(), TORCH_VERSION, at::get_num_threads(), copy_rate(), matmul_rate()};
+Machine measure_machine(const Device& device) {
+  const GpuNames gpu = device.gpu_names();
+  const Machine machine{LIGHTHOUSE_COMMIT, command_line(), cpu_model(), TORCH_VERSION,     at::get_num_threads(),
+                        gpu.name,          gpu.driver,     gpu.cuda,    copy_rate(device), matmul_rate(device)};
+  device.release_cache();
+  return machine;
 }
 
 }  // namespace lighthouse::bench

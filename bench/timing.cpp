@@ -2,14 +2,27 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 
 namespace lighthouse::bench {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr double kSlowMs = 1000;
+constexpr int kWarmUps = 3;
 
-double milliseconds_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+void warm_up(const std::vector<Function>& functions, const Stopwatch& stopwatch) {
+  double total_ms = 0;
+  for (int round = 0; round < kWarmUps && total_ms <= kSlowMs; ++round) {
+    for (const Function& function : functions) total_ms += stopwatch(function);
+  }
+}
+
+bool is_done(const std::vector<double>& times_ms, const TimingLimits& limits) {
+  const auto repeats = static_cast<int64_t>(times_ms.size());
+  if (repeats == 0 || repeats >= limits.max_repeats) return repeats > 0;
+  const double total_ms = std::accumulate(times_ms.begin(), times_ms.end(), 0.0);
+  const bool slow = total_ms / static_cast<double>(repeats) > kSlowMs;
+  return repeats >= (slow ? limits.slow_repeats : limits.min_repeats) && total_ms >= limits.seconds * 1e3;
 }
 
 /// The value below which the given share of them lies, between two of them in proportion.
@@ -28,16 +41,28 @@ Timing summary(std::vector<double> times_ms) {
 
 }  // namespace
 
-std::vector<Timing> measure(const std::vector<std::function<void()>>& functions, const TimingLimits& limits) {
-  for (const auto& function : functions) function();
-  std::vector<std::vector<double>> times_ms(functions.size());
+Timing per_call(const Timing& timing, int64_t calls) {
+  const auto count = static_cast<double>(calls);
+  return {timing.median_ms / count, timing.q1_ms / count, timing.q3_ms / count, timing.repeats};
+}
+
+double time_on_host(const Function& function) {
+  using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
-  for (int64_t round = 0; round < limits.max_repeats; ++round) {
-    if (round >= limits.min_repeats && milliseconds_since(start) > limits.seconds * 1e3) break;
+  function();
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+std::vector<Timing> measure(const std::vector<Function>& functions, const TimingLimits& limits,
+                            const Stopwatch& stopwatch) {
+  warm_up(functions, stopwatch);
+  std::vector<std::vector<double>> times_ms(functions.size());
+  for (bool any_ran = true; any_ran;) {
+    any_ran = false;
     for (size_t i = 0; i < functions.size(); ++i) {
-      const Clock::time_point before = Clock::now();
-      functions[i]();
-      times_ms[i].push_back(milliseconds_since(before));
+      if (is_done(times_ms[i], limits)) continue;
+      times_ms[i].push_back(stopwatch(functions[i]));
+      any_ran = true;
     }
   }
   std::vector<Timing> timings;
@@ -46,8 +71,8 @@ std::vector<Timing> measure(const std::vector<std::function<void()>>& functions,
   return timings;
 }
 
-Timing measure(const std::function<void()>& function, const TimingLimits& limits) {
-  return measure(std::vector<std::function<void()>>{function}, limits).front();
+Timing measure(const Function& function, const TimingLimits& limits, const Stopwatch& stopwatch) {
+  return measure(std::vector<Function>{function}, limits, stopwatch).front();
 }
 
 }  // namespace lighthouse::bench

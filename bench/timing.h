@@ -16,14 +16,27 @@ struct Timing {
 };
 
 struct TimingLimits {
-  double seconds = 5;  ///< stop after this long, once min_repeats are done
-  int64_t min_repeats = 3;
+  double seconds = 5;        ///< a function is done after this long, once it was run often enough:
+  int64_t min_repeats = 20;  ///< this often,
+  int64_t slow_repeats = 3;  ///< or this often where a run takes more than a second
   int64_t max_repeats = 100;
 };
 
-/// Runs every function once to warm up, then all of them in turn until the limits: what slows the machine for a while
-/// slows all of them. `seconds` is for all together.
-std::vector<Timing> measure(const std::vector<std::function<void()>>& functions, const TimingLimits& limits);
-Timing measure(const std::function<void()>& function, const TimingLimits& limits);
+/// Of one call where `calls` of them were timed together.
+Timing per_call(const Timing& timing, int64_t calls);
+
+using Function = std::function<void()>;
+
+/// Calls a function and returns how many milliseconds it took.
+using Stopwatch = std::function<double(const Function&)>;
+
+/// For what is done when the call returns.
+double time_on_host(const Function& function);
+
+/// Runs every function three times to warm up (fewer where that takes more than a second), then all of them in turn
+/// until each is done: what slows the machine for a while slows all of them.
+std::vector<Timing> measure(const std::vector<Function>& functions, const TimingLimits& limits,
+                            const Stopwatch& stopwatch = time_on_host);
+Timing measure(const Function& function, const TimingLimits& limits, const Stopwatch& stopwatch = time_on_host);
 
 }  // namespace lighthouse::bench

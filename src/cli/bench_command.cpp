@@ -1,7 +1,9 @@
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <iostream>
 #include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "bench/attention_bench.h"
 #include "cli/commands.h"
@@ -9,21 +11,44 @@
 namespace lighthouse::cli {
 namespace {
 
-void add_shape_options(CLI::App& command, bench::BenchOptions& options) {
-  command.add_option("--seq-len", options.seq_lens, "Sequence lengths N in tokens")
-      ->delimiter(',')
+/// Options whose default depends on the device.
+struct DeviceOptions {
+  std::string device = "cpu";
+  std::optional<std::vector<int64_t>> seq_lens;
+  std::optional<int64_t> num_heads, num_kv_heads, head_dim, max_dense_len;
+  std::optional<std::string> dtype;
+  std::optional<double> seconds;
+
+  /// `options` with these and the defaults of the device.
+  bench::BenchOptions applied_to(bench::BenchOptions options) const {
+    const bench::BenchOptions defaults = bench::default_options(device);
+    options.device = device;
+    options.seq_lens = seq_lens.value_or(defaults.seq_lens);
+    options.num_heads = num_heads.value_or(defaults.num_heads);
+    options.num_kv_heads = num_kv_heads.value_or(num_heads ? *num_heads : defaults.num_kv_heads);
+    options.head_dim = head_dim.value_or(defaults.head_dim);
+    options.dtype = dtype.value_or(defaults.dtype);
+    options.seconds = seconds.value_or(defaults.seconds);
+    options.max_dense_len = max_dense_len.value_or(defaults.max_dense_len);
+    return options;
+  }
+};
+
+void add_shape_options(CLI::App& command, DeviceOptions& on_device, bench::BenchOptions& options) {
+  command.add_option("--device", on_device.device, "Where to compute")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
       ->capture_default_str();
+  command.add_option("--dtype", on_device.dtype, "Of q, k and v [float32; cuda: bfloat16]")
+      ->check(CLI::IsMember({"float32", "float64", "bfloat16", "float16"}));
+  command
+      .add_option("--seq-len", on_device.seq_lens,
+                  "Sequence lengths N in tokens [4096,16384,65536; cuda: 8192 to 131072]")
+      ->delimiter(',');
   command.add_option("--batch", options.batch, "Sequences")->capture_default_str();
-  command.add_option("--num-heads", options.num_heads, "Query heads")->capture_default_str();
-  command.add_option("--num-kv-heads", options.num_kv_heads, "Key/value heads; divide the query heads")
-      ->capture_default_str();
-  command.add_option("--head-dim", options.head_dim, "Channels of a head")->capture_default_str();
-  command.add_option("--device", options.device, "Where to compute")
-      ->check(CLI::IsMember({"cpu"}))
-      ->capture_default_str();
-  command.add_option("--dtype", options.dtype, "Of q, k and v")
-      ->check(CLI::IsMember({"float32", "float64", "bfloat16", "float16"}))
-      ->capture_default_str();
+  command.add_option("--num-heads", on_device.num_heads, "Query heads [4; cuda: 8]");
+  command.add_option("--num-kv-heads", on_device.num_kv_heads,
+                     "Key/value heads; divide the query heads [as many as those]");
+  command.add_option("--head-dim", on_device.head_dim, "Channels of a head [64; cuda: 128]");
 }
 
 void add_attention_options(CLI::App& command, bench::BenchOptions& options) {
@@ -33,14 +58,26 @@ void add_attention_options(CLI::App& command, bench::BenchOptions& options) {
       ->capture_default_str();
   command.add_option("--tile-topk", options.selection.tile_topk, "Share of k that one tile is given")
       ->capture_default_str();
-  command.add_option("--scorer", options.score.scorer, "What scores the tokens")
-      ->check(CLI::IsMember({"norm", "dilated"}))
+  command.add_option("--scorer", options.score.scorer, "What scores the tokens; gla is given a random gate")
+      ->check(CLI::IsMember({"norm", "dilated", "gla"}))
       ->capture_default_str();
+  CLI::Option* suite =
+      command
+          .add_option("--suite", options.suite,
+                      "A list of cases in place of lengths and selection. paper: its layer from 2,048 to 1,048,576 "
+                      "tokens, with all three scorers")
+          ->check(CLI::IsMember({"paper"}));
+  for (const char* name : {"--seq-len", "--num-levels", "--pooling-factor", "--topk", "--tile-topk", "--scorer"}) {
+    suite->excludes(command.get_option(name));
+  }
 }
 
-void add_timing_options(CLI::App& command, bench::BenchOptions& options) {
-  command.add_option("--seconds", options.seconds, "Time for each measurement, at least 3 runs")->capture_default_str();
-  command.add_option("--max-dense-len", options.max_dense_len, "Leave dense attention out beyond this length")
+void add_timing_options(CLI::App& command, DeviceOptions& on_device, bench::BenchOptions& options) {
+  command.add_option("--seconds", on_device.seconds,
+                     "Time for each measurement, at least 20 runs, 3 of those that take over a second [5; cuda: 1]");
+  command.add_option("--max-dense-len", on_device.max_dense_len,
+                     "Leave dense attention out beyond this length [65536; cuda: 524288]");
+  command.add_option("--max-graph-len", options.max_graph_len, "Time in a CUDA graph too up to this length")
       ->capture_default_str();
   command.add_flag("--check", options.check, "Compare with stock operators in float64 before timing");
   command.add_option("--output", options.output, "File for results as JSON lines")->option_text("FILE");
@@ -54,13 +91,11 @@ void add_bench_command(CLI::App& app) {
   CLI::App* command = bench->add_subcommand(
       "attention", "Time Lighthouse attention beside dense attention and stock attention at the gathered length");
   auto options = std::make_shared<bench::BenchOptions>();
-  add_shape_options(*command, *options);
+  auto on_device = std::make_shared<DeviceOptions>();
+  add_shape_options(*command, *on_device, *options);
   add_attention_options(*command, *options);
-  add_timing_options(*command, *options);
-  command->callback([options] {
-    std::sort(options->seq_lens.begin(), options->seq_lens.end());
-    bench::run_attention_bench(*options, std::cout);
-  });
+  add_timing_options(*command, *on_device, *options);
+  command->callback([options, on_device] { bench::run_attention_bench(on_device->applied_to(*options), std::cout); });
 }
 
 }  // namespace lighthouse::cli

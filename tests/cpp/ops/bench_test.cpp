@@ -9,7 +9,6 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "bench/timing.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse::bench {
@@ -24,28 +23,54 @@ BenchOptions tiny_options() {
   return options;
 }
 
+std::vector<nlohmann::json> run_to_json(BenchOptions options, std::ostream& table) {
+  options.output = testing::TempDir() + "lighthouse_bench_" + std::to_string(getpid()) + ".jsonl";
+  run_attention_bench(options, table);
+  std::vector<nlohmann::json> lines;
+  std::ifstream file(options.output);
+  for (std::string line; std::getline(file, line);) lines.push_back(nlohmann::json::parse(line));
+  std::filesystem::remove(options.output);
+  return lines;
+}
+
 TEST(AttentionBench, WritesATableAndJsonLines) {
   BenchOptions options = tiny_options();
   options.max_dense_len = 128;
-  options.output = testing::TempDir() + "lighthouse_bench_" + std::to_string(getpid()) + ".jsonl";
   std::ostringstream table;
-  run_attention_bench(options, table);
-  EXPECT_THAT(table.str(), testing::AllOf(testing::HasSubstr("forward+backward"), testing::HasSubstr("128 to 256")));
-
-  std::ifstream file(options.output);
+  const std::vector<nlohmann::json> lines = run_to_json(options, table);
+  EXPECT_THAT(table.str(), testing::AllOf(testing::HasSubstr("forward+backward"), testing::HasSubstr("128 to 256"),
+                                          testing::HasSubstr("check passed")));
   std::vector<std::string> dense_lengths;
-  int64_t num_lines = 0;
-  for (std::string line; std::getline(file, line); ++num_lines) {
-    const auto json = nlohmann::json::parse(line);
-    EXPECT_GT(json.at("median_ms").get<double>(), 0) << line;
-    EXPECT_LE(json.at("q1_ms").get<double>(), json.at("q3_ms").get<double>()) << line;
-    EXPECT_GE(json.at("repeats").get<int64_t>(), 3) << line;
-    EXPECT_EQ(json.at("topk").get<int64_t>(), json.at("seq_len").get<int64_t>() / 64) << line;
-    if (json.at("what") == "dense forward") dense_lengths.push_back(json.at("seq_len").dump());
+  int64_t num_timings = 0;
+  for (const nlohmann::json& line : lines) {
+    EXPECT_EQ(line.at("device"), "cpu");
+    EXPECT_GT(line.at("copy_gb_per_s").get<double>(), 0);
+    if (line.at("what").get<std::string>().starts_with("crossover")) continue;
+    ++num_timings;
+    EXPECT_GT(line.at("median_ms").get<double>(), 0) << line;
+    EXPECT_LE(line.at("q1_ms").get<double>(), line.at("q3_ms").get<double>()) << line;
+    EXPECT_GE(line.at("repeats").get<int64_t>(), 20) << line;
+    EXPECT_EQ(line.at("topk").get<int64_t>(), line.at("seq_len").get<int64_t>() / 64) << line;
+    EXPECT_EQ(line.at("check"), "passed") << line;
+    if (line.at("what") == "dense forward") dense_lengths.push_back(line.at("seq_len").dump());
   }
   EXPECT_THAT(dense_lengths, testing::ElementsAre("128"));
-  EXPECT_EQ(num_lines, 2 * (2 + 2 + 8) + 2);  // two lengths: ours, stock, eight stages; one of them dense
-  std::filesystem::remove(options.output);
+  EXPECT_EQ(num_timings, 2 * (2 + 2 + 8) + 2);  // two lengths: ours, stock, eight stages; one of them dense
+}
+
+TEST(AttentionBench, RunsTheOtherScorersInHalfPrecision) {
+  for (const char* scorer : {"dilated", "gla"}) {
+    BenchOptions options = tiny_options();
+    options.seq_lens = {200};
+    options.num_heads = 4;
+    options.num_kv_heads = 2;
+    options.score.scorer = scorer;
+    options.dtype = "bfloat16";
+    std::ostringstream table;
+    const std::vector<nlohmann::json> lines = run_to_json(options, table);
+    EXPECT_EQ(lines.front().at("scorer"), scorer);
+    EXPECT_THAT(table.str(), testing::HasSubstr("check passed")) << scorer;
+  }
 }
 
 TEST(AttentionBench, RefusesWhatItCannotRun) {
@@ -63,7 +88,8 @@ TEST(AttentionBench, RefusesWhatItCannotRun) {
   };
   expect_refusal([](BenchOptions& o) { o.device = "gpu"; }, "device is 'gpu'");
   expect_refusal([](BenchOptions& o) { o.dtype = "int8"; }, "dtype is 'int8'");
-  expect_refusal([](BenchOptions& o) { o.score.scorer = "gla"; }, "scorer is 'gla'");
+  expect_refusal([](BenchOptions& o) { o.score.scorer = "best"; }, "scorer is 'best'");
+  expect_refusal([](BenchOptions& o) { o.suite = "mine"; }, "suite is 'mine'");
   expect_refusal([](BenchOptions& o) { o.seq_lens = {}; }, "at least one");
   expect_refusal([](BenchOptions& o) { o.seq_lens = {63}; }, "length is 63");
   expect_refusal([](BenchOptions& o) { o.num_heads = 3, o.num_kv_heads = 2; }, "num_heads 3");
@@ -76,17 +102,6 @@ TEST(AttentionBench, RefusesWhatItCannotRun) {
   std::ostringstream table;
   EXPECT_THROW(run_attention_bench(options, table), std::system_error);  // before anything is measured
   EXPECT_EQ(table.str(), "");
-}
-
-TEST(Measure, TakesTurnsAndStopsAtItsLimits) {
-  std::string order;
-  const std::vector<Timing> timings =
-      measure({[&] { order += 'a'; }, [&] { order += 'b'; }}, {.seconds = 1e-9, .min_repeats = 3, .max_repeats = 9});
-  EXPECT_EQ(order, "abababab");  // one warm-up round and three
-  EXPECT_EQ(timings[0].repeats, 3);
-  order.clear();
-  EXPECT_EQ(measure([&] { order += 'a'; }, {.seconds = 1e9, .min_repeats = 1, .max_repeats = 4}).repeats, 4);
-  EXPECT_EQ(order, "aaaaa");
 }
 
 }  // namespace
