@@ -48,13 +48,13 @@ CaseResult try_case(const BenchOptions& options, const Device& device, const Att
   result.attention_case = attention_case;
   result.gathered_len = attention_case.gathered_len();
   try {
+    device.release_cache();  // of the case before
     run_case(options, device, result);
   } catch (const c10::Error& error) {
     result.error = error.what_without_backtrace();
   } catch (const std::exception& error) {
     result.error = error.what();
   }
-  device.release_cache();
   return result;
 }
 
