@@ -7,8 +7,8 @@ CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.p
 RUN ?= runs/quick
 ARGS ?=
 
-.PHONY: train test build build-cpu build-sanitize test-release test-cpu test-sanitize test-python setup setup-test format \
-        check-format tidy clean
+.PHONY: train test gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-python setup \
+        setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS="--training.steps 50" changes keys.
 train: setup
@@ -20,6 +20,15 @@ train: setup
 test: setup-test
 	@$(MAKE) --no-print-directory check-format test-release test-python test-cpu test-sanitize
 	@echo "make test: all passed"
+
+## On a machine with a GPU: every case of the benchmark into build/bench.jsonl, and from that the CUDA part of
+## docs/benchmarks.md. Under ten minutes. A case that fails is named there, and fails the command.
+gpu-bench: setup
+	@$(MAKE) --no-print-directory build/release/build.ninja
+	@cmake --build build/release --target lighthouse_cli
+	@build/release/bin/lighthouse bench attention --device cuda --suite paper --check --output build/bench.jsonl; \
+	  result=$$?; python bench/flex_attention_window.py >>build/bench.jsonl; \
+	  python scripts/benchmark_report.py build/bench.jsonl && exit $$result
 
 setup:
 	@scripts/setup.sh
