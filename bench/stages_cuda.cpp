@@ -231,7 +231,7 @@ class CudaStages {
   void stage(const char* name, double bytes, Call call, std::initializer_list<Buffer> arguments) {
     constexpr size_t kFewestCalls = 8;
     (calls_.*call)(buffers_);  // loads the kernel, and makes the arguments of stages to come
-    std::vector<StageBuffers> sets = copies_of(arguments);
+    std::vector<StageBuffers> sets = copies_of(arguments, bytes);
     const size_t num_calls = sets.size() * ((kFewestCalls + sets.size() - 1) / sets.size());
     std::vector<Function> calls;
     for (size_t i = 0; i < num_calls; ++i) {
@@ -242,9 +242,12 @@ class CudaStages {
     results_.push_back({name, per_call(timing, static_cast<int64_t>(num_calls)), bytes, 0});
   }
 
-  std::vector<StageBuffers> copies_of(std::initializer_list<Buffer> arguments) const {
-    int64_t bytes = 0;
-    for (const Buffer buffer : arguments) bytes += static_cast<int64_t>((buffers_.*buffer).nbytes());
+  /// `touched` bytes of the arguments are read or written, 0: all of them.
+  std::vector<StageBuffers> copies_of(std::initializer_list<Buffer> arguments, double touched) const {
+    auto bytes = static_cast<int64_t>(touched);
+    if (bytes == 0) {
+      for (const Buffer buffer : arguments) bytes += static_cast<int64_t>((buffers_.*buffer).nbytes());
+    }
     std::vector<StageBuffers> sets(static_cast<size_t>(bench_.device.num_copies(bytes)), buffers_);
     for (size_t i = 1; i < sets.size(); ++i) {
       for (const Buffer buffer : arguments) sets[i].*buffer = (buffers_.*buffer).clone();
