@@ -31,8 +31,8 @@ struct StageBuffers {
   at::Tensor max_qk, max_kq;                // [B, heads, num_maxima]
   at::Tensor q_coarse, k_coarse, v_coarse;  // [B, num_coarse, heads, D]
   at::Tensor pool_workspace, select_workspace;
-  at::Tensor selection, slots;  // [B, H_kv, S], [B, H_kv, num_slots]
-  at::Tensor o_qk, o_kq;        // [classes, H, N / classes, D], scorer dilated
+  at::Tensor selection, slots, expanded;  // [B, H_kv, S], [B, H_kv, num_slots], [B, H_kv, num_expanded]
+  at::Tensor o_qk, o_kq;                  // [classes, H, N / classes, D], scorer dilated
 };
 using Buffer = at::Tensor StageBuffers::*;
 
@@ -88,15 +88,16 @@ class StageCalls {
   void select(StageBuffers& x) const {
     select_entries({x.max_qk.const_data_ptr<float>(), x.max_kq.const_data_ptr<float>(), batch_, x.max_qk.size(1),
                     num_kv_heads_, x.selection.mutable_data_ptr<int32_t>(), x.slots.mutable_data_ptr<int32_t>(),
-                    x.select_workspace.mutable_data_ptr<int32_t>()},
+                    x.expanded.mutable_data_ptr<int32_t>(), x.select_workspace.mutable_data_ptr<int32_t>()},
                    plan_, device_plan_, current_stream());
   }
   void gather(StageBuffers& x) const {
-    const CoarseMeans means{x.q_coarse.const_data_ptr(), x.k_coarse.const_data_ptr(), x.v_coarse.const_data_ptr()};
+    const CoarseMeans means{x.q_coarse.const_data_ptr(), x.k_coarse.const_data_ptr(), x.v_coarse.const_data_ptr(),
+                            x.expanded.const_data_ptr<int32_t>()};
     gather_rows({read(by_token(x.q)), read(by_token(x.k)), read(by_token(x.v)), by_row(x.q_rows), by_row(x.k_rows),
                  by_row(x.v_rows), x.selection.const_data_ptr<int32_t>(), &plan_, dtype_, batch_, num_heads_,
                  num_kv_heads_, head_dim_},
-                by_norm() ? means : CoarseMeans{}, device_plan_, current_stream());
+                x.slots.const_data_ptr<int32_t>(), by_norm() ? means : CoarseMeans{}, device_plan_, current_stream());
   }
   void scatter(StageBuffers& x) const {
     scatter_rows({read(by_row(x.q_rows)), by_token(x.o), x.slots.const_data_ptr<int32_t>(), &plan_, dtype_, batch_,
@@ -106,7 +107,7 @@ class StageCalls {
   void scatter_adjoint(StageBuffers& x) const {
     scatter_rows_backward({read(by_token(x.q)), by_row(x.q_rows), x.selection.const_data_ptr<int32_t>(), &plan_, dtype_,
                            batch_, num_heads_, num_kv_heads_, head_dim_},
-                          device_plan_, current_stream());
+                          x.slots.const_data_ptr<int32_t>(), device_plan_, current_stream());
   }
   void gather_adjoint(StageBuffers& x) const {
     gather_rows_backward({read(by_row(x.q_rows)), read(by_row(x.k_rows)), read(by_row(x.v_rows)), by_token(x.o),
@@ -147,6 +148,7 @@ class StageCalls {
     x.select_workspace = at::empty({select_workspace_elements(plan_, batch_, num_kv_heads_)}, integers);
     x.selection = at::empty({batch_, num_kv_heads_, plan_.gathered_len}, integers);
     x.slots = at::empty({batch_, num_kv_heads_, plan_.num_slots}, integers);
+    x.expanded = at::empty({batch_, num_kv_heads_, device_plan_.num_expanded}, integers);
   }
   void allocate_rows(StageBuffers& x) const {
     x.q_rows = at::empty({batch_, num_heads_, plan_.gathered_len, head_dim_}, x.q.options());
@@ -178,12 +180,13 @@ class CudaStages {
     const StageBytes bytes = stage_bytes(bench_.inputs, buffers_.selection, bench_.attention_case.selection);
     time_scorer(bytes);
     stage("select", calls_.by_norm() ? bytes.select : bytes.select_by_group, &StageCalls::select,
-          {&X::max_qk, &X::max_kq, &X::selection, &X::slots, &X::select_workspace});
+          {&X::max_qk, &X::max_kq, &X::selection, &X::slots, &X::expanded, &X::select_workspace});
     stage("gather", calls_.by_norm() ? bytes.gather_with_means : bytes.gather, &StageCalls::gather,
-          {&X::q, &X::k, &X::v, &X::q_coarse, &X::k_coarse, &X::v_coarse, &X::selection, &X::q_rows, &X::k_rows,
-           &X::v_rows});
+          {&X::q, &X::k, &X::v, &X::q_coarse, &X::k_coarse, &X::v_coarse, &X::slots, &X::expanded, &X::q_rows,
+           &X::k_rows, &X::v_rows});
     stage("scatter", bytes.scatter, &StageCalls::scatter, {&X::q_rows, &X::slots, &X::o});
-    stage("scatter backward", bytes.scatter_backward, &StageCalls::scatter_adjoint, {&X::q, &X::selection, &X::q_rows});
+    stage("scatter backward", bytes.scatter_backward, &StageCalls::scatter_adjoint,
+          {&X::q, &X::selection, &X::slots, &X::q_rows});
     stage("gather backward", bytes.gather_backward, &StageCalls::gather_adjoint,
           {&X::q_rows, &X::k_rows, &X::v_rows, &X::slots, &X::o, &X::dk, &X::dv});
     return std::move(results_);
