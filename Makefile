@@ -7,7 +7,7 @@ CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.p
 RUN ?= runs/quick
 ARGS ?=
 
-.PHONY: train test gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-python setup \
+.PHONY: train test gpu-test gpu-sanitize gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-python setup \
         setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS="--training.steps 50" changes keys.
@@ -20,6 +20,15 @@ train: setup
 test: setup-test
 	@$(MAKE) --no-print-directory check-format test-release test-python test-cpu test-sanitize
 	@echo "make test: all passed"
+
+## On a machine with a GPU: the tests that need one; and the kernels under each tool of compute-sanitizer.
+gpu-test: build
+	ctest --test-dir build/release -L cuda --output-on-failure --timeout 900
+gpu-sanitize: build
+	@for tool in memcheck racecheck initcheck synccheck; do for test in stages_cuda_test gla_cuda_test; do \
+	  echo "compute-sanitizer --tool $$tool $$test"; \
+	  compute-sanitizer --tool $$tool --error-exitcode 1 build/release/tests/cpp/cuda/$$test --gtest_brief=1 || exit 1; \
+	done; done
 
 ## On a machine with a GPU: every case of the benchmark into build/bench.jsonl, and from that the CUDA part of
 ## docs/benchmarks.md. Under ten minutes. A case that fails is named there, and fails the command.

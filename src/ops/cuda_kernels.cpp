@@ -4,6 +4,7 @@
 #include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <torch/library.h>
 
+#include <cstddef>
 #include <utility>
 #include <vector>
 
@@ -147,25 +148,28 @@ SelectedRows gather_by_norm_cuda(const at::Tensor& q, const at::Tensor& k, const
   restate_cuda_errors([&] {
     CudaCall call(q);
     const DevicePlan plan = call.plan(prepared.rows.plan);
-    const at::Tensor q_coarse = at::empty({batch, plan.num_coarse, num_heads, head_dim}, q.options());
-    const at::Tensor k_coarse = at::empty({batch, plan.num_coarse, num_kv_heads, head_dim}, q.options());
-    const at::Tensor v_coarse = at::empty({batch, plan.num_coarse, num_kv_heads, head_dim}, q.options());
     const GatherParams gather = gather_params(q, k, v, prepared.selection, prepared.rows);
-    float* max_qk = call.floats(batch * num_heads * plan.num_maxima);
-    float* max_kq = call.floats(batch * num_kv_heads * plan.num_maxima);
+    // Few allocations: at short lengths they are a good part of the time.
+    const int64_t q_maxima = batch * num_heads * plan.num_maxima;
+    const int64_t k_maxima = batch * num_kv_heads * plan.num_maxima;
+    float* maxima = call.floats(q_maxima + k_maxima);
     float* workspace =
         call.floats(pool_workspace_elements(plan, batch, num_heads, num_kv_heads, head_dim, gather.dtype));
-    pool_and_score(
-        {gather.q, gather.k, gather.v, gather.dtype, batch, num_heads, num_kv_heads, head_dim, max_qk, max_kq,
-         q_coarse.mutable_data_ptr(), k_coarse.mutable_data_ptr(), v_coarse.mutable_data_ptr(), workspace},
-        plan, call.stream());
     int32_t* expanded = call.integers(batch * num_kv_heads * plan.num_expanded);
-    select_on_device(call,
-                     {max_qk, max_kq, batch, num_heads, num_kv_heads, prepared.selection.mutable_data_ptr<int32_t>(),
-                      prepared.slots.mutable_data_ptr<int32_t>(), expanded, nullptr},
-                     prepared.rows.plan, plan);
-    gather_rows(gather, prepared.slots.const_data_ptr<int32_t>(),
-                {q_coarse.const_data_ptr(), k_coarse.const_data_ptr(), v_coarse.const_data_ptr(), expanded}, plan,
+    const int64_t head_means = batch * plan.num_coarse * head_dim;
+    const at::Tensor means = at::empty({(num_heads + 2 * num_kv_heads) * head_means}, q.options());
+    auto* const q_means = static_cast<std::byte*>(means.mutable_data_ptr());
+    auto* const k_means = q_means + num_heads * head_means * q.element_size();
+    auto* const v_means = k_means + num_kv_heads * head_means * q.element_size();
+    pool_and_score({gather.q, gather.k, gather.v, gather.dtype, batch, num_heads, num_kv_heads, head_dim, maxima,
+                    maxima + q_maxima, q_means, k_means, v_means, workspace},
+                   plan, call.stream());
+    select_on_device(
+        call,
+        {maxima, maxima + q_maxima, batch, num_heads, num_kv_heads, prepared.selection.mutable_data_ptr<int32_t>(),
+         prepared.slots.mutable_data_ptr<int32_t>(), expanded, nullptr},
+        prepared.rows.plan, plan);
+    gather_rows(gather, prepared.slots.const_data_ptr<int32_t>(), {q_means, k_means, v_means, expanded}, plan,
                 call.stream());
   });
   return {std::move(prepared.rows.q), std::move(prepared.rows.k), std::move(prepared.rows.v),

@@ -1,5 +1,6 @@
 #include "ops_cases.h"
 
+#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -7,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -33,8 +35,16 @@ std::vector<T> values_of(const at::Tensor& x) {
 }  // namespace
 
 at::Device test_device() {
-  const char* name = std::getenv("LIGHTHOUSE_TEST_DEVICE");
-  return at::Device(name == nullptr ? "cpu" : name);
+  static const at::Device device = [] {
+    const char* name = std::getenv("LIGHTHOUSE_TEST_DEVICE");
+    const at::Device named(name == nullptr ? "cpu" : name);
+    if (named.is_cuda() && !at::hasCUDA()) {
+      std::puts("skipped: no CUDA device");
+      std::exit(77);
+    }
+    return named;
+  }();
+  return device;
 }
 
 std::vector<OpsCase> small_cases() {
