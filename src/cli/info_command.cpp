@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "cli/attention_info.h"
 #include "cli/commands.h"
 #include "cli/cuda_info.h"
 #include "config/schema.h"
@@ -38,6 +39,16 @@ Json cuda_json() {
         {{"name", device.name}, {"compute_capability", device.capability}, {"memory_bytes", device.memory_bytes}});
   }
   return {{"compiled", cuda.compiled}, {"devices", devices}, {"why_not", cuda.why_not}};
+}
+
+/// By dtype, the kernels of the first CUDA device, or else of the CPU.
+Json attention_json() {
+  Json kernels = Json::object();
+  const c10::Device device = cuda_info().devices.empty() ? at::kCPU : at::kCUDA;
+  for (const StockAttention& attention : stock_attention(device)) kernels[attention.dtype] = attention.by_kernel;
+  return {{"what", "stock causal scaled_dot_product_attention, at the length of the gathered rows"},
+          {"device", device.str()},
+          {"kernels", kernels}};
 }
 
 Json presets_json() {
@@ -69,7 +80,7 @@ Json collect() {
             {"threads", at::get_num_threads()}}},
           {"cuda", cuda_json()},
           {"operators", operator_names()},
-          {"attention", "stock causal scaled_dot_product_attention, at the length of the gathered rows"},
+          {"attention", attention_json()},
           {"model_presets", presets_json()}};
 }
 
@@ -98,6 +109,17 @@ void print_cuda(const Json& cuda) {
   if (cuda["devices"].empty()) std::cout << "CUDA        not used: " << cuda["why_not"].get<std::string>() << '\n';
 }
 
+void print_attention(const Json& attention) {
+  std::cout << "attention   " << attention["what"].get<std::string>() << "; on "
+            << attention["device"].get<std::string>() << ":\n";
+  for (const auto& [dtype, kernels] : attention["kernels"].items()) {
+    std::string text;
+    for (const std::string kernel : kernels) text += (text.empty() ? "" : "; ") + kernel;
+    std::cout << "  " << std::left << std::setw(10) << dtype << text << std::right << '\n';
+  }
+  std::cout << '\n';
+}
+
 void print(const Json& info) {
   const auto text = [&](const char* key) { return info[key].get<std::string>(); };
   const Json& cpu = info["cpu"];
@@ -107,7 +129,8 @@ void print(const Json& info) {
             << cpu["torch_kernels"].get<std::string>() << ", ours " << cpu["lighthouse_kernels"].get<std::string>()
             << '\n';
   print_cuda(info["cuda"]);
-  std::cout << "operators   " << joined(info["operators"]) << '\n' << "attention   " << text("attention") << "\n\n";
+  std::cout << "operators   " << joined(info["operators"]) << '\n';
+  print_attention(info["attention"]);
   std::cout << "model.preset  parameters    dim  layers  heads (kv)  head_dim    ffn   vocab\n";
   for (const Json& preset : info["model_presets"]) {
     const auto number = [&](const char* key) { return preset[key].get<int64_t>(); };

@@ -29,26 +29,6 @@ struct PoolArgs {
   int32_t batch, head_dim;
 };
 
-/// Sums every value[t] over the lanes of the group. Lane i returns the sum of token i / (kLanes / 8): each exchange
-/// halves the tokens that a lane is responsible for.
-template <int kLanes, typename Scalar>
-__device__ __forceinline__ Scalar transpose_sum(Scalar (&value)[kOctet], const LaneGroup<kLanes>& group) {
-  static_assert(kLanes >= kOctet);
-#pragma unroll
-  for (int half = kOctet / 2, mask = kLanes / 2; half >= 1; half /= 2, mask /= 2) {
-    const bool upper = group.lane & mask;
-#pragma unroll
-    for (int t = 0; t < half; ++t) {
-      const Scalar sent = upper ? value[t] : value[t + half];
-      const Scalar kept = upper ? value[t + half] : value[t];
-      value[t] = kept + group.exchange(sent, mask);
-    }
-  }
-#pragma unroll
-  for (int mask = kLanes / kOctet / 2; mask >= 1; mask /= 2) value[0] += group.exchange(value[0], mask);
-  return value[0];
-}
-
 /// Maxima of the windows of one unit, fed eight norms at a time.
 template <int kLanes>
 class WindowMaxima {

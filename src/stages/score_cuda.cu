@@ -4,51 +4,67 @@
 #include <cstdint>
 
 #include "cuda/launch.h"
-#include "cuda/vector.cuh"
+#include "cuda/window_sum.cuh"
 #include "lighthouse/cuda_stages.h"
 
 namespace lighthouse {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 128;
 
-/// A group of kLanes threads owns one token of one KV head and reads the vectors of its query heads once.
-/// grid = (token and KV head blocks, 1, batch).
+struct NormArgs {
+  TokenNormParams params;
+  FastDivide num_kv_heads;
+};
+
+/// A group of kLanes threads owns eight tokens of one KV head and reads the vectors of its query heads once. grid =
+/// (token and KV head blocks, 1, batch).
 template <typename T, int kVec, int kLanes>
-__global__ __launch_bounds__(kThreads, 4) void token_norms_kernel(const __grid_constant__ TokenNormParams params) {
-  const int lane = threadIdx.x % kLanes;
-  const int64_t item = int64_t{blockIdx.x} * (kThreads / kLanes) + threadIdx.x / kLanes;
-  const int64_t token = item / params.num_kv_heads;
-  const int64_t kv_head = item % params.num_kv_heads;
-  const int64_t group = params.num_heads / params.num_kv_heads;
-  const bool real = token < params.seq_len;  // whole warps stay for the exchanges
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 4 : 8)
+    token_norms_kernel(const __grid_constant__ NormArgs args) {
+  constexpr int kStride = kLanes / kOctet;  // lanes that end up with the same token
+  const TokenNormParams& params = args.params;
+  const LaneGroup<kLanes> group;
+  const uint32_t item = blockIdx.x * (kThreads / kLanes) + threadIdx.x / kLanes;
+  const uint32_t octet = args.num_kv_heads.quotient(item);
+  const int64_t kv_head = item - octet * args.num_kv_heads.divisor();
+  const int64_t heads = params.num_heads / params.num_kv_heads;
+  const int64_t token = int64_t{octet} * kOctet;
+  const int64_t left = params.seq_len - token;
+  const auto count = static_cast<int32_t>(left < kOctet ? left : kOctet);  // below 1 past the end
   for (int64_t batch = blockIdx.z; batch < params.batch; batch += gridDim.z) {
     float best = nanf("");
-    for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+    for (int64_t head = kv_head * heads; head < (kv_head + 1) * heads; ++head) {
       const T* x = static_cast<const T*>(params.x.data) + batch * params.x.batch_stride + token * params.x.seq_stride +
                    head * params.x.head_stride;
-      Sum<T> square = 0;
-      for (int64_t channel = lane * kVec; real && channel < params.head_dim; channel += kLanes * kVec) {
-        const Vec<T, kVec> value = load_vec<T, kVec>(x + channel);
+      Sum<T> square[kOctet] = {};
+      for (int64_t channel = group.lane * kVec; channel < params.head_dim; channel += kLanes * kVec) {
+        Octet<T, kVec> values;
+        values.load(x + channel, params.x.seq_stride, 0, count, true, 0xFF);
 #pragma unroll
-        for (int i = 0; i < kVec; ++i) square += value.wide(i) * value.wide(i);
+        for (int t = 0; t < kOctet; ++t) {
+#pragma unroll
+          for (int i = 0; i < kVec; ++i) square[t] += values.value[t].wide(i) * values.value[t].wide(i);
+        }
       }
-#pragma unroll
-      for (int mask = kLanes / 2; mask >= 1; mask /= 2) square += __shfl_xor_sync(~0u, square, mask);
-      best = fmaxf(best, static_cast<float>(sqrt(square)));  // NaN only where every head is NaN
+      best = fmaxf(best, static_cast<float>(sqrt(transpose_sum(square, group))));  // NaN only where every head is NaN
     }
-    if (real && lane == 0) {
+    if (group.lane % kStride == 0 && group.lane / kStride < count) {
       params.score[batch * params.score_batch_stride + kv_head * params.score_head_stride +
-                   token * params.score_seq_stride] = best;
+                   (token + group.lane / kStride) * params.score_seq_stride] = best;
     }
   }
 }
 
 template <typename T, int kVec, int kLanes>
 void launch(const TokenNormParams& params, CudaStream stream) {
-  const int64_t blocks = ceil_div(params.seq_len * params.num_kv_heads, kThreads / kLanes);
+  const int64_t items = ceil_div(params.seq_len, kOctet) * params.num_kv_heads;
+  LIGHTHOUSE_CHECK(items < int64_t{1} << 31, "token_norms: ", params.seq_len, " tokens times ", params.num_kv_heads,
+                   " KV heads are too many for one kernel; split the heads");
+  const NormArgs args{params, FastDivide(static_cast<uint32_t>(params.num_kv_heads))};
+  const int64_t blocks = ceil_div(items, kThreads / kLanes);
   token_norms_kernel<T, kVec, kLanes>
-      <<<dim3(static_cast<unsigned>(blocks), 1, batch_blocks(params.batch)), kThreads, 0, stream>>>(params);
+      <<<dim3(static_cast<unsigned>(blocks), 1, batch_blocks(params.batch)), kThreads, 0, stream>>>(args);
   LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
 }
 

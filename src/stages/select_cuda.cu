@@ -13,7 +13,7 @@
 namespace lighthouse {
 namespace {
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 256;
 constexpr int64_t kMaxSharedBytes = 96 << 10;  // scratch of a tile beyond this lies in the workspace
 
 /// Candidates of one level of the tile, in order. Lists lie in the block's scratch.
@@ -261,7 +261,7 @@ __device__ void clear_slots(const DevicePlan& plan, const DeviceDocument& docume
 }
 
 /// A block owns one tile of one KV head of one batch. grid = (filled tiles * KV heads * batch), tiles first.
-__global__ __launch_bounds__(kThreads) void select_kernel(const __grid_constant__ SelectArgs args) {
+__global__ __launch_bounds__(kThreads, 4) void select_kernel(const __grid_constant__ SelectArgs args) {
   extern __shared__ int32_t shared_scratch[];
   __shared__ Shared shared;
   const DevicePlan& plan = args.plan;

@@ -140,6 +140,7 @@ def test_info_names_what_is_there():
     assert info["torch"].startswith("2.")
     assert {"gather", "scatter", "select", "token_scores"} <= set(info["operators"])
     assert info["cuda"]["devices"] or info["cuda"]["why_not"]
+    assert set(info["attention"]["kernels"]) == {"bfloat16", "float16", "float32"}
     text = run("info").stdout
     assert "torch" in text and "llama3-8b" in text
 
