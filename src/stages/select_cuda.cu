@@ -247,6 +247,25 @@ __device__ void emit(Shared& shared, const SelectArgs& args, const DeviceDocumen
   }
 }
 
+/// Writes kNoRow to [begin, end), 16 bytes a thread where that is aligned.
+__device__ void fill_no_row(int32_t* begin, int32_t* end) {
+  constexpr int kWide = 4;
+  auto* wide_begin = reinterpret_cast<int4*>((reinterpret_cast<uintptr_t>(begin) + 15) / 16 * 16);
+  auto* wide_end = reinterpret_cast<int4*>(reinterpret_cast<uintptr_t>(end) / 16 * 16);
+  if (wide_begin >= wide_end) {
+    for (int32_t* slot = begin + threadIdx.x; slot < end; slot += kThreads) *slot = kNoRow;
+    return;
+  }
+  const int4 none = make_int4(kNoRow, kNoRow, kNoRow, kNoRow);
+  for (int4* slots = wide_begin + threadIdx.x; slots < wide_end; slots += kThreads) *slots = none;
+  if (threadIdx.x < kWide) {  // what is left on either side is less than four
+    int32_t* head = begin + threadIdx.x;
+    int32_t* tail = reinterpret_cast<int32_t*>(wide_end) + threadIdx.x;
+    if (head < reinterpret_cast<int32_t*>(wide_begin)) *head = kNoRow;
+    if (tail < end) *tail = kNoRow;
+  }
+}
+
 /// Fills the tile's part of the slots table with kNoRow.
 __device__ void clear_slots(const DevicePlan& plan, const DeviceDocument& document, const TileShape& tile,
                             int32_t* slots) {
@@ -256,7 +275,7 @@ __device__ void clear_slots(const DevicePlan& plan, const DeviceDocument& docume
     const int64_t begin = tile.coarse_begin << shift;
     const int64_t end = min((tile.coarse_begin + tile.num_coarse) << shift, pyramid.level_size(level));
     int32_t* level_slots = slots + document.slot_begin + pyramid.slot_offset(level);
-    for (int64_t entry = begin + threadIdx.x; entry < end; entry += kThreads) level_slots[entry] = kNoRow;
+    if (begin < end) fill_no_row(level_slots + begin, level_slots + end);
   }
 }
 

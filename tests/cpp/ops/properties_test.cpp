@@ -103,6 +103,7 @@ TEST_P(PropertiesTest, TwoRunsGiveTheSameBits) {
 // Without the attention in the middle: stock CPU attention lays out its scratch by the number of threads, and the bits
 // of its matrix products can depend on how that is aligned.
 TEST_P(PropertiesTest, AnyNumberOfThreadsGivesTheSameBits) {
+  options_.deterministic = false;
   options_.attention = [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     return q * (k + v).repeat_interleave(q.size(1) / k.size(1), 1);
   };
