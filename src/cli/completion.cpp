@@ -35,6 +35,7 @@ std::string join(const std::vector<std::string>& words) { return CLI::detail::jo
 
 std::vector<std::string> names_of(const std::vector<const CLI::App*>& commands) {
   std::vector<std::string> names;
+  names.reserve(commands.size());
   for (const CLI::App* command : commands) names.push_back(command->get_name());
   return names;
 }

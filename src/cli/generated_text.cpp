@@ -97,7 +97,7 @@ std::string ByteText::add(unsigned char byte) {
 }
 
 std::string ByteText::finish() {
-  const std::string text = pending_.empty() ? "" : kReplacement;
+  std::string text = pending_.empty() ? "" : kReplacement;
   pending_.clear();
   return text;
 }

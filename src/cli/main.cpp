@@ -23,17 +23,6 @@ constexpr int kDone = 0;
 constexpr int kFailed = 1;
 constexpr int kWrongUsage = 2;
 
-/// The name of what this CPU lacks to run code compiled for x86-64-v3, or nullptr.
-const char* missing_cpu_feature() {
-#if defined(LIGHTHOUSE_NEEDS_AVX2)
-  __builtin_cpu_init();
-  if (!__builtin_cpu_supports("avx2")) return "AVX2";
-  if (!__builtin_cpu_supports("fma")) return "FMA";
-  if (!__builtin_cpu_supports("f16c")) return "F16C";
-#endif
-  return nullptr;
-}
-
 /// One line that names the command once: libraries begin with the operation, which is often the command.
 int report(const CLI::App& app, const std::string& message, int exit_code) {
   const std::string name = command_name(app);
@@ -89,9 +78,5 @@ int main(int argc, char** argv) {
   namespace cli = lighthouse::cli;
   std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of write(), not the end of a training run
   const std::unique_ptr<CLI::App> app = cli::make_app();
-  if (const char* feature = cli::missing_cpu_feature()) {
-    return cli::report(*app, std::string("this CPU has no ") + feature + "; build with -DLIGHTHOUSE_CPU_ARCH=x86-64",
-                       cli::kFailed);
-  }
   return cli::check_output(*app, cli::run(*app, cli::split_arguments(argc, argv)));
 }

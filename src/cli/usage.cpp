@@ -29,7 +29,7 @@ std::vector<std::string> subcommand_names(const CLI::App& command) {
 }
 
 std::string nearest_option(const CLI::App& command, const std::string& given) {
-  const std::string nearest = nearest_name(given, option_names(command));
+  std::string nearest = nearest_name(given, option_names(command));
   if (!nearest.empty()) return nearest;
   const std::string key = nearest_key(given.substr(given.find_first_not_of('-')));
   return !key.empty() && command.get_option_no_throw("--" + key) != nullptr ? "--" + key : "";
