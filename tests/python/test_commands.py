@@ -306,8 +306,10 @@ def test_bench_prints_a_table_and_writes_json_lines(trained, tmp_path):
     text = trained("bench attention", *BENCH, "--output", tmp_path / "results.jsonl", run=False)
     assert "growth of forward+backward" in text and "128 to 256" in text
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert {line["seq_len"] for line in lines} == {128, 256}
-    assert all(line["commit"] and line["median_ms"] >= 0 for line in lines)
+    assert all(line["commit"] and line["what"] for line in lines)
+    measured = [line for line in lines if "median_ms" in line]  # the others say from where on ours is faster
+    assert {line["seq_len"] for line in measured} == {128, 256}
+    assert all(line["median_ms"] >= 0 for line in measured)
 
 
 WRONG_BENCH = {

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda/launch.h"
+#include "cpp/cuda/device_array.h"
 #include "lighthouse/cuda_stages.h"
 #include "stages/gla_segments.h"
 #include "support/rounding.h"
@@ -21,43 +21,13 @@
 namespace lighthouse {
 namespace {
 
+using cuda_test::DeviceArray;
+using cuda_test::have_device;
 using reference::Tensor;
 using test_support::kOrders;
 using test_support::Order;
 using test_support::round_to;
 using test_support::StridedArray;
-
-bool have_device() {
-  int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-}
-
-/// Device memory filled with 0xFF bytes (NaN) so that unwritten elements show.
-template <typename T>
-class DeviceArray {
- public:
-  explicit DeviceArray(size_t size) : size_(size) {
-    const size_t bytes = std::max<size_t>(size, 1) * sizeof(T);
-    LIGHTHOUSE_CUDA_CHECK(cudaMalloc(reinterpret_cast<void**>(&data_), bytes));
-    LIGHTHOUSE_CUDA_CHECK(cudaMemset(data_, 0xFF, bytes));
-  }
-  explicit DeviceArray(const std::vector<T>& host) : DeviceArray(host.size()) {
-    LIGHTHOUSE_CUDA_CHECK(cudaMemcpy(data_, host.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
-  T* get() const { return data_; }
-  std::vector<T> host() const {
-    std::vector<T> copy(size_);
-    LIGHTHOUSE_CUDA_CHECK(cudaMemcpy(copy.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost));
-    return copy;
-  }
-
- private:
-  T* data_ = nullptr;
-  size_t size_;
-};
 
 /// A [B, N, H, D] argument on the device.
 class DeviceTensor {

@@ -11,43 +11,15 @@
 #include <random>
 #include <vector>
 
-#include "cuda/launch.h"
+#include "cpp/cuda/device_array.h"
 #include "lighthouse/cuda_stages.h"
 #include "lighthouse/select.h"
 
 namespace lighthouse {
 namespace {
 
-bool have_device() {
-  int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-}
-
-/// Device memory filled with 0xFF bytes (NaN, -1) so that unwritten elements show.
-template <typename T>
-class DeviceArray {
- public:
-  explicit DeviceArray(size_t size) : size_(size) {
-    LIGHTHOUSE_CUDA_CHECK(cudaMalloc(reinterpret_cast<void**>(&data_), std::max<size_t>(size, 1) * sizeof(T)));
-    LIGHTHOUSE_CUDA_CHECK(cudaMemset(data_, 0xFF, std::max<size_t>(size, 1) * sizeof(T)));
-  }
-  explicit DeviceArray(const std::vector<T>& host) : DeviceArray(host.size()) {
-    LIGHTHOUSE_CUDA_CHECK(cudaMemcpy(data_, host.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  ~DeviceArray() { cudaFree(data_); }
-  DeviceArray(const DeviceArray&) = delete;
-  DeviceArray& operator=(const DeviceArray&) = delete;
-  T* get() const { return data_; }
-  std::vector<T> host() const {
-    std::vector<T> copy(size_);
-    LIGHTHOUSE_CUDA_CHECK(cudaMemcpy(copy.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost));
-    return copy;
-  }
-
- private:
-  T* data_ = nullptr;
-  size_t size_;
-};
+using cuda_test::DeviceArray;
+using cuda_test::have_device;
 
 struct Case {
   SelectionConfig config;
