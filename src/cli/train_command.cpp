@@ -48,7 +48,7 @@ void print_summary(const TrainResult& result, const TrainingConfig& training, st
     dense_before = *at_switch.pre_switch_validation + *at_switch.validation_jump;
   }
   out << std::left << std::setw(28) << "loss" << std::right << std::setw(17) << "before the switch" << std::setw(12)
-      << "at step " + std::to_string(result.step) << '\n';
+      << "last" << '\n';
   print_row(out, "training", at_switch.pre_switch_loss, result.loss, at_switch.recovered_step);
   if (result.validation) {
     const std::optional<double> lighthouse = result.validation->lighthouse;
