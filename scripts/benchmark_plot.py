@@ -7,6 +7,7 @@ from benchmark_targets import AUTHORS, Case
 WIDTH, HEIGHT = 760, 460
 LEFT, RIGHT, TOP, BOTTOM = 70, 170, 40, 50
 INK, FAINT = "#222222", "#dddddd"
+LABEL_HEIGHT = 15
 SERIES = (
     ("dense", "#d62728", "dense forward+backward"),
     ("authors' code", "#8a8a8a", None),
@@ -66,18 +67,28 @@ def axes(x_scale, y_scale):
     return parts
 
 
-def curve(points, x_scale, y_scale, name, color):
+def label_heights(ends):
+    """Where the names of curves stand: at their ends, moved down where one would lie over another."""
+    heights = list(ends)
+    lowest = float("-inf")
+    for i in sorted(range(len(ends)), key=ends.__getitem__):
+        heights[i] = lowest = max(ends[i], lowest + LABEL_HEIGHT)
+    return heights
+
+
+def curve(points, x_scale, y_scale, name, label_y, color):
     positions = [(x_scale(n), y_scale(ms)) for n, ms in points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in positions)
     dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in positions]
-    x, y = positions[-1]
+    x = positions[-1][0]
     return [f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>', *dots,
-            text(x + 8, y + 4, name, anchor="start", fill=color)]
+            text(x + 8, label_y + 4, name, anchor="start", fill=color)]
 
 
 def draw(results):
     """The figure as text; empty where fewer than two lengths were measured."""
     series = [(name, color, points_of(results, what)) for name, color, what in SERIES]
+    series = [(name, color, points) for name, color, points in series if points]
     everything = [point for _, _, points in series for point in points]
     if len({n for n, _ in everything}) < 2:
         return ""
@@ -92,7 +103,7 @@ def draw(results):
         text((LEFT + WIDTH - RIGHT) / 2, 20, title, size=13),
         *axes(x_scale, y_scale),
     ]
-    for name, color, points in series:
-        if points:
-            parts += curve(points, x_scale, y_scale, name, color)
+    labels = label_heights([y_scale(points[-1][1]) for _, _, points in series])
+    for (name, color, points), label_y in zip(series, labels):
+        parts += curve(points, x_scale, y_scale, name, label_y, color)
     return "\n".join([*parts, "</svg>"]) + "\n"
