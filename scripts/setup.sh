@@ -43,7 +43,7 @@ at_least "$python" 3.10 || { say "python3 is version $python; torch 2.11 needs 3
 # 3. The virtual environment, remade only when a requirements file changed.
 requirements=(-r requirements.txt)
 stamp=.venv/requirements.stamp
-cat_files=(requirements.txt)
+cat_files=(requirements.txt requirements-headers.txt)
 if [ "${1:-}" = test ]; then
   requirements+=(-r requirements-test.txt)
   cat_files+=(requirements-test.txt)
@@ -58,6 +58,8 @@ if ! cat "${cat_files[@]}" | cmp -s - "$stamp"; then
   say "installing ${cat_files[*]} into .venv (torch is about 5 GB; a few minutes)"
   [ -x .venv/bin/python ] || python3 -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "${requirements[@]}"
-  cp requirements.txt .venv/requirements.stamp
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-headers.txt ||
+    say "no requirements-headers.txt here: deterministic attention on CUDA will be FlashAttention-2"
+  cat requirements.txt requirements-headers.txt >.venv/requirements.stamp
   cat "${cat_files[@]}" >"$stamp"
 fi

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/cudnn_attention.h"
 #include "ops/deterministic.h"
 #include "ops/internal.h"
 
@@ -76,11 +77,15 @@ at::Tensor efficient_varlen(const at::Tensor& q, const at::Tensor& k, const at::
   return out.transpose(1, 2);
 }
 
+double scale_of(const at::Tensor& q, std::optional<double> softmax_scale) {
+  return softmax_scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+}
+
 /// All documents in one call, without copies; the kernels want D to be a multiple of 8.
 at::Tensor varlen(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::vector<int64_t>& num_rows,
                   std::optional<double> softmax_scale) {
   const int64_t head_dim = q.size(3);
-  const double scale = softmax_scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim)));
+  const double scale = scale_of(q, softmax_scale);
   const int64_t missing = (8 - head_dim % 8) % 8;
   const auto padded = [&](const at::Tensor& x) { return missing == 0 ? x : at::constant_pad_nd(x, {0, missing}); };
   const at::Tensor offsets = offsets_like(q, row_offsets(num_rows));
@@ -89,6 +94,17 @@ at::Tensor varlen(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   const at::Tensor out =
       (flash ? flash_varlen : efficient_varlen)(padded(q), padded(k), padded(v), offsets, longest, scale);
   return missing == 0 ? out : out.narrow(3, 0, head_dim);
+}
+
+/// cuDNN with its repeatable backward where it runs; else what `attention` takes in PyTorch's deterministic mode.
+at::Tensor repeatable(const InnerAttention& attention, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                      size_t num_documents, std::optional<double> softmax_scale) {
+  // Sizes may be symbols, which have no value here; such tensors are no business of cuDNN's.
+  const bool is_plain = num_documents == 1 && !q.unsafeGetTensorImpl()->has_symbolic_sizes_strides();
+  if (is_plain && cudnn_attention_runs(q, k, v, scale_of(q, softmax_scale))) {
+    return cudnn_attention(q, k, v, scale_of(q, softmax_scale));
+  }
+  return run_deterministic(attention, q, k, v);
 }
 
 }  // namespace
@@ -120,7 +136,7 @@ at::Tensor stock_attention(const at::Tensor& q, const at::Tensor& k, const at::T
         keys, values, num_rows);
   };
   if (!q.is_cuda()) return attention(q, k, v);
-  return deterministic ? run_deterministic(attention, aligned(q), aligned(k), aligned(v))
+  return deterministic ? repeatable(attention, aligned(q), aligned(k), aligned(v), num_rows.size(), softmax_scale)
                        : attention(aligned(q), aligned(k), aligned(v));
 }
 

@@ -18,8 +18,9 @@ namespace lighthouse::ops {
 /// obeyed. Several documents on CUDA are one call: FlashAttention-2 (16-bit types, D <= 256) or the memory-efficient
 /// kernel, both by offsets; fp64 and the CPU go document by document.
 ///
-/// `deterministic`: as though PyTorch's deterministic mode were on for this call and its backward; on CUDA that rules
-/// cuDNN out, whose backward adds in varying order.
+/// `deterministic`: on CUDA one document goes to cudnn_attention where cudnn_attention_runs (that states the rule); all
+/// else runs as though PyTorch's deterministic mode were on for this call and its backward, which rules cuDNN out: its
+/// ordinary backward adds in varying order.
 at::Tensor stock_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const std::vector<int64_t>& num_rows, std::optional<double> softmax_scale,
                            bool deterministic);

@@ -1,0 +1,308 @@
+#include "ops/cudnn_backward.h"
+
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/cudnn/Handle.h>
+#include <ATen/ops/empty_strided.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <cudnn_frontend.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace cudnn_frontend {
+/// Where cudnn-frontend looks its functions up: the cuDNN that libtorch_cuda brought into the process, and no other.
+/// Linking would do too, but would make the library need the driver, which a machine that only builds does not have.
+void* cudnn_dlhandle = dlopen(("libcudnn.so." + std::to_string(CUDNN_MAJOR)).c_str(), RTLD_NOW | RTLD_NOLOAD);
+}  // namespace cudnn_frontend
+
+namespace lighthouse::ops {
+namespace {
+
+namespace fe = cudnn_frontend;
+
+constexpr size_t kMinimumVersion = 91800;  // the first that has the repeatable backward on Blackwell too
+constexpr size_t kMaxPlans = 16;
+constexpr int64_t kAlignment = 16;
+
+enum TensorId : int64_t { kQ = 1, kK, kV, kO, kDout, kStats, kDq, kDk, kDv };
+
+struct Layout {
+  std::array<int64_t, 4> sizes, strides;
+  bool operator==(const Layout&) const = default;
+};
+
+/// The stride of a dimension of size 1 says nothing; it becomes one that is longer than the rest of the tensor.
+Layout without_idle_strides(Layout layout) {
+  int64_t extent = 1;
+  for (int i = 0; i < 4; ++i) {
+    if (layout.sizes[i] > 1) extent = std::max(extent, layout.sizes[i] * layout.strides[i]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    if (layout.sizes[i] == 1) layout.strides[i] = extent;
+  }
+  return layout;
+}
+
+Layout layout_of_tensor(const at::Tensor& x) {
+  Layout layout;
+  std::copy_n(x.sizes().begin(), 4, layout.sizes.begin());
+  std::copy_n(x.strides().begin(), 4, layout.strides.begin());
+  return without_idle_strides(layout);
+}
+
+/// A tensor of its own with the dimensions of x in the same order, where x fills its memory; else contiguous.
+Layout fresh_layout(const at::Tensor& x) {
+  if (x.is_non_overlapping_and_dense()) return layout_of_tensor(x);
+  const int64_t head = x.size(2) * x.size(3);
+  return without_idle_strides({{x.size(0), x.size(1), x.size(2), x.size(3)}, {x.size(1) * head, head, x.size(3), 1}});
+}
+
+at::Tensor empty_with(const Layout& layout, const at::Tensor& like) {
+  return at::empty_strided(layout.sizes, layout.strides, like.options());
+}
+
+/// x itself where it lies as `layout` says, else a copy that does.
+at::Tensor with_layout(const at::Tensor& x, const Layout& layout) {
+  const bool is_aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kAlignment == 0;
+  if (is_aligned && layout_of_tensor(x) == layout) return x;
+  at::Tensor copy = empty_with(layout, x);
+  return copy.copy_(x);
+}
+
+/// What a backward is like: all that its plan depends on.
+struct Problem {
+  int device;
+  at::ScalarType dtype;
+  Layout q, k, v;
+  Layout o, dk, dv;  ///< o is the layout of dout and dq as well
+  double softmax_scale;
+  CudnnLimits limits;
+
+  int64_t batch() const { return q.sizes[0]; }
+  int64_t num_heads() const { return q.sizes[1]; }
+  int64_t num_kv_heads() const { return k.sizes[1]; }
+  int64_t group() const { return num_heads() / num_kv_heads(); }
+  int64_t seq_len() const { return q.sizes[2]; }
+
+  std::vector<int64_t> key() const {
+    std::vector<int64_t> key{device, static_cast<int64_t>(dtype), std::bit_cast<int64_t>(softmax_scale),
+                             limits.slice_bytes, limits.group_bytes};
+    for (const Layout* layout : {&q, &k, &v, &o, &dk, &dv}) {
+      key.insert(key.end(), layout->sizes.begin(), layout->sizes.end());
+      key.insert(key.end(), layout->strides.begin(), layout->strides.end());
+    }
+    return key;
+  }
+};
+
+Problem problem_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double softmax_scale,
+                   const CudnnLimits& limits) {
+  return {q.device().index(), q.scalar_type(), layout_of_tensor(q), layout_of_tensor(k), layout_of_tensor(v),
+          fresh_layout(q),    fresh_layout(k), fresh_layout(v),     softmax_scale,       limits};
+}
+
+/// A backward of `batch` sequences and `kv_heads` KV heads of each, with their query heads.
+struct Plan {
+  std::shared_ptr<fe::graph::Graph> graph;
+  int64_t batch = 0, kv_heads = 0;
+  int64_t workspace_bytes = 0;
+};
+
+fe::graph::Tensor_attributes described(TensorId id, const char* name, Layout layout, int64_t batch, int64_t heads) {
+  layout.sizes[0] = batch;
+  layout.sizes[1] = heads;
+  layout = without_idle_strides(layout);
+  return fe::graph::Tensor_attributes()
+      .set_uid(id)
+      .set_name(name)
+      .set_dim({layout.sizes.begin(), layout.sizes.end()})
+      .set_stride({layout.strides.begin(), layout.strides.end()});
+}
+
+std::shared_ptr<fe::graph::Graph> make_graph(const Problem& problem, int64_t batch, int64_t kv_heads) {
+  const int64_t heads = kv_heads * problem.group();
+  const int64_t seq_len = problem.seq_len();
+  auto graph = std::make_shared<fe::graph::Graph>();
+  graph->set_io_data_type(problem.dtype == at::kHalf ? fe::DataType_t::HALF : fe::DataType_t::BFLOAT16)
+      .set_intermediate_data_type(fe::DataType_t::FLOAT)
+      .set_compute_data_type(fe::DataType_t::FLOAT);
+  const auto q = graph->tensor(described(kQ, "q", problem.q, batch, heads));
+  const auto k = graph->tensor(described(kK, "k", problem.k, batch, kv_heads));
+  const auto v = graph->tensor(described(kV, "v", problem.v, batch, kv_heads));
+  const auto o = graph->tensor(described(kO, "o", problem.o, batch, heads));
+  const auto dout = graph->tensor(described(kDout, "dout", problem.o, batch, heads));
+  const auto stats = graph->tensor(fe::graph::Tensor_attributes()
+                                       .set_uid(kStats)
+                                       .set_name("logsumexp")
+                                       .set_dim({batch, heads, seq_len, 1})
+                                       .set_stride({heads * seq_len, seq_len, 1, 1})
+                                       .set_data_type(fe::DataType_t::FLOAT));
+  const auto [dq, dk, dv] = graph->sdpa_backward(q, k, v, o, dout, stats,
+                                                 fe::graph::SDPA_backward_attributes()
+                                                     .set_name("causal_attention_backward")
+                                                     .set_attn_scale(static_cast<float>(problem.softmax_scale))
+                                                     .set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
+                                                     .set_diagonal_band_right_bound(0)
+                                                     .set_deterministic_algorithm(true));
+  const auto write = [&](const auto& tensor, TensorId id, const char* name, const Layout& layout, int64_t num) {
+    const fe::graph::Tensor_attributes as = described(id, name, layout, batch, num);
+    tensor->set_output(true).set_uid(id).set_dim(as.get_dim()).set_stride(as.get_stride());
+  };
+  write(dq, kDq, "dq", problem.o, heads);
+  write(dk, kDk, "dk", problem.dk, kv_heads);
+  write(dv, kDv, "dv", problem.dv, kv_heads);
+  return graph;
+}
+
+/// Null where cuDNN has no such backward.
+std::shared_ptr<const Plan> build(const Problem& problem, int64_t batch, int64_t kv_heads) {
+  const cudnnHandle_t handle = at::native::getCudnnHandle();
+  const std::shared_ptr<fe::graph::Graph> graph = make_graph(problem, batch, kv_heads);
+  if (graph->validate().is_bad() || graph->build_operation_graph(handle).is_bad() ||
+      graph->create_execution_plans({fe::HeurMode_t::A}).is_bad() || graph->check_support().is_bad()) {
+    return nullptr;
+  }
+  Plan plan{graph, batch, kv_heads, 0};
+  const fe::error_t built = graph->build_plans();
+  TORCH_CHECK(built.is_good(), "cudnn_backward: cuDNN supports the backward of ", batch, " x ", kv_heads,
+              " KV heads of ", problem.seq_len(), " rows, but Graph::build_plans failed: ", built.err_msg);
+  const fe::error_t asked = graph->get_workspace_size(plan.workspace_bytes);
+  TORCH_CHECK(asked.is_good(), "cudnn_backward: Graph::get_workspace_size failed: ", asked.err_msg);
+  return std::make_shared<const Plan>(std::move(plan));
+}
+
+/// One KV head tells what each costs.
+std::shared_ptr<const Plan> choose_plan(const Problem& problem) {
+  std::shared_ptr<const Plan> one = build(problem, 1, 1);
+  if (!one || one->workspace_bytes > problem.limits.group_bytes) return nullptr;
+  const int64_t num_kv_heads = problem.num_kv_heads();
+  const int64_t affordable = problem.limits.slice_bytes / std::max<int64_t>(1, one->workspace_bytes);
+  if (affordable >= problem.batch() * num_kv_heads) {
+    return problem.batch() * num_kv_heads == 1 ? one : build(problem, problem.batch(), num_kv_heads);
+  }
+  // Slices of one size need one plan. They hold heads of one sequence, because cuDNN before 9.26 reads a log-sum-exp
+  // of several only where these lie side by side.
+  int64_t kv_heads = std::clamp<int64_t>(affordable, 1, num_kv_heads);
+  while (num_kv_heads % kv_heads != 0) --kv_heads;
+  return kv_heads == 1 ? one : build(problem, 1, kv_heads);
+}
+
+/// cuDNN does not promise that threads can run one plan at the same time: whoever looks up, builds or runs holds this.
+std::mutex& plans_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+/// The plan of `problem` or null, from the latest kMaxPlans or new.
+std::shared_ptr<const Plan> find_plan(const Problem& problem) {
+  using Entry = std::pair<std::vector<int64_t>, std::shared_ptr<const Plan>>;
+  static auto& entries = *new std::list<Entry>;  // latest first; not freed, at exit the driver may be gone
+  const std::vector<int64_t> key = problem.key();
+  const std::lock_guard lock(plans_mutex());
+  const auto found =
+      std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.first == key; });
+  if (found != entries.end()) {
+    entries.splice(entries.begin(), entries, found);
+  } else {
+    entries.emplace_front(key, choose_plan(problem));
+    if (entries.size() > kMaxPlans) entries.pop_back();
+  }
+  return entries.front().second;
+}
+
+/// A CUDA graph runs the code of a plan for as long as it exists, and cuDNN 9.19 frees that with the plan. So a plan
+/// that was captured stays.
+void keep_while_captured(const std::shared_ptr<const Plan>& plan) {
+  static auto& captured = *new std::set<std::shared_ptr<const Plan>>;
+  if (c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None) return;
+  const std::lock_guard lock(plans_mutex());
+  captured.insert(plan);
+}
+
+/// Element [sequence, head, 0, 0].
+void* at_head(const at::Tensor& x, int64_t sequence, int64_t head) {
+  const int64_t elements = sequence * x.stride(0) + head * x.stride(1);
+  return static_cast<std::byte*>(const_cast<void*>(x.const_data_ptr())) + elements * x.element_size();
+}
+
+struct Tensors {
+  at::Tensor q, k, v, o, dout;
+  at::Tensor logsumexp;  ///< [B * H, S], contiguous
+  at::Tensor dq, dk, dv;
+};
+
+void run_slice(const Plan& plan, const Problem& problem, const Tensors& x, int64_t sequence, int64_t kv_head,
+               void* workspace) {
+  const int64_t head = kv_head * problem.group();
+  const int64_t num_rows = plan.batch * plan.kv_heads * problem.group();
+  at::Tensor logsumexp = x.logsumexp.narrow(0, sequence * problem.num_heads() + head, num_rows);
+  if (reinterpret_cast<uintptr_t>(logsumexp.const_data_ptr()) % kAlignment != 0) logsumexp = logsumexp.clone();
+  std::unordered_map<int64_t, void*> pointers{
+      {kQ, at_head(x.q, sequence, head)},       {kK, at_head(x.k, sequence, kv_head)},
+      {kV, at_head(x.v, sequence, kv_head)},    {kO, at_head(x.o, sequence, head)},
+      {kDout, at_head(x.dout, sequence, head)}, {kStats, const_cast<void*>(logsumexp.const_data_ptr())},
+      {kDq, at_head(x.dq, sequence, head)},     {kDk, at_head(x.dk, sequence, kv_head)},
+      {kDv, at_head(x.dv, sequence, kv_head)}};
+  const cudnnHandle_t handle = at::native::getCudnnHandle();  // on the current stream
+  const std::lock_guard lock(plans_mutex());
+  const fe::error_t ran = plan.graph->execute(handle, pointers, workspace);
+  TORCH_CHECK(ran.is_good(), "cudnn_backward: Graph::execute failed for KV heads ", kv_head, " to ",
+              kv_head + plan.kv_heads - 1, " of sequence ", sequence, ": ", ran.err_msg);
+}
+
+}  // namespace
+
+bool cudnn_backward_runs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double softmax_scale,
+                         const CudnnLimits& limits) {
+  if (fe::cudnn_dlhandle == nullptr || fe::detail::get_backend_version() < kMinimumVersion) return false;
+  const int capability = at::cuda::getDeviceProperties(q.device().index())->major;
+  if (capability != 9 && capability != 10) return false;
+  const c10::cuda::CUDAGuard guard(q.device());
+  return find_plan(problem_of(q, k, v, softmax_scale, limits)) != nullptr;
+}
+
+ThreeTensors cudnn_backward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& o,
+                            const at::Tensor& logsumexp, const at::Tensor& dout, double softmax_scale,
+                            const CudnnLimits& limits) {
+  const c10::cuda::CUDAGuard guard(q.device());
+  const Problem problem = problem_of(q, k, v, softmax_scale, limits);
+  const std::shared_ptr<const Plan> plan = find_plan(problem);
+  TORCH_CHECK(plan, "cudnn_backward: cuDNN has no repeatable backward here; ask cudnn_backward_runs first");
+  const int64_t num_rows = problem.batch() * problem.num_heads();
+  TORCH_CHECK(logsumexp.scalar_type() == at::kFloat && logsumexp.numel() == num_rows * problem.seq_len(),
+              "cudnn_backward: logsumexp is ", logsumexp.scalar_type(), " ", logsumexp.sizes(), "; it must be fp32, ",
+              num_rows, " x ", problem.seq_len(), " elements");
+  const Tensors tensors{q,
+                        k,
+                        v,
+                        with_layout(o, problem.o),
+                        with_layout(dout, problem.o),
+                        logsumexp.reshape({num_rows, problem.seq_len()}).contiguous(),
+                        empty_with(problem.o, q),
+                        empty_with(problem.dk, k),
+                        empty_with(problem.dv, v)};
+  keep_while_captured(plan);
+  // Not at::empty, which fills memory in PyTorch's deterministic mode.
+  const c10::DataPtr workspace = c10::cuda::CUDACachingAllocator::get()->allocate(
+      static_cast<size_t>(std::max<int64_t>(1, plan->workspace_bytes)));
+  for (int64_t sequence = 0; sequence < problem.batch(); sequence += plan->batch) {
+    for (int64_t kv_head = 0; kv_head < problem.num_kv_heads(); kv_head += plan->kv_heads) {
+      run_slice(*plan, problem, tensors, sequence, kv_head, workspace.get());
+    }
+  }
+  return {tensors.dq, tensors.dk, tensors.dv};
+}
+
+}  // namespace lighthouse::ops

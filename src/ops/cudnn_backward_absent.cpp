@@ -1,0 +1,19 @@
+// In place of cudnn_backward.cpp where the build has no CUDA or no cudnn-frontend.
+#include <c10/util/Exception.h>
+
+#include "ops/cudnn_backward.h"
+
+namespace lighthouse::ops {
+
+bool cudnn_backward_runs(const at::Tensor& /*q*/, const at::Tensor& /*k*/, const at::Tensor& /*v*/,
+                         double /*softmax_scale*/, const CudnnLimits& /*limits*/) {
+  return false;
+}
+
+ThreeTensors cudnn_backward(const at::Tensor& /*q*/, const at::Tensor& /*k*/, const at::Tensor& /*v*/,
+                            const at::Tensor& /*o*/, const at::Tensor& /*logsumexp*/, const at::Tensor& /*dout*/,
+                            double /*softmax_scale*/, const CudnnLimits& /*limits*/) {
+  TORCH_CHECK(false, "cudnn_backward: this build has no cudnn-frontend; ask cudnn_backward_runs first");
+}
+
+}  // namespace lighthouse::ops
