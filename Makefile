@@ -47,11 +47,12 @@ setup-test:
 build/release/build.ninja: CMakeLists.txt
 	@$(CONFIGURE) -B build/release >/dev/null
 build/cpu/build.ninja: CMakeLists.txt
-	@$(CONFIGURE) -B build/cpu -DLIGHTHOUSE_CUDA=OFF >/dev/null
+	@$(CONFIGURE) -B build/cpu -DLIGHTHOUSE_CUDA=OFF -DLIGHTHOUSE_TESTS=OFF >/dev/null
 build/sanitize/build.ninja: CMakeLists.txt
 	@$(CONFIGURE) -B build/sanitize -DLIGHTHOUSE_CUDA=OFF -DLIGHTHOUSE_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 
-## build/release: with CUDA where nvcc is found; build/cpu: without; build/sanitize: address and undefined behaviour.
+## build/release: with CUDA where nvcc is found; build/cpu: the program without; build/sanitize: without, and all tests
+## with address and undefined-behaviour sanitizers.
 build: setup-test build/release/build.ninja
 	@cmake --build build/release
 build-cpu: setup-test build/cpu/build.ninja
