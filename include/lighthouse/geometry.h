@@ -34,6 +34,7 @@ struct Pyramid {
 
   LIGHTHOUSE_HOST_DEVICE constexpr int shift(int level) const { return level * log2_pool; }
   /// p^level, the tokens under one entry
+  // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): shift(7) is at most 28
   LIGHTHOUSE_HOST_DEVICE constexpr int64_t window(int level) const { return int64_t{1} << shift(level); }
   /// n = ceil(N / F)
   LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_coarse() const { return level_size(num_levels - 1); }

@@ -380,6 +380,7 @@ TEST(GlaCuda, NonFiniteInputsReachNoOtherToken) {
         const bool head_of_bad = static_cast<int64_t>(at) < c.seq_len;  // batch 0, KV head 0
         const bool may_change = head_of_bad && j >= token && j < document_end && (j - token) % c.dilation == 0;
         if (!may_change) {
+          // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): bits are what is compared
           ASSERT_EQ(0, std::memcmp(&now[at], &before[at], sizeof(float))) << "token " << j << ", bad one " << token;
         } else if (!infinite) {
           ASSERT_EQ(std::isnan(now[at]), std::isnan(wanted[at])) << "token " << j << ", bad one " << token;

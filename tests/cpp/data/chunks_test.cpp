@@ -11,7 +11,6 @@
 
 namespace lighthouse {
 namespace {
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 /// Inputs and the last target: the N + 1 tokens of a chunk.
@@ -103,7 +102,8 @@ TEST_P(ChunkValidation, SharesNoTokenWithTraining) {
   write_bytes(folder / "text", text);
   const SequenceLoader loader(data_config(folder / "text", "chunks", fraction), seq_len, 256);
   const int64_t count = loader.num_validation_sequences();
-  const auto share = static_cast<int64_t>(fraction * static_cast<double>(2999 / seq_len));
+  const int64_t num_sequences = 2999 / seq_len;
+  const auto share = static_cast<int64_t>(fraction * static_cast<double>(num_sequences));
   EXPECT_EQ(count, std::max<int64_t>(share, 1));
   const size_t validation_begin = text.size() - static_cast<size_t>(count * seq_len + 1);
   for (int64_t index = 0; index < count; ++index) {

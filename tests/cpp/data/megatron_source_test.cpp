@@ -100,7 +100,8 @@ INSTANTIATE_TEST_SUITE_P(
     Indices, MegatronDamage,
     ::testing::Values(
         Damage{"BadMagic", [](Index& index, Bin&) { index.magic[0] = 'N'; }, "does not begin with MMIDIDX"},
-        Damage{"OldMagic", [](Index& index, Bin&) { index.magic = "TNTIDX\0\0"; }, "does not begin with MMIDIDX"},
+        Damage{"OldMagic", [](Index& index, Bin&) { index.magic = std::string("TNTIDX\0\0", 8); },
+               "does not begin with MMIDIDX"},
         Damage{"Version", [](Index& index, Bin&) { index.version = 2; }, "version 2"},
         Damage{"DtypeZero", [](Index& index, Bin&) { index.dtype = 0; }, "dtype code 0"},
         Damage{"DtypeNine", [](Index& index, Bin&) { index.dtype = 9; }, "dtype code 9"},

@@ -108,6 +108,7 @@ double loss(const Inputs& inputs) {
 }
 
 /// Central differences: their own error is of the order of step^2, 1e-8, and of the loss's rounding / step, 1e-10.
+// NOLINTNEXTLINE(performance-unnecessary-value-param): the copy is changed, through `input`
 void expect_gradient(Inputs inputs, Tensor Inputs::*input, const Tensor& gradient) {
   constexpr double kStep = 1e-4;
   for (size_t i = 0; i < gradient.values.size(); i += 5) {
