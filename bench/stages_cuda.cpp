@@ -15,8 +15,7 @@
 #include "bench/stage_bytes.h"
 #include "bench/stages.h"
 #include "lighthouse/cuda_stages.h"
-#include "ops/checks.h"
-#include "ops/internal.h"
+#include "ops/stage_params.h"
 
 namespace lighthouse::bench {
 namespace {
@@ -36,8 +35,8 @@ struct StageBuffers {
 };
 using Buffer = at::Tensor StageBuffers::*;
 
-View by_token(const at::Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
-View by_row(const at::Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(2), x.stride(1)}; }
+using ops::by_row;
+using ops::by_token;
 ConstView read(const View& view) { return {view.data, view.batch_stride, view.seq_stride, view.head_stride}; }
 
 CudaStream current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }

@@ -31,8 +31,7 @@ std::vector<std::string> operator_names() {
   return names;
 }
 
-Json cuda_json() {
-  const CudaInfo cuda = cuda_info();
+Json cuda_json(const CudaInfo& cuda) {
   Json devices = Json::array();
   for (const CudaDevice& device : cuda.devices) {
     devices.push_back(
@@ -42,9 +41,9 @@ Json cuda_json() {
 }
 
 /// By dtype, the kernels of the first CUDA device, or else of the CPU.
-Json attention_json() {
+Json attention_json(const CudaInfo& cuda) {
   Json kernels = Json::object();
-  const c10::Device device = cuda_info().devices.empty() ? at::kCPU : at::kCUDA;
+  const c10::Device device = cuda.devices.empty() ? at::kCPU : at::kCUDA;
   for (const StockAttention& attention : stock_attention(device)) kernels[attention.dtype] = attention.by_kernel;
   return {{"what", "stock causal scaled_dot_product_attention, at the length of the gathered rows"},
           {"device", device.str()},
@@ -69,6 +68,7 @@ Json presets_json() {
 }
 
 Json collect() {
+  const CudaInfo cuda = cuda_info();
   return {{"lighthouse", LIGHTHOUSE_VERSION},
           {"torch", TORCH_VERSION},
           {"compiler", LIGHTHOUSE_COMPILER},
@@ -78,9 +78,9 @@ Json collect() {
             {"lighthouse_kernels", LIGHTHOUSE_KERNEL_ARCH},
             {"cores", std::thread::hardware_concurrency()},
             {"threads", at::get_num_threads()}}},
-          {"cuda", cuda_json()},
+          {"cuda", cuda_json(cuda)},
           {"operators", operator_names()},
-          {"attention", attention_json()},
+          {"attention", attention_json(cuda)},
           {"model_presets", presets_json()}};
 }
 
