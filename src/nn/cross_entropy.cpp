@@ -1,11 +1,14 @@
 #include "nn/cross_entropy.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/log_softmax.h>
 
 #include <limits>
 
 #include "nn/arguments.h"
+#include "nn/kernel_call.h"
+#include "nn/kernels.h"
 
 namespace lighthouse {
 namespace {
@@ -15,6 +18,18 @@ at::Tensor losses(const char* function, const at::Tensor& logits, const at::Tens
   nn::check_activation(function, "logits", logits);
   nn::check_contiguous(function, "logits", logits);
   nn::check_vector(function, "targets", targets, nn::num_rows(logits), at::kLong, logits);
+  if constexpr (nn::kWithCuda) {
+    if (nn::has_kernel(logits, logits.size(-1), {&logits})) {
+      const at::Tensor factor = scale.defined() ? scale.to(at::kFloat) : scale;
+      at::Tensor loss = at::empty({nn::num_rows(logits)}, logits.options().dtype(at::kFloat));
+      const nn::KernelCall call(logits);
+      nn::cross_entropy({logits.mutable_data_ptr(), targets.const_data_ptr<int64_t>(),
+                         factor.defined() ? factor.const_data_ptr<float>() : nullptr, loss.mutable_data_ptr<float>(),
+                         nn::kernel_dtype(logits), nn::num_rows(logits), logits.size(-1), kIgnoredTarget},
+                        call.stream());
+      return loss;
+    }
+  }
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   const int64_t vocab = logits.size(-1);
   const at::Tensor target = targets.reshape({-1, 1});

@@ -5,6 +5,8 @@
 #include <ATen/ops/empty.h>
 
 #include "nn/arguments.h"
+#include "nn/kernel_call.h"
+#include "nn/kernels.h"
 
 namespace lighthouse {
 namespace {
@@ -29,6 +31,19 @@ at::Tensor turned(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
   return at::cat({first * cos - second * sin, second * cos + first * sin}, 3);
 }
 
+/// Whether the kernels take these heads: halves that are whole vectors, rows that start at multiples of 16 bytes.
+bool has_kernel(const at::Tensor& heads, const at::Tensor& cos, const at::Tensor& sin) {
+  if (!nn::has_kernel(heads, heads.size(3) / 2, {&heads, &cos, &sin}) || heads.stride(3) != 1) return false;
+  for (int64_t dimension = 0; dimension < 3; ++dimension) {
+    if (heads.stride(dimension) * heads.element_size() % 16 != 0) return false;
+  }
+  return true;
+}
+
+ConstView view_of(const at::Tensor& heads) {
+  return {heads.const_data_ptr(), heads.stride(0), heads.stride(1), heads.stride(2)};
+}
+
 }  // namespace
 
 void rotate_heads_(const at::Tensor& heads, int64_t num_rotated, const at::Tensor& cos, const at::Tensor& sin) {
@@ -37,6 +52,17 @@ void rotate_heads_(const at::Tensor& heads, int64_t num_rotated, const at::Tenso
   LIGHTHOUSE_CHECK(num_rotated >= 0 && num_rotated <= heads.size(2), "rotate_heads_: num_rotated ", num_rotated, " of ",
                    heads.size(2), " heads");
   check_rotation("rotate_heads_", cos, sin, heads);
+  if (num_rotated == 0) return;
+  if constexpr (nn::kWithCuda) {
+    if (has_kernel(heads, cos, sin)) {
+      const nn::KernelCall call(heads);
+      nn::rotate_heads(
+          {heads.mutable_data_ptr(), cos.const_data_ptr<float>(), sin.const_data_ptr<float>(), nn::kernel_dtype(heads),
+           heads.size(0), heads.size(1), heads.size(2), num_rotated, heads.size(3)},
+          call.stream());
+      return;
+    }
+  }
   const int64_t half = heads.size(3) / 2;
   at::Tensor rotated = heads.narrow(2, 0, num_rotated);
   rotated.copy_(turned(rotated, cos.view({-1, 1, half}), sin.view({-1, 1, half})));
@@ -60,6 +86,17 @@ at::Tensor pack_head_gradients(const at::Tensor& dq, const at::Tensor& dk, const
 
   const int64_t num_heads = dq.size(2) + dk.size(2) + dv.size(2);
   at::Tensor packed = at::empty({batch, seq_len, num_heads, head_dim}, dq.options());
+  if constexpr (nn::kWithCuda) {
+    if (has_kernel(dq, cos, sin) && has_kernel(dk, cos, sin) && has_kernel(dv, cos, sin)) {
+      const nn::KernelCall call(dq);
+      nn::pack_head_gradients(
+          {view_of(dq), view_of(dk), view_of(dv), static_cast<const float*>(nn::data_or_null(cos)),
+           static_cast<const float*>(nn::data_or_null(sin)), inverse_rms.const_data_ptr<float>(),
+           packed.mutable_data_ptr(), nn::kernel_dtype(dq), batch, seq_len, dq.size(2), dk.size(2), head_dim},
+          call.stream());
+      return packed.view({batch * seq_len, num_heads * head_dim});
+    }
+  }
   const at::Tensor scale = inverse_rms.view({batch, seq_len, 1, 1});
   int64_t head = 0;
   for (const at::Tensor* x : {&dq, &dk, &dv}) {

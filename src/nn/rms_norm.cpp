@@ -1,9 +1,13 @@
 #include "nn/rms_norm.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/rsqrt.h>
 
 #include "nn/arguments.h"
+#include "nn/kernel_call.h"
+#include "nn/kernels.h"
 
 namespace lighthouse {
 
@@ -16,6 +20,20 @@ Normed add_rms_norm(const at::Tensor& x, const at::Tensor& update, const at::Ten
     nn::check_contiguous("add_rms_norm", "update", update);
   }
   Normed result;
+  if constexpr (nn::kWithCuda) {
+    if (nn::has_kernel(x, x.size(-1), {&x, &update, &weight})) {
+      result.sum = update.defined() ? at::empty_like(x) : x;
+      result.normed = at::empty_like(x);
+      result.inverse_rms = at::empty({nn::num_rows(x)}, weight.options());
+      const nn::KernelCall call(x);
+      nn::add_rms_norm({x.const_data_ptr(), nn::data_or_null(update), weight.const_data_ptr<float>(),
+                        update.defined() ? result.sum.mutable_data_ptr() : nullptr, result.normed.mutable_data_ptr(),
+                        result.inverse_rms.mutable_data_ptr<float>(), nn::kernel_dtype(x), nn::num_rows(x), x.size(-1),
+                        static_cast<float>(eps)},
+                       call.stream());
+      return result;
+    }
+  }
   result.sum = update.defined() ? x + update.view_as(x) : x;
   const at::Tensor sum = result.sum.to(nn::sum_dtype(x));
   const at::Tensor inverse_rms = (sum.square().mean(-1, /*keepdim=*/true) + eps).rsqrt();
@@ -37,6 +55,16 @@ at::Tensor rms_norm_backward_(const at::Tensor& scaled_grad, const at::Tensor& x
     nn::check_contiguous("rms_norm_backward_", "residual_grad", residual_grad);
   }
   at::Tensor dx = scaled_grad.view_as(x);
+  if constexpr (nn::kWithCuda) {
+    if (nn::has_kernel(x, x.size(-1), {&x, &dx, &weight, &residual_grad})) {
+      const nn::KernelCall call(x);
+      nn::rms_norm_backward(
+          {dx.mutable_data_ptr(), x.const_data_ptr(), nn::data_or_null(residual_grad), weight.const_data_ptr<float>(),
+           inverse_rms.const_data_ptr<float>(), nn::kernel_dtype(x), nn::num_rows(x), x.size(-1)},
+          call.stream());
+      return dx;
+    }
+  }
   const at::Tensor wide = x.to(nn::sum_dtype(x));
   at::Tensor sum = dx * weight;  // A: fp32 times bf16 is fp32
   const at::Tensor projection = (sum * wide).mean(-1, /*keepdim=*/true);
@@ -56,6 +84,21 @@ at::Tensor split_norm_gradient_(const at::Tensor& dmatrix, const at::Tensor& mat
                    dmatrix.sizes(), " on ", dmatrix.device(), " must be one shape [out, C] on one device");
   nn::check_contiguous("split_norm_gradient_", "dmatrix", dmatrix);
   nn::check_weight("split_norm_gradient_", "norm_weight", norm_weight, dmatrix.size(1), dmatrix);
+  if constexpr (nn::kWithCuda) {
+    if (dtype == at::kFloat && matrix.is_contiguous() &&
+        nn::has_kernel(matrix, matrix.size(1), {&matrix, &dmatrix, &norm_weight})) {
+      const int64_t out = matrix.size(0);
+      const int64_t channels = matrix.size(1);
+      const at::Tensor partial = at::empty({nn::split_norm_chunks(out, channels), channels}, dmatrix.options());
+      at::Tensor sums = at::empty({channels}, dmatrix.options());
+      const nn::KernelCall call(matrix);
+      nn::split_norm_gradient(
+          {dmatrix.mutable_data_ptr<float>(), matrix.const_data_ptr(), norm_weight.const_data_ptr<float>(),
+           partial.mutable_data_ptr<float>(), sums.mutable_data_ptr<float>(), nn::kernel_dtype(matrix), out, channels},
+          call.stream());
+      return sums;
+    }
+  }
   at::Tensor dnorm = (dmatrix * matrix).sum(0);
   dmatrix.mul_(norm_weight);
   return dnorm;

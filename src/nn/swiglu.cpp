@@ -1,9 +1,15 @@
 #include "nn/swiglu.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/sigmoid.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "nn/arguments.h"
+#include "nn/kernel_call.h"
+#include "nn/kernels.h"
 
 namespace lighthouse {
 namespace {
@@ -20,6 +26,18 @@ int64_t checked_ffn_dim(const char* function, const at::Tensor& gate_up) {
 
 at::Tensor swiglu(const at::Tensor& gate_up) {
   const int64_t ffn_dim = checked_ffn_dim("swiglu", gate_up);
+  if constexpr (nn::kWithCuda) {
+    if (nn::has_kernel(gate_up, ffn_dim, {&gate_up})) {
+      std::vector<int64_t> shape = gate_up.sizes().vec();
+      shape.back() = ffn_dim;
+      at::Tensor out = at::empty(shape, gate_up.options());
+      const nn::KernelCall call(gate_up);
+      nn::swiglu(
+          {gate_up.const_data_ptr(), out.mutable_data_ptr(), nn::kernel_dtype(gate_up), nn::num_rows(gate_up), ffn_dim},
+          call.stream());
+      return out;
+    }
+  }
   const at::ScalarType dtype = nn::sum_dtype(gate_up);
   const at::Tensor gate = gate_up.narrow(-1, 0, ffn_dim).to(dtype);
   const at::Tensor up = gate_up.narrow(-1, ffn_dim, ffn_dim);
@@ -37,6 +55,15 @@ void swiglu_backward_(const at::Tensor& gate_up, const at::Tensor& grad, const a
   nn::check_contiguous("swiglu_backward_", "grad", grad);
   nn::check_vector("swiglu_backward_", "inverse_rms", inverse_rms, rows, dtype, gate_up);
 
+  if constexpr (nn::kWithCuda) {
+    if (nn::has_kernel(gate_up, ffn_dim, {&gate_up, &grad})) {
+      const nn::KernelCall call(gate_up);
+      nn::swiglu_backward({gate_up.mutable_data_ptr(), grad.mutable_data_ptr(), inverse_rms.const_data_ptr<float>(),
+                           nn::kernel_dtype(gate_up), rows, ffn_dim},
+                          call.stream());
+      return;
+    }
+  }
   at::Tensor gate = gate_up.view({rows, 2 * ffn_dim}).narrow(1, 0, ffn_dim);
   at::Tensor up = gate_up.view({rows, 2 * ffn_dim}).narrow(1, ffn_dim, ffn_dim);
   at::Tensor out = grad.view({rows, ffn_dim});
