@@ -67,7 +67,7 @@ __global__ __launch_bounds__(kWarpThreads) void cross_entropy_warp_kernel(
     if (params.scale == nullptr) return;
 #pragma unroll
     for (int v = 0; v < kVecs; ++v) {
-      if (channel(v) < vocab) store_vec(logits + channel(v), RowVec<T>{});
+      if (channel(v) < vocab) store_row(logits + channel(v), RowVec<T>{});
     }
     return;
   }
@@ -99,7 +99,7 @@ __global__ __launch_bounds__(kWarpThreads) void cross_entropy_warp_kernel(
 #pragma unroll
   for (int v = 0; v < kVecs; ++v) {
     if (channel(v) >= vocab) continue;
-    store_vec(logits + channel(v), result.gradient<T>(value[v], target - channel(v), scale));
+    store_row(logits + channel(v), result.gradient<T>(value[v], target - channel(v), scale));
   }
 }
 
@@ -139,7 +139,7 @@ __global__ __launch_bounds__(kThreads) void cross_entropy_block_kernel(
   if (target == params.ignored_target) {
     if (threadIdx.x == 0) params.losses[row] = 0;
     if (params.scale == nullptr) return;
-    for (int64_t channel = first; channel < vocab; channel += kStride) store_vec(logits + channel, RowVec<T>{});
+    for (int64_t channel = first; channel < vocab; channel += kStride) store_row(logits + channel, RowVec<T>{});
     return;
   }
   const bool wrong = target < 0 || target >= vocab;
@@ -185,7 +185,7 @@ __global__ __launch_bounds__(kThreads) void cross_entropy_block_kernel(
 #pragma unroll
     for (int v = 0; v < kBatch; ++v) {
       const int64_t channel = begin + v * kStride;
-      if (channel < vocab) store_vec(logits + channel, result.gradient<T>(value[v], target - channel, scale));
+      if (channel < vocab) store_row(logits + channel, result.gradient<T>(value[v], target - channel, scale));
     }
   }
 }

@@ -94,8 +94,8 @@ __global__ __launch_bounds__(kMaxThreads, 5) void rotate_heads_kernel(const __gr
       const int32_t head = group + h * args.grid.num_groups;
       turn<T>(first[h], second[h], cos, sin, 1);
       if (head >= params.num_rotated) continue;
-      store_vec(token + head * head_dim, first[h]);
-      store_vec(token + head * head_dim + half, second[h]);
+      store_row(token + head * head_dim, first[h]);
+      store_row(token + head * head_dim + half, second[h]);
     }
   });
 }
@@ -165,8 +165,8 @@ __global__ __launch_bounds__(kMaxThreads, 5) void pack_heads_kernel(const __grid
         first[h] = round_vec<T, kVec<T>>(low, scale);
         second[h] = round_vec<T, kVec<T>>(high, scale);
       }
-      store_vec(packed + head * params.head_dim, first[h]);
-      store_vec(packed + head * params.head_dim + half, second[h]);
+      store_row(packed + head * params.head_dim, first[h]);
+      store_row(packed + head * params.head_dim + half, second[h]);
     }
   });
 }

@@ -68,7 +68,7 @@ __global__ __launch_bounds__(Tile::kThreads) void add_norm_kernel(const __grid_c
 #pragma unroll
       for (int i = 0; i < kVec<T>; ++i) sum[i] = x[v].wide(i) + update[v].wide(i);
       x[v] = round_vec<T, kVec<T>>(sum, 1);
-      if (channel < channels) store_vec(static_cast<T*>(params.sum) + begin + channel, x[v]);
+      if (channel < channels) store_row(static_cast<T*>(params.sum) + begin + channel, x[v]);
     }
 #pragma unroll
     for (int i = 0; i < kVec<T>; ++i) squares += x[v].wide(i) * x[v].wide(i);
@@ -82,7 +82,7 @@ __global__ __launch_bounds__(Tile::kThreads) void add_norm_kernel(const __grid_c
 #pragma unroll
     for (int i = 0; i < kVec<T>; ++i) normed[i] = x[v].wide(i) * weight[v][i];
     if (channel < channels) {
-      store_vec(static_cast<T*>(params.normed) + begin + channel, round_vec<T, kVec<T>>(normed, inverse_rms));
+      store_row(static_cast<T*>(params.normed) + begin + channel, round_vec<T, kVec<T>>(normed, inverse_rms));
     }
   }
 }
@@ -107,7 +107,7 @@ __global__ __launch_bounds__(256) void add_norm_long_kernel(const __grid_constan
 #pragma unroll
       for (int i = 0; i < kVec<T>; ++i) sum[i] = value.wide(i) + update.wide(i);
       value = round_vec<T, kVec<T>>(sum, 1);
-      store_vec(sums + element, value);
+      store_row(sums + element, value);
     }
 #pragma unroll
     for (int i = 0; i < kVec<T>; ++i) squares += value.wide(i) * value.wide(i);
@@ -123,7 +123,7 @@ __global__ __launch_bounds__(256) void add_norm_long_kernel(const __grid_constan
     load_weights(weight, params.weight + (element - begin));
 #pragma unroll
     for (int i = 0; i < kVec<T>; ++i) normed[i] = value.wide(i) * weight[i];
-    store_vec(static_cast<T*>(params.normed) + element, round_vec<T, kVec<T>>(normed, inverse_rms));
+    store_row(static_cast<T*>(params.normed) + element, round_vec<T, kVec<T>>(normed, inverse_rms));
   }
 }
 
@@ -177,7 +177,7 @@ __global__ __launch_bounds__(Tile::kThreads) void norm_backward_kernel(
     const int channel = Tile::channel(v);
 #pragma unroll
     for (int i = 0; i < kVec<T>; ++i) weighted[v][i] += residual[v].wide(i) - slope * x[v].wide(i);
-    if (channel < channels) store_vec(grad + channel, round_vec<T, kVec<T>>(weighted[v], 1));
+    if (channel < channels) store_row(grad + channel, round_vec<T, kVec<T>>(weighted[v], 1));
   }
 }
 
@@ -219,7 +219,7 @@ __global__ __launch_bounds__(256) void norm_backward_long_kernel(const __grid_co
     for (int i = 0; i < kVec<T>; ++i) {
       dx[i] = weight[i] * scaled.wide(i) + (residual.wide(i) - slope * x.wide(i));
     }
-    store_vec(grad + element, round_vec<T, kVec<T>>(dx, 1));
+    store_row(grad + element, round_vec<T, kVec<T>>(dx, 1));
   }
 }
 
@@ -261,7 +261,7 @@ __global__ __launch_bounds__(kSplitWarps * 32) void split_norm_kernel(const __gr
           sum[i] += grad[step].wide(i) * value[step].wide(i);
           scaled.word[i] = grad[step].wide(i) * weight[i];
         }
-        if (own < end) store_vec(params.dmatrix + own * params.channels + channel, scaled);
+        if (own < end) store_row(params.dmatrix + own * params.channels + channel, scaled);
       }
     }
   }

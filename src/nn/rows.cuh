@@ -15,6 +15,13 @@ inline constexpr int kVec = 16 / sizeof(T);
 template <typename T>
 using RowVec = Vec<T, kVec<T>>;
 
+/// One store of 16 bytes. A plain assignment becomes four of 4 where the compiler loses sight of the alignment.
+template <typename T, int kSize>
+__device__ __forceinline__ void store_row(T* target, const Vec<T, kSize>& value) {
+  static_assert(sizeof(value) == sizeof(uint4));
+  __stwb(reinterpret_cast<uint4*>(target), *reinterpret_cast<const uint4*>(value.word));
+}
+
 /// kVec<T> weights, fp32.
 template <int kSize>
 __device__ __forceinline__ void load_weights(float (&weight)[kSize], const float* source) {

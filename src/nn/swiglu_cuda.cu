@@ -68,7 +68,7 @@ __global__ __launch_bounds__(kThreads) void swiglu_kernel(const __grid_constant_
       for (int i = 0; i < kVec<T>; ++i) {
         product[i] = gate[v].wide(i) * sigmoid<T>(gate[v].wide(i)) * up[v].wide(i);
       }
-      store_vec(out + channel, round_vec<T, kVec<T>>(product, 1));
+      store_row(out + channel, round_vec<T, kVec<T>>(product, 1));
     }
   }
 }
@@ -113,9 +113,9 @@ __global__ __launch_bounds__(kThreads) void swiglu_backward_kernel(
         dup[i] = scaled * silu;
         dgate[i] = scaled * up[v].wide(i) * gated * (1.0F + x * (1.0F - gated));
       }
-      store_vec(gates + channel, round_vec<T, kVec<T>>(dgate, 1));
-      store_vec(ups + channel, round_vec<T, kVec<T>>(dup, 1));
-      store_vec(grads + channel, round_vec<T, kVec<T>>(product, 1));
+      store_row(gates + channel, round_vec<T, kVec<T>>(dgate, 1));
+      store_row(ups + channel, round_vec<T, kVec<T>>(dup, 1));
+      store_row(grads + channel, round_vec<T, kVec<T>>(product, 1));
     }
   }
 }

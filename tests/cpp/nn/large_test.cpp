@@ -1,11 +1,8 @@
 // More than 2^31 elements, on a GPU: the last rows are what they are alone.
-#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <gtest/gtest.h>
-
-#include <c10/util/Exception.h>
 
 #include "nn/cross_entropy.h"
 #include "nn/heads.h"
@@ -24,7 +21,7 @@ class LargeTest : public testing::Test {
     if (!test_device().is_cuda()) GTEST_SKIP() << "LIGHTHOUSE_TEST_DEVICE is not cuda";
   }
 
-  /// bf16 [rows, channels], zero but for its last rows. Skips where memory does not suffice.
+  /// bf16 [rows, channels], zero but for its last rows: 4 GiB, of which a test holds at most five.
   static at::Tensor make(int64_t rows, int64_t channels, int64_t seed) {
     at::Tensor x = at::empty({rows, channels}, at::TensorOptions().dtype(at::kBFloat16).device(test_device())).zero_();
     tail(x).copy_(normal({kTail, channels}, seed, at::kBFloat16));
