@@ -102,20 +102,28 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   return ops::stock_attention(q, k, v, num_rows, softmax_scale, deterministic);
 }
 
+namespace ops {
+
+AttendedRows attend_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                         const AttentionOptions& options) {
+  const Sizes sizes = check_qkv(kOperation, q, k, v);
+  const SequencePlan plan =
+      checked_plan(kOperation, options.selection_config, sizes.seq_len, sizes.batch, options.cu_seqlens);
+  check_options(options);
+  auto [q_rows, k_rows, v_rows, selection, slots] = select_and_gather(q, k, v, sizes, options);
+  const std::vector<int64_t> num_rows = rows_of_documents(plan);
+  at::Tensor o_rows = options.attention ? attend_each(checked(options.attention), q_rows, k_rows, v_rows, num_rows)
+                                        : stock_attention(q_rows, k_rows, v_rows, num_rows, options.softmax_scale,
+                                                          options.deterministic);
+  return {std::move(o_rows), {std::move(selection), std::move(slots)}, sizes.seq_len};
+}
+
+}  // namespace ops
+
 at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const AttentionOptions& options) {
-  const ops::Sizes sizes = ops::check_qkv(kOperation, q, k, v);
-  const SequencePlan plan =
-      ops::checked_plan(kOperation, options.selection_config, sizes.seq_len, sizes.batch, options.cu_seqlens);
-  check_options(options);
-  const auto [q_rows, k_rows, v_rows, selection, slots] =
-      select_and_gather(q, k, v, sizes, options);  // [B, H or H_kv, S, D]
-  const std::vector<int64_t> num_rows = rows_of_documents(plan);
-  const at::Tensor o_rows =  // [B, H, S, D]
-      options.attention
-          ? ops::attend_each(checked(options.attention), q_rows, k_rows, v_rows, num_rows)
-          : ops::stock_attention(q_rows, k_rows, v_rows, num_rows, options.softmax_scale, options.deterministic);
-  return ops::scatter_rows(o_rows, selection, slots, sizes.seq_len, ops::layout_of(options.selection_config),
+  const auto [o_rows, maps, seq_len] = ops::attend_rows(q, k, v, options);
+  return ops::scatter_rows(o_rows, maps.selection, maps.slots, seq_len, ops::layout_of(options.selection_config),
                            options.cu_seqlens);
 }
 

@@ -17,6 +17,7 @@
 #include <tuple>
 
 #include "lighthouse/geometry.h"
+#include "lighthouse/ops.h"
 
 namespace lighthouse::ops {
 
@@ -68,6 +69,16 @@ SelectedRows gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::
 /// The same from the three operators, whatever the device.
 SelectedRows gather_by_norm_composed(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                      at::IntArrayRef layout, bool cover_prefix, at::OptionalIntArrayRef cu_seqlens);
+
+/// lighthouse_attention up to the scatter: o_rows [B, H, S, D], and what scatter_rows and its adjoint need. A caller
+/// that keeps o_rows for backward need not keep the [B, N, H, D] that they scatter to.
+struct AttendedRows {
+  at::Tensor o_rows;
+  IndexMaps maps;
+  int64_t seq_len = 0;  ///< N
+};
+AttendedRows attend_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                         const AttentionOptions& options);
 
 /// int32 offsets on the device of `like`, without pinned memory: a CUDA graph replays them.
 at::Tensor offsets_like(const at::Tensor& like, at::IntArrayRef offsets);
