@@ -20,12 +20,11 @@ at::Tensor losses(const char* function, const at::Tensor& logits, const at::Tens
   nn::check_vector(function, "targets", targets, nn::num_rows(logits), at::kLong, logits);
   if constexpr (nn::kWithCuda) {
     if (nn::has_kernel(logits, logits.size(-1), {&logits})) {
-      const at::Tensor factor = scale.defined() ? scale.to(at::kFloat) : scale;
       at::Tensor loss = at::empty({nn::num_rows(logits)}, logits.options().dtype(at::kFloat));
       const nn::KernelCall call(logits);
       nn::cross_entropy({logits.mutable_data_ptr(), targets.const_data_ptr<int64_t>(),
-                         factor.defined() ? factor.const_data_ptr<float>() : nullptr, loss.mutable_data_ptr<float>(),
-                         nn::kernel_dtype(logits), nn::num_rows(logits), logits.size(-1), kIgnoredTarget},
+                         scale.defined() ? scale.const_data_ptr<float>() : nullptr, loss.mutable_data_ptr<float>(),
+                         nn::kernel_dtype(logits), nn::num_rows(logits), logits.size(-1), kNoTarget},
                         call.stream());
       return loss;
     }
@@ -33,7 +32,7 @@ at::Tensor losses(const char* function, const at::Tensor& logits, const at::Tens
   constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
   const int64_t vocab = logits.size(-1);
   const at::Tensor target = targets.reshape({-1, 1});
-  const at::Tensor ignored = target.eq(kIgnoredTarget);
+  const at::Tensor ignored = target.eq(kNoTarget);
   const at::Tensor wrong = target.lt(0).logical_or_(target.ge(vocab));
   const at::Tensor word = target.masked_fill(wrong, 0);
   const at::Tensor log_softmax = at::log_softmax(logits.view({-1, vocab}), 1, nn::sum_dtype(logits));
@@ -41,7 +40,7 @@ at::Tensor losses(const char* function, const at::Tensor& logits, const at::Tens
   if (scale.defined()) {
     at::Tensor grad = log_softmax.exp();
     grad.scatter_(1, word, grad.gather(1, word) - 1);
-    grad.mul_(scale).masked_fill_(wrong, kNaN).masked_fill_(ignored, 0);
+    grad.mul_(scale.view({-1, 1})).masked_fill_(wrong, kNaN).masked_fill_(ignored, 0);
     logits.view({-1, vocab}).copy_(grad);
   }
   return loss.view(-1);
@@ -54,11 +53,8 @@ at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& targets) {
 }
 
 at::Tensor cross_entropy_(const at::Tensor& logits, const at::Tensor& targets, const at::Tensor& scale) {
-  LIGHTHOUSE_CHECK(scale.numel() == 1 && (scale.scalar_type() == at::kFloat || scale.scalar_type() == at::kDouble) &&
-                       scale.device() == logits.device(),
-                   "cross_entropy_: scale is ", c10::toString(scale.scalar_type()), " ", scale.sizes(), " on ",
-                   scale.device(), "; must be one float32 or float64 on ", logits.device());
-  return losses("cross_entropy_", logits, targets, scale.reshape({}));
+  nn::check_vector("cross_entropy_", "scale", scale, nn::num_rows(logits), nn::sum_dtype(logits), logits);
+  return losses("cross_entropy_", logits, targets, scale);
 }
 
 }  // namespace lighthouse

@@ -95,7 +95,7 @@ __global__ __launch_bounds__(kWarpThreads) void cross_entropy_warp_kernel(
   const RowResult result(max, warp_sum(sum), target_logit, wrong);
   if (lane == 0) params.losses[row] = result.loss;
   if (params.scale == nullptr) return;
-  const float scale = *params.scale;
+  const float scale = params.scale[row];
 #pragma unroll
   for (int v = 0; v < kVecs; ++v) {
     if (channel(v) >= vocab) continue;
@@ -174,7 +174,7 @@ __global__ __launch_bounds__(kThreads) void cross_entropy_block_kernel(
   const RowResult result(part.max, part.sum, target_logit, wrong);
   if (threadIdx.x == 0) params.losses[row] = result.loss;
   if (params.scale == nullptr) return;
-  const float scale = *params.scale;
+  const float scale = params.scale[row];
   for (int64_t begin = first; begin < vocab; begin += kBatch * kStride) {
     RowVec<T> value[kBatch] = {};
 #pragma unroll

@@ -5,6 +5,7 @@
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/embedding_dense_backward.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
 
 #include "nn/arguments.h"
 
@@ -16,10 +17,8 @@ constexpr int64_t kSmallVocabulary = 1024;
 /// Tokens whose products are added inside one matrix product: enough of these for all processors, few results to add.
 constexpr int64_t kChunk = 3072;
 
-/// One-hot matrix products of bf16, exact, with fp32 sums, for tokens on CUDA. ATen's gradient sorts the tokens, and
-/// one thread adds all partial sums of a word and channel, one for every ten tokens: where a few words make up most of
-/// the text, as letters do, it waits for the most common one. It neither copies to the host nor adds atomically, so it
-/// serves large vocabularies.
+/// One-hot matrix products of bf16, exact, with fp32 sums, for tokens on CUDA: where a few words make up most of the
+/// text, as letters do, whatever sorts tokens by word waits for the most common one.
 at::Tensor one_hot_gradient(const at::Tensor& words, const at::Tensor& rows, int64_t vocab) {
   const int64_t dim = rows.size(1);
   const int64_t chunks = words.size(0) / kChunk;
@@ -49,6 +48,10 @@ at::Tensor embedding_gradient(const at::Tensor& tokens, const at::Tensor& grad, 
   const at::Tensor rows = grad.reshape({-1, dim});
   if (grad.is_cuda() && grad.scalar_type() == at::kBFloat16 && vocab <= kSmallVocabulary && grad.numel() > 0) {
     return one_hot_gradient(words, rows, vocab);
+  }
+  if (grad.is_cuda()) {  // embedding_dense_backward does not repeat its bits there; this sorts and adds in order
+    at::Tensor sum = at::zeros({vocab, dim}, rows.options().dtype(nn::sum_dtype(grad)));
+    return sum.index_put_({words}, rows.to(sum.scalar_type()), /*accumulate=*/true);
   }
   return at::embedding_dense_backward(rows.to(nn::sum_dtype(grad)), words, vocab, /*padding_idx=*/-1,
                                       /*scale_grad_by_freq=*/false);

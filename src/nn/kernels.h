@@ -91,7 +91,7 @@ void swiglu_backward(const SwigluBackwardParams& params, CudaStream stream);
 struct CrossEntropyParams {
   void* logits;            ///< [rows, V] T; overwritten where scale is not null
   const int64_t* targets;  ///< [rows]
-  const float* scale;      ///< one number, or null: losses only
+  const float* scale;      ///< [rows], or null: losses only
   float* losses;           ///< out [rows]
   DType dtype;
   int64_t rows, vocab;

@@ -2,9 +2,10 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cross_entropy_loss.h>
-#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/full.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <tuple>
@@ -16,8 +17,13 @@ namespace {
 
 constexpr double kScale = 0.37;
 
-at::Tensor scale_of(double value, at::ScalarType dtype = at::kFloat) {
-  return at::scalar_tensor(value, at::TensorOptions().dtype(dtype)).to(test_device());
+/// One for each row of logits, of which the second is half.
+at::Tensor scale_of(const at::Tensor& logits, double value) {
+  const auto dtype = c10::promoteTypes(logits.scalar_type(), at::kFloat);
+  const int64_t rows = logits.numel() / std::max<int64_t>(logits.size(-1), 1);
+  at::Tensor scale = at::full({rows}, value, at::TensorOptions().dtype(dtype).device(logits.device()));
+  if (rows > 1) scale[1].mul_(0.5);
+  return scale;
 }
 
 /// Rows in the registers of a warp, of a block's two sizes, and (12, 1001, 5001) without a kernel.
@@ -35,12 +41,12 @@ TEST_P(CrossEntropyTest, EqualsFp64) {
   const int64_t rows = 9;
   const at::Tensor logits = (normal({rows, vocab}, 1, at::kFloat) * 4).to(dtype);
   const at::Tensor targets = integers({rows}, vocab, 2);
-  targets[3] = kIgnoredTarget;
+  targets[3] = kNoTarget;
   const at::Tensor wide = exact(logits);
   const at::Tensor range = wide.amax(1) - wide.amin(1);
   const at::Tensor target_logit = wide.gather(1, targets.cpu().clamp_min(0).unsqueeze(1)).squeeze(1);
   const at::Tensor largest = wide.amax(1).abs() + target_logit.abs();
-  const at::Tensor exact_loss = cross_entropy_(wide, targets.cpu(), exact(scale_of(kScale)));
+  const at::Tensor exact_loss = cross_entropy_(wide, targets.cpu(), scale_of(wide, kScale));
 
   const at::Tensor again = logits.clone();
   const at::Tensor loss = cross_entropy(logits, targets);
@@ -49,7 +55,7 @@ TEST_P(CrossEntropyTest, EqualsFp64) {
   // errs by 4 units and twice its argument. The logarithm turns relative into absolute errors.
   const at::Tensor sum_roundings = 2 * range + static_cast<double>(vocab) + 4 + 20 * 8;
   expect_close(loss, exact_loss, sum_roundings + 4 * largest + 4 * exact_loss.abs() + 4 * range, "loss");
-  const at::Tensor loss_again = cross_entropy_(logits, targets, scale_of(kScale));
+  const at::Tensor loss_again = cross_entropy_(logits, targets, scale_of(logits, kScale));
   expect_close(loss_again, exact_loss, sum_roundings + 4 * largest + 4 * exact_loss.abs() + 4 * range, "loss of both");
   // softmax = exponential / sum, and 1 less at the target: its error is of the softmax's size.
   const at::Tensor softmax = exact(again).softmax(1);
@@ -57,7 +63,7 @@ TEST_P(CrossEntropyTest, EqualsFp64) {
   expect_close(logits, wide, magnitude, "gradient");
   EXPECT_EQ(loss[3].item<double>(), 0);
   EXPECT_TRUE(logits[3].eq(0).all().item<bool>());
-  expect_same_bits(cross_entropy_(again, targets, scale_of(kScale)), loss_again, "repeated loss");
+  expect_same_bits(cross_entropy_(again, targets, scale_of(again, kScale)), loss_again, "repeated loss");
   expect_same_bits(again, logits, "repeated gradient");
 }
 
@@ -73,11 +79,11 @@ TEST_P(CrossEntropyTest, RowsThatHoldWhatNoRowShould) {
   logits[4][vocab - 1] = std::nan("");
   logits[5].fill_(std::nan(""));
   logits[6].fill_(-infinity);
-  targets[7] = kIgnoredTarget;
+  targets[7] = kNoTarget;
   logits[7].fill_(std::nan(""));
   for (const bool write : {false, true}) {
     const at::Tensor loss =
-        exact(write ? cross_entropy_(logits, targets, scale_of(kScale, at::kDouble)) : cross_entropy(logits, targets));
+        exact(write ? cross_entropy_(logits, targets, scale_of(logits, kScale)) : cross_entropy(logits, targets));
     EXPECT_TRUE(loss.narrow(0, 0, 7).isnan().all().item<bool>()) << loss;
     EXPECT_EQ(loss[7].item<double>(), 0);
   }
@@ -93,23 +99,23 @@ TEST_P(CrossEntropyTest, MinusInfinity) {
   logits.narrow(1, vocab - 4, 4).fill_(3);
   const at::Tensor targets = integers({2}, 1, 1);
   targets[1] = vocab - 1;
-  const at::Tensor loss = exact(cross_entropy_(logits, targets, scale_of(1)));
+  const at::Tensor loss = exact(cross_entropy_(logits, targets, scale_of(logits, 1)));
   EXPECT_EQ(loss[0].item<double>(), std::numeric_limits<double>::infinity());
   EXPECT_NEAR(loss[1].item<double>(), std::log(4.0), 1e-6);  // a few units of log(4) + 3
   EXPECT_EQ(logits[0][0].item<double>(), -1);
-  EXPECT_NEAR(logits[1][vocab - 1].item<double>(), -0.75, 1e-6);
-  EXPECT_NEAR(logits[1][vocab - 2].item<double>(), 0.25, 1e-6);
+  EXPECT_NEAR(logits[1][vocab - 1].item<double>(), -0.375, 1e-6);
+  EXPECT_NEAR(logits[1][vocab - 2].item<double>(), 0.125, 1e-6);
   EXPECT_EQ(logits[1][0].item<double>(), 0);
 }
 
 TEST(CrossEntropy, EqualsAutograd) {
   const at::Tensor logits = normal({2, 5, 30}, 1, at::kDouble).requires_grad_();
   const at::Tensor targets = integers({2, 5}, 30, 2);
-  targets[1][2] = kIgnoredTarget;
+  targets[1][2] = kNoTarget;
   const at::Tensor sum = at::cross_entropy_loss(logits.view({10, 30}), targets.view({10}), {}, at::Reduction::Sum);
   (sum * kScale).backward();
   const at::Tensor memory = logits.detach().clone();
-  const at::Tensor loss = cross_entropy_(memory, targets, scale_of(kScale, at::kDouble));
+  const at::Tensor loss = cross_entropy_(memory, targets, at::full({10}, kScale, memory.options()));
   EXPECT_EQ(loss.scalar_type(), at::kDouble);
   EXPECT_EQ(loss.sizes(), at::IntArrayRef({10}));
   EXPECT_NEAR(loss.sum().item<double>(), sum.item<double>(), 1e-13);  // ten losses of about 4
@@ -119,8 +125,8 @@ TEST(CrossEntropy, EqualsAutograd) {
 TEST(CrossEntropy, AllIgnored) {
   for (const int64_t vocab : {256, 4096}) {
     const at::Tensor logits = normal({3, vocab}, 1, at::kBFloat16);
-    const at::Tensor targets = integers({3}, 1, 1).fill_(kIgnoredTarget);
-    EXPECT_TRUE(cross_entropy_(logits, targets, scale_of(1)).eq(0).all().item<bool>());
+    const at::Tensor targets = integers({3}, 1, 1).fill_(kNoTarget);
+    EXPECT_TRUE(cross_entropy_(logits, targets, scale_of(logits, 1)).eq(0).all().item<bool>());
     EXPECT_TRUE(logits.eq(0).all().item<bool>());
   }
 }
@@ -129,14 +135,14 @@ TEST(CrossEntropy, ManyRows) {
   const at::Tensor logits = normal({70001, 8}, 1, at::kFloat);
   const at::Tensor targets = integers({70001}, 8, 2);
   const at::Tensor wide = exact(logits);
-  const at::Tensor loss = cross_entropy_(wide, targets.cpu(), exact(scale_of(1)));
-  EXPECT_LT((exact(cross_entropy_(logits, targets, scale_of(1))) - loss).abs().max().item<double>(), 1e-5);
+  const at::Tensor loss = cross_entropy_(wide, targets.cpu(), scale_of(wide, 1));
+  EXPECT_LT((exact(cross_entropy_(logits, targets, scale_of(logits, 1))) - loss).abs().max().item<double>(), 1e-5);
   EXPECT_LT((exact(logits) - wide).abs().max().item<double>(), 1e-6);
 }
 
 TEST(CrossEntropy, NoRowsAndWrongShapes) {
   const at::Tensor none = normal({0, 256}, 1, at::kFloat);
-  EXPECT_EQ(cross_entropy_(none, integers({0}, 1, 1), scale_of(1)).numel(), 0);
+  EXPECT_EQ(cross_entropy_(none, integers({0}, 1, 1), scale_of(none, 1)).numel(), 0);
   const at::Tensor logits = normal({3, 256}, 1, at::kFloat);
   EXPECT_ANY_THROW(cross_entropy(logits, integers({4}, 1, 1)));
   EXPECT_ANY_THROW(cross_entropy(logits, integers({3}, 1, 1).to(at::kInt)));

@@ -1,7 +1,7 @@
 // More than 2^31 elements, on a GPU: the last rows are what they are alone.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/full.h>
 #include <gtest/gtest.h>
 
 #include "nn/cross_entropy.h"
@@ -87,8 +87,9 @@ TEST_F(LargeTest, CrossEntropy) {
     const at::Tensor logits = make(rows, vocab, 1);
     const at::Tensor last = tail(logits).clone();
     const at::Tensor targets = at::empty({rows}, at::TensorOptions().dtype(at::kLong).device(test_device())).zero_();
-    const at::Tensor scale = at::scalar_tensor(0.5, at::TensorOptions().dtype(at::kFloat)).to(test_device());
-    expect_same_bits(tail(cross_entropy_(logits, targets, scale)), cross_entropy_(last, tail(targets).clone(), scale),
+    const at::Tensor scale = at::full({rows}, 0.5, at::TensorOptions().dtype(at::kFloat).device(test_device()));
+    expect_same_bits(tail(cross_entropy_(logits, targets, scale)),
+                     cross_entropy_(last, tail(targets).clone(), tail(scale).clone()),
                      "loss");
     expect_same_bits(tail(logits), last, "gradient");
   }
