@@ -23,7 +23,7 @@ struct Options {
 
 Decoder open_model(const Options& options) {
   if (!options.model.empty()) {
-    return load_huggingface(options.model, {}, at::kFloat, resolve_device(options.device));
+    return load_huggingface(options.model, {}, {.device = resolve_device(options.device)});
   }
   return std::move(open_run(options.run, options.device, "fp32").decoder);
 }

@@ -1,21 +1,25 @@
 #include "model/decoder.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/embedding.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/linear.h>
 
 #include <algorithm>
 
 #include "config/schema.h"
 #include "lighthouse/check.h"
+#include "model/embedding.h"
+#include "model/head_loss.h"
 #include "model/kv_cache.h"
 #include "model/layer.h"
-#include "model/loss.h"
+#include "model/part_clock.h"
+#include "model/recompute.h"
 
 namespace lighthouse {
 namespace {
 
 /// The limits and the errors of the configuration hold for callers without a configuration file too.
-void check_config(const ModelConfig& model, const AttentionConfig& attention, at::ScalarType compute_dtype) {
+void check_config(const ModelConfig& model, const AttentionConfig& attention, const Execution& execution) {
   RunConfig config;
   config.model = model;
   config.attention = attention;
@@ -24,8 +28,12 @@ void check_config(const ModelConfig& model, const AttentionConfig& attention, at
   } catch (const ConfigError& error) {
     throw InvalidArgument(detail::concat("Decoder: ", error.what()));
   }
-  LIGHTHOUSE_CHECK(compute_dtype == at::kFloat || compute_dtype == at::kBFloat16 || compute_dtype == at::kDouble,
-                   "Decoder: compute_dtype ", c10::toString(compute_dtype), " must be float, bfloat16 or double");
+  const at::ScalarType dtype = execution.dtype;
+  LIGHTHOUSE_CHECK(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kDouble, "Decoder: compute dtype ",
+                   c10::toString(dtype), " must be float, bfloat16 or double");
+  LIGHTHOUSE_CHECK(!execution.offload || execution.recompute == Recompute::kFull,
+                   "Decoder: offload keeps layer inputs in host memory; it needs recompute = full, which keeps nothing "
+                   "else");
 }
 
 void check_token_tensor(const at::Tensor& tokens, const char* name, at::Device device) {
@@ -47,24 +55,26 @@ void check_documents(std::span<const int64_t> cu_seqlens, const at::Tensor& toke
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
-                 at::ScalarType compute_dtype, at::Device device)
-    : model_(model), attention_(attention), compute_dtype_(compute_dtype), device_(device) {
-  check_config(model, attention, compute_dtype);
-  weights_ = make_weights(model, attention, seed, device, parameters_, buffers_);
+Decoder::Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, const Execution& execution)
+    : model_(model), attention_(attention), execution_(execution) {
+  check_config(model, attention, execution);
+  weights_ = make_weights(model, attention, seed, execution.device, parameters_, buffers_);
+  compute_ = ComputeWeights(weights_, execution.dtype);
 }
 
 at::Tensor Decoder::forward(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens) const {
   const Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
-  return head(run_layers(tokens, mode, pass));  // [B, N, vocab]
+  return logits(run_layers(tokens, mode, pass));  // [B, N, vocab]
 }
 
 at::Tensor Decoder::loss(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
                          std::span<const int64_t> cu_seqlens) const {
-  check_token_tensor(targets, "targets", device_);
+  check_token_tensor(targets, "targets", execution_.device);
   LIGHTHOUSE_CHECK(targets.sizes() == tokens.sizes(), "Decoder: targets ", targets.sizes(), " and tokens ",
                    tokens.sizes(), " must have the same shape");
-  return mean_cross_entropy(forward(tokens, mode, cu_seqlens), targets);
+  const Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  return head_loss(run_layers(tokens, mode, pass), weights_.norm, model_.rms_norm_eps, weights_.lm_head,
+                   compute_.lm_head, targets);
 }
 
 at::Tensor Decoder::decode(const at::Tensor& tokens, KvCache& cache) const {
@@ -72,32 +82,47 @@ at::Tensor Decoder::decode(const at::Tensor& tokens, KvCache& cache) const {
   const Pass pass = begin_pass(tokens, {}, &cache);
   LIGHTHOUSE_CHECK(cache.length() == 0 || cache.batch() == tokens.size(0), "Decoder: the cache holds ", cache.batch(),
                    " sequences, tokens ", tokens.size(0));
-  const at::Tensor x = run_layers(tokens, AttentionMode::kDense, pass);  // [B, n, dim]
+  const Residual stream = run_layers(tokens, AttentionMode::kDense, pass);  // [B, n, dim]
   cache.advance(tokens.size(1));
-  return head(x.select(1, -1));  // [B, vocab]
+  return logits({stream.x.select(1, -1), stream.update->select(1, -1)});  // [B, vocab]
 }
 
 Pass Decoder::begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_seqlens, KvCache* cache) const {
-  check_token_tensor(tokens, "tokens", device_);
+  check_token_tensor(tokens, "tokens", execution_.device);
   check_documents(cu_seqlens, tokens);
+  compute_.refresh();
   const int64_t seen = cache == nullptr ? 0 : cache->length();
-  Rotation rotation = cu_seqlens.empty()
-                          ? make_rotation(seen, tokens.size(1), model_.head_dim, model_.rope_theta, device_)
-                          : make_rotation(cu_seqlens, model_.head_dim, model_.rope_theta, device_);
-  return {model_, compute_dtype_, std::move(rotation), cu_seqlens, cache};
+  Rotation rotation =
+      cu_seqlens.empty()
+          ? make_rotation(seen, tokens.size(1), model_.head_dim, model_.rope_theta, execution_.device)
+          : make_rotation(cu_seqlens, model_.head_dim, model_.rope_theta, execution_.device);
+  return {model_,
+          std::move(rotation),
+          {cu_seqlens.begin(), cu_seqlens.end()},
+          execution_.deterministic,
+          execution_.recompute != Recompute::kSelective,
+          cache};
 }
 
-at::Tensor Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const {
-  at::Tensor x = at::embedding(weights_.embed_tokens, tokens);  // [B, N, dim]
-  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
-    x = decoder_layer(x, layer, weights_.layers[layer], layer_settings(layer, mode), pass);
+Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const {
+  Residual stream{embed(tokens, weights_.embed_tokens, compute_.embed_tokens), std::nullopt};  // [B, N, dim]
+  const bool recomputes = execution_.recompute == Recompute::kFull && at::GradMode::is_enabled();
+  const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
+  for (size_t index = 0; index < weights_.layers.size(); ++index) {
+    const Layer layer{index, weights_.layers[index], compute_.layers[index], layer_settings(index, mode)};
+    stream = recomputes ? recomputed(
+                              stream, [layer, pass](const Residual& in) { return decoder_layer(in, layer, pass); }, stash)
+                        : decoder_layer(stream, layer, pass);
   }
-  return x;
+  return stream;
 }
 
-at::Tensor Decoder::head(const at::Tensor& x) const {
-  const at::Tensor logits = linear(rms_norm(x, weights_.norm, model_.rms_norm_eps), weights_.lm_head, compute_dtype_);
-  return logits.to(c10::promoteTypes(compute_dtype_, at::kFloat));
+at::Tensor Decoder::logits(const Residual& stream) const {
+  enter_part(Part::kOther);
+  const at::Tensor normed = rms_norm(stream.x + *stream.update, weights_.norm, model_.rms_norm_eps);
+  const at::ScalarType dtype = execution_.dtype;
+  const at::Tensor head = at::GradMode::is_enabled() ? weights_.lm_head.to(dtype) : compute_.lm_head;
+  return at::linear(normed.to(dtype), head).to(c10::promoteTypes(dtype, at::kFloat));
 }
 
 std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode) const {

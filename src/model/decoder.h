@@ -8,6 +8,9 @@
 #include <span>
 
 #include "config/run_config.h"
+#include "model/compute_weights.h"
+#include "model/execution.h"
+#include "model/residual.h"
 #include "model/weights.h"
 
 namespace lighthouse {
@@ -19,14 +22,12 @@ class KvCache;
 struct LighthouseSettings;
 struct Pass;
 
-/// The same tokens, weights, device and number of threads give the same bits, gradients included.
+/// The same tokens, weights, device and number of threads give the same bits, gradients included; on CUDA with
+/// execution.deterministic. Not for several threads at once.
 class Decoder {
  public:
   /// Fresh weights from `seed`: the same on every machine. Throws InvalidArgument for sizes that do not fit together.
-  /// `compute_dtype` is the dtype of matrix products and attention (at::kFloat or at::kBFloat16); parameters, norms,
-  /// softmax and loss stay fp32. With at::kDouble, for checks, all but the parameters is fp64, logits and loss too.
-  Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
-          at::ScalarType compute_dtype = at::kFloat, at::Device device = at::kCPU);
+  Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, const Execution& execution = {});
   Decoder(Decoder&&) = default;
   Decoder(const Decoder&) = delete;  // a copy would share its weights
   Decoder& operator=(Decoder&&) = default;
@@ -38,7 +39,7 @@ class Decoder {
   at::Tensor forward(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens = {}) const;
 
   /// Mean cross-entropy in nats of targets [B, N] int64 given tokens [B, N]; targets of -100 do not count, and the loss
-  /// is 0 when none counts. fp32 scalar with autograd.
+  /// is 0 when none counts. fp32 scalar with autograd, for one backward pass; the logits never exist at once.
   at::Tensor loss(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
                   std::span<const int64_t> cu_seqlens = {}) const;
 
@@ -52,21 +53,21 @@ class Decoder {
   /// Fixed tensors that are not part of the exported model (the gla gate's weights): saved in checkpoints.
   const NamedTensors& buffers() const { return buffers_; }
   const ModelConfig& config() const { return model_; }
-  at::Device device() const { return device_; }
+  at::Device device() const { return execution_.device; }
 
  private:
   Pass begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_seqlens, KvCache* cache) const;
-  at::Tensor run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const;
-  at::Tensor head(const at::Tensor& x) const;
+  Residual run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const;
+  at::Tensor logits(const Residual& stream) const;
   std::optional<LighthouseSettings> layer_settings(size_t layer, AttentionMode mode) const;
 
   ModelConfig model_;
   AttentionConfig attention_;
-  at::ScalarType compute_dtype_;
-  at::Device device_;
+  Execution execution_;
   NamedTensors parameters_;
   NamedTensors buffers_;
-  Weights weights_;  ///< the same tensors, by their place in the model
+  Weights weights_;                 ///< the same tensors, by their place in the model
+  mutable ComputeWeights compute_;  ///< of weights_; brought up to date at the start of a pass
 };
 
 }  // namespace lighthouse

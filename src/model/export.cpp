@@ -99,8 +99,7 @@ std::vector<fs::path> export_huggingface(const Decoder& decoder, const fs::path&
   return paths;
 }
 
-Decoder load_huggingface(const fs::path& folder, const AttentionConfig& attention, at::ScalarType compute_dtype,
-                         at::Device device) {
+Decoder load_huggingface(const fs::path& folder, const AttentionConfig& attention, const Execution& execution) {
   const fs::path config_path = folder / kConfigFile;
   const nlohmann::json config = parse_json(read_text_file(config_path), config_path.string());
   const ModelConfig model = parse_huggingface_config(config, config_path.string());
@@ -111,7 +110,7 @@ Decoder load_huggingface(const fs::path& folder, const AttentionConfig& attentio
     }
   }
   constexpr uint64_t kSeed = 0;  // of the buffers, which no such folder holds
-  Decoder decoder(model, attention, kSeed, compute_dtype, device);
+  Decoder decoder(model, attention, kSeed, execution);
   tensors.insert(tensors.end(), decoder.buffers().begin(), decoder.buffers().end());
   load_parameters(decoder, tensors);
   return decoder;

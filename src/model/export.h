@@ -26,6 +26,6 @@ std::vector<std::filesystem::path> export_huggingface(const Decoder& decoder, co
 /// InvalidArgument naming file and key or tensor for what this decoder cannot run or weights that do not fit
 /// config.json; DamagedFile; std::system_error.
 Decoder load_huggingface(const std::filesystem::path& folder, const AttentionConfig& attention = {},
-                         at::ScalarType compute_dtype = at::kFloat, at::Device device = at::kCPU);
+                         const Execution& execution = {});
 
 }  // namespace lighthouse

@@ -1,29 +1,29 @@
 #include "model/layer.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/log_sigmoid.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/silu.h>
+
+#include "model/feed_forward.h"
+#include "model/output_projection.h"
+#include "model/part_clock.h"
+#include "model/qkv_projection.h"
 
 namespace lighthouse {
 namespace {
 
-/// q, k, v of one layer, [B, N, H, D] and [B, N, H_kv, D] twice.
-struct Heads {
-  at::Tensor q, k, v;
-};
-
-at::OptionalIntArrayRef as_array(std::span<const int64_t> cu_seqlens) {
+at::OptionalIntArrayRef as_array(const std::vector<int64_t>& cu_seqlens) {
   if (cu_seqlens.empty()) return std::nullopt;
-  return at::IntArrayRef(cu_seqlens.data(), cu_seqlens.size());
+  return at::IntArrayRef(cu_seqlens);
 }
 
 at::Tensor dense_attention(const Heads& heads, const Pass& pass) {
   return causal_attention(heads.q.transpose(1, 2), heads.k.transpose(1, 2), heads.v.transpose(1, 2), std::nullopt,
-                          as_array(pass.cu_seqlens))
+                          as_array(pass.cu_seqlens), pass.deterministic)
       .transpose(1, 2);  // [B, N, H, D]
 }
 
@@ -48,55 +48,58 @@ at::Tensor cached_attention(const Heads& heads, size_t layer, const Pass& pass) 
   return out.reshape({batch, group * num_kv_heads, num_tokens, -1}).transpose(1, 2);  // [B, n, H, D]
 }
 
-/// The log forget gate of the gla scorer, [B, N, H] fp32, from the block's input x [B, N, dim]; no gradient.
-std::optional<at::Tensor> score_gate(const at::Tensor& x, const LayerWeights& weights) {
+/// The log forget gate of the gla scorer, [B, N, H] fp32, from the block's input x [B, N, dim] before its norm; no
+/// gradient.
+std::optional<at::Tensor> score_gate(const at::Tensor& x, const LayerWeights& weights, double eps) {
   if (!weights.score_gate.defined()) return std::nullopt;
   constexpr double kGateScale = 1.0 / 16;  // docs/algorithm.md (ii)
-  return at::log_sigmoid(linear(x.detach(), weights.score_gate, at::kFloat)) * kGateScale;
+  const at::NoGradGuard no_grad;
+  const at::Tensor normed = rms_norm(x, weights.input_norm, eps).to(at::kFloat);
+  return at::log_sigmoid(at::linear(normed, weights.score_gate)) * kGateScale;
 }
 
-at::Tensor self_attention(const at::Tensor& x, size_t layer, const LayerWeights& weights,
-                          const std::optional<LighthouseSettings>& lighthouse, const Pass& pass) {
-  const ModelConfig& model = pass.model;
-  Heads heads{linear(x, weights.q_proj, pass.dtype).unflatten(-1, {model.num_heads, model.head_dim}),
-              linear(x, weights.k_proj, pass.dtype).unflatten(-1, {model.num_kv_heads, model.head_dim}),
-              linear(x, weights.v_proj, pass.dtype).unflatten(-1, {model.num_kv_heads, model.head_dim})};
-
+/// What Lighthouse attention of this layer is told, but for scores.
+AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, const Pass& pass) {
   AttentionOptions options;
-  if (lighthouse) {
-    options.selection_config = lighthouse->selection;
-    options.score_config = lighthouse->score;
-    options.gate = score_gate(x, weights);
-    options.cu_seqlens = as_array(pass.cu_seqlens);
-  }
-  if (model.qk_norm) {
-    if (lighthouse) {  // normed heads all have the same norm: scores come from the heads before
+  options.selection_config = layer.lighthouse->selection;
+  options.score_config = layer.lighthouse->score;
+  options.gate = score_gate(x, layer.weights, pass.model.rms_norm_eps);
+  options.cu_seqlens = as_array(pass.cu_seqlens);
+  options.deterministic = pass.deterministic;
+  return options;
+}
+
+/// Norm and rotation of q and k, which come without.
+Heads normed_and_rotated(const Heads& heads, const LayerWeights& weights, const Pass& pass) {
+  const double eps = pass.model.rms_norm_eps;
+  const at::ScalarType dtype = heads.q.scalar_type();
+  return {rotate(rms_norm(heads.q, weights.q_norm, eps), pass.rotation, dtype),
+          rotate(rms_norm(heads.k, weights.k_norm, eps), pass.rotation, dtype), heads.v};
+}
+
+/// x + in.update and what attention adds to it.
+Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
+  const bool qk_norm = pass.model.qk_norm;
+  auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
+                                   qk_norm ? nullptr : &pass.rotation);
+  enter_part(Part::kAttention);
+  AttentionOptions options;
+  if (layer.lighthouse) options = attention_options(x, layer, pass);
+  if (qk_norm) {
+    if (layer.lighthouse) {  // normed heads all have the same norm: scores come from the heads before
       options.scores = token_scores(heads.q.detach(), heads.k.detach(), heads.v.detach(), options.score_config,
                                     options.gate, options.cu_seqlens);
       options.gate = std::nullopt;
     }
-    heads.q = rms_norm(heads.q, weights.q_norm, model.rms_norm_eps);
-    heads.k = rms_norm(heads.k, weights.k_norm, model.rms_norm_eps);
+    heads = normed_and_rotated(heads, layer.weights, pass);
   }
-  heads.q = rotate(heads.q, pass.rotation, pass.dtype);
-  heads.k = rotate(heads.k, pass.rotation, pass.dtype);
-
-  at::Tensor out;  // [B, N, H, D]
   if (pass.cache != nullptr) {
-    out = cached_attention(heads, layer, pass);
-  } else if (lighthouse) {
-    out = lighthouse_attention(heads.q, heads.k, heads.v, options);
-  } else {
-    out = dense_attention(heads, pass);
+    return {x, output_projection(cached_attention(heads, layer.index, pass), layer.weights, layer.compute)};
   }
-  return linear(out.flatten(2), weights.o_proj, pass.dtype);  // [B, N, dim]
-}
-
-/// SwiGLU.
-at::Tensor feed_forward(const at::Tensor& x, const LayerWeights& weights, at::ScalarType dtype) {
-  const at::Tensor gate = at::silu(linear(x, weights.gate_proj, dtype));  // [B, N, ffn_dim]
-  const at::Tensor up = linear(x, weights.up_proj, dtype);                // [B, N, ffn_dim]
-  return linear(gate * up, weights.down_proj, dtype);                     // [B, N, dim]
+  if (!layer.lighthouse) return {x, output_projection(dense_attention(heads, pass), layer.weights, layer.compute)};
+  const ops::AttendedRows rows = ops::attend_rows(heads.q, heads.k, heads.v, options);
+  return {x, scattered_output_projection(rows, options.selection_config, pass.cu_seqlens, layer.weights,
+                                         layer.compute)};
 }
 
 }  // namespace
@@ -106,15 +109,9 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return at::rms_norm(x.to(dtype), weight.sizes(), weight.to(dtype), eps);
 }
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, at::ScalarType dtype) {
-  return at::linear(x.to(dtype), weight.to(dtype));
-}
-
-at::Tensor decoder_layer(const at::Tensor& x, size_t layer, const LayerWeights& weights,
-                         const std::optional<LighthouseSettings>& lighthouse, const Pass& pass) {
-  const double eps = pass.model.rms_norm_eps;
-  const at::Tensor h = x + self_attention(rms_norm(x, weights.input_norm, eps), layer, weights, lighthouse, pass);
-  return h + feed_forward(rms_norm(h, weights.post_attention_norm, eps), weights, pass.dtype);
+Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass) {
+  return feed_forward(self_attention(in, layer, pass), layer.weights, layer.compute, pass.model.rms_norm_eps,
+                      pass.keep_gate_up);
 }
 
 }  // namespace lighthouse

@@ -5,11 +5,13 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
+#include <vector>
 
 #include "config/run_config.h"
 #include "lighthouse/ops.h"
+#include "model/compute_weights.h"
 #include "model/kv_cache.h"
+#include "model/residual.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
@@ -23,20 +25,26 @@ struct LighthouseSettings {
 
 /// What all layers of one pass share.
 struct Pass {
-  const ModelConfig& model;
-  at::ScalarType dtype;  ///< of matrix products and attention
+  ModelConfig model;
   Rotation rotation;
-  std::span<const int64_t> cu_seqlens;  ///< packed documents, or empty
-  KvCache* cache = nullptr;             ///< not null: the tokens go on from those in the cache; dense attention only
+  std::vector<int64_t> cu_seqlens;  ///< packed documents, or empty
+  bool deterministic = false;       ///< attention repeats its bits on CUDA too
+  bool keep_gate_up = true;         ///< for backward; false: multiplied out again
+  KvCache* cache = nullptr;         ///< not null: the tokens go on from those in the cache; dense attention only
+};
+
+/// The tensors of one layer.
+struct Layer {
+  size_t index;
+  LayerWeights weights;
+  ComputeLayer compute;
+  std::optional<LighthouseSettings> lighthouse;  ///< none: the attention is dense
 };
 
 /// x [.., C] times its inverse root mean square over C, times weight [C]; in fp32, or fp64 if x is.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
-/// x [.., in] times weight [out, in] transposed, both rounded to `dtype`.
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, at::ScalarType dtype);
 
-/// x [B, N, dim] fp32 -> [B, N, dim] fp32. Without `lighthouse` the attention is dense.
-at::Tensor decoder_layer(const at::Tensor& x, size_t layer, const LayerWeights& weights,
-                         const std::optional<LighthouseSettings>& lighthouse, const Pass& pass);
+/// [B, N, dim] to [B, N, dim], in the compute dtype.
+Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass);
 
 }  // namespace lighthouse

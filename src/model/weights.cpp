@@ -18,6 +18,13 @@ at::Tensor normal_tensor(uint64_t stream, at::IntArrayRef shape, double std) {
   return tensor;
 }
 
+/// A parameter of a stacked matrix.
+struct MatrixPart {
+  std::string name;
+  int64_t out;
+  at::Tensor* parameter;
+};
+
 class WeightMaker {
  public:
   WeightMaker(uint64_t seed, double std, at::Device device, NamedTensors& parameters, NamedTensors& buffers)
@@ -25,6 +32,21 @@ class WeightMaker {
 
   at::Tensor matrix(const std::string& name, int64_t out, int64_t in) {
     return parameter(name, normal_tensor(random_stream(seed_, name), {out, in}, std_));
+  }
+  /// Several matrices in the memory of one, which is returned; `parts` are its rows, each a parameter.
+  at::Tensor stacked(const std::vector<MatrixPart>& parts, int64_t in) {
+    int64_t out = 0;
+    for (const MatrixPart& part : parts) out += part.out;
+    const at::Tensor whole = at::empty({out, in}, at::TensorOptions(at::kFloat).device(device_));
+    int64_t row = 0;
+    for (const MatrixPart& part : parts) {
+      at::Tensor rows = whole.narrow(0, row, part.out).detach();
+      rows.copy_(normal_tensor(random_stream(seed_, part.name), {part.out, in}, std_));
+      parameters_.emplace_back(part.name, rows.set_requires_grad(true));
+      *part.parameter = parameters_.back().second;
+      row += part.out;
+    }
+    return whole;
   }
   at::Tensor norm(const std::string& name, int64_t channels) {
     return parameter(name, at::ones({channels}, at::kFloat));
@@ -53,17 +75,19 @@ LayerWeights make_layer(const ModelConfig& model, bool gla, const std::string& p
   const int64_t kv_channels = model.num_kv_heads * model.head_dim;
   LayerWeights layer;
   layer.input_norm = make.norm(prefix + "input_layernorm.weight", model.dim);
-  layer.q_proj = make.matrix(prefix + "self_attn.q_proj.weight", q_channels, model.dim);
-  layer.k_proj = make.matrix(prefix + "self_attn.k_proj.weight", kv_channels, model.dim);
-  layer.v_proj = make.matrix(prefix + "self_attn.v_proj.weight", kv_channels, model.dim);
+  layer.qkv_proj = make.stacked({{prefix + "self_attn.q_proj.weight", q_channels, &layer.q_proj},
+                                 {prefix + "self_attn.k_proj.weight", kv_channels, &layer.k_proj},
+                                 {prefix + "self_attn.v_proj.weight", kv_channels, &layer.v_proj}},
+                                model.dim);
   layer.o_proj = make.matrix(prefix + "self_attn.o_proj.weight", model.dim, q_channels);
   if (model.qk_norm) {
     layer.q_norm = make.norm(prefix + "self_attn.q_norm.weight", model.head_dim);
     layer.k_norm = make.norm(prefix + "self_attn.k_norm.weight", model.head_dim);
   }
   layer.post_attention_norm = make.norm(prefix + "post_attention_layernorm.weight", model.dim);
-  layer.gate_proj = make.matrix(prefix + "mlp.gate_proj.weight", model.ffn_dim, model.dim);
-  layer.up_proj = make.matrix(prefix + "mlp.up_proj.weight", model.ffn_dim, model.dim);
+  layer.gate_up_proj = make.stacked({{prefix + "mlp.gate_proj.weight", model.ffn_dim, &layer.gate_proj},
+                                     {prefix + "mlp.up_proj.weight", model.ffn_dim, &layer.up_proj}},
+                                    model.dim);
   layer.down_proj = make.matrix(prefix + "mlp.down_proj.weight", model.dim, model.ffn_dim);
   if (gla) layer.score_gate = make.gate(prefix + "self_attn.gate.weight", model.num_heads, model.dim);
   return layer;

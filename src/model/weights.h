@@ -14,15 +14,18 @@ namespace lighthouse {
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
-/// "model.layers.LAYER." + the name beside the field + ".weight". All fp32; matrices are [out, in].
+/// "model.layers.LAYER." + the name beside the field + ".weight". All fp32; matrices are [out, in]. Matrices with one
+/// input lie in one: the parameters are its rows.
 struct LayerWeights {
   at::Tensor input_norm;           ///< [dim] input_layernorm
   at::Tensor q_proj;               ///< [H * D, dim] self_attn.q_proj
   at::Tensor k_proj, v_proj;       ///< [H_kv * D, dim] self_attn.k_proj, self_attn.v_proj
+  at::Tensor qkv_proj;             ///< [(H + 2 H_kv) * D, dim]: q_proj, k_proj, v_proj
   at::Tensor o_proj;               ///< [dim, H * D] self_attn.o_proj
   at::Tensor q_norm, k_norm;       ///< [D] self_attn.q_norm, self_attn.k_norm; undefined without qk_norm
   at::Tensor post_attention_norm;  ///< [dim] post_attention_layernorm
   at::Tensor gate_proj, up_proj;   ///< [ffn_dim, dim] mlp.gate_proj, mlp.up_proj
+  at::Tensor gate_up_proj;         ///< [2 ffn_dim, dim]: gate_proj, up_proj
   at::Tensor down_proj;            ///< [dim, ffn_dim] mlp.down_proj
   at::Tensor score_gate;           ///< [H, dim] self_attn.gate, a buffer; undefined unless the scorer is gla
 };

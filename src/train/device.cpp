@@ -20,4 +20,13 @@ at::ScalarType resolve_precision(const std::string& name) {
   return name == "bf16" ? at::kBFloat16 : at::kFloat;
 }
 
+Execution resolve_execution(const TrainingConfig& training) {
+  const auto recompute = [&] {
+    if (training.recompute == "selective") return Recompute::kSelective;
+    return training.recompute == "full" ? Recompute::kFull : Recompute::kNone;
+  };
+  return {resolve_precision(training.precision), resolve_device(training.device), recompute(), training.offload,
+          training.deterministic};
+}
+
 }  // namespace lighthouse

@@ -6,11 +6,16 @@
 
 #include <string>
 
+#include "config/run_config.h"
+#include "model/execution.h"
+
 namespace lighthouse {
 
 /// "cpu", "cuda", or "auto": CUDA where this build and this machine have it. Throws InvalidArgument for "cuda" without.
 at::Device resolve_device(const std::string& name);
 /// The dtype of matrix products and attention: "fp32" or "bf16".
 at::ScalarType resolve_precision(const std::string& name);
+/// How training.precision, device, recompute, offload and deterministic make a decoder compute.
+Execution resolve_execution(const TrainingConfig& training);
 
 }  // namespace lighthouse

@@ -1,6 +1,8 @@
 #include "train/optimizer.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/linalg_vector_norm.h>
@@ -19,6 +21,12 @@ at::Tensor gradient_of(const std::string& name, const at::Tensor& parameter) {
   LIGHTHOUSE_CHECK(parameter.grad().defined(), "optimizer: parameter '", name,
                    "' has no gradient; every parameter must take part in the loss");
   return parameter.grad();
+}
+
+std::vector<at::Tensor> gradients_of(const NamedTensors& parameters) {
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, parameter] : parameters) gradients.push_back(gradient_of(name, parameter));
+  return gradients;
 }
 
 }  // namespace
@@ -50,15 +58,13 @@ void AdamW::step(double learning_rate) {
 void AdamW::step_group(const Group& group, double learning_rate) {
   if (group.parameters.empty()) return;
   std::vector<at::Tensor> parameters;
-  std::vector<at::Tensor> gradients;
-  for (const auto& [name, parameter] : group.parameters) {
-    parameters.push_back(parameter);
-    gradients.push_back(gradient_of(name, parameter));
-  }
+  for (const auto& [name, parameter] : group.parameters) parameters.push_back(parameter);
   const std::vector<at::Tensor> steps(parameters.size(), step_);
-  at::_fused_adamw_(parameters, gradients, group.exp_avgs, group.exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps,
+  at::_fused_adamw_(parameters, gradients_of(group.parameters), group.exp_avgs, group.exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps,
                     learning_rate, config_.beta1, config_.beta2, group.weight_decay, config_.eps, /*amsgrad=*/false,
                     /*maximize=*/false);
+  // The kernel writes without counting it, which autograd's checks and copies of the weights (ComputeWeights) go by.
+  for (const at::Tensor& parameter : parameters) parameter.unsafeGetTensorImpl()->bump_version();
 }
 
 void AdamW::load_state(const NamedTensors& state) {
@@ -79,17 +85,14 @@ void AdamW::load_state(const NamedTensors& state) {
 
 double gradient_norm(const NamedTensors& parameters) {
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> norms;
-  for (const auto& [name, parameter] : parameters) {
-    norms.push_back(at::linalg_vector_norm(gradient_of(name, parameter), 2, std::nullopt, false, at::kDouble));
-  }
+  const std::vector<at::Tensor> norms = at::_foreach_norm(gradients_of(parameters), 2, at::kDouble);
   return at::linalg_vector_norm(at::stack(norms), 2).item<double>();
 }
 
 void clip_gradients(const NamedTensors& parameters, double norm, double max_norm) {
   if (max_norm <= 0 || norm <= max_norm) return;
   const at::NoGradGuard no_grad;
-  for (const auto& [name, parameter] : parameters) gradient_of(name, parameter).mul_(max_norm / norm);
+  at::_foreach_mul_(gradients_of(parameters), max_norm / norm);
 }
 
 std::vector<std::string> non_finite_gradients(const NamedTensors& parameters) {

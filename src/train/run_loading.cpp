@@ -33,8 +33,8 @@ LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& devi
   LIGHTHOUSE_CHECK(checkpoint.has_value(), "'", run_dir.string(),
                    "' has no checkpoint yet; lighthouse train goes on with the run and saves one");
   Decoder decoder(config.model, config.attention, static_cast<uint64_t>(config.training.seed),
-                  resolve_precision(precision.empty() ? config.training.precision : precision),
-                  resolve_device(device.empty() ? config.training.device : device));
+                  {.dtype = resolve_precision(precision.empty() ? config.training.precision : precision),
+                   .device = resolve_device(device.empty() ? config.training.device : device)});
   load_parameters(decoder, checkpoint->model);
   return {config, checkpoint->step, std::move(decoder)};
 }

@@ -58,7 +58,7 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
       console_(options.log, options.terminal),
       loader_(config_.data, config_.training.seq_len, config_.model.vocab_size),
       decoder_(config_.model, config_.attention, static_cast<uint64_t>(config_.training.seed),
-               resolve_precision(config_.training.precision), resolve_device(config_.training.device)),
+               resolve_execution(config_.training)),
       optimizer_(decoder_.parameters(), config_.optimizer),
       identity_{config_, loader_.fingerprint(), at::get_num_threads(), decoder_.device().str()},
       folder_(config_.logging.run_dir),

@@ -10,7 +10,7 @@
 #include "cpp/io/temporary_folder.h"
 #include "cpp/model/model_support.h"
 #include "lighthouse/check.h"
-#include "model/loss.h"
+#include "nn/cross_entropy.h"
 
 namespace lighthouse {
 namespace {
@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 constexpr AttentionMode kDense = AttentionMode::kDense;
 
 Decoder small_decoder(at::ScalarType dtype, const ModelConfig& model = small_model()) {
-  Decoder decoder(model, {}, 5, dtype);
+  Decoder decoder(model, {}, 5, {.dtype = dtype});
   spread_norms(decoder);
   return decoder;
 }
@@ -246,7 +246,7 @@ TEST(DecoderErrors, SizesThatDoNotFitTogether) {
   EXPECT_THAT(message([](auto&, auto& attention) { attention.topk_per_layer = {1}; }), HasSubstr("topk_per_layer"));
   EXPECT_THAT(message([](auto&, auto& attention) { attention.full_attention_layers = {2}; }), HasSubstr("layer 2"));
   EXPECT_THAT(message([](auto&, auto& attention) { attention.scorer = "other"; }), HasSubstr("other"));
-  EXPECT_THAT(refused([] { Decoder(small_model(), {}, 1, at::kHalf); }), HasSubstr("Half"));
+  EXPECT_THAT(refused([] { Decoder(small_model(), {}, 1, {.dtype = at::kHalf}); }), HasSubstr("Half"));
 }
 
 TEST(DecoderErrors, TensorsThatAreNoTokens) {

@@ -24,7 +24,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 Decoder small_decoder(at::ScalarType dtype, bool qk_norm = false) {
   ModelConfig model = small_model();
   model.qk_norm = qk_norm;
-  Decoder decoder(model, {}, 5, dtype);
+  Decoder decoder(model, {}, 5, {.dtype = dtype});
   spread_norms(decoder);
   return decoder;
 }

@@ -30,7 +30,7 @@ AttentionConfig small_attention() {
 at::Tensor logits(const ModelConfig& model, const AttentionConfig& attention, AttentionMode mode,
                   at::ScalarType dtype = at::kFloat) {
   const at::NoGradGuard no_grad;
-  const Decoder decoder(model, attention, 5, dtype);
+  const Decoder decoder(model, attention, 5, {.dtype = dtype});
   spread_norms(decoder);
   return decoder.forward(random_tokens(1, kSeqLen, model.vocab_size), mode);
 }
@@ -123,7 +123,7 @@ TEST(LighthouseDecoder, PackedDocumentsEqualSeparateOnes) {
   const at::NoGradGuard no_grad;
   AttentionConfig attention = small_attention();
   attention.topk = 2;
-  const Decoder decoder(small_model(), attention, 5, at::kDouble);
+  const Decoder decoder(small_model(), attention, 5, {.dtype = at::kDouble});
   const at::Tensor tokens = random_tokens(1, kSeqLen, 31);
   const std::vector<int64_t> cu_seqlens = {0, 40, 41, kSeqLen};
   const at::Tensor packed = decoder.forward(tokens, kLighthouse, cu_seqlens);

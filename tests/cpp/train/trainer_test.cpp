@@ -96,7 +96,8 @@ NamedTensors first_gradients(const RunConfig& config) {
 /// The same in fp64, from the definition: the mean over all targets of the step's sequences.
 NamedTensors exact_gradients(const RunConfig& config, int64_t num_sequences, AttentionMode mode) {
   const SequenceLoader loader(config.data, config.training.seq_len, config.model.vocab_size);
-  const Decoder decoder(config.model, config.attention, static_cast<uint64_t>(config.training.seed), at::kDouble);
+  const Decoder decoder(config.model, config.attention, static_cast<uint64_t>(config.training.seed),
+                        {.dtype = at::kDouble});
   at::Tensor sum;
   int64_t num_targets = 0;
   for (int64_t index = 0; index < num_sequences; ++index) {

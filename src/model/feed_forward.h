@@ -1,0 +1,15 @@
+// The second part of a block: norm and SwiGLU.
+#pragma once
+
+#include "model/compute_weights.h"
+#include "model/residual.h"
+#include "model/weights.h"
+
+namespace lighthouse {
+
+/// {h, SwiGLU(RMSNorm(h))} with h = in.x + in.update. Keeps h for backward, and gate and up [B, N, 2 ffn_dim] too where
+/// `keep_gate_up`, or else multiplies them out again. They are overwritten: there is one backward pass.
+Residual feed_forward(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
+                      bool keep_gate_up);
+
+}  // namespace lighthouse

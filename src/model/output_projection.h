@@ -1,0 +1,24 @@
+// The heads' way back into the residual stream.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "lighthouse/geometry.h"
+#include "model/compute_weights.h"
+#include "model/weights.h"
+#include "ops/internal.h"
+
+namespace lighthouse {
+
+/// o [B, N, H, D] -> [B, N, dim]. Keeps o for backward.
+at::Tensor output_projection(const at::Tensor& o, const LayerWeights& weights, const ComputeLayer& compute);
+
+/// The same of what rows [B, H, S, D] scatter to. Keeps the rows, as the attention before it does: o is scattered again
+/// in backward.
+at::Tensor scattered_output_projection(const ops::AttendedRows& rows, const SelectionConfig& selection,
+                                       const std::vector<int64_t>& cu_seqlens, const LayerWeights& weights,
+                                       const ComputeLayer& compute);
+
+}  // namespace lighthouse

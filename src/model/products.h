@@ -1,0 +1,18 @@
+// The matrix products of the decoder, all between activations [.., in] and matrices [out, in].
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace lighthouse {
+
+/// x [.., in] times matrix [out, in] transposed: [.., out], in the dtype of both.
+at::Tensor project(const at::Tensor& x, const at::Tensor& matrix);
+/// The gradient of x in project: grad [.., out] times matrix [out, in].
+at::Tensor project_back(const at::Tensor& grad, const at::Tensor& matrix);
+/// The gradient of the matrix in project: grad [.., out] transposed times x [.., in], fp32, or fp64 where they are. On
+/// CUDA products of bf16 leave their fp32 sums unrounded.
+at::Tensor matrix_gradient(const at::Tensor& grad, const at::Tensor& x);
+/// sum += matrix_gradient(grad, x).
+void add_matrix_gradient(at::Tensor& sum, const at::Tensor& grad, const at::Tensor& x);
+
+}  // namespace lighthouse

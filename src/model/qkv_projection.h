@@ -1,0 +1,29 @@
+// The first part of a block: norm, query, key and value heads, RoPE.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "model/compute_weights.h"
+#include "model/residual.h"
+#include "model/rope.h"
+#include "model/weights.h"
+
+namespace lighthouse {
+
+/// q [B, N, H, D], k and v [B, N, H_kv, D]: views of one tensor.
+struct Heads {
+  at::Tensor q, k, v;
+};
+
+struct QkvProjection {
+  at::Tensor x;  ///< the sum of the residual stream
+  Heads heads;
+};
+
+/// x = in.x + in.update, and the heads of RMSNorm(x) in the dtype of in. With `rotation` q and k are turned by it.
+/// Keeps x for backward, which needs neither the normed x nor the heads: the gradients of the projections come from x
+/// and head gradients times 1 / rms, those of the norm from the projections' (src/nn/rms_norm.h).
+QkvProjection qkv_projection(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
+                             int64_t head_dim, const Rotation* rotation);
+
+}  // namespace lighthouse

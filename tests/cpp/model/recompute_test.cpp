@@ -1,0 +1,114 @@
+// What is computed again in backward changes no bit; the loss by chunks is the loss.
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/linear.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "cpp/model/model_support.h"
+#include "model/decoder.h"
+#include "model/head_loss.h"
+#include "model/layer.h"
+
+namespace lighthouse {
+namespace {
+
+AttentionConfig short_lighthouse() {
+  AttentionConfig attention;
+  attention.topk = 4;
+  attention.tile_topk = 4;
+  attention.full_attention_layers = {1};
+  return attention;
+}
+
+/// Loss and gradients of all parameters.
+std::vector<at::Tensor> results(const ModelConfig& model, const Execution& execution,
+                                const std::vector<int64_t>& cu_seqlens = {}) {
+  const Decoder decoder(model, short_lighthouse(), 5, execution);
+  spread_norms(decoder);
+  const at::Tensor tokens = random_tokens(1, 150, 31);
+  const at::Tensor loss = decoder.loss(tokens, random_tokens(1, 150, 31, 2), AttentionMode::kLighthouse, cu_seqlens);
+  loss.backward();
+  std::vector<at::Tensor> tensors{loss};
+  for (const auto& [name, parameter] : decoder.parameters()) tensors.push_back(parameter.grad());
+  return tensors;
+}
+
+void expect_same_bits(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(same_bits(a[i], b[i])) << i;
+}
+
+TEST(Recompute, ChangesNoBit) {
+  for (const bool qk_norm : {false, true}) {
+    ModelConfig model = small_model();
+    model.qk_norm = qk_norm;
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      if (qk_norm && dtype == at::kBFloat16) continue;  // slow on CPUs without bf16, and nothing new
+      const auto kept = results(model, {.dtype = dtype});
+      expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kSelective}));
+      expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kFull}));
+      expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kFull, .offload = true}));
+    }
+  }
+}
+
+// The offsets are gone by the time of backward: passes own what they need.
+TEST(Recompute, OwnsTheOffsetsOfPackedDocuments) {
+  const std::vector<int64_t> cu_seqlens{0, 70, 71, 150};
+  expect_same_bits(results(small_model(), {}, cu_seqlens),
+                   results(small_model(), {.recompute = Recompute::kFull}, cu_seqlens));
+}
+
+TEST(Recompute, SecondBackwardIsRefused) {
+  const Decoder decoder(small_model(), {}, 5);
+  const at::Tensor tokens = random_tokens(1, 20, 31);
+  const at::Tensor loss = decoder.loss(tokens, tokens, AttentionMode::kDense);
+  loss.backward({}, /*retain_graph=*/true);
+  EXPECT_THROW(loss.backward(), c10::Error);  // not silently wrong
+}
+
+struct HeadInputs {
+  at::Tensor x, update, norm, head, targets;
+};
+
+HeadInputs head_inputs() {
+  const auto random = [](at::IntArrayRef shape, uint64_t stream) {
+    at::Tensor tensor = at::empty(shape, at::kDouble);
+    for (int64_t i = 0; i < tensor.numel(); ++i) {
+      tensor.mutable_data_ptr<double>()[i] = random_normal(stream, static_cast<uint64_t>(i));
+    }
+    return tensor;
+  };
+  HeadInputs in{random({2, 9, 12}, 1), random({2, 9, 12}, 2), random({12}, 3), random({31, 12}, 4),
+                random_tokens(2, 9, 31)};
+  in.targets[0][4] = -100;
+  for (at::Tensor* each : {&in.x, &in.update, &in.norm, &in.head}) each->set_requires_grad(true);
+  return in;
+}
+
+// The gradient of the head is kept in fp32, the type of parameters: 2^-24 of the largest.
+TEST(HeadLoss, ByChunksIsTheCrossEntropy) {
+  constexpr double kEps = 1e-5;
+  const HeadInputs expected = head_inputs();
+  const at::Tensor logits = at::linear(rms_norm(expected.x + expected.update, expected.norm, kEps), expected.head);
+  (3 * at::cross_entropy_loss(logits.flatten(0, 1), expected.targets.flatten())).backward();
+  const at::Tensor loss = at::cross_entropy_loss(logits.flatten(0, 1), expected.targets.flatten());
+  constexpr int64_t kRowBytes = 31 * sizeof(double);
+  for (const int64_t logit_bytes : {int64_t{1}, 5 * kRowBytes, 18 * kRowBytes, kLogitBytes}) {
+    const HeadInputs in = head_inputs();
+    const at::Tensor actual =
+        head_loss({in.x, in.update}, in.norm, kEps, in.head, in.head.detach(), in.targets, logit_bytes);
+    (3 * actual).backward();
+    EXPECT_LE(max_abs(actual - loss), 1e-13 * max_abs(loss));
+    for (const auto& [got, wanted] : {std::pair{in.x, expected.x},
+                                      {in.update, expected.update},
+                                      {in.norm, expected.norm},
+                                      {in.head, expected.head}}) {
+      EXPECT_LE(max_abs(got.grad() - wanted.grad()), 0x1p-23 * max_abs(wanted.grad())) << logit_bytes;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lighthouse
