@@ -1,0 +1,158 @@
+#include "plan/advice.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+
+#include "config/schema.h"
+#include "plan/memory.h"
+#include "plan/time.h"
+
+namespace lighthouse {
+namespace {
+
+using Settings = std::vector<std::pair<std::string, std::string>>;
+
+/// Ways to keep less, from what `training` has on: each computes more again than the one before.
+std::vector<Settings> recompute_settings(const TrainingConfig& training, bool on_cuda) {
+  const std::vector<std::string> names = {"none", "selective", "full"};
+  const auto now = std::find(names.begin(), names.end(), training.recompute);
+  std::vector<Settings> list = {{}};
+  for (auto name = now + 1; name < names.end(); ++name) list.push_back({{"training.recompute", *name}});
+  if (on_cuda && !training.offload) {
+    Settings full = list.back();
+    full.emplace_back("training.offload", "true");
+    list.push_back(full);
+  }
+  return list;
+}
+
+/// Micro-batches of one sequence, as many as make the same batch.
+Settings single_sequences(const TrainingConfig& training) {
+  return {{"training.batch_size", "1"},
+          {"training.gradient_accumulation", std::to_string(training.batch_size * training.gradient_accumulation)}};
+}
+
+Alternative make_alternative(const RunConfig& config, const Settings& settings, bool on_cuda,
+                             const DeviceProfile& profile) {
+  Alternative alternative{settings, config, 0, 0};
+  apply_overrides(alternative.config, settings);
+  alternative.bytes = run_bytes(alternative.config, on_cuda);
+  alternative.seconds =
+      run_seconds(alternative.config, profile) / static_cast<double>(alternative.config.training.steps);
+  return alternative;
+}
+
+/// With `base` changed, the first way to keep less that fits.
+std::optional<Alternative> first_that_fits(const RunConfig& config, const Settings& base, int64_t device_bytes,
+                                           bool on_cuda, const DeviceProfile& profile) {
+  for (const Settings& more : recompute_settings(config.training, on_cuda)) {
+    Settings settings = base;
+    settings.insert(settings.end(), more.begin(), more.end());
+    Alternative alternative = make_alternative(config, settings, on_cuda, profile);
+    if (alternative.bytes <= device_bytes) return alternative;
+  }
+  return std::nullopt;
+}
+
+bool contains_all(const Settings& settings, const Settings& part) {
+  return std::all_of(part.begin(), part.end(), [&](const auto& setting) {
+    return std::find(settings.begin(), settings.end(), setting) != settings.end();
+  });
+}
+
+/// What fits in place of it, in the words of a message.
+std::string remedies(const RunConfig& config, int64_t device_bytes) {
+  std::string text;
+  const auto add = [&](const std::string& remedy) { text += (text.empty() ? "" : "; or ") + remedy; };
+  for (const Alternative& alternative : alternatives(config, device_bytes, true, device_profiles().front())) {
+    add(settings_text(alternative) + " (" + memory_text(alternative.bytes) + ")");
+  }
+  const int64_t seq_len = largest_seq_len(config, device_bytes, true);
+  if (seq_len > 0) add("--training.seq_len " + std::to_string(seq_len));
+  return text.empty() ? "nothing here makes it fit: use a smaller model or more memory" : "fits: " + text;
+}
+
+}  // namespace
+
+std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_bytes, bool on_cuda,
+                                      const DeviceProfile& profile) {
+  if (run_bytes(config, on_cuda) <= device_bytes) return {};
+  std::vector<Settings> bases = {{}};
+  if (config.training.batch_size > 1) bases.push_back(single_sequences(config.training));
+  if (config.training.precision != "bf16") {
+    for (size_t base = 0, count = bases.size(); base < count; ++base) {
+      bases.push_back(bases[base]);
+      bases.back().emplace_back("training.precision", "bf16");
+    }
+  }
+  std::vector<Alternative> list;
+  for (const Settings& base : bases) {
+    std::optional<Alternative> found = first_that_fits(config, base, device_bytes, on_cuda, profile);
+    const auto adds_to = [&](const Alternative& other) { return contains_all(found->settings, other.settings); };
+    if (found && std::none_of(list.begin(), list.end(), adds_to)) list.push_back(*std::move(found));
+  }
+  // bf16 changes the result: it comes last, whatever it saves.
+  std::stable_sort(list.begin(), list.end(), [&](const Alternative& a, const Alternative& b) {
+    const bool a_changes = a.config.training.precision != config.training.precision;
+    const bool b_changes = b.config.training.precision != config.training.precision;
+    return a_changes != b_changes ? b_changes : a.seconds < b.seconds;
+  });
+  return list;
+}
+
+int64_t largest_seq_len(const RunConfig& config, int64_t device_bytes, bool on_cuda) {
+  constexpr int64_t kLongest = int64_t{1} << 27;  // int32 numbers the entries of its pyramid
+  RunConfig changed = config;
+  const auto fits = [&](int64_t seq_len) {
+    changed.training.seq_len = seq_len;
+    return is_countable(changed) && run_bytes(changed, on_cuda) <= device_bytes;
+  };
+  const int64_t step = fits(1024) ? 1024 : 64;
+  int64_t low = 0;  // fits, in steps
+  int64_t high = kLongest / step + 1;
+  while (high - low > 1) {
+    const int64_t middle = low + (high - low) / 2;
+    (fits(middle * step) ? low : high) = middle;
+  }
+  return low * step;
+}
+
+std::string settings_text(const Alternative& alternative) {
+  std::string text;
+  for (const auto& [key, value] : alternative.settings) text += (text.empty() ? "--" : " --") + key + " " + value;
+  return text;
+}
+
+std::string memory_text(int64_t bytes) {
+  constexpr double kGiB = 1024.0 * 1024 * 1024;
+  const double gib = static_cast<double>(bytes) / kGiB;
+  char text[32];
+  std::snprintf(text, sizeof text, gib < 1 ? "%.0f MiB" : "%.1f GiB", gib < 1 ? gib * 1024 : gib);
+  return text;
+}
+
+std::string memory_advice(const RunConfig& config, int64_t device_bytes) {
+  StepMemory most;
+  bool stage_1 = false;
+  for (const bool lighthouse : stages_of(config.training)) {
+    const StepMemory memory = step_memory(config, lighthouse, /*on_cuda=*/true);
+    if (memory.total() <= most.total()) continue;
+    most = memory;
+    stage_1 = lighthouse;
+  }
+  const std::string need = "a step of " + std::string(stage_1 ? "stage 1" : "stage 2") + " takes about " +
+                           memory_text(most.total()) + ", in " + most.peak + "; the device has " +
+                           memory_text(device_bytes);
+  const std::string parts = "kept for backward " + memory_text(most.kept) + ", weights, moments and gradients " +
+                            memory_text(most.weights + most.moments + most.gradients + most.copies) +
+                            ", temporaries and workspaces " + memory_text(most.temporaries + most.workspace) +
+                            ", CUDA and allocator " + memory_text(most.overhead);
+  if (most.total() <= device_bytes) {
+    return need + "\n" + parts + "\nthat should fit: see with nvidia-smi what else uses the device, or try " +
+           "--training.recompute selective or full";
+  }
+  return need + "\n" + parts + "\n" + remedies(config, device_bytes);
+}
+
+}  // namespace lighthouse

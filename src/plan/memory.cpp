@@ -1,0 +1,179 @@
+#include "plan/memory.h"
+
+#include <algorithm>
+
+#include "config/schema.h"
+
+namespace lighthouse {
+namespace {
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+constexpr int64_t kGiB = int64_t{1} << 30;
+constexpr int64_t kFp32 = 4;
+constexpr int64_t kInt32 = 4;
+
+// What was not derived but estimated or measured stands here.
+constexpr int64_t kCudaContext = 600 * kMiB;           // context, loaded kernels, cuBLAS and cuDNN
+constexpr int64_t kCpuProcess = 400 * kMiB;            // the program and libtorch
+constexpr double kFragmentation = 0.03;                // of what comes and goes: blocks that the allocator cannot use
+constexpr int64_t kTokenBytes = 2 * 8;                 // a token and its target, int64
+constexpr int64_t kLogitsChunk = kGiB;                 // the loss makes logits in chunks of at most this many bytes
+constexpr int64_t kFfnBackwardDim = 3;                 // C-sized: gradient of the output, normed input, its gradient
+constexpr int64_t kFfnBackwardFfn = 1;                 // F-sized: gradient of the activation
+constexpr int64_t kAttentionBackwardDim = 2;           // C-sized: gradient of the residual, normed input
+constexpr int64_t kOffloadLayersOnDevice = 2;          // the layer at work and the one on its way
+constexpr int64_t kDeterministicSlice = 3 * kGiB / 2;  // ops/cudnn_attention.h: CudnnLimits
+constexpr double kDeterministicGroup = 8.0 * kGiB;
+constexpr int64_t kMultiprocessors = 132;  // H100, H200: FlashAttention-2 keeps dq once for each of its splits
+
+/// Workspace of one attention backward over S rows.
+int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, const Sizes& sizes) {
+  const int64_t dq = sizes.batch * layer.rows * sizes.q_channels * kFp32;  // summed in fp32
+  if (!config.training.deterministic) return dq;
+  const int64_t groups = sizes.batch * config.model.num_kv_heads;
+  const auto rows = static_cast<double>(layer.rows);
+  const double group_bytes = rows * rows * 2 * static_cast<double>(config.model.num_heads / config.model.num_kv_heads);
+  if (config.training.precision == "bf16" && group_bytes <= kDeterministicGroup) {
+    const auto group = static_cast<int64_t>(group_bytes);
+    return dq + group * std::clamp<int64_t>(kDeterministicSlice / std::max<int64_t>(group, 1), 1, groups);
+  }
+  return dq * ((kMultiprocessors + sizes.batch * config.model.num_heads - 1) / (sizes.batch * config.model.num_heads));
+}
+
+/// Temporaries of the backward of the attention and its projections.
+int64_t attention_temporaries(const LayerShape& layer, const Sizes& s) {
+  const int64_t around = kAttentionBackwardDim * s.dim;
+  if (!layer.lighthouse) return s.tokens * (2 * s.qkv + around) * s.element;  // dq, dk, dv, and packed again
+  const int64_t by_token = s.qkv + s.q_channels + around;                     // gradients, o scattered again
+  const int64_t by_row = s.qkv + s.q_channels;                                // gradients of the rows and of their o
+  return (s.tokens * by_token + s.batch * layer.rows * by_row) * s.element;
+}
+
+/// Temporaries of one layer's backward: the larger of its halves, and what it computes again.
+int64_t backward_temporaries(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
+  const int64_t ffn = s.tokens * (kFfnBackwardDim * s.dim + kFfnBackwardFfn * s.ffn) * s.element;
+  const int64_t most = std::max(ffn, attention_temporaries(layer, s));
+  const KeptBytes kept = layer_kept(config, layer);
+  if (config.training.recompute == "full") return most + kept.all();
+  return config.training.recompute == "selective" ? most + kept.gate_up : most;
+}
+
+/// What a layer keeps from its forward to its backward, on the device.
+int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
+  const KeptBytes kept = layer_kept(config, layer);
+  if (config.training.recompute == "full") return config.training.offload ? 0 : s.tokens * s.dim * s.element;
+  return config.training.recompute == "selective" ? kept.all() - kept.gate_up : kept.all();
+}
+
+/// What is kept whichever layers are still to come.
+int64_t kept_around(const RunConfig& config, const Sizes& s) {
+  const int64_t vector = s.tokens * s.dim * s.element;
+  int64_t bytes = s.tokens * kTokenBytes + vector;                 // the input of the final norm
+  if (config.training.recompute != "full") return bytes + vector;  // the input of the first layer
+  if (config.training.offload) bytes += kOffloadLayersOnDevice * vector;
+  return bytes;
+}
+
+/// Weights, moments and copies: the same through the whole step.
+StepMemory persistent(const RunConfig& config, const Sizes& s) {
+  const ModelConfig& model = config.model;
+  const int64_t parameters = num_parameters(model);
+  StepMemory memory;
+  memory.weights = parameters * kFp32;
+  if (config.attention.scorer == "gla") memory.weights += model.num_layers * model.num_heads * s.dim * kFp32;
+  memory.moments = 2 * parameters * kFp32;
+  if (config.training.precision == "bf16") {
+    memory.copies = (model.num_layers * layer_matrices(s) + s.vocab * s.dim) * s.element;
+  } else {  // products that share an input read one packed matrix
+    memory.copies = model.num_layers * s.dim * (s.qkv + 2 * s.ffn) * s.element;
+  }
+  if (config.training.offload) memory.host = model.num_layers * s.tokens * s.dim * s.element;
+  return memory;
+}
+
+void add_overhead(StepMemory& memory, bool on_cuda) {
+  const int64_t moving = memory.gradients + memory.kept + memory.temporaries + memory.workspace;
+  memory.overhead =
+      on_cuda ? kCudaContext + static_cast<int64_t>(kFragmentation * static_cast<double>(moving)) : kCpuProcess;
+}
+
+/// A step's memory as its moments go by; remembers the one that took most.
+class Peak {
+ public:
+  Peak(StepMemory persistent, bool on_cuda) : most_(std::move(persistent)), on_cuda_(on_cuda), base_(most_) {}
+
+  void see(const std::string& name, int64_t gradients, int64_t kept, int64_t temporaries, int64_t workspace) {
+    StepMemory now = base_;
+    now.gradients = gradients;
+    now.kept = kept;
+    now.temporaries = temporaries;
+    now.workspace = on_cuda_ ? workspace : 0;
+    now.peak = name;
+    add_overhead(now, on_cuda_);
+    if (now.total() > most_.total()) most_ = now;
+  }
+  const StepMemory& most() const { return most_; }
+
+ private:
+  StepMemory most_;
+  bool on_cuda_;
+  StepMemory base_;
+};
+
+}  // namespace
+
+KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
+  const Sizes s(config);
+  const int64_t heads = config.model.num_heads;
+  const int64_t kv_heads = config.model.num_kv_heads;
+  const int64_t rows = s.batch * layer.rows;
+  KeptBytes kept{};
+  kept.residual = s.tokens * 2 * s.dim * s.element;
+  kept.norms = s.tokens * 2 * kFp32;
+  kept.gate_up = s.tokens * 2 * s.ffn * s.element;
+  if (config.model.qk_norm) kept.qk_norm = s.tokens * (s.q_channels + s.kv_channels) * s.element;
+  kept.attention = rows * ((s.qkv + s.q_channels) * s.element + heads * kFp32);
+  if (layer.lighthouse) kept.attention += s.batch * kv_heads * (layer.num_slots + layer.rows) * kInt32;
+  return kept;
+}
+
+StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
+  const Sizes s(config);
+  const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
+  const int64_t all_gradients = num_parameters(config.model) * kFp32;
+  const int64_t layer_gradients = layer_parameters(config.model) * kFp32;
+  const bool accumulates = config.training.gradient_accumulation > 1;  // then they are there from the first backward on
+  int64_t gradients = accumulates ? all_gradients : s.vocab * s.dim * kFp32;
+  int64_t kept = kept_around(config, s);
+  for (const LayerShape& layer : layers) kept += kept_by(config, layer, s);
+
+  Peak peak(persistent(config, s), on_cuda);
+  const int64_t chunk = std::clamp<int64_t>(kLogitsChunk / (s.vocab * s.element), 1, s.tokens);
+  peak.see("the loss", gradients, kept, (chunk * s.vocab + 2 * s.tokens * s.dim) * s.element, 0);
+  for (size_t layer = layers.size(); layer-- > 0;) {
+    if (!accumulates) gradients += layer_gradients;
+    const std::string name = "backward of layer " + std::to_string(layer);
+    peak.see(name + (layers[layer].lighthouse ? " (lighthouse)" : " (dense)"), gradients, kept,
+             backward_temporaries(config, layers[layer], s), attention_workspace(config, layers[layer], s));
+    kept -= kept_by(config, layers[layer], s);
+  }
+  peak.see("the optimizer", all_gradients, 0, 0, 0);
+  return peak.most();
+}
+
+std::vector<bool> stages_of(const TrainingConfig& training) {
+  std::vector<bool> stages;
+  if (training.lighthouse_steps > 0) stages.push_back(true);
+  if (training.lighthouse_steps < training.steps) stages.push_back(false);
+  return stages;
+}
+
+int64_t run_bytes(const RunConfig& config, bool on_cuda) {
+  int64_t most = 0;
+  for (const bool lighthouse : stages_of(config.training)) {
+    most = std::max(most, step_memory(config, lighthouse, on_cuda).total());
+  }
+  return most;
+}
+
+}  // namespace lighthouse

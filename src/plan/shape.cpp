@@ -1,0 +1,88 @@
+#include "plan/shape.h"
+
+#include <algorithm>
+#include <map>
+
+#include "lighthouse/check.h"
+#include "lighthouse/geometry.h"
+
+namespace lighthouse {
+namespace {
+
+/// Tokens under the rows that a tile gathers below the coarsest level: the p children of each expanded entry, level by
+/// level, as tile_rows counts them.
+int64_t tokens_read(const TileShape& tile, const Pyramid& pyramid) {
+  int64_t tokens = 0;
+  int64_t candidates = tile.num_coarse;
+  for (int level = pyramid.num_levels - 1; level >= 1; --level) {
+    candidates = std::min(tile.budget, candidates) << pyramid.log2_pool;
+    tokens += candidates * pyramid.window(level - 1);
+  }
+  return tokens;
+}
+
+LayerShape lighthouse_shape(const RunConfig& config, int64_t topk) {
+  const AttentionConfig& attention = config.attention;
+  const SelectionConfig selection{attention.num_levels, attention.pooling_factor, topk, attention.tile_topk,
+                                  attention.cover_prefix};
+  const SequencePlan plan = make_plan(selection, config.training.seq_len, {}, "plan");
+  const Pyramid& pyramid = plan.documents.front().pyramid;
+  int64_t read = 0;
+  for (const Tile& tile : plan.tiles) read += tokens_read(tile.shape, pyramid);
+  return {true, plan.gathered_len, plan.num_slots, pyramid.num_coarse(), read};
+}
+
+}  // namespace
+
+std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse) {
+  const AttentionConfig& attention = config.attention;
+  const std::vector<int64_t>& full = attention.full_attention_layers;
+  std::map<int64_t, LayerShape> by_topk;
+  std::vector<LayerShape> layers;
+  for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
+    if (!lighthouse || std::find(full.begin(), full.end(), layer) != full.end()) {
+      layers.push_back({false, config.training.seq_len, 0, 0, 0});
+      continue;
+    }
+    const int64_t topk =
+        attention.topk_per_layer.empty() ? attention.topk : attention.topk_per_layer.at(static_cast<size_t>(layer));
+    if (!by_topk.contains(topk)) by_topk.emplace(topk, lighthouse_shape(config, topk));
+    layers.push_back(by_topk.at(topk));
+  }
+  return layers;
+}
+
+bool is_countable(const RunConfig& config) {
+  constexpr double kMostElements = 1LL << 55;
+  const ModelConfig& model = config.model;
+  const auto heads = static_cast<double>(2 * model.num_heads + 2 * model.num_kv_heads);
+  const double channels =
+      static_cast<double>(model.dim + model.ffn_dim + model.vocab_size) + heads * static_cast<double>(model.head_dim);
+  return static_cast<double>(config.training.batch_size) * static_cast<double>(config.training.seq_len) * channels *
+             static_cast<double>(model.num_layers) <
+         kMostElements;
+}
+
+Sizes::Sizes(const RunConfig& config)
+    : batch(config.training.batch_size),
+      tokens(is_countable(config) ? batch * config.training.seq_len : 0),
+      dim(config.model.dim),
+      ffn(config.model.ffn_dim),
+      q_channels(config.model.num_heads * config.model.head_dim),
+      kv_channels(config.model.num_kv_heads * config.model.head_dim),
+      qkv(q_channels + 2 * kv_channels),
+      vocab(config.model.vocab_size),
+      element(config.training.precision == "bf16" ? 2 : 4) {
+  LIGHTHOUSE_CHECK(is_countable(config), "plan: training.batch_size = ", batch,
+                   " sequences of training.seq_len = ", config.training.seq_len,
+                   " tokens are more than any machine holds; use less of either");
+}
+
+int64_t layer_matrices(const Sizes& sizes) { return sizes.dim * (sizes.qkv + sizes.q_channels + 3 * sizes.ffn); }
+
+int64_t layer_parameters(const ModelConfig& model) {
+  const int64_t heads = 2 * model.head_dim * (model.num_heads + model.num_kv_heads);
+  return model.dim * (heads + 3 * model.ffn_dim) + 2 * model.dim + (model.qk_norm ? 2 * model.head_dim : 0);
+}
+
+}  // namespace lighthouse

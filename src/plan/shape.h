@@ -1,0 +1,48 @@
+// What of a configuration decides its cost: the layers as a stage of training runs them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "config/run_config.h"
+
+namespace lighthouse {
+
+/// One layer in one stage, for one sequence. A row with packed documents is counted as one document, which bounds the
+/// cost from above.
+struct LayerShape {
+  bool lighthouse;      ///< attends to S gathered rows; else to all N tokens
+  int64_t rows;         ///< S, or N of a dense layer
+  int64_t num_slots;    ///< entries of all levels, for one KV head; 0 of a dense layer
+  int64_t num_coarse;   ///< entries of the coarsest level, for one KV head; 0 of a dense layer
+  int64_t tokens_read;  ///< tokens under the rows finer than the coarsest level, which gather reads; 0 of a dense layer
+};
+
+/// All layers in stage 1 (`lighthouse`) or in stage 2. Throws InvalidArgument for a pyramid that cannot be made.
+std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse);
+
+/// Whether the bytes of a step fit int64 with room for sums of them; a machine that holds more does not exist.
+bool is_countable(const RunConfig& config);
+
+/// Sizes that formulas of this folder share; counts of elements, not bytes.
+struct Sizes {
+  /// Throws InvalidArgument where the configuration is not countable.
+  explicit Sizes(const RunConfig& config);
+
+  int64_t batch;        ///< B, sequences of a micro-batch
+  int64_t tokens;       ///< B * N
+  int64_t dim;          ///< C
+  int64_t ffn;          ///< F
+  int64_t q_channels;   ///< H * D
+  int64_t kv_channels;  ///< H_kv * D
+  int64_t qkv;          ///< H * D + 2 H_kv * D, one packed row
+  int64_t vocab;        ///< V
+  int64_t element;      ///< bytes of the compute dtype: 2 of bf16, 4 of fp32
+};
+
+/// Elements of one layer's weight matrices: qkv, output, gate and up, down.
+int64_t layer_matrices(const Sizes& sizes);
+/// Trainable elements of one layer, norms included.
+int64_t layer_parameters(const ModelConfig& model);
+
+}  // namespace lighthouse

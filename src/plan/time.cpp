@@ -1,0 +1,183 @@
+#include "plan/time.h"
+
+#include <algorithm>
+
+#include "config/schema.h"
+#include "plan/flops.h"
+#include "plan/memory.h"
+#include "plan/shape.h"
+
+namespace lighthouse {
+namespace {
+
+// Estimated or measured; the place to calibrate. A pass is one read or write of a tensor.
+constexpr double kStageShare = 0.85;        // of the copy rate that score, gather, scatter reach (docs/benchmarks.md)
+constexpr double kGlaShare = 0.35;          // and the gla scorer, for two passes over q, k, v
+constexpr double kSelectSeconds = 24e-6;    // of select: latency, not bytes
+constexpr double kRowShare = 0.85;          // and row operators
+constexpr double kRowForwardPasses = 12;    // of C: two norms with residual sums, RoPE
+constexpr double kRowForwardFfnPasses = 3;  // of F: SwiGLU
+constexpr double kRowBackwardPasses = 14;
+constexpr double kRowBackwardFfnPasses = 6;
+constexpr double kQkNormPasses = 5;           // of q and k, forward and backward
+constexpr double kLossPasses = 6;             // over logits
+constexpr double kEmbeddingPasses = 6;        // of C: lookup and its backward, final norm
+constexpr double kAdamBytes = 28;             // a parameter: weight, moments read and written, gradient read
+constexpr double kNormBytes = 4;              // a parameter: gradient norm
+constexpr double kCastBytes = 6;              // a parameter in bf16: read, copy written
+constexpr double kAccumulateBytes = 8;        // a parameter and further micro-batch: gradient read and written
+constexpr double kDeterministicCudnn = 1.28;  // of the time of attention
+constexpr double kDeterministicFlash = 2.9;
+constexpr double kDeterministicGroup = 8.0 * (1 << 30);  // ops/cudnn_attention.h: CudnnLimits
+constexpr double kSmallHead = 0.7;     // attention rate with heads below 128 channels over that with 128
+constexpr double kLayerLaunches = 60;  // kernels of a layer, forward and backward
+constexpr double kLaunchSeconds = 5e-6;
+
+/// Costs of one layer, one micro-batch.
+struct LayerTime {
+  double products = 0, attention = 0, stages = 0, rows = 0;
+  double sum() const { return products + attention + stages + rows; }
+};
+struct LayerTimes {
+  LayerTime forward, both;
+};
+
+class Costs {
+ public:
+  Costs(const RunConfig& config, const DeviceProfile& profile)
+      : config_(config), s_(config), profile_(profile), vector_(bytes(s_.tokens * s_.dim)) {}
+
+  LayerTimes layer(const LayerShape& shape) const {
+    LayerTimes times;
+    times.forward.products = product(layer_matrices(s_));
+    times.both.products = 3 * times.forward.products;
+    add_attention(shape, times);
+    if (shape.lighthouse) add_stages(shape, times);
+    add_rows(times);
+    return times;
+  }
+
+  /// Forward product of all tokens with a matrix of so many elements.
+  double product(int64_t elements) const {
+    return 2 * static_cast<double>(s_.tokens) * static_cast<double>(elements) / profile_.product_flops;
+  }
+  double bytes(int64_t elements) const { return static_cast<double>(elements * s_.element); }
+  double copy(double bytes, double share) const { return bytes / (share * profile_.copy_bytes_per_s); }
+
+  double head() const {
+    const double logits = kLossPasses * bytes(s_.tokens * s_.vocab);
+    return 3 * product(s_.vocab * s_.dim) + copy(logits + kEmbeddingPasses * vector_, kRowShare);
+  }
+  double optimizer() const {
+    const auto parameters = static_cast<double>(num_parameters(config_.model));
+    const double cast = config_.training.precision == "bf16" ? kCastBytes : 0;
+    const auto more = static_cast<double>(config_.training.gradient_accumulation - 1);
+    return copy(parameters * (kAdamBytes + kNormBytes + cast + more * kAccumulateBytes), kRowShare);
+  }
+  double recompute(const LayerTimes& layer) const {
+    if (config_.training.recompute == "full") return layer.forward.sum();
+    return config_.training.recompute == "selective" ? product(2 * s_.ffn * s_.dim) : 0;
+  }
+  /// A layer's input goes out beside its forward and comes back beside the backward of the layer above.
+  double offload(const LayerTimes& layer) const {
+    if (!config_.training.offload) return 0;
+    const double transfer = vector_ / profile_.host_bytes_per_s;
+    return std::max(0.0, transfer - layer.forward.sum()) + std::max(0.0, transfer - layer.both.sum());
+  }
+
+ private:
+  void add_attention(const LayerShape& shape, LayerTimes& times) const {
+    const ModelConfig& model = config_.model;
+    const auto heads = static_cast<double>(s_.batch * model.num_heads);
+    const double flops =
+        causal_attention_flops(static_cast<double>(shape.rows), heads, static_cast<double>(model.head_dim));
+    const AttentionRate rate = attention_rate(profile_, static_cast<double>(shape.rows));
+    const double slower = deterministic_factor(shape) / head_factor();
+    times.forward.attention = flops / (rate.forward * head_factor());
+    times.both.attention = (1 + kAttentionBackward) * flops / rate.both * slower;
+  }
+  double head_factor() const { return config_.model.head_dim < 128 ? kSmallHead : 1; }
+  double deterministic_factor(const LayerShape& shape) const {
+    if (!config_.training.deterministic) return 1;
+    const auto rows = static_cast<double>(shape.rows);
+    const double group = rows * rows * 2 * static_cast<double>(config_.model.num_heads / config_.model.num_kv_heads);
+    return group <= kDeterministicGroup ? kDeterministicCudnn : kDeterministicFlash;
+  }
+
+  /// The bytes that the stages cannot do without, as docs/benchmarks.md counts them.
+  void add_stages(const LayerShape& shape, LayerTimes& times) const {
+    const double qkv = bytes(s_.tokens * s_.qkv);
+    const double rows = bytes(s_.batch * shape.rows * s_.qkv);
+    const double o = bytes(s_.tokens * s_.q_channels);
+    const double o_rows = bytes(s_.batch * shape.rows * s_.q_channels);
+    const double coarse = bytes(s_.batch * shape.num_coarse * s_.qkv);
+    const bool norm = config_.attention.scorer == "norm" && !config_.model.qk_norm;  // one pass scores and pools
+    const double read = norm ? bytes(s_.batch * shape.tokens_read * s_.qkv) + coarse : qkv;
+    const double forward = (norm ? qkv + coarse : 0) + read + rows + o_rows + o;
+    const double backward = o + o_rows + rows + qkv;
+    times.forward.stages = copy(forward, kStageShare) + kSelectSeconds + scorer_seconds();
+    times.both.stages = times.forward.stages + copy(backward, kStageShare);
+  }
+  double scorer_seconds() const {
+    const std::string& scorer = config_.attention.scorer;
+    const double qkv = bytes(s_.tokens * s_.qkv);
+    if (scorer == "gla") return copy(2 * qkv, kGlaShare);
+    const double q_and_k = bytes(s_.tokens * (s_.q_channels + s_.kv_channels));
+    if (scorer == "norm") return config_.model.qk_norm ? copy(q_and_k, kStageShare) : 0;
+    const auto length = static_cast<double>(config_.training.seq_len / config_.attention.dilation);
+    const double attention = static_cast<double>(s_.batch) * scorer_flops(config_) /
+                             (attention_rate(profile_, length).forward * head_factor());
+    return attention + copy(q_and_k, kStageShare);
+  }
+
+  void add_rows(LayerTimes& times) const {
+    const double ffn = static_cast<double>(s_.ffn) / static_cast<double>(s_.dim);
+    const double forward = kRowForwardPasses + kRowForwardFfnPasses * ffn;
+    const double backward = kRowBackwardPasses + kRowBackwardFfnPasses * ffn;
+    times.forward.rows = copy(forward * vector_, kRowShare);
+    times.both.rows = copy((forward + backward) * vector_, kRowShare);
+    if (config_.model.qk_norm) {
+      times.both.rows += copy(kQkNormPasses * bytes(s_.tokens * (s_.q_channels + s_.kv_channels)), kRowShare);
+    }
+  }
+
+  const RunConfig& config_;
+  Sizes s_;
+  const DeviceProfile& profile_;
+  double vector_;  ///< bytes of C channels of all tokens
+};
+
+}  // namespace
+
+StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile) {
+  const Costs costs(config, profile);
+  const auto micro_batches = static_cast<double>(config.training.gradient_accumulation);
+  StepTime time;
+  const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
+  for (const LayerShape& shape : layers) {
+    const LayerTimes layer = costs.layer(shape);
+    time.products += micro_batches * layer.both.products;
+    time.attention += micro_batches * layer.both.attention;
+    time.lighthouse += micro_batches * layer.both.stages;
+    time.rows += micro_batches * layer.both.rows;
+    time.recompute += micro_batches * costs.recompute(layer);
+    time.offload += micro_batches * costs.offload(layer);
+  }
+  time.head = micro_batches * costs.head();
+  time.optimizer = costs.optimizer();
+  const double host = micro_batches * static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds;
+  time.launches = std::max(0.0, host - time.total());
+  return time;
+}
+
+double run_seconds(const RunConfig& config, const DeviceProfile& profile) {
+  double seconds = 0;
+  for (const bool lighthouse : stages_of(config.training)) {
+    const int64_t stage_1 = config.training.lighthouse_steps;
+    const int64_t steps = lighthouse ? stage_1 : config.training.steps - stage_1;
+    seconds += static_cast<double>(steps) * step_time(config, lighthouse, profile).total();
+  }
+  return seconds;
+}
+
+}  // namespace lighthouse

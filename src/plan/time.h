@@ -1,0 +1,32 @@
+// The time that a training step takes on a device that was measured.
+#pragma once
+
+#include "config/run_config.h"
+#include "plan/device_profile.h"
+
+namespace lighthouse {
+
+/// Seconds of one optimizer step by part, all micro-batches together.
+struct StepTime {
+  double products = 0;    ///< matrix products of the layers
+  double attention = 0;   ///< over all tokens in dense layers, over the gathered rows in the others
+  double lighthouse = 0;  ///< scores, selection, gather, scatter and their backward
+  double rows = 0;        ///< norms, RoPE, SwiGLU, residual sums: bound by memory
+  double head = 0;        ///< embedding, head and loss
+  double recompute = 0;   ///< what backward computes again
+  double offload = 0;     ///< waiting for the host link
+  double optimizer = 0;   ///< gradient norm, AdamW, copies of the weights
+  double launches = 0;    ///< what the host takes longer to launch than the device to compute; short sequences
+
+  double total() const {
+    return products + attention + lighthouse + rows + head + recompute + offload + optimizer + launches;
+  }
+};
+
+/// Of stage 1 (`lighthouse`) or stage 2. The profile must be one of the configuration's precision.
+StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile);
+
+/// Seconds of all steps of both stages.
+double run_seconds(const RunConfig& config, const DeviceProfile& profile);
+
+}  // namespace lighthouse

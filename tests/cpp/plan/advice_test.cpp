@@ -1,0 +1,128 @@
+#include "plan/advice.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "plan/memory.h"
+#include "plan_support.h"
+
+namespace lighthouse {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+const DeviceProfile& h200() { return *find_profile("h200"); }
+
+/// The paper's model at lengths and batches that do not fit, on devices of several sizes.
+std::vector<std::pair<RunConfig, int64_t>> tight_cases() {
+  std::vector<std::pair<RunConfig, int64_t>> cases;
+  for (const int64_t device : {24, 48, 79, 139}) {
+    for (const int64_t seq_len : {98304, 262144}) {
+      for (const char* precision : {"bf16", "fp32"}) {
+        for (const int64_t batch : {1, 4}) {
+          RunConfig config = paper_config();
+          config.training.seq_len = seq_len;
+          config.training.precision = precision;
+          config.training.batch_size = batch;
+          config.training.gradient_accumulation = 8;
+          if (run_bytes(config, true) > device * kGiB) cases.emplace_back(config, device * kGiB);
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+TEST(AlternativesTest, FitAndTrainOnTheSameBatches) {
+  size_t found = 0;
+  for (const auto& [config, device] : tight_cases()) {
+    for (const Alternative& alternative : alternatives(config, device, true, h200())) {
+      ++found;
+      RunConfig changed = config;
+      apply_overrides(changed, alternative.settings);
+      EXPECT_EQ(changed, alternative.config);
+      EXPECT_NO_THROW(validate(changed));
+      EXPECT_EQ(alternative.bytes, run_bytes(changed, true));
+      EXPECT_LE(alternative.bytes, device);
+      EXPECT_EQ(changed.training.batch_size * changed.training.gradient_accumulation,
+                config.training.batch_size * config.training.gradient_accumulation);
+      EXPECT_EQ(changed.training.seq_len, config.training.seq_len);
+    }
+  }
+  EXPECT_GT(found, 20);
+}
+
+TEST(AlternativesTest, CheapestFirstAndChangedPrecisionLast) {
+  for (const auto& [config, device] : tight_cases()) {
+    const std::vector<Alternative> list = alternatives(config, device, true, h200());
+    for (size_t i = 1; i < list.size(); ++i) {
+      const bool before = list[i - 1].config.training.precision != config.training.precision;
+      const bool after = list[i].config.training.precision != config.training.precision;
+      EXPECT_LE(before, after);
+      EXPECT_TRUE(before != after || list[i - 1].seconds <= list[i].seconds);
+    }
+  }
+}
+
+TEST(AlternativesTest, TheLeastRecomputationThatFits) {
+  RunConfig config = paper_config();
+  const auto first = [&](int64_t gib) {
+    const std::vector<Alternative> list = alternatives(config, gib * kGiB, true, h200());
+    return list.empty() ? std::string("none") : settings_text(list.front());
+  };
+  EXPECT_EQ(first(139), "none");  // it fits as it is
+  EXPECT_EQ(first(52), "--training.recompute selective");
+  EXPECT_EQ(first(24), "--training.recompute full");
+  EXPECT_EQ(first(8), "none");
+  config.training.batch_size = 2;
+  EXPECT_EQ(first(79), "--training.batch_size 1 --training.gradient_accumulation 64");
+}
+
+TEST(AlternativesTest, NoOffloadOnTheCpu) {
+  for (const auto& [config, device] : tight_cases()) {
+    for (const Alternative& alternative : alternatives(config, device, false, h200())) {
+      EXPECT_THAT(settings_text(alternative), Not(HasSubstr("offload")));
+    }
+  }
+}
+
+TEST(LargestSeqLenTest, FitsAndTheNextDoesNot) {
+  for (const char* recompute : {"none", "selective", "full"}) {
+    for (const int64_t device : {24 * kGiB, 79 * kGiB, 139 * kGiB}) {
+      RunConfig config = paper_config();
+      config.training.recompute = recompute;
+      config.training.seq_len = largest_seq_len(config, device, true);
+      EXPECT_EQ(config.training.seq_len % 1024, 0);
+      EXPECT_LE(run_bytes(config, true), device);
+      config.training.seq_len += 1024;
+      EXPECT_GT(run_bytes(config, true), device);
+    }
+  }
+  EXPECT_EQ(largest_seq_len(paper_config(), kGiB, true), 0);
+}
+
+TEST(MemoryAdviceTest, SaysWhatTakesTheMemoryAndWhatFits) {
+  const std::string text = memory_advice(paper_config(), 48 * kGiB);
+  EXPECT_THAT(text, HasSubstr("a step of stage 2 takes about "));
+  EXPECT_THAT(text, HasSubstr("the device has 48.0 GiB"));
+  EXPECT_THAT(text, HasSubstr("kept for backward "));
+  EXPECT_THAT(text, HasSubstr("\nfits: --training.recompute "));
+  EXPECT_THAT(text, HasSubstr("--training.seq_len "));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2);
+}
+
+TEST(MemoryAdviceTest, WhereItShouldFitAndWhereNothingDoes) {
+  EXPECT_THAT(memory_advice(paper_config(), 139 * kGiB), HasSubstr("that should fit"));
+  EXPECT_THAT(memory_advice(paper_config(), kGiB), HasSubstr("a smaller model or more memory"));
+}
+
+TEST(MemoryTextTest, GibAndMib) {
+  EXPECT_EQ(memory_text(kGiB), "1.0 GiB");
+  EXPECT_EQ(memory_text(20 << 20), "20 MiB");
+}
+
+}  // namespace
+}  // namespace lighthouse

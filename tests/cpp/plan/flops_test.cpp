@@ -1,0 +1,107 @@
+#include "plan/flops.h"
+
+#include <gtest/gtest.h>
+
+#include "plan_support.h"
+
+namespace lighthouse {
+namespace {
+
+TEST(ShapeTest, LayersOfBothStages) {
+  const std::vector<LayerShape> layers = layer_shapes(paper_config(), true);
+  ASSERT_EQ(layers.size(), 30);
+  for (const size_t dense : {0, 1, 28, 29}) {
+    EXPECT_FALSE(layers[dense].lighthouse);
+    EXPECT_EQ(layers[dense].rows, 98304);
+  }
+  EXPECT_TRUE(layers[2].lighthouse);
+  EXPECT_EQ(layers[2].rows, 18432);                      // N / 16 + 2 * 4 * 1536
+  EXPECT_EQ(layers[2].num_slots, 98304 + 24576 + 6144);  // N (1 + 1/4 + 1/16)
+  EXPECT_EQ(layers[2].tokens_read, 4 * 1536 * (1 + 4));  // p children of one and of four tokens
+  for (const LayerShape& layer : layer_shapes(paper_config(), false)) EXPECT_FALSE(layer.lighthouse);
+}
+
+TEST(ShapeTest, EveryLayerHasItsTopk) {
+  RunConfig config = paper_config();
+  config.attention.topk_per_layer.assign(30, 1536);
+  config.attention.topk_per_layer[7] = 3072;
+  const std::vector<LayerShape> layers = layer_shapes(config, true);
+  EXPECT_EQ(layers[6].rows, 18432);
+  EXPECT_EQ(layers[7].rows, 6144 + 2 * 4 * 3072);
+}
+
+TEST(ShapeTest, LayerParametersAddUp) {
+  for (const std::string& name : model_preset_names()) {
+    ModelConfig model = model_preset(name);
+    for (const bool qk_norm : {false, true}) {
+      model.qk_norm = qk_norm;
+      const int64_t embeddings = model.vocab_size * model.dim * (model.tie_embeddings ? 1 : 2);
+      EXPECT_EQ(model.num_layers * layer_parameters(model) + embeddings + model.dim, num_parameters(model)) << name;
+    }
+  }
+}
+
+TEST(FlopsTest, SmallModelByHand) {
+  const RunConfig config = small_config();
+  // A layer: qkv 8 * 16, output 8 * 8, gate, up and down 3 * 8 * 12; the head 8 * 10.
+  const double matrices = 2 * (128 + 64 + 288) + 80;
+  const double products = 3 * 2 * 16 * matrices;
+  const double dense = 3.5 * 4 * 4 * 2 * (16 * 17 / 2);  // 4 D H pairs
+  const double rows = 3.5 * 4 * 4 * 2 * (12 * 13 / 2);
+  EXPECT_EQ(step_flops(config, true), products + dense + rows);
+  EXPECT_EQ(step_flops(config, false), products + 2 * dense);
+}
+
+TEST(FlopsTest, EverySequenceOfTheStepCounts) {
+  RunConfig config = small_config();
+  const double one = step_flops(config, true);
+  config.training.batch_size = 3;
+  config.training.gradient_accumulation = 2;
+  EXPECT_EQ(step_flops(config, true), 6 * one);
+}
+
+TEST(FlopsTest, RecomputationDoesNotCount) {
+  RunConfig config = small_config();
+  const double none = step_flops(config, true);
+  config.training.recompute = "full";
+  config.training.offload = true;
+  config.training.deterministic = true;
+  EXPECT_EQ(step_flops(config, true), none);
+}
+
+TEST(FlopsTest, ScorersCountForwardAndInTheirLayersOnly) {
+  RunConfig config = small_config();
+  const double norm = step_flops(config, true);
+  const double dense = step_flops(config, false);
+  config.attention.scorer = "dilated";
+  config.attention.dilation = 4;
+  EXPECT_EQ(step_flops(config, true) - norm, 2 * 4 * 4 * (4 * 2) * (4 * 5 / 2));  // twice, 4 tokens, 4 * 2 heads
+  EXPECT_EQ(step_flops(config, false), dense);
+  config.attention.scorer = "gla";
+  EXPECT_EQ(step_flops(config, true) - norm, 2 * 16 * 2 * (4 * 4 * 4));  // two passes, 16 tokens, 2 heads, 4 D^2
+}
+
+// docs/architecture in numbers: products of 30 layers are 157 TFLOP, dense attention 69.3 a layer.
+TEST(FlopsTest, PaperModel) {
+  RunConfig config = paper_config();
+  config.training.gradient_accumulation = 1;
+  const double attention = 3.5 * 4 * 1024 * (98304.0 * 98305 / 2);
+  EXPECT_NEAR(step_flops(config, false), 30 * attention + 157.9e12, 0.2e12);
+  EXPECT_NEAR(step_flops(config, true), 4 * attention + 26 * attention * 9 / 256 + 157.9e12, 0.2e12);
+}
+
+TEST(PeakFlopsTest, DevicesByTheNameOfTheDriver) {
+  EXPECT_EQ(device_peak_flops("NVIDIA H100 80GB HBM3", "bf16"), 989.4e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA H100 PCIe", "bf16"), 756e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA H200", "bf16"), 989.4e12);
+  EXPECT_EQ(device_peak_flops("h200", "fp32"), 66.9e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA A100-SXM4-80GB", "bf16"), 312e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA B200", "bf16"), 2.25e15);
+  EXPECT_EQ(device_peak_flops("NVIDIA L40S", "bf16"), 362e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA L4", "bf16"), 121e12);
+  EXPECT_EQ(device_peak_flops("AMD EPYC", "bf16"), std::nullopt);
+  EXPECT_EQ(device_peak_flops("", "bf16"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace lighthouse

@@ -1,0 +1,182 @@
+#include "plan/memory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "plan_support.h"
+
+namespace lighthouse {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr bool kLighthouse = true;
+constexpr bool kDense = false;
+
+double gib(int64_t bytes) { return static_cast<double>(bytes) / kGiB; }
+
+TEST(KeptTest, LighthouseLayerOfThePaperByHand) {
+  const RunConfig config = paper_config();
+  const KeptBytes kept = layer_kept(config, layer_shapes(config, true)[2]);
+  EXPECT_EQ(kept.residual, 98304 * 2 * 1024 * 2);
+  EXPECT_EQ(kept.norms, 98304 * 8);
+  EXPECT_EQ(kept.gate_up, 98304 * 2 * 1536 * 2);
+  EXPECT_EQ(kept.qk_norm, 0);
+  EXPECT_EQ(kept.attention, 18432 * (4 * 1024 * 2 + 8 * 4) + 8 * (129024 + 18432) * 4);
+  EXPECT_NEAR(gib(kept.all()), 1.1, 0.02);
+}
+
+TEST(KeptTest, DenseLayerWithGroupedHeadsByHand) {
+  RunConfig config = small_config();
+  config.model.qk_norm = true;
+  config.training.batch_size = 3;
+  const KeptBytes kept = layer_kept(config, layer_shapes(config, true)[0]);
+  const int64_t tokens = 3 * 16;
+  EXPECT_EQ(kept.residual, tokens * 2 * 8 * 4);
+  EXPECT_EQ(kept.gate_up, tokens * 2 * 12 * 4);
+  EXPECT_EQ(kept.qk_norm, tokens * (8 + 4) * 4);                      // q of 2 heads, k of 1
+  EXPECT_EQ(kept.attention, tokens * ((8 + 4 + 4 + 8) * 4 + 2 * 4));  // q, k, v, o, log-sum-exp
+  const KeptBytes rows = layer_kept(config, layer_shapes(config, true)[1]);
+  EXPECT_EQ(rows.attention, 3 * (12 * ((8 + 4 + 4 + 8) * 4 + 2 * 4) + (16 + 8 + 12) * 4));
+}
+
+TEST(MemoryTest, WhatStaysThroughTheStep) {
+  const StepMemory memory = step_memory(paper_config(), kDense, true);
+  EXPECT_EQ(memory.weights, 267'973'632 * int64_t{4});
+  EXPECT_EQ(memory.moments, 2 * memory.weights);
+  const int64_t norms = 30 * 2 * 1024 + 1024;
+  EXPECT_EQ(memory.copies, (267'973'632 - norms - 256 * 1024) * int64_t{2});  // the embedding is looked up in fp32
+  EXPECT_EQ(memory.host, 0);
+  RunConfig fp32 = paper_config();
+  fp32.training.precision = "fp32";
+  EXPECT_EQ(step_memory(fp32, kDense, true).copies, 30 * int64_t{1024} * (3072 + 3072) * 4);
+}
+
+TEST(MemoryTest, PaperFitsWhereItIsKnownToFit) {
+  const RunConfig config = paper_config();
+  const StepMemory lighthouse = step_memory(config, kLighthouse, true);
+  EXPECT_GT(gib(lighthouse.total()), 41);
+  EXPECT_LT(gib(lighthouse.total()), 45);
+  EXPECT_THAT(lighthouse.peak, HasSubstr("layer 29 (dense)"));
+  const StepMemory dense = step_memory(config, kDense, true);
+  const double kept_more = 26 * (gib(98304 * int64_t{4} * 1024 * 2) - 0.15);  // 26 layers more with q, k, v and o
+  EXPECT_NEAR(gib(dense.total() - lighthouse.total()), kept_more, 1.0);
+}
+
+// Gradients come as what was kept goes; accumulated ones are there all along.
+TEST(MemoryTest, GradientsAtThePeak) {
+  RunConfig config = paper_config();
+  EXPECT_EQ(step_memory(config, kDense, true).gradients, 267'973'632 * int64_t{4});
+  config.training.gradient_accumulation = 1;
+  const int64_t layer = 4 * (int64_t{1024} * (4 * 1024 + 3 * 1536) + 2 * 1024);
+  EXPECT_EQ(step_memory(config, kDense, true).gradients, layer + 256 * 1024 * 4);  // of the last layer and the head
+}
+
+TEST(MemoryTest, ShortSequencesTakeMostAtTheEnd) {
+  RunConfig config = paper_config();
+  config.training.gradient_accumulation = 1;
+  config.training.seq_len = 64;
+  const StepMemory memory = step_memory(config, kDense, true);
+  EXPECT_THAT(memory.peak, HasSubstr("layer 0"));
+  EXPECT_NEAR(gib(memory.gradients), 1.0, 0.01);
+}
+
+TEST(MemoryTest, ALargeVocabularyTakesMostInTheLoss) {
+  RunConfig config = small_config();
+  config.model.vocab_size = 128256;
+  config.training.seq_len = 65536;
+  config.attention.topk = 64;
+  const StepMemory memory = step_memory(config, kLighthouse, true);
+  EXPECT_EQ(memory.peak, "the loss");
+  EXPECT_NEAR(gib(memory.temporaries), 1.0, 0.01);  // a chunk of logits
+}
+
+TEST(MemoryTest, RecomputationKeepsLess) {
+  for (const bool lighthouse : {kLighthouse, kDense}) {
+    RunConfig config = paper_config();
+    std::vector<int64_t> totals;
+    for (const char* recompute : {"none", "selective", "full"}) {
+      config.training.recompute = recompute;
+      totals.push_back(step_memory(config, lighthouse, true).total());
+    }
+    config.training.offload = true;
+    const StepMemory offloaded = step_memory(config, lighthouse, true);
+    totals.push_back(offloaded.total());
+    EXPECT_TRUE(std::is_sorted(totals.rbegin(), totals.rend())) << testing::PrintToString(totals);
+    EXPECT_EQ(offloaded.host, 30 * int64_t{98304} * 1024 * 2);
+  }
+}
+
+// 30 inputs of layers, 2.1 GB each, at 1,048,576 tokens; offloaded, two of them stay.
+TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
+  RunConfig config = paper_config();
+  config.training.seq_len = 1 << 20;
+  config.training.recompute = "full";
+  const int64_t input = (int64_t{1} << 20) * 1024 * 2;
+  const int64_t tokens = (int64_t{1} << 20) * 16;
+  EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 31 * input + tokens);
+  config.training.offload = true;
+  EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 3 * input + tokens);
+}
+
+TEST(MemoryTest, DeterministicWorkspaces) {
+  RunConfig config = paper_config();
+  config.attention.full_attention_layers = {};
+  const int64_t dq = int64_t{18432} * 1024 * 4;
+  EXPECT_EQ(step_memory(config, kLighthouse, true).workspace, dq);
+  config.training.deterministic = true;
+  EXPECT_EQ(step_memory(config, kLighthouse, true).workspace, dq + 2 * int64_t{18432} * 18432 * 2);  // two heads
+  EXPECT_EQ(step_memory(config, kDense, true).workspace, 17 * int64_t{98304} * 1024 * 4);  // ceil(132 / 8) splits
+  EXPECT_EQ(step_memory(config, kDense, false).workspace, 0);
+}
+
+struct Growth {
+  const char* name;
+  std::function<void(RunConfig&)> change;
+};
+void PrintTo(const Growth& growth, std::ostream* stream) { *stream << growth.name; }
+
+class GrowthTest : public testing::TestWithParam<Growth> {};
+TEST_P(GrowthTest, TakesMore) {
+  for (const char* recompute : {"none", "selective", "full"}) {
+    RunConfig config = paper_config();
+    config.training.recompute = recompute;
+    RunConfig larger = config;
+    GetParam().change(larger);
+    for (const bool on_cuda : {true, false}) EXPECT_GT(run_bytes(larger, on_cuda), run_bytes(config, on_cuda));
+  }
+}
+const Growth kGrowths[] = {
+    {"seq_len", [](RunConfig& config) { config.training.seq_len += 1024; }},
+    {"batch", [](RunConfig& config) { config.training.batch_size = 2; }},
+    {"layers", [](RunConfig& config) { config.model.num_layers += 1; }},
+    {"dim", [](RunConfig& config) { config.model.dim += 64; }},
+    {"ffn", [](RunConfig& config) { config.model.ffn_dim *= 4; }},
+    {"vocabulary", [](RunConfig& config) { config.model.vocab_size = 128256; }},
+    {"heads", [](RunConfig& config) { config.model.num_heads = config.model.num_kv_heads = 16; }},
+    {"fp32", [](RunConfig& config) { config.training.precision = "fp32"; }},
+};
+INSTANTIATE_TEST_SUITE_P(Keys, GrowthTest, testing::ValuesIn(kGrowths),
+                         [](const auto& growth) { return std::string(growth.param.name); });
+
+TEST(MemoryTest, StagesThatARunHas) {
+  RunConfig config = paper_config();
+  EXPECT_EQ(stages_of(config.training), (std::vector<bool>{true, false}));
+  config.training.lighthouse_steps = config.training.steps;
+  EXPECT_EQ(stages_of(config.training), std::vector<bool>{true});
+  EXPECT_EQ(run_bytes(config, true), step_memory(config, kLighthouse, true).total());
+  config.training.lighthouse_steps = 0;
+  EXPECT_EQ(stages_of(config.training), std::vector<bool>{false});
+}
+
+TEST(MemoryTest, WhatCannotBeCountedIsRefused) {
+  RunConfig config = paper_config();
+  config.training.seq_len = int64_t{1} << 30;
+  config.training.batch_size = int64_t{1} << 20;
+  EXPECT_THROW(step_memory(config, kDense, true), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace lighthouse
