@@ -62,6 +62,7 @@ std::unique_ptr<CLI::App> make_app() {
   add_generate_command(*app);
   add_export_command(*app);
   add_bench_command(*app);
+  add_plan_command(*app);
   add_info_command(*app);
   add_completion_command(*app);
   for (CLI::App* command : app->get_subcommands({})) command->group("Commands");

@@ -33,14 +33,23 @@ std::string lower(std::string_view text) {
   return result;
 }
 
+void scale_arithmetic(DeviceProfile& profile, double faster) {
+  profile.measured = false;
+  profile.product_flops *= faster;
+  for (AttentionRate& rate : profile.attention) {
+    rate.forward *= faster;
+    rate.both *= faster;
+  }
+}
+
 }  // namespace
 
 const std::vector<DeviceProfile>& device_profiles() {
   static const std::vector<DeviceProfile> profiles = {
-      {"h200", true, static_cast<int64_t>(139.7 * kGiB), 989.4 * kTera, 690 * kTera, 4.25 * kTera, kHostBytesPerS,
-       hopper_attention()},
-      {"h100", true, static_cast<int64_t>(79.1 * kGiB), 989.4 * kTera, 640 * kTera, 3.0 * kTera, kHostBytesPerS,
-       hopper_attention()},
+      {"h200", true, static_cast<int64_t>(139.7 * kGiB), 989.4 * kTera, 66.9 * kTera, 690 * kTera, 4.25 * kTera,
+       kHostBytesPerS, hopper_attention()},
+      {"h100", true, static_cast<int64_t>(79.1 * kGiB), 989.4 * kTera, 66.9 * kTera, 640 * kTera, 3.0 * kTera,
+       kHostBytesPerS, hopper_attention()},
   };
   return profiles;
 }
@@ -60,16 +69,19 @@ DeviceProfile scaled_profile(const std::string& name, int64_t memory_bytes, doub
                              double memory_bytes_per_s) {
   DeviceProfile profile = device_profiles().front();
   const double faster = peak_flops / profile.peak_flops;
+  scale_arithmetic(profile, faster);
   profile.name = name;
-  profile.measured = false;
   profile.memory_bytes = memory_bytes;
-  profile.peak_flops = peak_flops;
-  profile.product_flops *= faster;
+  profile.peak_flops *= faster;
+  profile.fp32_peak_flops *= faster;
   profile.copy_bytes_per_s *= memory_bytes_per_s / kH200MemoryBytesPerS;
-  for (AttentionRate& rate : profile.attention) {
-    rate.forward *= faster;
-    rate.both *= faster;
-  }
+  return profile;
+}
+
+DeviceProfile in_precision(DeviceProfile profile, std::string_view precision) {
+  if (precision == "bf16") return profile;
+  scale_arithmetic(profile, profile.fp32_peak_flops / profile.peak_flops);
+  profile.peak_flops = profile.fp32_peak_flops;
   return profile;
 }
 

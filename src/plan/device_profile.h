@@ -16,18 +16,20 @@ struct AttentionRate {
   double both;  ///< forward and backward together
 };
 
+/// Rates are of bf16.
 struct DeviceProfile {
   std::string name;                      ///< "h200"
-  bool measured;                         ///< false: scaled from another device by its data sheet
+  bool measured;                         ///< false: scaled by a data sheet
   int64_t memory_bytes;                  ///< what the driver reports; 0: not known
-  double peak_flops;                     ///< of the data sheet, in the precision of the profile
+  double peak_flops;                     ///< of the data sheet
+  double fp32_peak_flops;                ///< the same without tensor cores
   double product_flops;                  ///< matrix products of a layer, forward and backward
   double copy_bytes_per_s;               ///< device to device, read plus write
   double host_bytes_per_s;               ///< to and from pinned host memory, one way
   std::vector<AttentionRate> attention;  ///< by length, ascending
 };
 
-/// Measured in bf16: h200, h100.
+/// Measured: h200, h100.
 const std::vector<DeviceProfile>& device_profiles();
 
 /// The profile of a device named as the driver does ("NVIDIA H200") or in short; nullptr where none was measured.
@@ -37,6 +39,10 @@ const DeviceProfile* find_profile(std::string_view device_name);
 /// `memory_bytes_per_s`.
 DeviceProfile scaled_profile(const std::string& name, int64_t memory_bytes, double peak_flops,
                              double memory_bytes_per_s);
+
+/// The profile for training.precision: itself in bf16; in fp32, which was not measured, its rates of arithmetic are
+/// scaled by the data sheet.
+DeviceProfile in_precision(DeviceProfile profile, std::string_view precision);
 
 /// The rates at `length`: between two measured lengths linear in their logarithm, beyond them as at the last.
 AttentionRate attention_rate(const DeviceProfile& profile, double length);

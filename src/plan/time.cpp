@@ -45,7 +45,10 @@ struct LayerTimes {
 class Costs {
  public:
   Costs(const RunConfig& config, const DeviceProfile& profile)
-      : config_(config), s_(config), profile_(profile), vector_(bytes(s_.tokens * s_.dim)) {}
+      : config_(config),
+        s_(config),
+        profile_(in_precision(profile, config.training.precision)),
+        vector_(bytes(s_.tokens * s_.dim)) {}
 
   LayerTimes layer(const LayerShape& shape) const {
     LayerTimes times;
@@ -143,8 +146,8 @@ class Costs {
 
   const RunConfig& config_;
   Sizes s_;
-  const DeviceProfile& profile_;
-  double vector_;  ///< bytes of C channels of all tokens
+  DeviceProfile profile_;  ///< in the precision of the configuration
+  double vector_;          ///< bytes of C channels of all tokens
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ struct StepTime {
   }
 };
 
-/// Of stage 1 (`lighthouse`) or stage 2. The profile must be one of the configuration's precision.
+/// Of stage 1 (`lighthouse`) or stage 2. The profile is the one of bf16; in_precision is applied here.
 StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile);
 
 /// Seconds of all steps of both stages.

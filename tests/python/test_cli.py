@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release"))
 LIGHTHOUSE = Path(os.environ.get("LIGHTHOUSE_BIN", BUILD / "bin" / "lighthouse")).resolve()
-COMMANDS = ["train", "eval", "generate", "export", "bench", "info", "completion"]
+COMMANDS = ["train", "eval", "generate", "export", "bench", "plan", "info", "completion"]
 
 pytestmark = pytest.mark.skipif(not LIGHTHOUSE.exists(), reason=f"{LIGHTHOUSE} is not built")
 
@@ -118,6 +118,14 @@ WRONG_USAGE = {
     "eval of no run": (["eval", "--run", "/no/such/run"], ["/no/such/run"]),
     "generate from nothing": (["generate"], ["--run"]),
     "generate from no run": (["generate", "--run", "/no/such/run", "--prompt", "x"], ["/no/such/run"]),
+    "plan of a wrong value": (["plan", "--training.recompute", "ful"], ["--training.recompute ful: ", "mean full?"]),
+    "plan of keys that do not fit": (["plan", "--training.offload=true"], ["training.offload", 'recompute = "full"']),
+    "plan with a wrong file": (["plan", "--config", "no-such.toml"], ["lighthouse plan: no-such.toml"]),
+    "plan for an unknown device": (["plan", "--device", "h300"], ["--device h300: not known", "h200, h100"]),
+    "plan without the memory": (["plan", "--device", "a100"], ["--device a100: give its memory", "--memory 80"]),
+    "plan for no memory": (["plan", "--device", "h200", "--memory", "0"], ["--memory"]),
+    "plan with half of a data sheet": (["plan", "--device", "h200", "--device-tflops", "900"], ["--device-bandwidth"]),
+    "plan of too few levels": (["plan", "--attention.num_levels", "0"], ["--attention.num_levels 0", "from 1 to 8"]),
     "export of nothing": (["export"], ["--run"]),
 }
 
@@ -185,3 +193,5 @@ def test_bash_completes_commands_options_and_values():
     assert complete_in_bash("lighthouse", "train", "--training.precision", "b") == ["bf16"]
     assert complete_in_bash("lighthouse", "train", "--config", "''") == []  # files, which bash adds itself
     assert complete_in_bash("lighthouse", "bench", "a") == ["attention"]
+    assert complete_in_bash("lighthouse", "plan", "--device", "h") == ["h200", "h100"]
+    assert complete_in_bash("lighthouse", "plan", "--training.recompute", "s") == ["selective"]

@@ -1,0 +1,129 @@
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "cli/commands.h"
+#include "cli/config_options.h"
+#include "cli/cuda_info.h"
+#include "cli/plan_report.h"
+#include "plan/advice.h"
+#include "plan/flops.h"
+
+namespace lighthouse::cli {
+namespace {
+
+// Offered for completion; every name that device_peak_flops knows will do.
+constexpr const char* kDeviceNames = "{auto,cpu,h200,h100,b200,a100,l40s,l4}";
+
+struct Options {
+  std::string config_file;
+  std::string device = "auto";
+  std::optional<double> memory_gib, tflops, bandwidth;
+  bool json = false;
+  std::unique_ptr<ConfigOptions> keys;
+};
+
+RunConfig load_config(const Options& options) {
+  RunConfig config;
+  if (!options.config_file.empty()) apply_toml_file(config, options.config_file);
+  options.keys->apply(config);
+  validate(config);
+  return config;
+}
+
+PlanDevice this_cpu() {
+  const int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+  return {"the CPU", false, bytes, std::nullopt};
+}
+
+/// The device that `lighthouse train` would take here.
+PlanDevice device_here(const std::string& wanted) {
+  if (wanted == "cpu") return this_cpu();
+  const CudaInfo cuda = cuda_info();
+  if (!cuda.devices.empty()) return {cuda.devices.front().name, true, cuda.devices.front().memory_bytes, std::nullopt};
+  if (wanted == "auto") return this_cpu();
+  throw UsageError("training.device = \"cuda\": " + cuda.why_not + "; name the device to plan for, as --device h200");
+}
+
+PlanDevice device_by_name(const std::string& name) {
+  if (!device_peak_flops(name, "bf16")) {
+    throw UsageError("--device " + name +
+                     ": not known; one of auto, cpu, h200, h100, b200, a100, l40s, l4, or the name that "
+                     "the driver gives");
+  }
+  const DeviceProfile* profile = find_profile(name);
+  return {name, true, profile == nullptr ? 0 : profile->memory_bytes, std::nullopt};
+}
+
+PlanDevice resolve(const Options& options, const RunConfig& config) {
+  PlanDevice device = options.device == "auto"  ? device_here(config.training.device)
+                      : options.device == "cpu" ? this_cpu()
+                                                : device_by_name(options.device);
+  constexpr double kGiB = 1024.0 * 1024 * 1024;
+  if (options.memory_gib) device.memory_bytes = static_cast<int64_t>(*options.memory_gib * kGiB);
+  if (device.memory_bytes == 0) throw UsageError("--device " + device.name + ": give its memory too, as --memory 80");
+  if (options.tflops.has_value() != options.bandwidth.has_value()) {
+    throw UsageError("--device-tflops and --device-bandwidth: a time needs both");
+  }
+  constexpr double kTera = 1e12;
+  const DeviceProfile* measured = find_profile(device.name);
+  if (options.tflops) {
+    device.profile =
+        scaled_profile(device.name, device.memory_bytes, *options.tflops * kTera, *options.bandwidth * kTera);
+  } else if (device.cuda && measured != nullptr) {
+    device.profile = *measured;
+  }
+  return device;
+}
+
+void run_plan(const Options& options) {
+  const RunConfig config = load_config(options);
+  const PlanDevice device = resolve(options, config);
+  const nlohmann::ordered_json report = plan_report(config, device);
+  if (options.json) {
+    std::cout << report.dump(2) << '\n';
+  } else {
+    print_plan(report, std::cout);
+  }
+  if (report["fits"].get<bool>()) return;
+  throw std::runtime_error("does not fit: it takes about " + memory_text(report["memory_bytes"].get<int64_t>()) +
+                           " and " + device.name + " has " + memory_text(device.memory_bytes));
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("plan", "Predict memory and time of a configuration before it is launched");
+  auto options = std::make_shared<Options>();
+  command->add_option("--config", options->config_file, "Configuration file; every key below may stand in it")
+      ->option_text("FILE.toml");
+  command
+      ->add_option(
+          "--device", options->device,
+          "What to plan for: h200 or h100, with times; another GPU by name, memory only; cpu; auto: what train "
+          "would take here")
+      ->type_name(kDeviceNames)
+      ->option_text("auto");
+  command->add_option("--memory", options->memory_gib, "Memory of the device in GiB [what is known of it]")
+      ->check(CLI::PositiveNumber)
+      ->option_text("GIB");
+  command
+      ->add_option("--device-tflops", options->tflops,
+                   "Dense bf16 TFLOP/s of the device's data sheet: with the bandwidth, a rough time")
+      ->check(CLI::PositiveNumber)
+      ->option_text("TFLOPS");
+  command->add_option("--device-bandwidth", options->bandwidth, "Memory bandwidth of its data sheet in TB/s")
+      ->check(CLI::PositiveNumber)
+      ->option_text("TB/S");
+  command->add_flag("--json", options->json, "Print JSON; bytes and seconds");
+  options->keys = std::make_unique<ConfigOptions>(
+      *command, std::vector<std::string>{"model", "attention", "training", "optimizer", "data", "validation",
+                                         "checkpoint", "logging"});
+  command->footer("Exit codes: 0 it fits, 1 it does not, 2 wrong usage or configuration.");
+  command->callback([options] { run_plan(*options); });
+}
+
+}  // namespace lighthouse::cli

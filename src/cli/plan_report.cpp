@@ -1,0 +1,245 @@
+#include "cli/plan_report.h"
+
+#include <algorithm>
+#include <array>
+#include <iomanip>
+#include <ostream>
+#include <utility>
+
+#include "config/schema.h"
+#include "plan/advice.h"
+#include "plan/flops.h"
+#include "plan/memory.h"
+#include "plan/time.h"
+#include "train/text.h"
+
+namespace lighthouse::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Labels = std::vector<std::pair<const char*, const char*>>;  // key of the report, what people read
+
+const Labels kMemory = {{"weights", "weights, fp32"},
+                        {"moments", "AdamW moments, fp32"},
+                        {"gradients", "gradients, fp32"},
+                        {"copies", "copies of weights"},
+                        {"kept", "kept for backward"},
+                        {"temporaries", "temporaries"},
+                        {"workspace", "workspace of attention"},
+                        {"overhead", "context and allocator"},
+                        {"total", "total"}};
+const Labels kTime = {{"products", "matrix products"},           {"attention", "attention"},
+                      {"lighthouse", "scores, gather, scatter"}, {"rows", "norms, RoPE, SwiGLU"},
+                      {"head", "embedding, head, loss"},         {"recompute", "computed again"},
+                      {"offload", "waiting for the host link"},  {"optimizer", "optimizer"},
+                      {"launches", "waiting for launches"},      {"total", "total"}};
+
+constexpr int kLabelWidth = 28;
+constexpr int kColumnWidth = 24;
+
+Json memory_json(const StepMemory& memory) {
+  return {{"weights", memory.weights},       {"moments", memory.moments},   {"gradients", memory.gradients},
+          {"copies", memory.copies},         {"kept", memory.kept},         {"temporaries", memory.temporaries},
+          {"workspace", memory.workspace},   {"overhead", memory.overhead}, {"total", memory.total()},
+          {"allocated", memory.allocated()}, {"peak", memory.peak},         {"host", memory.host}};
+}
+
+Json time_json(const StepTime& time) {
+  return {{"products", time.products}, {"attention", time.attention}, {"lighthouse", time.lighthouse},
+          {"rows", time.rows},         {"head", time.head},           {"recompute", time.recompute},
+          {"offload", time.offload},   {"optimizer", time.optimizer}, {"launches", time.launches},
+          {"total", time.total()}};
+}
+
+int64_t tokens_per_step(const TrainingConfig& training) {
+  return training.batch_size * training.gradient_accumulation * training.seq_len;
+}
+
+Json stage_json(const RunConfig& config, const PlanDevice& device, bool lighthouse) {
+  const int64_t stage_1 = config.training.lighthouse_steps;
+  const StepMemory memory = step_memory(config, lighthouse, device.cuda);
+  const double flops = step_flops(config, lighthouse);
+  Json stage = {{"stage", lighthouse ? 1 : 2},
+                {"attention", lighthouse ? "lighthouse" : "dense"},
+                {"steps", lighthouse ? stage_1 : config.training.steps - stage_1},
+                {"memory_bytes", memory_json(memory)},
+                {"fits", memory.total() <= device.memory_bytes},
+                {"flops", flops},
+                {"seconds", nullptr},
+                {"tokens_per_s", nullptr},
+                {"mfu", nullptr}};
+  if (!device.profile) return stage;
+  const StepTime time = step_time(config, lighthouse, *device.profile);
+  stage["seconds"] = time_json(time);
+  stage["tokens_per_s"] = static_cast<double>(tokens_per_step(config.training)) / time.total();
+  stage["mfu"] = flops / time.total() / in_precision(*device.profile, config.training.precision).peak_flops;
+  return stage;
+}
+
+std::string why_no_time(const PlanDevice& device) {
+  if (device.profile) return "";
+  std::string measured;
+  for (const DeviceProfile& profile : device_profiles()) measured += (measured.empty() ? "" : ", ") + profile.name;
+  return "no times were measured on " + device.name + "; --device names one that was: " + measured +
+         (device.cuda ? "; --device-tflops and --device-bandwidth give a rough figure" : "");
+}
+
+Json alternatives_json(const RunConfig& config, const PlanDevice& device) {
+  Json list = Json::array();
+  const DeviceProfile& ranking = device.profile ? *device.profile : device_profiles().front();
+  for (const Alternative& alternative : alternatives(config, device.memory_bytes, device.cuda, ranking)) {
+    Json settings = Json::object();
+    for (const auto& [key, value] : alternative.settings) settings[key] = value;
+    list.push_back({{"options", settings_text(alternative)},
+                    {"settings", settings},
+                    {"memory_bytes", alternative.bytes},
+                    {"step_seconds", device.profile ? Json(alternative.seconds) : Json(nullptr)}});
+  }
+  return list;
+}
+
+std::string seconds_text(double seconds) {
+  return seconds < 1 ? fixed(seconds * 1e3, 1) + " ms" : fixed(seconds, 2) + " s";
+}
+
+/// "1234567" -> "1,234,567"
+std::string grouped(int64_t count) {
+  const std::string digits = std::to_string(count);
+  std::string text;
+  for (size_t place = 0; place < digits.size(); ++place) {
+    if (place > 0 && (digits.size() - place) % 3 == 0) text += ',';
+    text += digits[place];
+  }
+  return text;
+}
+
+/// One line: a label, and a cell for each stage.
+template <typename Cell>
+void print_line(std::ostream& out, const std::string& label, const Json& stages, const Cell& cell) {
+  out << std::left << std::setw(kLabelWidth) << label << std::right;
+  for (const Json& stage : stages) out << std::setw(kColumnWidth) << std::string(cell(stage));
+  out << '\n';
+}
+
+/// Lines for those labels of which some stage has more than nothing.
+template <typename Text>
+void print_table(std::ostream& out, const Labels& labels, const Json& stages, const char* table, const Text& text) {
+  for (const auto& label : labels) {
+    const char* key = label.first;
+    const bool nothing = std::all_of(stages.begin(), stages.end(),
+                                     [&](const Json& stage) { return stage[table][key].template get<double>() == 0; });
+    if (!nothing) print_line(out, label.second, stages, [&](const Json& stage) { return text(stage[table][key]); });
+  }
+}
+
+std::string percent(double share) { return fixed(100 * share, 1) + " %"; }
+
+void print_head(const Json& report, std::ostream& out) {
+  const Json& device = report["device"];
+  out << "device   " << device["name"].get<std::string>() << ", " << memory_text(device["memory_bytes"].get<int64_t>());
+  if (device["profile"].is_string()) {
+    out << "; times " << (device["measured"].get<bool>() ? "as measured on " : "roughly, scaled from ")
+        << device["profile"].get<std::string>();
+  }
+  out << "\nmodel    " << with_unit(report["parameters"].get<double>()) << " parameters, "
+      << grouped(report["tokens_per_step"].get<int64_t>()) << " tokens a step\n\n";
+}
+
+/// In one unit for the whole table, so that its lines compare.
+std::string cell_text(int64_t bytes, bool in_gib) {
+  const int shift = in_gib ? 30 : 20;
+  return fixed(static_cast<double>(bytes) / static_cast<double>(int64_t{1} << shift), in_gib ? 2 : 1);
+}
+
+void print_memory(const Json& stages, std::ostream& out) {
+  const bool in_gib = stages.back()["memory_bytes"]["total"].get<int64_t>() >= int64_t{1} << 30;
+  print_line(out, in_gib ? "memory at the peak, GiB" : "memory at the peak, MiB", stages, [](const Json& stage) {
+    return "stage " + std::to_string(stage["stage"].get<int>()) + ", " + stage["attention"].get<std::string>();
+  });
+  print_table(out, kMemory, stages, "memory_bytes",
+              [&](const Json& bytes) { return cell_text(bytes.get<int64_t>(), in_gib); });
+  if (stages.front()["memory_bytes"]["host"].get<int64_t>() > 0) {
+    print_line(out, "pinned host memory", stages,
+               [&](const Json& stage) { return cell_text(stage["memory_bytes"]["host"].get<int64_t>(), in_gib); });
+  }
+  for (const Json& stage : stages) {
+    out << "the peak of stage " << stage["stage"] << " is in " << stage["memory_bytes"]["peak"].get<std::string>()
+        << '\n';
+  }
+}
+
+void print_time(const Json& report, std::ostream& out) {
+  const Json& stages = report["stages"];
+  if (stages.front()["seconds"].is_null()) {
+    out << "time: " << report["why_no_time"].get<std::string>() << '\n';
+    return;
+  }
+  out << "time of a step\n";
+  print_table(out, kTime, stages, "seconds", [](const Json& seconds) { return seconds_text(seconds.get<double>()); });
+  print_line(out, "tokens/s", stages,
+             [](const Json& stage) { return grouped(static_cast<int64_t>(stage["tokens_per_s"].get<double>())); });
+  print_line(out, "model FLOPs utilisation", stages, [](const Json& stage) { return percent(stage["mfu"]); });
+  print_line(out, "steps", stages, [](const Json& stage) { return grouped(stage["steps"].get<int64_t>()); });
+  print_line(out, "their time, h:mm:ss", stages, [](const Json& stage) {
+    return duration(stage["seconds"]["total"].get<double>() * stage["steps"].get<double>());
+  });
+}
+
+void print_fit(const Json& report, std::ostream& out) {
+  const Json& list = report["alternatives"];
+  if (report["fits"].get<bool>()) {
+    out << "it fits" << (report["is_close"].get<bool>() ? ", barely: predictions are good to 10 %" : "") << '\n';
+  } else if (list.empty()) {
+    out << "it does not fit, nor with recomputation, smaller micro-batches or bf16\n";
+  } else {
+    out << "it does not fit; these do, cheapest first:\n";
+  }
+  for (const Json& alternative : list) {
+    out << "  " << alternative["options"].get<std::string>() << "   "
+        << memory_text(alternative["memory_bytes"].get<int64_t>());
+    if (!alternative["step_seconds"].is_null()) {
+      out << ", " << seconds_text(alternative["step_seconds"].get<double>()) << " a step, mean of the run";
+    }
+    out << '\n';
+  }
+  const auto longest = report["largest_seq_len"].get<int64_t>();
+  if (longest > 0) out << "longest training.seq_len that fits with all else as it is: " << longest << '\n';
+}
+
+}  // namespace
+
+Json plan_report(const RunConfig& config, const PlanDevice& device) {
+  constexpr double kClose = 0.9;  // predictions are good to 10 %
+  const std::optional<DeviceProfile>& profile = device.profile;
+  const int64_t bytes = run_bytes(config, device.cuda);
+  Json report = {{"device",
+                  {{"name", device.name},
+                   {"memory_bytes", device.memory_bytes},
+                   {"profile", profile ? Json(profile->name) : Json(nullptr)},
+                   {"measured", profile && in_precision(*profile, config.training.precision).measured}}},
+                 {"parameters", num_parameters(config.model)},
+                 {"tokens_per_step", tokens_per_step(config.training)},
+                 {"stages", Json::array()},
+                 {"why_no_time", why_no_time(device)},
+                 {"run_seconds", profile ? Json(run_seconds(config, *profile)) : Json(nullptr)},
+                 {"memory_bytes", bytes},
+                 {"fits", bytes <= device.memory_bytes},
+                 {"is_close", static_cast<double>(bytes) > kClose * static_cast<double>(device.memory_bytes)},
+                 {"alternatives", alternatives_json(config, device)},
+                 {"largest_seq_len", largest_seq_len(config, device.memory_bytes, device.cuda)}};
+  for (const bool lighthouse : stages_of(config.training)) {
+    report["stages"].push_back(stage_json(config, device, lighthouse));
+  }
+  return report;
+}
+
+void print_plan(const Json& report, std::ostream& out) {
+  print_head(report, out);
+  print_memory(report["stages"], out);
+  out << '\n';
+  print_time(report, out);
+  out << '\n';
+  print_fit(report, out);
+}
+
+}  // namespace lighthouse::cli

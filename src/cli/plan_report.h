@@ -1,0 +1,29 @@
+// What `lighthouse plan` says of a configuration on a device.
+#pragma once
+
+#include <cstdint>
+#include <iosfwd>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "config/run_config.h"
+#include "plan/device_profile.h"
+
+namespace lighthouse::cli {
+
+struct PlanDevice {
+  std::string name;
+  bool cuda;
+  int64_t memory_bytes;
+  std::optional<DeviceProfile> profile;  ///< absent: no time is predicted
+};
+
+/// Memory and time of both stages, whether they fit, and what would: the object that --json prints. "time" is null, and
+/// "why_no_time" says why, on a device without a profile.
+nlohmann::ordered_json plan_report(const RunConfig& config, const PlanDevice& device);
+
+/// The same for people.
+void print_plan(const nlohmann::ordered_json& report, std::ostream& out);
+
+}  // namespace lighthouse::cli

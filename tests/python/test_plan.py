@@ -1,0 +1,104 @@
+"""lighthouse plan: what it prints and how it exits. The formulas themselves are tested in tests/cpp/plan."""
+
+import json
+import subprocess
+
+import pytest
+
+from conftest import ROOT
+
+PAPER = ["--config", ROOT / "configs" / "paper.toml"]
+GIB = 2**30
+
+
+@pytest.fixture
+def plan(lighthouse):
+    def run(*arguments, exit_code=0):
+        result = subprocess.run([lighthouse, "plan", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+        assert result.returncode == exit_code, result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture
+def report(plan):
+    return lambda *arguments, **options: json.loads(plan(*arguments, "--json", **options).stdout)
+
+
+def test_the_paper_fits_an_h200(report):
+    paper = report(*PAPER, "--device", "h200")
+    assert paper["fits"] and paper["alternatives"] == []
+    assert paper["parameters"] == 267_973_632
+    assert paper["tokens_per_step"] == 32 * 98304
+    lighthouse, dense = paper["stages"]
+    assert (lighthouse["stage"], lighthouse["attention"], lighthouse["steps"]) == (1, "lighthouse", 10000)
+    assert (dense["stage"], dense["attention"], dense["steps"]) == (2, "dense", 6000)
+    assert 41 * GIB < lighthouse["memory_bytes"]["total"] < 45 * GIB < dense["memory_bytes"]["total"]
+    assert lighthouse["seconds"]["total"] < dense["seconds"]["total"] / 4
+    assert 0.4 < lighthouse["mfu"] < 0.7
+
+
+def test_the_parts_add_up(report):
+    for stage in report(*PAPER, "--device", "h200")["stages"]:
+        memory, seconds = stage["memory_bytes"], stage["seconds"]
+        parts = ["weights", "moments", "gradients", "copies", "kept", "temporaries", "workspace", "overhead"]
+        assert sum(memory[part] for part in parts) == memory["total"]
+        total = seconds.pop("total")
+        assert sum(seconds.values()) == pytest.approx(total)
+        assert stage["tokens_per_s"] == pytest.approx(32 * 98304 / total)
+
+
+def test_what_does_not_fit_exits_with_1_and_says_what_would(plan, report):
+    options = [*PAPER, "--device", "h100", "--memory", "30"]
+    result = plan(*options, exit_code=1)
+    assert result.stderr.startswith("lighthouse plan: does not fit: it takes about 59.")
+    assert result.stderr.endswith("and h100 has 30.0 GiB\n")
+    assert "these do, cheapest first:\n  --training.recompute full" in result.stdout
+    refused = report(*options, exit_code=1)
+    assert not refused["fits"]
+    for alternative in refused["alternatives"]:
+        assert alternative["memory_bytes"] <= 30 * GIB
+        assert alternative["step_seconds"] > 0
+        changed = report(*options, *alternative["options"].split())
+        assert changed["memory_bytes"] == alternative["memory_bytes"]
+    longest = refused["largest_seq_len"]
+    assert report(*options, "--training.seq_len", longest)["fits"]
+    assert not report(*options, "--training.seq_len", longest + 1024, exit_code=1)["fits"]
+
+
+def test_keys_change_the_plan(report):
+    def total(*options):
+        return report(*PAPER, "--device", "h200", *options)["memory_bytes"]
+
+    assert total("--training.recompute", "selective") < total()
+    full = total("--training.recompute=full")
+    offloaded = report(*PAPER, "--device", "h200", "--training.recompute=full", "--training.offload=true")
+    assert offloaded["memory_bytes"] < full
+    assert offloaded["stages"][0]["memory_bytes"]["host"] == 30 * 98304 * 1024 * 2
+
+
+def test_a_run_of_one_stage_has_one_column(plan, report):
+    for options, attention in (["--training.lighthouse_steps", "0"], "dense"), (
+            ["--training.lighthouse_steps", "16000"], "lighthouse"):
+        assert [stage["attention"] for stage in report(*PAPER, "--device", "h200", *options)["stages"]] == [attention]
+        assert f", {attention}\n" in plan(*PAPER, "--device", "h200", *options).stdout
+
+
+def test_without_a_profile_there_is_memory_but_no_time(plan, report):
+    options = [*PAPER, "--device", "a100", "--memory", "80"]
+    a100 = report(*options)
+    assert a100["fits"] and a100["device"]["profile"] is None
+    assert a100["stages"][0]["seconds"] is None and a100["run_seconds"] is None
+    assert "h200, h100" in a100["why_no_time"]
+    assert "time: no times were measured on a100" in plan(*options).stdout
+    rough = [*options, "--device-tflops", "312", "--device-bandwidth", "2.0"]
+    assert report(*rough)["device"] == {"name": "a100", "memory_bytes": 80 * GIB, "profile": "a100", "measured": False}
+    assert report(*rough)["stages"][0]["seconds"]["total"] > 0
+    assert "; times roughly, scaled from " in plan(*rough).stdout
+
+
+def test_this_machine(plan, report):
+    assert report("--device", "cpu")["fits"]
+    assert report()["device"]["memory_bytes"] > GIB
+    assert "the CPU" in plan("--training.device", "cpu").stdout
