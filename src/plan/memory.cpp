@@ -23,7 +23,6 @@ constexpr int64_t kFfnBackwardFfn = 1;                 // F-sized: gradient of t
 constexpr int64_t kAttentionBackwardDim = 2;           // C-sized: gradient of the residual, normed input
 constexpr int64_t kOffloadLayersOnDevice = 2;          // the layer at work and the one on its way
 constexpr int64_t kDeterministicSlice = 3 * kGiB / 2;  // ops/cudnn_attention.h: CudnnLimits
-constexpr double kDeterministicGroup = 8.0 * kGiB;
 constexpr int64_t kMultiprocessors = 132;  // H100, H200: FlashAttention-2 keeps dq once for each of its splits
 
 /// Workspace of one attention backward over S rows.
@@ -31,10 +30,8 @@ int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, co
   const int64_t dq = sizes.batch * layer.rows * sizes.q_channels * kFp32;  // summed in fp32
   if (!config.training.deterministic) return dq;
   const int64_t groups = sizes.batch * config.model.num_kv_heads;
-  const auto rows = static_cast<double>(layer.rows);
-  const double group_bytes = rows * rows * 2 * static_cast<double>(config.model.num_heads / config.model.num_kv_heads);
-  if (config.training.precision == "bf16" && group_bytes <= kDeterministicGroup) {
-    const auto group = static_cast<int64_t>(group_bytes);
+  if (deterministic_by_cudnn(config, layer.rows)) {
+    const auto group = static_cast<int64_t>(score_gradient_bytes(config.model, layer.rows));
     return dq + group * std::clamp<int64_t>(kDeterministicSlice / std::max<int64_t>(group, 1), 1, groups);
   }
   return dq * ((kMultiprocessors + sizes.batch * config.model.num_heads - 1) / (sizes.batch * config.model.num_heads));

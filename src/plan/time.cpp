@@ -28,7 +28,6 @@ constexpr double kCastBytes = 6;              // a parameter in bf16: read, copy
 constexpr double kAccumulateBytes = 8;        // a parameter and further micro-batch: gradient read and written
 constexpr double kDeterministicCudnn = 1.28;  // of the time of attention
 constexpr double kDeterministicFlash = 2.9;
-constexpr double kDeterministicGroup = 8.0 * (1 << 30);  // ops/cudnn_attention.h: CudnnLimits
 constexpr double kSmallHead = 0.7;     // attention rate with heads below 128 channels over that with 128
 constexpr double kLayerLaunches = 60;  // kernels of a layer, forward and backward
 constexpr double kLaunchSeconds = 5e-6;
@@ -102,9 +101,7 @@ class Costs {
   double head_factor() const { return config_.model.head_dim < 128 ? kSmallHead : 1; }
   double deterministic_factor(const LayerShape& shape) const {
     if (!config_.training.deterministic) return 1;
-    const auto rows = static_cast<double>(shape.rows);
-    const double group = rows * rows * 2 * static_cast<double>(config_.model.num_heads / config_.model.num_kv_heads);
-    return group <= kDeterministicGroup ? kDeterministicCudnn : kDeterministicFlash;
+    return deterministic_by_cudnn(config_, shape.rows) ? kDeterministicCudnn : kDeterministicFlash;
   }
 
   /// The bytes that the stages cannot do without, as docs/benchmarks.md counts them.
@@ -127,7 +124,7 @@ class Costs {
     if (scorer == "gla") return copy(2 * qkv, kGlaShare);
     const double q_and_k = bytes(s_.tokens * (s_.q_channels + s_.kv_channels));
     if (scorer == "norm") return config_.model.qk_norm ? copy(q_and_k, kStageShare) : 0;
-    const auto length = static_cast<double>(config_.training.seq_len / config_.attention.dilation);
+    const auto length = static_cast<double>(config_.training.seq_len) / static_cast<double>(config_.attention.dilation);
     const double attention = static_cast<double>(s_.batch) * scorer_flops(config_) /
                              (attention_rate(profile_, length).forward * head_factor());
     return attention + copy(q_and_k, kStageShare);

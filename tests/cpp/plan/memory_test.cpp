@@ -109,6 +109,16 @@ TEST(MemoryTest, RecomputationKeepsLess) {
   }
 }
 
+TEST(MemoryTest, WhatIsComputedAgainIsThereForOneLayer) {
+  RunConfig config = paper_config();
+  const KeptBytes kept = layer_kept(config, layer_shapes(config, false)[0]);
+  const int64_t none = step_memory(config, kDense, true).temporaries;
+  config.training.recompute = "selective";
+  EXPECT_EQ(step_memory(config, kDense, true).temporaries - none, kept.gate_up);
+  config.training.recompute = "full";
+  EXPECT_EQ(step_memory(config, kDense, true).temporaries - none, kept.all());
+}
+
 // 30 inputs of layers, 2.1 GB each, at 1,048,576 tokens; offloaded, two of them stay.
 TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
   RunConfig config = paper_config();

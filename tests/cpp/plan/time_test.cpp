@@ -45,6 +45,18 @@ TEST(ProfileTest, ScaledByTheDataSheet) {
               1e-6);
 }
 
+// fp32 has no tensor cores, and was not measured.
+TEST(ProfileTest, Fp32IsScaled) {
+  EXPECT_TRUE(in_precision(h200(), "bf16").measured);
+  const DeviceProfile fp32 = in_precision(h200(), "fp32");
+  EXPECT_FALSE(fp32.measured);
+  EXPECT_DOUBLE_EQ(fp32.peak_flops, 66.9e12);
+  RunConfig config = one_sequence();
+  const StepTime bf16 = step_time(config, kDense, h200());
+  config.training.precision = "fp32";
+  EXPECT_NEAR(step_time(config, kDense, h200()).products / bf16.products, 989.4 / 66.9, 1e-9);
+}
+
 // docs/benchmarks.md, H200, one layer: forward and backward in ms. Within 6 %: the card's own runs differ by as much.
 TEST(TimeTest, AttentionOfOneLayerAsMeasured) {
   struct Measured {
@@ -131,7 +143,9 @@ TEST(TimeTest, MicroBatchesAddUpAndTheOptimizerRunsOnce) {
 }
 
 TEST(TimeTest, TinyModelsWaitForTheHost) {
-  const StepTime time = step_time(RunConfig{}, kLighthouse, h200());
+  RunConfig tiny;
+  tiny.training.precision = "bf16";
+  const StepTime time = step_time(tiny, kLighthouse, h200());
   EXPECT_GT(time.launches, 0);
   EXPECT_EQ(step_time(one_sequence(), kLighthouse, h200()).launches, 0);
 }
