@@ -80,7 +80,7 @@ std::string why_no_time(const PlanDevice& device) {
   if (device.profile) return "";
   std::string measured;
   for (const DeviceProfile& profile : device_profiles()) measured += (measured.empty() ? "" : ", ") + profile.name;
-  return "no times were measured on " + device.name + "; --device names one that was: " + measured +
+  return "there is no profile of " + device.name + "; --device names one that has: " + measured +
          (device.cuda ? "; --device-tflops and --device-bandwidth give a rough figure" : "");
 }
 
@@ -138,7 +138,7 @@ void print_head(const Json& report, std::ostream& out) {
   const Json& device = report["device"];
   out << "device   " << device["name"].get<std::string>() << ", " << memory_text(device["memory_bytes"].get<int64_t>());
   if (device["profile"].is_string()) {
-    out << "; times " << (device["measured"].get<bool>() ? "as measured on " : "roughly, scaled from ")
+    out << "; times " << (device["measured"].get<bool>() ? "from rates measured on " : "are rough, by the profile ")
         << device["profile"].get<std::string>();
   }
   out << "\nmodel    " << with_unit(report["parameters"].get<double>()) << " parameters, "

@@ -48,7 +48,7 @@ const std::vector<DeviceProfile>& device_profiles() {
   static const std::vector<DeviceProfile> profiles = {
       {"h200", true, static_cast<int64_t>(139.7 * kGiB), 989.4 * kTera, 66.9 * kTera, 690 * kTera, 4.25 * kTera,
        kHostBytesPerS, hopper_attention()},
-      {"h100", true, static_cast<int64_t>(79.1 * kGiB), 989.4 * kTera, 66.9 * kTera, 640 * kTera, 3.0 * kTera,
+      {"h100", false, static_cast<int64_t>(79.1 * kGiB), 989.4 * kTera, 66.9 * kTera, 640 * kTera, 3.0 * kTera,
        kHostBytesPerS, hopper_attention()},
   };
   return profiles;

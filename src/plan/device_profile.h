@@ -19,7 +19,7 @@ struct AttentionRate {
 /// Rates are of bf16.
 struct DeviceProfile {
   std::string name;                      ///< "h200"
-  bool measured;                         ///< false: scaled by a data sheet
+  bool measured;                         ///< false: assumed, or scaled by a data sheet
   int64_t memory_bytes;                  ///< what the driver reports; 0: not known
   double peak_flops;                     ///< of the data sheet
   double fp32_peak_flops;                ///< the same without tensor cores
@@ -29,7 +29,7 @@ struct DeviceProfile {
   std::vector<AttentionRate> attention;  ///< by length, ascending
 };
 
-/// Measured: h200, h100.
+/// h200, measured; h100, with rounded rates of copies and products and the H200's attention.
 const std::vector<DeviceProfile>& device_profiles();
 
 /// The profile of a device named as the driver does ("NVIDIA H200") or in short; nullptr where none was measured.
