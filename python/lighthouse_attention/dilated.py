@@ -3,16 +3,17 @@
 import operator
 
 import torch
+import torch.nn.functional as F
 
 from .inner import stock_attention
 from .operators import ops
 
 
-def residue_classes(begin, end, dilation):
-    """(first token, classes, tokens of each) for [begin, end): those that come first may have a token more."""
-    length, longer = divmod(end - begin, dilation)
-    groups = [(begin, longer, length + 1), (begin + longer, dilation - longer, length)]
-    return [(first, classes, size) for first, classes, size in groups if classes > 0 and size > 0]
+def residue_classes(length, dilation):
+    """(first token, classes, tokens of each) of `length` tokens: those that come first may have a token more."""
+    size, longer = divmod(length, dilation)
+    groups = [(0, longer, size + 1), (longer, dilation - longer, size)]
+    return [(first, classes, tokens) for first, classes, tokens in groups if classes > 0 and tokens > 0]
 
 
 def by_class(x, first, classes, size, dilation):
@@ -61,16 +62,27 @@ def dilated_scores_packed(q, k, v, dilation, cu_seqlens):
     return tuple(score.index_select(2, positions) for score in scores)
 
 
+def document_scores(q, k, v, dilation):
+    """Scores [H_kv, length] of one document of one row by views of its residue classes: q [length, H, d]."""
+    length = q.shape[0]
+    longest = -(-length // dilation)
+    parts = []
+    for first, classes, size in residue_classes(length, dilation):
+        scores = attention_scores(*(by_class(x, first, classes, size, dilation) for x in (q, k, v)), [size])
+        parts.append([F.pad(score, (0, longest - size)) for score in scores])  # [classes, H_kv, longest]
+    # Token t is number t // dilation of class t % dilation. Writing through a view of some classes would be shorter, but a
+    # traced graph (torch 2.11) then has zeros in the other classes.
+    return [torch.cat(score).permute(1, 2, 0).flatten(1)[:, :length] for score in zip(*parts)]
+
+
 def dilated_scores(q, k, v, dilation, cu_seqlens):
+    """(s_qk, s_kq), fp32 [B, H_kv, N]."""
     if cu_seqlens is not None and q.is_cuda:
         return dilated_scores_packed(q, k, v, dilation, cu_seqlens)
-    shape = (q.shape[0], k.shape[2], q.shape[1])
-    s_qk, s_kq = (torch.empty(shape, dtype=torch.float32, device=q.device) for _ in range(2))
     bounds = [0, operator.index(q.shape[1])] if cu_seqlens is None else cu_seqlens
-    for begin, end in zip(bounds, bounds[1:]):
-        for first, classes, size in residue_classes(begin, end, dilation):
-            for batch in range(q.shape[0]):
-                qk, kq = attention_scores(*(by_class(x[batch], first, classes, size, dilation) for x in (q, k, v)), [size])
-                by_class(s_qk[batch].t(), first, classes, size, dilation).copy_(qk.transpose(1, 2))
-                by_class(s_kq[batch].t(), first, classes, size, dilation).copy_(kq.transpose(1, 2))
-    return s_qk, s_kq
+    rows = []
+    for batch in range(q.shape[0]):
+        documents = [document_scores(*(x[batch, begin:end] for x in (q, k, v)), dilation)
+                     for begin, end in zip(bounds, bounds[1:]) if end > begin]
+        rows.append([torch.cat(score, 1) for score in zip(*documents)])
+    return tuple(torch.stack(score) for score in zip(*rows))

@@ -69,6 +69,17 @@ def check_qkv(operation, q, k, v):
                 "and cuda")
 
 
+def check_transforms():
+    """torch.func.vmap works; the autograd of torch.library takes no derivatives of a transformed function."""
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return
+    names = {torch._C._functorch.TransformType.Grad: "grad", torch._C._functorch.TransformType.Jvp: "jvp"}
+    for level in torch._C._functorch.get_interpreter_stack():
+        if level.key() in names:
+            raise NotImplementedError(f"lighthouse_attention: torch.func.{names[level.key()]} is not supported; use "
+                                      "torch.autograd.grad or backward() (torch.func.vmap works)")
+
+
 def under_autocast(q, *others):
     """What autocast does to the inputs of an attention."""
     if not torch.is_autocast_enabled(q.device.type):
@@ -171,6 +182,7 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
     """
     check_qkv("lighthouse_attention", q, k, v)
     check_options(softmax_scale, gate, scores, selection, attention)
+    check_transforms()
     if attention is None:
         q, k, v = under_autocast(q, k, v)
     layout = [operator.index(value) for value in (num_levels, pooling_factor, topk, tile_topk)]

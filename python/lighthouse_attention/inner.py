@@ -1,6 +1,7 @@
 """Section (v): stock causal attention over gathered rows, q [B, H, S, d], k and v [B, H_kv, S, d] -> [B, H, S, d]."""
 
 import math
+import operator
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ def aligned(x):
 
 def one_document(q, k, v, softmax_scale=None):
     """PyTorch's SDPA, which chooses the kernel. Grouped heads are left to it where its fast kernels take them."""
-    grouped = q.shape[1] != k.shape[1]
+    grouped = operator.index(q.shape[1]) != operator.index(k.shape[1])  # numbers in a traced graph too
     if grouped and q.is_cuda and q.dtype not in (torch.float16, torch.bfloat16):
         k, v, grouped = for_every_query_head(k, q.shape[1]), for_every_query_head(v, q.shape[1]), False
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=softmax_scale, enable_gqa=grouped)
