@@ -7,6 +7,7 @@ in fp32 (fp64 for float64). Everything but the attention in the middle gives the
 Wrong arguments raise ValueError; the message names the value, the limit and what would do.
 """
 
+import functools
 import math
 import operator
 
@@ -28,6 +29,26 @@ def rows_of_documents(seq_len, layout, cu_seqlens):
 def require(condition, message):
     if not condition:
         raise ValueError(message)
+
+
+# How the operators' messages about arguments begin.
+ARGUMENT_ERRORS = ("lighthouse_attention: ", "token_scores: ", "token_norms: ", "select: ", "selection: ", "selection has ",
+                   "gather: ", "scatter: ", "lighthouse: layout ")
+
+
+def raises_value_errors(function):
+    """Torch hands on the std::invalid_argument of an operator as ValueError up to 2.11, in 2.15 as RuntimeError."""
+    @functools.wraps(function)
+    def call(*arguments, **options):
+        if torch.compiler.is_compiling():
+            return function(*arguments, **options)
+        try:
+            return function(*arguments, **options)
+        except RuntimeError as error:
+            if not str(error).startswith(ARGUMENT_ERRORS):
+                raise
+            raise ValueError(str(error)) from None
+    return call
 
 
 def host_offsets(operation, cu_seqlens):
@@ -97,6 +118,7 @@ def gathered_length(seq_len, *, num_levels, pooling_factor, topk, tile_topk=128)
     return library.plan("gathered_length", seq_len, (num_levels, pooling_factor, topk, tile_topk))[0]
 
 
+@raises_value_errors
 @torch.no_grad()
 def token_scores(q, k, v, *, scorer="norm", dilation=4, gate=None, cu_seqlens=None):
     """Level-0 scores of every token and KV head (section (ii)). No gradient passes.
@@ -127,6 +149,7 @@ def token_scores(q, k, v, *, scorer="norm", dilation=4, gate=None, cu_seqlens=No
     return ops._token_norms(q, k.shape[2]), ops._token_norms(k, k.shape[2])
 
 
+@raises_value_errors
 def select(s_qk, s_kq, *, num_levels, pooling_factor, topk, tile_topk=128, cover_prefix=True, cu_seqlens=None):
     """Which entries of the pyramid are gathered, and in which order (sections (iii) and (iv)).
 
@@ -152,6 +175,7 @@ def select(s_qk, s_kq, *, num_levels, pooling_factor, topk, tile_topk=128, cover
                                host_offsets("select", cu_seqlens))[0]
 
 
+@raises_value_errors
 def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_topk=128, scorer="norm", dilation=4,
                          gate=None, scores=None, cover_prefix=True, cu_seqlens=None, softmax_scale=None, selection=None,
                          attention=None):
