@@ -19,7 +19,8 @@ options = parser.parse_args()
 
 text = options.text.read_text(errors="replace")
 if options.model:
-    model = transformers.AutoModelForCausalLM.from_pretrained(options.model, attn_implementation="lighthouse", dtype=torch.bfloat16)
+    model = transformers.AutoModelForCausalLM.from_pretrained(options.model, attn_implementation="lighthouse",
+                                                              dtype=torch.bfloat16)
     tokens = torch.tensor(transformers.AutoTokenizer.from_pretrained(options.model)(text)["input_ids"])
 else:
     config = transformers.LlamaConfig(vocab_size=256, hidden_size=64, intermediate_size=128, num_hidden_layers=4,

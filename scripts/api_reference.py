@@ -46,8 +46,8 @@ def entry(name, item):
 def page():
     names = ["lighthouse_attention", "token_scores", "select", "gathered_length", "LighthouseAttention", "switch_to_dense"]
     assert sorted(names) == sorted(lighthouse_attention.__all__)
-    parts = ["# Python API", "", "Made from the docstrings by `scripts/api_reference.py`. How to begin: [python.md](python.md). What is "
-             "computed: [algorithm.md](algorithm.md).", "", prose(functional.__doc__), ""]
+    parts = ["# Python API", "", "Made from the docstrings by `scripts/api_reference.py`. How to begin: [python.md](python.md). "
+             "What is computed: [algorithm.md](algorithm.md).", "", prose(functional.__doc__), ""]
     parts += [entry(name, getattr(lighthouse_attention, name)) + "\n" for name in names]
     description, _, rest = inspect.cleandoc(operators.__doc__).partition("\n\n    ")
     listing, _, rest = rest.partition("\n\n")

@@ -98,8 +98,7 @@ def may_be_packed(module):
 
 
 def has_qk_norm(module):
-    return isinstance(getattr(module, "q_norm", None), torch.nn.Module) and isinstance(getattr(module, "k_norm", None),
-                                                                                      torch.nn.Module)
+    return all(isinstance(getattr(module, name, None), torch.nn.Module) for name in ("q_norm", "k_norm"))
 
 
 def score_before_norm(module):
@@ -133,9 +132,9 @@ def scores_before_norm(module, query, key, value):
     q, k = (by_token(kept.pop(name), heads) if name in kept else None for name, heads in (("q", query), ("k", key)))
     if q is None or k is None:
         if not torch.compiler.is_compiling():
-            logger.warning_once(f"lighthouse: {type(module).__name__} has QK-norm, and scores are the norms after it, which say "
-                                "little about which tokens matter. Call lighthouse_attention.huggingface.prepare(model), which "
-                                "scores the tensors before it.")
+            logger.warning_once(f"lighthouse: {type(module).__name__} has QK-norm, and scores are the norms after it, which "
+                                "say little about which tokens matter. Call lighthouse_attention.huggingface.prepare(model), "
+                                "which scores the tensors before it.")
         return None
     return token_scores(q, k, value)
 
@@ -206,9 +205,9 @@ def check_no_padding(attention_mask):
 def check_call(module, query, key, attention_mask, dropout, sliding_window, is_causal, extras):
     name = type(module).__name__
     shape = list(getattr(attention_mask, "shape", []))
-    require(attention_mask is None or isinstance(attention_mask, str), f"lighthouse: {name} is given a dense attention_mask of "
-            f"shape {shape}; attn_implementation='lighthouse' is causal attention without one: leave attention_mask out, and tell "
-            "packed documents apart by position_ids")
+    require(attention_mask is None or isinstance(attention_mask, str), f"lighthouse: {name} is given a dense attention_mask "
+            f"of shape {shape}; attn_implementation='lighthouse' is causal attention without one: leave attention_mask out, "
+            "and tell packed documents apart by position_ids")
     require(dropout == 0, f"lighthouse: {name} has attention dropout {dropout}; it must be 0: set config.attention_dropout = 0")
     require(query.shape[2] == key.shape[2], f"lighthouse: {name} has {query.shape[2]} queries and {key.shape[2]} keys, so a cache "
             "is in use; lighthouse attends over full rows: call model.set_attn_implementation('sdpa') before generating")
@@ -226,8 +225,8 @@ def one_row(x):
     return x.transpose(1, 2).flatten(0, 1).unsqueeze(0)
 
 
-def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None, is_causal=None,
-                       position_ids=None, cu_seq_lens_q=None, **kwargs):
+def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None,
+                       is_causal=None, position_ids=None, cu_seq_lens_q=None, **kwargs):
     """query [B, H, N, d], key and value [B, H_kv, N, d] -> ([B, N, H, d], None)."""
     check_call(module, query, key, attention_mask, dropout, sliding_window, is_causal, kwargs)
     batch, _, seq_len, _ = query.shape

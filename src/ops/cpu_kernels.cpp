@@ -92,7 +92,9 @@ Tensor scatter_rows_backward_cpu(const Tensor& dout, const Tensor& selection, co
 
 SelectedRows gather_by_norm_cpu(const Tensor& q, const Tensor& k, const Tensor& v, Integers layout, bool cover_prefix,
                                 OptionalIntegers cu_seqlens) {
-  prepare_gather_by_norm(q, k, v, layout, cover_prefix, cu_seqlens);  // for its checks
+  constexpr const char* kOperation = "lighthouse_attention";  // the messages of gather_by_norm_cuda
+  const Sizes sizes = check_qkv(kOperation, q, k, v);
+  checked_plan(kOperation, config_of(layout), sizes.seq_len, sizes.batch, cu_seqlens);
   const int64_t num_kv_heads = k.size(2);
   auto [selection, slots] = select_entries_cpu(token_norms_cpu(q, num_kv_heads), token_norms_cpu(k, num_kv_heads),
                                                layout, cover_prefix, cu_seqlens);

@@ -1,4 +1,5 @@
-"""Inputs that several tests share: sizes that no block divides, grouped heads, strides, packed documents, every scorer."""
+"""Inputs and comparisons that several tests share: sizes that no block divides, grouped heads, strides, packed documents,
+every scorer."""
 
 from dataclasses import dataclass, field
 
@@ -47,6 +48,19 @@ class Case:
             scores = [torch.rand(shape, generator=torch.Generator().manual_seed(seed)) for seed in (7, 8)]
             options["scores"] = tuple(scores)
         return options
+
+
+def results_of(function, q, k, v, grad_out):
+    """The output of function(q, k, v), and its gradients."""
+    q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
+    out = function(q, k, v)
+    return [out.detach(), *torch.autograd.grad(out, (q, k, v), grad_out)]
+
+
+def check_equal(actual, expected):
+    """That two such results have the same bits."""
+    for name, ours, theirs in zip(("o", "dq", "dk", "dv"), actual, expected):
+        assert ours.dtype == theirs.dtype and torch.equal(ours, theirs), f"{name} differs"
 
 
 PACKED = dict(batch=1, cu_seqlens=[0, 1, 70, 70, 150, 203])

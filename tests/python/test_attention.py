@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from attention_cases import CASES, Case
+from attention_cases import CASES, Case, check_equal, results_of
 from safetensors import safe_open
 
 lighthouse = pytest.importorskip("lighthouse_attention")
@@ -14,16 +15,9 @@ lighthouse_attention, select, token_scores = lighthouse.lighthouse_attention, li
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def results_of(q, k, v, grad_out, **options):
+def attend(q, k, v, grad_out, **options):
     """Output and gradients."""
-    q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
-    out = lighthouse_attention(q, k, v, **options)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), grad_out)]
-
-
-def check_equal(actual, expected):
-    for name, ours, theirs in zip(("o", "dq", "dk", "dv"), actual, expected):
-        assert ours.dtype == theirs.dtype and torch.equal(ours, theirs), f"{name} differs"
+    return results_of(partial(lighthouse_attention, **options), q, k, v, grad_out)
 
 
 DTYPES = {"plain": [torch.float64, torch.float32, torch.bfloat16, torch.float16], "packed": [torch.float32, torch.bfloat16]}
@@ -59,7 +53,7 @@ def cpp_results(build_folder, tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "dtype"), RUNS, ids=str)
 def test_bits_of_the_cpp_operators(cpp_results, name, dtype):
-    check_equal(results_of(*CASES[name].tensors(dtype), **CASES[name].options()), cpp_results[name, dtype])
+    check_equal(attend(*CASES[name].tensors(dtype), **CASES[name].options()), cpp_results[name, dtype])
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.given])
@@ -89,7 +83,7 @@ def test_results_of_the_authors(name, scorer):
     selection = select(*scores, cover_prefix=False, **layout)
     assert torch.equal(selection, data[f"{scorer}.idx"])
     assert selection.shape[2] == number["S"] == lighthouse.gathered_length(number["N"], **layout)
-    results = results_of(q, k, v, grad_out, scorer=scorer, dilation=number["dilation"], cover_prefix=False, **layout)
+    results = attend(q, k, v, grad_out, scorer=scorer, dilation=number["dilation"], cover_prefix=False, **layout)
     expected = [data[f"{scorer}.o"].transpose(1, 2)]
     expected += [data[f"norm.{name}"] for name in ("dq", "dk", "dv")] if scorer == "norm" else []
     for (name, bound), ours, theirs in zip(GOLDEN_BOUNDS.items(), results, expected):
@@ -100,21 +94,21 @@ def test_results_of_the_authors(name, scorer):
 def test_a_given_selection_or_scores_are_those_of_the_scorer(name):
     case, options = CASES[name], CASES[name].options()
     q, k, v, grad_out = case.tensors()
-    expected = results_of(q, k, v, grad_out, **options)
+    expected = attend(q, k, v, grad_out, **options)
     scorer = {key: options.pop(key) for key in ("scorer", "dilation", "gate")}
     scores = token_scores(q, k, v, cu_seqlens=case.cu_seqlens, **scorer)
-    check_equal(results_of(q, k, v, grad_out, scores=scores, **options), expected)
+    check_equal(attend(q, k, v, grad_out, scores=scores, **options), expected)
     selection = select(*scores, cover_prefix=True, cu_seqlens=case.cu_seqlens, **case.layout)
-    check_equal(results_of(q, k, v, grad_out, selection=selection, **options), expected)
+    check_equal(attend(q, k, v, grad_out, selection=selection, **options), expected)
 
 
 def test_packed_documents_equal_separate_calls():
     layout = dict(num_levels=3, pooling_factor=2, topk=8, tile_topk=8)  # one tile: a document's budget is the row's
     bounds = [0, 60, 61, 160]
     q, k, v, grad_out = Case(batch=1, seq_len=160).tensors()
-    together = results_of(q, k, v, grad_out, cu_seqlens=bounds, **layout)
+    together = attend(q, k, v, grad_out, cu_seqlens=bounds, **layout)
     for begin, end in zip(bounds, bounds[1:]):
-        apart = results_of(*(x[:, begin:end] for x in (q, k, v, grad_out)), **layout)
+        apart = attend(*(x[:, begin:end] for x in (q, k, v, grad_out)), **layout)
         check_equal([x[:, begin:end] for x in together], apart)
 
 
@@ -135,8 +129,8 @@ def test_attention_of_the_caller():
         calls.append(q_rows.shape[2])
         return torch.nn.functional.scaled_dot_product_attention(q_rows, k_rows, v_rows, is_causal=True, enable_gqa=True)
 
-    ours = results_of(q, k, v, grad_out, attention=attention, cu_seqlens=case.cu_seqlens, **case.layout)
-    check_equal(ours, results_of(q, k, v, grad_out, cu_seqlens=case.cu_seqlens, **case.layout))
+    ours = attend(q, k, v, grad_out, attention=attention, cu_seqlens=case.cu_seqlens, **case.layout)
+    check_equal(ours, attend(q, k, v, grad_out, cu_seqlens=case.cu_seqlens, **case.layout))
     assert len(calls) == 4  # of five documents one has no token
 
 
@@ -168,8 +162,8 @@ def test_autocast_casts_as_attention_does():
     case = CASES["grouped"]
     q, k, v, grad_out = case.tensors()
     with torch.autocast("cpu", torch.bfloat16):
-        ours = results_of(q, k, v, grad_out.bfloat16(), **case.layout)
-    rounded = results_of(*(x.bfloat16() for x in (q, k, v, grad_out)), **case.layout)
+        ours = attend(q, k, v, grad_out.bfloat16(), **case.layout)
+    rounded = attend(*(x.bfloat16() for x in (q, k, v, grad_out)), **case.layout)
     check_equal([x.bfloat16() for x in ours], rounded)
     assert ours[0].dtype == torch.bfloat16 and ours[1].dtype == torch.float32
 

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from attention_cases import CASES, Case
+from attention_cases import CASES, Case, check_equal, results_of
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 lighthouse = pytest.importorskip("lighthouse_attention")
@@ -17,17 +17,6 @@ def fresh():
     torch.compiler.reset()
     yield
     torch.compiler.reset()
-
-
-def results_of(function, q, k, v, grad_out):
-    q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
-    out = function(q, k, v)
-    return [out.detach(), *torch.autograd.grad(out, (q, k, v), grad_out)]
-
-
-def check_equal(actual, expected):
-    for name, ours, theirs in zip(("o", "dq", "dk", "dv"), actual, expected):
-        assert torch.equal(ours, theirs), f"{name} differs"
 
 
 @pytest.mark.parametrize("name", NAMES)
