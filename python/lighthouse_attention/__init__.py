@@ -9,12 +9,13 @@
 import sys
 
 try:
-    from . import operators  # noqa: F401  (registers what the library leaves to Python)
+    from . import library, operators  # operators registers what the library leaves to Python
     from .functional import gathered_length, lighthouse_attention, select, token_scores
     from .module import LighthouseAttention, switch_to_dense
+
+    __version__ = library.version()
 except ImportError:
     if sys.argv[:1] != ["-m"]:  # python -m lighthouse_attention says what is wrong, without a traceback
         raise
 
-__version__ = "0.1.0"
 __all__ = ["LighthouseAttention", "gathered_length", "lighthouse_attention", "select", "switch_to_dense", "token_scores"]

@@ -57,12 +57,16 @@ def main():
     print(f"python     {platform.python_version()}, {platform.system()} {platform.machine()}")
     print(f"torch      {torch.__version__}, CUDA {torch.version.cuda or 'none'}")
     try:
-        from . import __version__, library, operators
+        from . import library, operators
     except ImportError as error:
         print(f"\nproblem: {error}")
         return 1
     built = library.built_with()
-    print(f"lighthouse {__version__}, {library.find()}")
+    print(f"lighthouse {library.version()}, {library.find()}")
+    installed = version_of("lighthouse-attention")
+    if installed not in ("not installed", library.version()):
+        problems.append(f"the installed package is {installed}, but its library is {library.version()}: {library.find()}; install "
+                        "the package again, or unset LIGHTHOUSE_LIBRARY")
     print(f"built      with the headers of torch {built['torch']}, "
           + (f"CUDA {built['cuda']} for {built['architectures']}" if built["cuda"] else "without CUDA"))
     for package in ("transformers", "torchtitan"):

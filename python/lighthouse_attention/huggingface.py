@@ -16,8 +16,6 @@ attention in training and evaluation only: to generate, switch to "sdpa".
 Reading the documents out of position_ids or a padding mask waits for the device once in a forward, not in each layer.
 """
 
-import weakref
-
 import torch
 import transformers
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -25,6 +23,7 @@ from transformers.utils import logging
 
 from . import library
 from .functional import lighthouse_attention, require, token_scores
+from .host_copy import HostCopy
 from .module import dense_attention
 
 NAME = "lighthouse"
@@ -37,7 +36,8 @@ def prepare(model, *, topk=None, num_levels=3, pooling_factor=4, tile_topk=128, 
             full_attention_layers=(), layers=None, packed=True):
     """Sets the options of a model's lighthouse attention, and has a model with QK-norm score the tensors before the norm.
 
-    They are kept in `model.config.lighthouse`, and so in a saved config.json.
+    They are kept in `model.config.lighthouse` (of a model of several parts, in its text configuration), and so in a saved
+    config.json.
 
     Args:
         model: a transformers causal decoder, loaded with attn_implementation="lighthouse" or to be switched to it.
@@ -62,7 +62,7 @@ def prepare(model, *, topk=None, num_levels=3, pooling_factor=4, tile_topk=128, 
         unknown = set(own) - set(options)
         require(not unknown, f"prepare: layers has the option '{min(unknown, default='')}'; options are {', '.join(options)}")
         check_options(options | own)
-    model.config.lighthouse = dict(options, full_attention_layers=sorted(full_attention_layers), layers=layers, packed=packed)
+    model.config.get_text_config().lighthouse = dict(options, full_attention_layers=sorted(full_attention_layers), layers=layers, packed=packed)
     for module in model.modules():
         if has_qk_norm(module) and not hasattr(module, "_lighthouse_norms"):
             score_before_norm(module)
@@ -141,17 +141,16 @@ def scores_before_norm(module, query, key, value):
 
 # Packed documents.
 
-_latest = [None, None]  # a weak reference to the latest position_ids, and its offsets: every layer of a forward has the same
-
-
-@torch.compiler.disable  # reads values
-def offsets_of(position_ids):
+def read_offsets(position_ids, batch):
     """Offsets of the documents in the concatenated rows: a document starts where the position is not one more than before."""
-    if _latest[0] is None or _latest[0]() is not position_ids:
-        starts = torch.ones_like(position_ids, dtype=torch.bool)
-        starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
-        _latest[:] = weakref.ref(position_ids), [*starts.flatten().nonzero().flatten().tolist(), position_ids.numel()]
-    return _latest[1]
+    starts = torch.ones_like(position_ids, dtype=torch.bool)
+    starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
+    starts = starts.expand(batch, -1)
+    return [*starts.flatten().nonzero().flatten().tolist(), starts.numel()]
+
+
+offsets_of = HostCopy(read_offsets)
+values_of = HostCopy(torch.Tensor.tolist)
 
 
 def documents_of(module, mask, position_ids, cu_seq_lens, batch):
@@ -165,16 +164,11 @@ def documents_of(module, mask, position_ids, cu_seq_lens, batch):
     require(packed, "lighthouse: the row holds several documents, but prepare was told packed=False; leave that out")
     require(position_ids is not None, "lighthouse: the mask is no plain causal one, and there are no position_ids that would "
             "say why; attn_implementation='lighthouse' takes full rows, or packed documents with position_ids")
-    offsets = offsets_of(position_ids.expand(batch, -1) if position_ids.shape[0] != batch else position_ids)
+    offsets = offsets_of(position_ids, batch)
     several = len(offsets) - 1 > batch
     require(several or compiling, "lighthouse: the mask is no plain causal one (blocks of tokens that see one another?), and "
             "position_ids show no packed documents; attn_implementation='lighthouse' attends causally only")
     return offsets if several else None
-
-
-@torch.compiler.disable
-def values_of(cu_seq_lens):
-    return cu_seq_lens.tolist()
 
 
 # What transformers calls.

@@ -47,6 +47,7 @@ def _load():
                            f"torch {torch.__version__} lacks a function of the stable ABI of torch 2.10; build it for "
                            f"this machine with pip install --no-binary lighthouse-attention .") from None
     library = ctypes.CDLL(str(path))
+    library.lighthouse_version.restype = ctypes.c_char_p
     library.lighthouse_torch_version.restype = ctypes.c_char_p
     library.lighthouse_cuda_architectures.restype = ctypes.c_char_p
     library.lighthouse_cpu_error.restype = ctypes.c_char_p
@@ -58,6 +59,11 @@ _library = _load()
 
 def _text(value):
     return value.decode()
+
+
+def version():
+    """The version of the library, and so of this project."""
+    return _text(_library.lighthouse_version())
 
 
 def built_with():

@@ -10,7 +10,6 @@ reason the model itself cannot be compiled (its blocks are compiled as full grap
 """
 
 import dataclasses
-import weakref
 from dataclasses import dataclass
 
 import torch
@@ -20,19 +19,15 @@ from torchtitan.trainer import Trainer
 
 from . import library
 from .functional import lighthouse_attention, require
+from .host_copy import HostCopy
 from .module import dense_attention
 
-_latest = [None, None]  # a weak reference to the latest offsets on the device, and their values: all layers have the same
+values_of = HostCopy(torch.Tensor.tolist)
 
 
-@torch.compiler.disable  # reads values
 def offsets_of(metadata):
     """Host offsets of the documents of all rows, laid one after another."""
-    if metadata.cu_seq_q_host is not None:
-        return list(metadata.cu_seq_q_host)
-    if _latest[0] is None or _latest[0]() is not metadata.cu_seq_q:
-        _latest[:] = weakref.ref(metadata.cu_seq_q), metadata.cu_seq_q.tolist()
-    return _latest[1]
+    return list(metadata.cu_seq_q_host) if metadata.cu_seq_q_host is not None else values_of(metadata.cu_seq_q)
 
 
 class LighthouseInnerAttention(VarlenAttention):

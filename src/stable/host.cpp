@@ -36,6 +36,8 @@ int lighthouse_plan(const char* operation, int64_t seq_len, const int64_t* layou
   }
 }
 
+const char* lighthouse_version() { return LIGHTHOUSE_VERSION; }
+
 const char* lighthouse_torch_version() { return LIGHTHOUSE_TORCH_VERSION; }
 
 const char* lighthouse_cpu_error() {

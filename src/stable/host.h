@@ -20,7 +20,8 @@ int lighthouse_cuda_version();
 int lighthouse_driver_version();
 /// "90a-real", ";"-separated, as CMAKE_CUDA_ARCHITECTURES; empty without kernels.
 const char* lighthouse_cuda_architectures();
-/// The torch version whose headers were used.
+/// Of this project, and of the torch whose headers were used.
+const char* lighthouse_version();
 const char* lighthouse_torch_version();
 /// Empty, or what this processor lacks (require_cpu_features).
 const char* lighthouse_cpu_error();

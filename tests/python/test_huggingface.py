@@ -60,6 +60,28 @@ def test_one_level_is_dense(kind):
     assert (logits_of(lighthouse, input_ids=tokens()) - exact).abs().max() <= 2 * theirs + 1e-6
 
 
+OTHERS = {"Gemma": {}, "Gemma3Text": {}, "GPTNeoX": {}, "Granite": {}, "Mixtral": {}, "Olmo2": {}, "OPT": dict(word_embed_proj_dim=64),
+          "Phi3": {}, "Qwen2": {}, "SmolLM3": {}, "Qwen3Moe": dict(num_experts=4, num_experts_per_tok=2)}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_decoders(name):
+    torch.manual_seed(3)
+    config = getattr(transformers, f"{name}Config", None) or pytest.skip(f"this transformers has no {name}")
+    model = transformers.AutoModelForCausalLM.from_config(config(**(SIZES | OTHERS[name])), attn_implementation="lighthouse")
+    huggingface.prepare(model, topk=4)
+    model(input_ids=tokens(), labels=tokens(), use_cache=False).loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+@pytest.mark.parametrize(("name", "what"), [("Gemma2", "softcap"), ("GptOss", "s_aux")])
+def test_decoders_that_need_more_than_stock_attention_are_refused(name, what):
+    config = getattr(transformers, f"{name}Config")(**SIZES)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="lighthouse")
+    with pytest.raises(ValueError, match=f"{name}Attention uses {what}.*use 'eager'"):
+        model(input_ids=tokens())
+
+
 def test_attention_is_that_of_the_function(monkeypatch):
     calls = []
 
@@ -118,6 +140,20 @@ def test_documents_of_several_rows():
     model.config.lighthouse["topk"] *= 2  # the budget that the one long row had
     alone = logits_of(model, input_ids=rows[1:], position_ids=positions[1:])
     assert (together[1:] - alone).abs().max() <= 1e-5
+
+
+def test_positions_are_read_once_a_forward(monkeypatch):
+    read = []
+    monkeypatch.setattr(huggingface.offsets_of, "read", lambda *arguments: read.append(1) or huggingface.read_offsets(*arguments))
+    model = huggingface.prepare(make(num_hidden_layers=3), **ONE_TILE)
+    positions = POSITIONS.clone()
+    for batch in (1, 2, 2):
+        model(input_ids=tokens(batch), position_ids=positions, use_cache=False)
+    assert len(read) == 2
+    before = model(input_ids=tokens(1), position_ids=positions, use_cache=False).logits
+    positions.copy_(torch.cat([torch.arange(length) for length in (64, 64)])[None])  # as for a captured graph: the same tensor
+    after = model(input_ids=tokens(1), position_ids=positions, use_cache=False).logits
+    assert len(read) == 4 and not torch.equal(before, after)
 
 
 def test_dense_layers_keep_documents_apart_too():
