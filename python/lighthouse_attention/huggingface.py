@@ -107,7 +107,8 @@ def score_before_norm(module):
 
     def keeper(name):
         def keep(norm, arguments):
-            module._lighthouse_norms[name] = arguments[0].detach()
+            if module.config._attn_implementation == NAME:  # in stage two nobody would take it
+                module._lighthouse_norms[name] = arguments[0].detach()
         return keep
 
     module.q_norm.register_forward_pre_hook(keeper("q"))
@@ -225,8 +226,10 @@ def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, s
     check_call(module, query, key, attention_mask, dropout, sliding_window, is_causal, kwargs)
     batch, _, seq_len, _ = query.shape
     options = options_of(module, seq_len)
-    by_norm = (options or {}).get("scorer", "norm") == "norm"
-    scores = scores_before_norm(module, query, key, value.transpose(1, 2)) if by_norm else None
+    scores = None
+    if options is not None and options.get("scorer", "norm") == "norm":
+        scores = scores_before_norm(module, query, key, value.transpose(1, 2))
+    getattr(module, "_lighthouse_norms", {}).clear()
     offsets = documents_of(module, attention_mask, position_ids, cu_seq_lens_q, batch)
     if offsets is not None and batch > 1:  # documents of several rows are documents of one long row, with their budgets
         query, key, value = one_row(query), one_row(key), one_row(value)

@@ -1,7 +1,5 @@
 #include "ops/checks.h"
 
-#include <cmath>
-
 namespace lighthouse::ops {
 namespace {
 
@@ -111,24 +109,6 @@ void check_scores(const char* operation, const Tensor& s_qk, const Tensor& s_kq)
   check_dtype(operation, "s_qk", s_qk, ScalarType::Float);
   check_shape(operation, "s_kq", s_kq, sizes(s_qk), "as s_qk", s_qk);
   check_dtype(operation, "s_kq", s_kq, ScalarType::Float);
-}
-
-void check_softmax_scale(const char* operation, std::optional<double> softmax_scale) {
-  LIGHTHOUSE_CHECK_VALUE(!softmax_scale || (std::isfinite(*softmax_scale) && *softmax_scale > 0), operation,
-                         ": softmax_scale is ", softmax_scale.value_or(0),
-                         "; it must be positive and finite, or left out for 1 / sqrt(head_dim)");
-}
-
-void check_scorer(const char* operation, const std::string& scorer, int64_t dilation, bool has_gate) {
-  LIGHTHOUSE_CHECK_VALUE(scorer == "norm" || scorer == "dilated" || scorer == "gla", operation, ": scorer is '", scorer,
-                         "'; it must be norm, dilated or gla");
-  LIGHTHOUSE_CHECK_VALUE(dilation >= 1, operation, ": dilation is ", dilation, "; it must be at least 1");
-  const bool needs_gate = scorer == "gla";
-  LIGHTHOUSE_CHECK_VALUE(
-      has_gate || !needs_gate, operation,
-      ": scorer is 'gla', but no gate is given; pass the log forget gate [batch, seq_len, num_heads]");
-  LIGHTHOUSE_CHECK_VALUE(!has_gate || needs_gate, operation, ": a gate is given, but scorer is '", scorer,
-                         "'; only scorer 'gla' takes one");
 }
 
 SequencePlan checked_plan(const char* operation, const SelectionConfig& config, int64_t seq_len, const Size& batch,

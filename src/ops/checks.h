@@ -4,8 +4,6 @@
 
 #include <cstdint>
 #include <initializer_list>
-#include <optional>
-#include <string>
 
 #include "lighthouse/check.h"
 #include "lighthouse/dtype.h"
@@ -39,12 +37,6 @@ void check_dtype(const char* operation, const char* name, const Tensor& x, Scala
 
 /// s_qk and s_kq, fp32 [B, H_kv, N].
 void check_scores(const char* operation, const Tensor& s_qk, const Tensor& s_kq);
-
-/// A positive, finite scale.
-void check_softmax_scale(const char* operation, std::optional<double> softmax_scale);
-
-/// A known scorer, a dilation >= 1, and a gate where the scorer takes one.
-void check_scorer(const char* operation, const std::string& scorer, int64_t dilation, bool has_gate);
 
 /// make_plan, its errors restated. Packed documents need B = 1.
 SequencePlan checked_plan(const char* operation, const SelectionConfig& config, int64_t seq_len, const Size& batch,

@@ -15,6 +15,7 @@
 #include "ops/checks.h"
 #include "ops/inner_attention.h"
 #include "ops/internal.h"
+#include "ops/option_checks.h"
 
 namespace lighthouse {
 namespace {

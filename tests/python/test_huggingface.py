@@ -132,8 +132,9 @@ def test_documents_are_apart(kind, told_by):
         assert (ours - alone).abs().max() <= 1e-5  # matrix products of other shapes round differently, on logits below 1
 
 
-def test_documents_of_several_rows():
-    model = huggingface.prepare(make(), **ONE_TILE)
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_documents_of_several_rows(kind):
+    model = huggingface.prepare(make(kind), **ONE_TILE)
     rows = tokens(2)
     positions = torch.cat([POSITIONS, torch.arange(128)[None]])
     together = logits_of(model, input_ids=rows, position_ids=positions)
@@ -181,6 +182,14 @@ def test_qk_norm_scores_what_goes_into_the_norm(monkeypatch):
         layer(x, position_embeddings=(torch.ones(1, 128, 16), torch.zeros(1, 128, 16)), attention_mask=None)
         q, k, v = (projection(x).unflatten(-1, (-1, 16)) for projection in (layer.q_proj, layer.k_proj, layer.v_proj))
     assert all(map(torch.equal, seen[0], token_scores(q, k, v)))
+
+
+@pytest.mark.parametrize("attention", ["lighthouse", "sdpa"])
+def test_nothing_is_kept_after_a_forward(attention):
+    model = huggingface.prepare(make("qwen3"), topk=4, full_attention_layers=[0])
+    model.set_attn_implementation(attention)
+    logits_of(model, input_ids=tokens())
+    assert not any(layer.self_attn._lighthouse_norms for layer in model.model.layers)
 
 
 def warnings_of(call, monkeypatch):
