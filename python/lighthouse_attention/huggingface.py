@@ -98,7 +98,8 @@ def may_be_packed(module):
 
 
 def has_qk_norm(module):
-    return all(isinstance(getattr(module, name, None), torch.nn.Module) for name in ("q_norm", "k_norm"))
+    norms = (getattr(module, name, None) for name in ("q_norm", "k_norm"))
+    return hasattr(module, "config") and all(isinstance(norm, torch.nn.Module) for norm in norms)
 
 
 def score_before_norm(module):
