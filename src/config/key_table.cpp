@@ -61,6 +61,10 @@ std::vector<Key> training_keys() {
       KEY(training.precision, (NameChoice{{"fp32", "bf16"}}), "of matrix products and attention"),
       KEY(training.device, (NameChoice{{"auto", "cpu", "cuda"}}), "where to run"),
       KEY(training.threads, (IntegerRange{0, 1024}), "CPU threads; 0: one per core"),
+      KEY(training.recompute, (NameChoice{{"none", "selective", "full"}}),
+          "what backward computes again instead of keeping it"),
+      KEY(training.offload, AnyValue{}, "keep layer inputs in host memory; needs recompute = full"),
+      KEY(training.deterministic, AnyValue{}, "repeat the bits of a run on a GPU, at a price in attention"),
   };
 }
 

@@ -51,6 +51,9 @@ struct TrainingConfig {
   std::string precision = "fp32";  ///< fp32 | bf16 (matrix products and attention in bf16, weights and norms in fp32)
   std::string device = "auto";     ///< auto | cpu | cuda
   int64_t threads = 0;             ///< CPU threads; 0: one per core
+  std::string recompute = "none";  ///< none | selective | full: what backward computes again instead of keeping it
+  bool offload = false;            ///< keep layer inputs in host memory; needs recompute = full
+  bool deterministic = false;      ///< repeat the bits of a run on a GPU too, at a price in attention
   bool operator==(const TrainingConfig&) const = default;
 };
 

@@ -50,6 +50,12 @@ void validate_steps(const TrainingConfig& training, const OptimizerConfig& optim
           ": must be at most training.steps = ", training.steps);
 }
 
+void validate_recompute(const TrainingConfig& training) {
+  require(!training.offload || training.recompute == "full",
+          "training.offload = true: needs training.recompute = \"full\", not \"", training.recompute,
+          "\"; what goes to host memory is the one tensor a layer that full recomputation keeps");
+}
+
 void validate_data(const RunConfig& config) {
   require(config.data.packing != "documents" || config.training.batch_size == 1,
           "training.batch_size = ", config.training.batch_size,
@@ -67,6 +73,7 @@ void validate(const RunConfig& config) {
   validate_model(config.model);
   validate_layers(config.attention, config.model.num_layers);
   validate_steps(config.training, config.optimizer);
+  validate_recompute(config.training);
   validate_data(config);
 }
 

@@ -10,7 +10,9 @@ import pytest
 
 # Kernels that every call runs; each occurs in several types and sizes.
 HOT = ["pool_kernel", "select_kernel", "rows_from_units_kernel", "tokens_from_rows_kernel", "copy_coarse_kernel",
-       "token_norms_kernel", "gla_chunks_kernel", "gla_scan_kernel"]
+       "token_norms_kernel", "gla_chunks_kernel", "gla_scan_kernel", "add_norm_kernel", "norm_backward_kernel",
+       "split_norm_kernel", "finish_norm_kernel", "rotate_heads_kernel", "pack_heads_kernel", "swiglu_kernel",
+       "swiglu_backward_kernel", "cross_entropy_warp_kernel", "cross_entropy_block_kernel"]
 
 
 def cuobjdump():
@@ -27,11 +29,14 @@ def cuobjdump():
 @pytest.fixture(scope="module")
 def resources(build_folder):
     """Mangled kernel name -> (registers, bytes of stack, bytes of local memory)."""
-    library = build_folder / "src" / "stages" / "liblighthouse_stages.a"
-    report = subprocess.run([cuobjdump(), "-res-usage", library], capture_output=True, text=True, timeout=300).stdout
-    lines = re.findall(r"Function (\S+):\s*\n\s*REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", report)
-    if not lines:
-        pytest.skip(f"{library} holds no CUDA kernels: built without nvcc")
+    lines = []
+    for layer in ["stages", "nn"]:
+        library = build_folder / "src" / layer / f"liblighthouse_{layer}.a"
+        report = subprocess.run([cuobjdump(), "-res-usage", library], capture_output=True, text=True, timeout=300).stdout
+        found = re.findall(r"Function (\S+):\s*\n\s*REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", report)
+        if not found:
+            pytest.skip(f"{library} holds no CUDA kernels: built without nvcc")
+        lines += found
     return {name: tuple(map(int, numbers)) for name, *numbers in lines}
 
 

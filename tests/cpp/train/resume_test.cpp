@@ -219,6 +219,9 @@ TEST_F(Resume, MayChangeWhatDoesNotChangeTheResult) {
   run.checkpoint.interval = 1;
   run.checkpoint.keep = 5;
   run.logging.tensorboard = false;
+  run.training.recompute = "full";
+  run.training.offload = true;
+  run.training.deterministic = true;
   train(run);
   expect_same(outcome(run), expected);
   EXPECT_EQ(list_checkpoints(run.logging.run_dir).size(), 5);
