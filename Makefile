@@ -24,6 +24,7 @@ test: setup-test
 ## On a machine with a GPU: the tests that need one; and the kernels under each tool of compute-sanitizer.
 gpu-test: build
 	ctest --test-dir build/release -L cuda --output-on-failure --timeout 900
+	LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python/test_gpu.py
 gpu-sanitize: build
 	@for tool in memcheck racecheck initcheck synccheck; do for test in stages_cuda_test gla_cuda_test; do \
 	  echo "compute-sanitizer --tool $$tool $$test"; \

@@ -15,6 +15,7 @@
 #include "bench/stage_bytes.h"
 #include "bench/stages.h"
 #include "lighthouse/cuda_stages.h"
+#include "ops/internal.h"
 #include "ops/stage_params.h"
 
 namespace lighthouse::bench {

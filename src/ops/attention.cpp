@@ -8,6 +8,7 @@
 #include "ops/checks.h"
 #include "ops/inner_attention.h"
 #include "ops/internal.h"
+#include "ops/option_checks.h"
 
 namespace lighthouse {
 namespace {
@@ -75,7 +76,8 @@ ops::SelectedRows select_and_gather(const at::Tensor& q, const at::Tensor& k, co
                                     const ops::Sizes& sizes, const AttentionOptions& options) {
   const auto layout = ops::layout_of(options.selection_config);
   if (!options.selection && !options.scores) {
-    ops::check_score_config("token_scores", options.score_config, options.gate.has_value());
+    ops::check_scorer("token_scores", options.score_config.scorer, options.score_config.dilation,
+                      options.gate.has_value());
     if (options.score_config.scorer == "norm") {
       return ops::gather_by_norm(q, k, v, layout, options.selection_config.cover_prefix, options.cu_seqlens);
     }

@@ -1,25 +1,20 @@
 #include "ops/cuda_call.h"
 
-#include <ATen/ops/empty.h>
-
 #include "cuda/upload.h"
 
 namespace lighthouse::ops {
 
-CudaCall::CudaCall(const at::Tensor& like)
-    : guard_(like.device()),
-      stream_(c10::cuda::getCurrentCUDAStream(like.device().index()).stream()),
-      options_(like.options()) {}
+CudaCall::CudaCall(const Tensor& like) : device_(like), stream_(current_stream(like)), like_(like) {}
 
 float* CudaCall::floats(int64_t elements) {
   if (elements == 0) return nullptr;
-  scratch_.push_back(at::empty({elements}, options_.dtype(at::kFloat)));
+  scratch_.push_back(empty({elements}, like_, ScalarType::Float));
   return scratch_.back().mutable_data_ptr<float>();
 }
 
 int32_t* CudaCall::integers(int64_t elements) {
   if (elements == 0) return nullptr;
-  scratch_.push_back(at::empty({elements}, options_.dtype(at::kInt)));
+  scratch_.push_back(empty({elements}, like_, ScalarType::Int));
   return scratch_.back().mutable_data_ptr<int32_t>();
 }
 

@@ -1,10 +1,6 @@
 // What the CUDA kernels of all operators need: the device and stream of a call, and its plan where kernels see it.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -13,12 +9,18 @@
 #include "lighthouse/device_plan.h"
 #include "ops/checks.h"
 
+#ifdef LIGHTHOUSE_STABLE_ABI
+#include "stable/cuda.h"
+#else
+#include "ops/aten_cuda.h"
+#endif
+
 namespace lighthouse::ops {
 
 /// Makes the device of `like` current while it lives.
 class CudaCall {
  public:
-  explicit CudaCall(const at::Tensor& like);
+  explicit CudaCall(const Tensor& like);
 
   CudaStream stream() const { return stream_; }
   /// Scratch of the caching allocator; null for 0 elements. It may be used until the call goes, in stream order after.
@@ -30,10 +32,10 @@ class CudaCall {
   DevicePlan plan(const SequencePlan& plan);
 
  private:
-  c10::cuda::CUDAGuard guard_;
+  DeviceScope device_;
   CudaStream stream_;
-  at::TensorOptions options_;
-  std::vector<at::Tensor> scratch_;
+  Tensor like_;
+  std::vector<Tensor> scratch_;
 };
 
 /// Calls body() and restates CudaError and InvalidArgument: no type of ours crosses the dispatcher.
@@ -42,7 +44,7 @@ auto restate_cuda_errors(const Body& body) {
   try {
     return restate_errors(body);
   } catch (const CudaError& error) {
-    TORCH_CHECK(false, error.what());
+    LIGHTHOUSE_FAIL(error.what());
   }
 }
 

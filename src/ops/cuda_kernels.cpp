@@ -1,8 +1,8 @@
 // CUDA kernels: the stages on the memory of tensors, on the current stream.
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
-#include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <cuda_runtime_api.h>
+#ifndef LIGHTHOUSE_STABLE_ABI
 #include <torch/library.h>
+#endif
 
 #include <cstddef>
 #include <utility>
@@ -17,15 +17,15 @@ namespace lighthouse::ops {
 namespace {
 
 // NOLINTBEGIN(performance-unnecessary-value-param): the dispatcher knows SymInt by value only
-at::Tensor token_norms_cuda(const at::Tensor& x, c10::SymInt num_kv_heads) {
-  at::Tensor score = prepare_token_norms(x, num_kv_heads);
+Tensor token_norms_cuda(const Tensor& x, Size num_kv_heads) {
+  Tensor score = prepare_token_norms(x, num_kv_heads);
   const CudaCall call(x);
   restate_cuda_errors([&] { token_norms(token_norm_params(x, score), call.stream()); });
   return score;
 }
 
-TwoTensors gla_scores_cuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gate,
-                           int64_t dilation, at::OptionalIntArrayRef cu_seqlens) {
+TwoTensors gla_scores_cuda(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& gate, int64_t dilation,
+                           OptionalIntegers cu_seqlens) {
   GlaScoresCall prepared = prepare_gla_scores(q, k, v, gate, dilation, cu_seqlens);
   restate_cuda_errors([&] {
     CudaCall call(q);
@@ -46,11 +46,11 @@ void select_on_device(CudaCall& call, SelectMaximaParams params, const SequenceP
   select_entries(params, plan, on_device, call.stream());
 }
 
-TwoTensors select_entries_cuda(const at::Tensor& s_qk, const at::Tensor& s_kq, at::IntArrayRef layout,
-                               bool cover_prefix, at::OptionalIntArrayRef cu_seqlens) {
+TwoTensors select_entries_cuda(const Tensor& s_qk, const Tensor& s_kq, Integers layout, bool cover_prefix,
+                               OptionalIntegers cu_seqlens) {
   SelectCall prepared = prepare_select_entries(s_qk, s_kq, layout, cover_prefix, cu_seqlens);
-  const at::Tensor qk = s_qk.contiguous();
-  const at::Tensor kq = s_kq.contiguous();
+  const Tensor qk = contiguous(s_qk);
+  const Tensor kq = contiguous(s_kq);
   const int64_t batch = s_qk.size(0);
   const int64_t num_kv_heads = s_qk.size(1);
   restate_cuda_errors([&] {
@@ -68,29 +68,33 @@ TwoTensors select_entries_cuda(const at::Tensor& s_qk, const at::Tensor& s_kq, a
   return {std::move(prepared.selection), std::move(prepared.slots)};
 }
 
+bool is_capturing(const Tensor& like) {
+  const CudaCall call(like);
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  LIGHTHOUSE_CUDA_CHECK(cudaStreamIsCapturing(call.stream(), &status));
+  return status != cudaStreamCaptureStatusNone;
+}
+
 /// Whether all values were right is read back, the one copy to the host of all operators; while a CUDA graph is
 /// captured they are trusted. The CPU then says which value was wrong.
-at::Tensor invert_selection_cuda(const at::Tensor& selection, c10::SymInt seq_len, at::IntArrayRef layout,
-                                 at::OptionalIntArrayRef cu_seqlens) {
+Tensor invert_selection_cuda(const Tensor& selection, Size seq_len, Integers layout, OptionalIntegers cu_seqlens) {
   InvertSelectionCall prepared = prepare_invert_selection(selection, seq_len, layout, cu_seqlens);
-  const at::Tensor num_errors = at::zeros({1}, selection.options());
+  const Tensor num_errors = zeros(1, selection);
   restate_cuda_errors([&] {
     CudaCall call(selection);
     invert_selection(InvertParams{selection.const_data_ptr<int32_t>(), selection.size(0), selection.size(1),
                                   prepared.slots.mutable_data_ptr<int32_t>(), num_errors.mutable_data_ptr<int32_t>()},
                      call.plan(prepared.plan), call.stream());
   });
-  const bool capturing = c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::None;
-  if (!capturing && num_errors.item<int32_t>() > 0) {
-    invert_selection(selection.cpu(), std::move(seq_len), layout, cu_seqlens);
-    TORCH_CHECK(false, "selection was changed by another stream while it was checked");
+  if (!is_capturing(selection) && *on_cpu(num_errors).const_data_ptr<int32_t>() > 0) {
+    invert_selection_cpu(on_cpu(selection), seq_len, layout, cu_seqlens);
+    LIGHTHOUSE_FAIL("selection was changed by another stream while it was checked");
   }
   return prepared.slots;
 }
 
-ThreeTensors gather_rows_cuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const at::Tensor& selection, const at::Tensor& slots, at::IntArrayRef layout,
-                              at::OptionalIntArrayRef cu_seqlens) {
+ThreeTensors gather_rows_cuda(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& selection,
+                              const Tensor& slots, Integers layout, OptionalIntegers cu_seqlens) {
   ThreeTensorsCall prepared = prepare_gather_rows(q, k, v, selection, slots, layout, cu_seqlens);
   restate_cuda_errors([&] {
     CudaCall call(q);
@@ -100,9 +104,9 @@ ThreeTensors gather_rows_cuda(const at::Tensor& q, const at::Tensor& k, const at
   return {std::move(prepared.q), std::move(prepared.k), std::move(prepared.v)};
 }
 
-ThreeTensors gather_rows_backward_cuda(const at::Tensor& dq_rows, const at::Tensor& dk_rows, const at::Tensor& dv_rows,
-                                       const at::Tensor& selection, const at::Tensor& slots, c10::SymInt seq_len,
-                                       at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
+ThreeTensors gather_rows_backward_cuda(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
+                                       const Tensor& selection, const Tensor& slots, Size seq_len, Integers layout,
+                                       OptionalIntegers cu_seqlens) {
   ThreeTensorsCall prepared =
       prepare_gather_rows_backward(dq_rows, dk_rows, dv_rows, selection, slots, seq_len, layout, cu_seqlens);
   restate_cuda_errors([&] {
@@ -113,8 +117,8 @@ ThreeTensors gather_rows_backward_cuda(const at::Tensor& dq_rows, const at::Tens
   return {std::move(prepared.q), std::move(prepared.k), std::move(prepared.v)};
 }
 
-at::Tensor scatter_rows_cuda(const at::Tensor& rows, const at::Tensor& selection, const at::Tensor& slots,
-                             c10::SymInt seq_len, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
+Tensor scatter_rows_cuda(const Tensor& rows, const Tensor& selection, const Tensor& slots, Size seq_len,
+                         Integers layout, OptionalIntegers cu_seqlens) {
   OneTensorCall prepared = prepare_scatter_rows(rows, selection, slots, seq_len, layout, cu_seqlens);
   restate_cuda_errors([&] {
     CudaCall call(rows);
@@ -123,8 +127,8 @@ at::Tensor scatter_rows_cuda(const at::Tensor& rows, const at::Tensor& selection
   return prepared.out;
 }
 
-at::Tensor scatter_rows_backward_cuda(const at::Tensor& dout, const at::Tensor& selection, const at::Tensor& slots,
-                                      at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
+Tensor scatter_rows_backward_cuda(const Tensor& dout, const Tensor& selection, const Tensor& slots, Integers layout,
+                                  OptionalIntegers cu_seqlens) {
   OneTensorCall prepared = prepare_scatter_rows_backward(dout, selection, slots, layout, cu_seqlens);
   restate_cuda_errors([&] {
     CudaCall call(dout);
@@ -134,16 +138,26 @@ at::Tensor scatter_rows_backward_cuda(const at::Tensor& dout, const at::Tensor& 
   return prepared.out;
 }
 
+/// What the one pass does not take.
+SelectedRows gather_in_steps(const Tensor& q, const Tensor& k, const Tensor& v, Integers layout, bool cover_prefix,
+                             OptionalIntegers cu_seqlens) {
+  const int64_t num_kv_heads = k.size(2);
+  auto [selection, slots] = select_entries_cuda(token_norms_cuda(q, num_kv_heads), token_norms_cuda(k, num_kv_heads),
+                                                layout, cover_prefix, cu_seqlens);
+  auto [q_rows, k_rows, v_rows] = gather_rows_cuda(q, k, v, selection, slots, layout, cu_seqlens);
+  return {std::move(q_rows), std::move(k_rows), std::move(v_rows), std::move(selection), std::move(slots)};
+}
+
 /// One pass over q, k and v for norms, maxima and the coarsest means; gather then reads what was expanded only.
-SelectedRows gather_by_norm_cuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, at::IntArrayRef layout,
-                                 bool cover_prefix, at::OptionalIntArrayRef cu_seqlens) {
+SelectedRows gather_by_norm_cuda(const Tensor& q, const Tensor& k, const Tensor& v, Integers layout, bool cover_prefix,
+                                 OptionalIntegers cu_seqlens) {
   GatherByNormCall prepared = prepare_gather_by_norm(q, k, v, layout, cover_prefix, cu_seqlens);
   const int64_t batch = q.size(0);
   const int64_t num_heads = q.size(2);
   const int64_t num_kv_heads = k.size(2);
   const int64_t head_dim = q.size(3);
   if (layout[0] == 1 || !can_pool_and_score(by_token(q), by_token(k), by_token(v), stage_dtype(q), head_dim)) {
-    return gather_by_norm_composed(q, k, v, layout, cover_prefix, cu_seqlens);
+    return gather_in_steps(q, k, v, layout, cover_prefix, cu_seqlens);
   }
   restate_cuda_errors([&] {
     CudaCall call(q);
@@ -157,10 +171,11 @@ SelectedRows gather_by_norm_cuda(const at::Tensor& q, const at::Tensor& k, const
         call.floats(pool_workspace_elements(plan, batch, num_heads, num_kv_heads, head_dim, gather.dtype));
     int32_t* expanded = call.integers(batch * num_kv_heads * plan.num_expanded);
     const int64_t head_means = batch * plan.num_coarse * head_dim;
-    const at::Tensor means = at::empty({(num_heads + 2 * num_kv_heads) * head_means}, q.options());
+    const Tensor means = empty({(num_heads + 2 * num_kv_heads) * head_means}, q);
+    const auto element_size = static_cast<int64_t>(q.element_size());
     auto* const q_means = static_cast<std::byte*>(means.mutable_data_ptr());
-    auto* const k_means = q_means + num_heads * head_means * q.element_size();
-    auto* const v_means = k_means + num_kv_heads * head_means * q.element_size();
+    auto* const k_means = q_means + num_heads * head_means * element_size;
+    auto* const v_means = k_means + num_kv_heads * head_means * element_size;
     pool_and_score({gather.q, gather.k, gather.v, gather.dtype, batch, num_heads, num_kv_heads, head_dim, maxima,
                     maxima + q_maxima, q_means, k_means, v_means, workspace},
                    plan, call.stream());
@@ -176,9 +191,9 @@ SelectedRows gather_by_norm_cuda(const at::Tensor& q, const at::Tensor& k, const
           std::move(prepared.selection), std::move(prepared.slots)};
 }
 
-at::Tensor offsets_like_cuda(const at::Tensor& like, at::IntArrayRef offsets) {
+Tensor offsets_like_cuda(const Tensor& like, Integers offsets) {
   const CudaCall call(like);
-  at::Tensor on_device = at::empty({static_cast<int64_t>(offsets.size())}, like.options().dtype(at::kInt));
+  Tensor on_device = empty({static_cast<int64_t>(offsets.size())}, like, ScalarType::Int);
   const std::vector<int32_t> values(offsets.begin(), offsets.end());
   restate_cuda_errors([&] { upload(values, on_device.mutable_data_ptr<int32_t>(), call.stream()); });
   return on_device;
@@ -188,16 +203,16 @@ at::Tensor offsets_like_cuda(const at::Tensor& like, at::IntArrayRef offsets) {
 }  // namespace
 }  // namespace lighthouse::ops
 
-TORCH_LIBRARY_IMPL(lighthouse, CUDA, m) {
+LIGHTHOUSE_KERNELS(CUDA, m) {
   namespace ops = lighthouse::ops;
-  m.impl("_token_norms", &ops::token_norms_cuda);
-  m.impl("_gla_scores", &ops::gla_scores_cuda);
-  m.impl("_select_entries", &ops::select_entries_cuda);
-  m.impl("_invert_selection", &ops::invert_selection_cuda);
-  m.impl("_gather_rows", &ops::gather_rows_cuda);
-  m.impl("_gather_rows_backward", &ops::gather_rows_backward_cuda);
-  m.impl("_scatter_rows", &ops::scatter_rows_cuda);
-  m.impl("_scatter_rows_backward", &ops::scatter_rows_backward_cuda);
-  m.impl("_gather_by_norm", &ops::gather_by_norm_cuda);
-  m.impl("_offsets_like", &ops::offsets_like_cuda);
+  m.impl("_token_norms", LIGHTHOUSE_KERNEL(ops::token_norms_cuda));
+  m.impl("_gla_scores", LIGHTHOUSE_KERNEL(ops::gla_scores_cuda));
+  m.impl("_select_entries", LIGHTHOUSE_KERNEL(ops::select_entries_cuda));
+  m.impl("_invert_selection", LIGHTHOUSE_KERNEL(ops::invert_selection_cuda));
+  m.impl("_gather_rows", LIGHTHOUSE_KERNEL(ops::gather_rows_cuda));
+  m.impl("_gather_rows_backward", LIGHTHOUSE_KERNEL(ops::gather_rows_backward_cuda));
+  m.impl("_scatter_rows", LIGHTHOUSE_KERNEL(ops::scatter_rows_cuda));
+  m.impl("_scatter_rows_backward", LIGHTHOUSE_KERNEL(ops::scatter_rows_backward_cuda));
+  m.impl("_gather_by_norm", LIGHTHOUSE_KERNEL(ops::gather_by_norm_cuda));
+  m.impl("_offsets_like", LIGHTHOUSE_KERNEL(ops::offsets_like_cuda));
 }

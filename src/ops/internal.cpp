@@ -20,17 +20,6 @@ std::array<int64_t, 4> layout_of(const SelectionConfig& config) {
   return {config.num_levels, config.pooling_factor, config.topk, config.tile_topk};
 }
 
-SelectionConfig config_of(at::IntArrayRef layout) {
-  TORCH_CHECK_VALUE(layout.size() == 4, "lighthouse: layout has ", layout.size(),
-                    " elements; it must be [num_levels, pooling_factor, topk, tile_topk]");
-  SelectionConfig config;
-  config.num_levels = layout[0];
-  config.pooling_factor = layout[1];
-  config.topk = layout[2];
-  config.tile_topk = layout[3];
-  return config;
-}
-
 at::Tensor token_norms(const at::Tensor& x, c10::SymInt num_kv_heads) {
   static const auto op = find(&token_norms, "lighthouse::_token_norms");
   return op.call(x, std::move(num_kv_heads));

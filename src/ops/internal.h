@@ -14,20 +14,14 @@
 
 #include <array>
 #include <cstdint>
-#include <tuple>
 
 #include "lighthouse/geometry.h"
 #include "lighthouse/ops.h"
+#include "ops/tensor.h"
 
 namespace lighthouse::ops {
 
-using TwoTensors = std::tuple<at::Tensor, at::Tensor>;
-using ThreeTensors = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
-/// q_rows, k_rows, v_rows, selection, slots
-using SelectedRows = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
-
 std::array<int64_t, 4> layout_of(const SelectionConfig& config);
-SelectionConfig config_of(at::IntArrayRef layout);
 
 /// fp32 [B, H_kv, N] of x [B, N, H, D]: the largest of each group of heads.
 at::Tensor token_norms(const at::Tensor& x, c10::SymInt num_kv_heads);

@@ -3,62 +3,63 @@
 #pragma once
 
 #include "ops/checks.h"
-#include "ops/internal.h"
 
 namespace lighthouse::ops {
 
-at::Tensor prepare_token_norms(const at::Tensor& x, const c10::SymInt& num_kv_heads);
+/// Of `int[] layout` = {num_levels, pooling_factor, topk, tile_topk}, which every operator is given.
+SelectionConfig config_of(Integers layout);
+
+Tensor prepare_token_norms(const Tensor& x, const Size& num_kv_heads);
 
 struct GlaScoresCall {
   Sizes sizes;
-  at::Tensor s_qk, s_kq;
+  Tensor s_qk, s_kq;
 };
-GlaScoresCall prepare_gla_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gate,
-                                 int64_t dilation, at::OptionalIntArrayRef cu_seqlens);
+GlaScoresCall prepare_gla_scores(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& gate,
+                                 int64_t dilation, OptionalIntegers cu_seqlens);
 
 struct SelectCall {
   SequencePlan plan;
-  at::Tensor selection, slots;
+  Tensor selection, slots;
 };
-SelectCall prepare_select_entries(const at::Tensor& s_qk, const at::Tensor& s_kq, at::IntArrayRef layout,
-                                  bool cover_prefix, at::OptionalIntArrayRef cu_seqlens);
+SelectCall prepare_select_entries(const Tensor& s_qk, const Tensor& s_kq, Integers layout, bool cover_prefix,
+                                  OptionalIntegers cu_seqlens);
 
 struct InvertSelectionCall {
   SequencePlan plan;
-  at::Tensor slots;
+  Tensor slots;
 };
-InvertSelectionCall prepare_invert_selection(const at::Tensor& selection, const c10::SymInt& seq_len,
-                                             at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
+InvertSelectionCall prepare_invert_selection(const Tensor& selection, const Size& seq_len, Integers layout,
+                                             OptionalIntegers cu_seqlens);
 
 /// Outputs are contiguous: q, k, v by token or by row.
 struct ThreeTensorsCall {
   SequencePlan plan;
-  at::Tensor q, k, v;
+  Tensor q, k, v;
 };
-ThreeTensorsCall prepare_gather_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                     const at::Tensor& selection, const at::Tensor& slots, at::IntArrayRef layout,
-                                     at::OptionalIntArrayRef cu_seqlens);
-ThreeTensorsCall prepare_gather_rows_backward(const at::Tensor& dq_rows, const at::Tensor& dk_rows,
-                                              const at::Tensor& dv_rows, const at::Tensor& selection,
-                                              const at::Tensor& slots, const c10::SymInt& seq_len,
-                                              at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens);
+ThreeTensorsCall prepare_gather_rows(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& selection,
+                                     const Tensor& slots, Integers layout, OptionalIntegers cu_seqlens);
+ThreeTensorsCall prepare_gather_rows_backward(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
+                                              const Tensor& selection, const Tensor& slots, const Size& seq_len,
+                                              Integers layout, OptionalIntegers cu_seqlens);
 
 struct GatherByNormCall {
   ThreeTensorsCall rows;
-  at::Tensor selection, slots;
+  Tensor selection, slots;
 };
-GatherByNormCall prepare_gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                        at::IntArrayRef layout, bool cover_prefix, at::OptionalIntArrayRef cu_seqlens);
+GatherByNormCall prepare_gather_by_norm(const Tensor& q, const Tensor& k, const Tensor& v, Integers layout,
+                                        bool cover_prefix, OptionalIntegers cu_seqlens);
 
 struct OneTensorCall {
   SequencePlan plan;
-  at::Tensor out;
+  Tensor out;
 };
-OneTensorCall prepare_scatter_rows(const at::Tensor& rows, const at::Tensor& selection, const at::Tensor& slots,
-                                   const c10::SymInt& seq_len, at::IntArrayRef layout,
-                                   at::OptionalIntArrayRef cu_seqlens);
-OneTensorCall prepare_scatter_rows_backward(const at::Tensor& dout, const at::Tensor& selection,
-                                            const at::Tensor& slots, at::IntArrayRef layout,
-                                            at::OptionalIntArrayRef cu_seqlens);
+OneTensorCall prepare_scatter_rows(const Tensor& rows, const Tensor& selection, const Tensor& slots,
+                                   const Size& seq_len, Integers layout, OptionalIntegers cu_seqlens);
+OneTensorCall prepare_scatter_rows_backward(const Tensor& dout, const Tensor& selection, const Tensor& slots,
+                                            Integers layout, OptionalIntegers cu_seqlens);
+
+/// The CPU kernel of _invert_selection, which says of a wrong selection what is wrong.
+Tensor invert_selection_cpu(const Tensor& selection, Size seq_len, Integers layout, OptionalIntegers cu_seqlens);
 
 }  // namespace lighthouse::ops

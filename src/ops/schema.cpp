@@ -4,6 +4,7 @@
 
 #include "ops/composite.h"
 #include "ops/internal.h"
+#include "ops/schema.h"
 
 TORCH_LIBRARY(lighthouse, m) {
   namespace ops = lighthouse::ops;
@@ -36,31 +37,7 @@ TORCH_LIBRARY(lighthouse, m) {
       "bool deterministic=False) -> Tensor",
       &ops::attention_op);
 
-  // src/ops/internal.h says what these do.
-  m.def("_token_norms(Tensor x, SymInt num_kv_heads) -> Tensor");
-  m.def(
-      "_gla_scores(Tensor q, Tensor k, Tensor v, Tensor gate, int dilation, int[]? cu_seqlens) -> "
-      "(Tensor s_qk, Tensor s_kq)");
-  m.def(
-      "_select_entries(Tensor s_qk, Tensor s_kq, int[] layout, bool cover_prefix, int[]? cu_seqlens) -> "
-      "(Tensor selection, Tensor slots)");
-  m.def("_invert_selection(Tensor selection, SymInt seq_len, int[] layout, int[]? cu_seqlens) -> Tensor");
-  m.def(
-      "_gather_rows(Tensor q, Tensor k, Tensor v, Tensor selection, Tensor slots, int[] layout, int[]? cu_seqlens) -> "
-      "(Tensor q_rows, Tensor k_rows, Tensor v_rows)");
-  m.def(
-      "_gather_rows_backward(Tensor dq_rows, Tensor dk_rows, Tensor dv_rows, Tensor selection, Tensor slots, "
-      "SymInt seq_len, int[] layout, int[]? cu_seqlens) -> (Tensor dq, Tensor dk, Tensor dv)");
-  m.def(
-      "_scatter_rows(Tensor rows, Tensor selection, Tensor slots, SymInt seq_len, int[] layout, int[]? cu_seqlens) -> "
-      "Tensor");
-  m.def(
-      "_scatter_rows_backward(Tensor dout, Tensor selection, Tensor slots, int[] layout, int[]? cu_seqlens) -> "
-      "Tensor");
-  m.def(
-      "_gather_by_norm(Tensor q, Tensor k, Tensor v, int[] layout, bool cover_prefix, int[]? cu_seqlens) -> "
-      "(Tensor q_rows, Tensor k_rows, Tensor v_rows, Tensor selection, Tensor slots)");
-  m.def("_offsets_like(Tensor like, int[] offsets) -> Tensor");
+  for (const char* schema : ops::kSchemas) m.def(schema);
 }
 
 TORCH_LIBRARY_IMPL(lighthouse, CompositeExplicitAutograd, m) {

@@ -5,7 +5,7 @@ namespace {
 
 /// The members that gather, scatter and their adjoints share; `heads` is [B, *, *, D].
 template <typename Params>
-Params common_params(const SequencePlan& plan, const at::Tensor& heads, int64_t num_heads, int64_t num_kv_heads) {
+Params common_params(const SequencePlan& plan, const Tensor& heads, int64_t num_heads, int64_t num_kv_heads) {
   Params params{};
   params.plan = &plan;
   params.dtype = stage_dtype(heads);
@@ -18,7 +18,7 @@ Params common_params(const SequencePlan& plan, const at::Tensor& heads, int64_t 
 
 }  // namespace
 
-TokenNormParams token_norm_params(const at::Tensor& x, at::Tensor& score) {
+TokenNormParams token_norm_params(const Tensor& x, Tensor& score) {
   TokenNormParams params{};
   params.x = by_token(x);
   params.dtype = stage_dtype(x);
@@ -34,8 +34,8 @@ TokenNormParams token_norm_params(const at::Tensor& x, at::Tensor& score) {
   return params;
 }
 
-GlaScoreParams gla_score_params(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gate,
-                                int64_t dilation, at::OptionalIntArrayRef cu_seqlens, GlaScoresCall& call) {
+GlaScoreParams gla_score_params(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& gate, int64_t dilation,
+                                OptionalIntegers cu_seqlens, GlaScoresCall& call) {
   GlaScoreParams params{};
   params.q = by_token(q);
   params.k = by_token(k);
@@ -57,7 +57,7 @@ GlaScoreParams gla_score_params(const at::Tensor& q, const at::Tensor& k, const 
   return params;
 }
 
-GatherParams gather_params(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
+GatherParams gather_params(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& selection,
                            ThreeTensorsCall& call) {
   auto params = common_params<GatherParams>(call.plan, q, q.size(2), k.size(2));
   params.q = by_token(q);
@@ -70,9 +70,8 @@ GatherParams gather_params(const at::Tensor& q, const at::Tensor& k, const at::T
   return params;
 }
 
-GatherBackwardParams gather_backward_params(const at::Tensor& dq_rows, const at::Tensor& dk_rows,
-                                            const at::Tensor& dv_rows, const at::Tensor& slots,
-                                            ThreeTensorsCall& call) {
+GatherBackwardParams gather_backward_params(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
+                                            const Tensor& slots, ThreeTensorsCall& call) {
   auto params = common_params<GatherBackwardParams>(call.plan, dq_rows, dq_rows.size(1), dk_rows.size(1));
   params.dq_rows = by_row(dq_rows);
   params.dk_rows = by_row(dk_rows);
@@ -84,7 +83,7 @@ GatherBackwardParams gather_backward_params(const at::Tensor& dq_rows, const at:
   return params;
 }
 
-ScatterParams scatter_params(const at::Tensor& rows, const at::Tensor& slots, OneTensorCall& call) {
+ScatterParams scatter_params(const Tensor& rows, const Tensor& slots, OneTensorCall& call) {
   auto params = common_params<ScatterParams>(call.plan, rows, rows.size(1), slots.size(1));
   params.rows = by_row(rows);
   params.out = by_token(call.out);
@@ -92,8 +91,7 @@ ScatterParams scatter_params(const at::Tensor& rows, const at::Tensor& slots, On
   return params;
 }
 
-ScatterBackwardParams scatter_backward_params(const at::Tensor& dout, const at::Tensor& selection,
-                                              OneTensorCall& call) {
+ScatterBackwardParams scatter_backward_params(const Tensor& dout, const Tensor& selection, OneTensorCall& call) {
   auto params = common_params<ScatterBackwardParams>(call.plan, dout, dout.size(2), selection.size(1));
   params.dout = by_token(dout);
   params.drows = by_row(call.out);

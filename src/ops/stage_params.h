@@ -1,8 +1,6 @@
 // Parameters of the stages from tensors that a prepare_ function has checked or made: the same for every device.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 
 #include "lighthouse/gather.h"
@@ -13,19 +11,19 @@
 namespace lighthouse::ops {
 
 // A view of [B, N, H, D], and of rows [B, H, S, D].
-inline ConstView by_token(const at::Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
-inline ConstView by_row(const at::Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(2), x.stride(1)}; }
-inline View by_token(at::Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
-inline View by_row(at::Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(2), x.stride(1)}; }
+inline ConstView by_token(const Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
+inline ConstView by_row(const Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(2), x.stride(1)}; }
+inline View by_token(Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
+inline View by_row(Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(2), x.stride(1)}; }
 
-TokenNormParams token_norm_params(const at::Tensor& x, at::Tensor& score);
-GlaScoreParams gla_score_params(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& gate,
-                                int64_t dilation, at::OptionalIntArrayRef cu_seqlens, GlaScoresCall& call);
-GatherParams gather_params(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
+TokenNormParams token_norm_params(const Tensor& x, Tensor& score);
+GlaScoreParams gla_score_params(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& gate, int64_t dilation,
+                                OptionalIntegers cu_seqlens, GlaScoresCall& call);
+GatherParams gather_params(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& selection,
                            ThreeTensorsCall& call);
-GatherBackwardParams gather_backward_params(const at::Tensor& dq_rows, const at::Tensor& dk_rows,
-                                            const at::Tensor& dv_rows, const at::Tensor& slots, ThreeTensorsCall& call);
-ScatterParams scatter_params(const at::Tensor& rows, const at::Tensor& slots, OneTensorCall& call);
-ScatterBackwardParams scatter_backward_params(const at::Tensor& dout, const at::Tensor& selection, OneTensorCall& call);
+GatherBackwardParams gather_backward_params(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
+                                            const Tensor& slots, ThreeTensorsCall& call);
+ScatterParams scatter_params(const Tensor& rows, const Tensor& slots, OneTensorCall& call);
+ScatterBackwardParams scatter_backward_params(const Tensor& dout, const Tensor& selection, OneTensorCall& call);
 
 }  // namespace lighthouse::ops

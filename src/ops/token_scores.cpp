@@ -15,6 +15,7 @@
 #include "ops/checks.h"
 #include "ops/inner_attention.h"
 #include "ops/internal.h"
+#include "ops/option_checks.h"
 
 namespace lighthouse {
 namespace {
@@ -136,7 +137,7 @@ std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::T
                                                 at::OptionalIntArrayRef cu_seqlens) {
   const at::NoGradGuard no_grad;
   const ops::Sizes sizes = ops::check_qkv(kOperation, q, k, v);
-  ops::check_score_config(kOperation, config, gate.has_value());
+  ops::check_scorer(kOperation, config.scorer, config.dilation, gate.has_value());
   ops::checked_plan(kOperation, {}, sizes.seq_len, sizes.batch, cu_seqlens);  // for its checks of cu_seqlens
   if (config.scorer == "norm") {
     return {ops::token_norms(q, sizes.num_kv_heads), ops::token_norms(k, sizes.num_kv_heads)};

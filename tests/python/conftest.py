@@ -1,16 +1,24 @@
-"""Where the build is: LIGHTHOUSE_BUILD, or build/release."""
+"""Where the build is: LIGHTHOUSE_BUILD, or build/release. The Python package is the installed one, or else python/ with
+the library of the build."""
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release")).resolve()
+if importlib.util.find_spec("lighthouse_attention") is None:
+    os.environ.setdefault("LIGHTHOUSE_LIBRARY", str(BUILD / "src" / "stable" / "liblighthouse_stable.so"))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    sys.path.insert(0, str(ROOT / "python"))
 
 
 @pytest.fixture(scope="session")
 def build_folder():
-    return Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release")).resolve()
+    return BUILD
 
 
 @pytest.fixture(scope="session")

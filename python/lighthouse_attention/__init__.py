@@ -1,0 +1,21 @@
+"""Lighthouse attention for PyTorch: shorten the sequence, attend, widen it again (arXiv:2605.06554).
+
+    from lighthouse_attention import lighthouse_attention
+    out = lighthouse_attention(q, k, v, topk=512)   # q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]
+
+`python -m lighthouse_attention` says what is installed and whether it fits together.
+"""
+
+import sys
+
+try:
+    from . import library, operators  # operators registers what the library leaves to Python
+    from .functional import gathered_length, lighthouse_attention, select, token_scores
+    from .module import LighthouseAttention, switch_to_dense
+
+    __version__ = library.version()
+except ImportError:
+    if sys.argv[:1] != ["-m"]:  # python -m lighthouse_attention says what is wrong, without a traceback
+        raise
+
+__all__ = ["LighthouseAttention", "gathered_length", "lighthouse_attention", "select", "switch_to_dense", "token_scores"]

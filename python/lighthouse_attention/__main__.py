@@ -1,0 +1,85 @@
+"""python -m lighthouse_attention: versions, devices, operators, and what does not fit together. Exit code 1 then."""
+
+import platform
+import sys
+
+import torch
+
+
+def device_lines(problems):
+    """One line for each device, with whether the operators run there."""
+    from . import library
+    built = library.built_with()
+    cpu_error = library.cpu_error()
+    if cpu_error:
+        problems.append(cpu_error)
+    yield f"cpu        {platform.machine()}, {torch.get_num_threads()} threads: {'no' if cpu_error else 'yes'}"
+    if torch.version.cuda is None:
+        if built["cuda"]:
+            yield "cuda       no: this torch has no CUDA"
+        return
+    if not torch.cuda.is_available():
+        yield "cuda       no: torch sees no GPU" + ("" if library.driver_cuda() else ", and there is no driver")
+        return
+    for index in range(torch.cuda.device_count()):
+        name, (major, minor) = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+        problem = cuda_problem(built, library.driver_cuda(), major, minor)
+        if problem:
+            problems.append(f"cuda:{index} ({name}): {problem}")
+        yield f"cuda:{index}     {name}, compute capability {major}.{minor}: {'no' if problem else 'yes'}"
+
+
+def cuda_problem(built, driver, major, minor):
+    """Why the kernels cannot run on a GPU of this compute capability; None if they can."""
+    if built["cuda"] is None:
+        return ("the library was built without CUDA, so tensors must be on the CPU; install a CUDA toolkit (nvcc) and build it "
+                "again: pip install --force-reinstall --no-binary lighthouse-attention .")
+    if driver is None or driver[0] < int(built["cuda"].split(".")[0]):
+        known = f"knows CUDA {driver[0]}.{driver[1]}" if driver else "is not found"
+        return f"the kernels need a driver for CUDA {built['cuda']}, this one {known}; update the driver"
+    targets = [target.split("-")[0] for target in built["architectures"].split(";")]
+    if not any(target.rstrip("af") == f"{major}{minor}" for target in targets):
+        return (f"the kernels were compiled for {', '.join(targets)}, not for {major}{minor}; build them for this GPU: "
+                f"pip install . -C cmake.define.CMAKE_CUDA_ARCHITECTURES={major}{minor}")
+    return None
+
+
+def version_of(package):
+    from importlib import metadata
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def main():
+    problems = []
+    print(f"python     {platform.python_version()}, {platform.system()} {platform.machine()}")
+    print(f"torch      {torch.__version__}, CUDA {torch.version.cuda or 'none'}")
+    try:
+        from . import library, operators
+    except ImportError as error:
+        print(f"\nproblem: {error}")
+        return 1
+    built = library.built_with()
+    print(f"lighthouse {library.version()}, {library.find()}")
+    installed = version_of("lighthouse-attention")
+    if installed not in ("not installed", library.version()):
+        problems.append(f"the installed package is {installed}, but its library is {library.version()}: {library.find()}; install "
+                        "the package again, or unset LIGHTHOUSE_LIBRARY")
+    print(f"built      with the headers of torch {built['torch']}, "
+          + (f"CUDA {built['cuda']} for {built['architectures']}" if built["cuda"] else "without CUDA"))
+    for package in ("transformers", "torchtitan"):
+        print(f"{package:<10} {version_of(package)}")
+    for line in device_lines(problems):
+        print(line)
+    print("operators  " + " ".join(f"lighthouse::{name}" for name in operators.NAMES))
+    for problem in problems:
+        print(f"\nproblem: {problem}")
+    if not problems:
+        print("\neverything fits together")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,273 @@
+"""The functions of the package. docs/algorithm.md defines what they compute; sections named here are its sections.
+
+Layout: q [B, N, H, d]; k and v [B, N, H_kv, d], H a multiple of H_kv; any strides with a contiguous last dimension.
+dtypes: float32, float64, bfloat16, float16, the same for all three; under autocast they are cast to its dtype. Sums run
+in fp32 (fp64 for float64). Everything but the attention in the middle gives the same bits in every run.
+
+Wrong arguments raise ValueError; the message names the value, the limit and what would do.
+"""
+
+import functools
+import math
+import operator
+
+import torch
+
+from . import library
+from .dilated import dilated_scores
+from .inner import attend_each, stock_attention
+from .operators import ops
+
+SCORERS = ("norm", "dilated", "gla")
+DEVICES = ("cpu", "cuda", "meta")
+
+
+@torch.compiler.assume_constant_result
+def rows_of_documents(seq_len, layout, cu_seqlens):
+    return library.plan("lighthouse_attention", seq_len, layout, cu_seqlens)[2]
+
+
+def require(condition, message):
+    if not condition:
+        raise ValueError(message)
+
+
+# How the operators' messages about arguments begin.
+ARGUMENT_ERRORS = ("lighthouse_attention: ", "token_scores: ", "token_norms: ", "select: ", "selection: ", "selection has ",
+                   "gather: ", "scatter: ", "lighthouse: layout ")
+
+
+def raises_value_errors(function):
+    """Torch hands on the std::invalid_argument of an operator as ValueError up to 2.11, in 2.15 as RuntimeError."""
+    @functools.wraps(function)
+    def call(*arguments, **options):
+        if torch.compiler.is_compiling():
+            return function(*arguments, **options)
+        try:
+            return function(*arguments, **options)
+        except RuntimeError as error:
+            if type(error) is not RuntimeError or not str(error).startswith(ARGUMENT_ERRORS):
+                raise
+            raise ValueError(str(error)) from None
+    return call
+
+
+def host_offsets(operation, cu_seqlens):
+    """cu_seqlens as a list of Python integers; a device tensor is copied to the host, which waits for the device."""
+    if cu_seqlens is None:
+        return None
+    if isinstance(cu_seqlens, torch.Tensor):
+        require(cu_seqlens.dim() == 1 and not cu_seqlens.is_floating_point(),
+                f"{operation}: cu_seqlens is a {cu_seqlens.dtype} tensor of shape {list(cu_seqlens.shape)}; it must be a "
+                f"list or a 1-dimensional tensor of integers, the token offsets 0, ..., N")
+        if torch.compiler.is_compiling():
+            raise ValueError(f"{operation}: cu_seqlens is a tensor, whose values a compiled graph does not know; pass a list "
+                             f"(cu_seqlens.tolist() outside of the compiled function)")
+        return cu_seqlens.tolist()
+    return [operator.index(offset) for offset in cu_seqlens]  # in a traced graph a constant, where int() is not
+
+
+def check_scorer(scorer, dilation, gate):
+    require(scorer in SCORERS, f"token_scores: scorer is '{scorer}'; it must be norm, dilated or gla")
+    require(dilation >= 1, f"token_scores: dilation is {dilation}; it must be at least 1")
+    require(gate is not None or scorer != "gla", "token_scores: scorer is 'gla', but no gate is given; pass the log forget "
+            "gate [batch, seq_len, num_heads]")
+    require(gate is None or scorer == "gla", f"token_scores: a gate is given, but scorer is '{scorer}'; only scorer 'gla' "
+            "takes one")
+    require(gate is None or gate.is_floating_point(), f"token_scores: gate is {getattr(gate, 'dtype', None)}; it must be "
+            "floating point, a logarithm <= 0")
+
+
+def check_qkv(operation, q, k, v):
+    """What Python itself relies on; the operators check the rest, with the same words in C++ and here."""
+    try:  # this runs in every call, so what is usual comes first
+        if (q.dim() == k.dim() == v.dim() == 4 and q.device == k.device == v.device and q.device.type in DEVICES
+                and q.layout == k.layout == v.layout == torch.strided):
+            return
+    except AttributeError:
+        pass
+    for name, x, heads in (("q", q, "num_heads"), ("k", k, "num_kv_heads"), ("v", v, "num_kv_heads")):
+        shape = f"[batch, seq_len, {heads}, head_dim]"
+        require(isinstance(x, torch.Tensor), f"{operation}: {name} is a {type(x).__name__}; it must be a tensor {shape}")
+        require(x.dim() == 4, f"{operation}: {name} has {x.dim()} dimensions; it must be {shape}")
+        require(x.layout == torch.strided, f"{operation}: {name} has layout {x.layout}; pass {name}.to_dense()")
+        require(x.device == q.device, f"{operation}: {name} is on {x.device}, but q is on {q.device}; move q, k and v to one "
+                "device")
+        require(x.device.type in DEVICES, f"{operation}: {name} is on {x.device}; the operators run on cpu and cuda")
+
+
+def check_transforms():
+    """torch.func.vmap works; the autograd of torch.library takes no derivatives of a transformed function."""
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return
+    names = {torch._C._functorch.TransformType.Grad: "grad", torch._C._functorch.TransformType.Jvp: "jvp"}
+    for level in torch._C._functorch.get_interpreter_stack():
+        if level.key() in names:
+            raise NotImplementedError(f"lighthouse_attention: torch.func.{names[level.key()]} is not supported; use "
+                                      "torch.autograd.grad or backward() (torch.func.vmap works)")
+
+
+def under_autocast(q, *others):
+    """What autocast does to the inputs of an attention."""
+    if not torch.is_autocast_enabled(q.device.type):
+        return q, *others
+    dtype = torch.get_autocast_dtype(q.device.type)
+    return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in (q, *others))
+
+
+def gathered_length(seq_len, *, num_levels, pooling_factor, topk, tile_topk=128):
+    """S, the rows that `seq_len` tokens gather (section (iii)): n + p * the sum over tiles and levels of what is expanded.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    return library.plan("gathered_length", seq_len, (num_levels, pooling_factor, topk, tile_topk))[0]
+
+
+@raises_value_errors
+@torch.no_grad()
+def token_scores(q, k, v, *, scorer="norm", dilation=4, gate=None, cu_seqlens=None):
+    """Level-0 scores of every token and KV head (section (ii)). No gradient passes.
+
+    Args:
+        q, k, v: [B, N, H, d], [B, N, H_kv, d] twice.
+        scorer: "norm" (norms of q and k), "dilated" (norms of causal attention within each residue class of tokens) or
+            "gla" (the same with gated linear attention).
+        dilation: residue classes of "dilated" and "gla", at least 1.
+        gate: [B, N, H], any floating dtype: the log forget gate that "gla" needs.
+        cu_seqlens: token offsets [documents + 1] of packed documents (B = 1): a list, a host tensor, or a device tensor
+            (one copy to the host, which waits for the device).
+
+    Returns:
+        (s_qk, s_kq), float32 [B, H_kv, N], each the largest of its group of query heads.
+
+    Raises:
+        ValueError: a shape, dtype or option is wrong.
+    """
+    check_qkv("token_scores", q, k, v)
+    check_scorer(scorer, dilation, gate)
+    q, k, v = under_autocast(q, k, v)
+    offsets = host_offsets("token_scores", cu_seqlens)
+    if scorer == "gla":
+        return ops._gla_scores(q, k, v, gate.float(), dilation, offsets)
+    if scorer == "dilated":
+        return dilated_scores(q, k, v, dilation, offsets)
+    return ops._token_norms(q, k.shape[2]), ops._token_norms(k, k.shape[2])
+
+
+@raises_value_errors
+def select(s_qk, s_kq, *, num_levels, pooling_factor, topk, tile_topk=128, cover_prefix=True, cu_seqlens=None):
+    """Which entries of the pyramid are gathered, and in which order (sections (iii) and (iv)).
+
+    The result depends on the scores only, bit for bit on every device. Ties go to the lower index; NaN counts as -infinity.
+
+    Args:
+        s_qk, s_kq: float32 [B, H_kv, N].
+        num_levels: L, 1 to 8; 1 is plain attention.
+        pooling_factor: p, entries of a level under one of the next: 2, 4, 8 or 16.
+        topk: k, entries expanded on each level over the whole row, at least 1.
+        tile_topk: m, the share of k that one tile is given; there are ceil(k / m) tiles.
+        cover_prefix: always expand entry 0 of every level, so that every token has a row. False is the authors' code.
+        cu_seqlens: as in token_scores.
+
+    Returns:
+        int32 [B, H_kv, S]: for each row, in gathered order, the index of its entry: entry (l, i) is offset(l) + i with
+        offset(0) = 0, offset(1) = N, offset(2) = N + N/p, ..., N rounded up to a multiple of p^(L-1).
+
+    Raises:
+        ValueError: a shape, dtype or option is wrong.
+    """
+    return ops._select_entries(s_qk, s_kq, [num_levels, pooling_factor, topk, tile_topk], cover_prefix,
+                               host_offsets("select", cu_seqlens))[0]
+
+
+@raises_value_errors
+def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_topk=128, scorer="norm", dilation=4,
+                         gate=None, scores=None, cover_prefix=True, cu_seqlens=None, softmax_scale=None, selection=None,
+                         attention=None):
+    """Lighthouse attention: scatter(attention(gather(q, k, v))), the whole of docs/algorithm.md.
+
+    Gradients reach q, k and v with the selection held; scores and selection have none (section (vii)). For a selection that
+    is held, output j depends on tokens <= j only; the selection itself looks at the whole row.
+
+    Args:
+        q, k, v: [B, N, H, d], [B, N, H_kv, d] twice.
+        num_levels, pooling_factor, topk, tile_topk, cover_prefix: as in select. `topk` has no default: with N it sets the
+            length of the attention, see gathered_length.
+        scorer, dilation, gate: as in token_scores.
+        scores: (s_qk, s_kq), float32 [B, H_kv, N], computed elsewhere; no scorer is run. With QK-norm the norms of q and k
+            say nothing: pass token_scores of the tensors before it.
+        cu_seqlens: token offsets of packed documents (B = 1), as in token_scores. No document sees another.
+        softmax_scale: of the stock attention, 1 / sqrt(d) by default.
+        selection: int32 [B, H_kv, S] as select returns it; neither scores nor scorer are used. Its values are checked,
+            which on CUDA waits for the device.
+        attention: callable(q, k, v) -> [B, H, S, d] for the middle, q [B, H, S, d], k and v [B, H_kv, S, d], causal by row.
+            PyTorch's causal scaled_dot_product_attention by default. Packed documents call it once for each that has rows.
+
+    Returns:
+        [B, N, H, d], the dtype of q (of autocast, where that is on).
+
+    Raises:
+        ValueError: a shape, dtype or option is wrong, or two options exclude one another.
+    """
+    check_qkv("lighthouse_attention", q, k, v)
+    check_options(softmax_scale, gate, scores, selection, attention)
+    check_transforms()
+    if attention is None:
+        q, k, v = under_autocast(q, k, v)
+    layout = [operator.index(value) for value in (num_levels, pooling_factor, topk, tile_topk)]
+    offsets = host_offsets("lighthouse_attention", cu_seqlens)
+    q_rows, k_rows, v_rows, selected, slots = select_and_gather(
+        q, k, v, layout, scorer=scorer, dilation=dilation, gate=gate, scores=scores, cover_prefix=cover_prefix,
+        offsets=offsets, selection=selection)  # [B, H or H_kv, S, d]
+    num_rows = [q_rows.shape[2]] if offsets is None else rows_of_documents(offsets[-1], layout, offsets)
+    if attention is None:
+        o_rows = stock_attention(q_rows, k_rows, v_rows, num_rows, softmax_scale)
+    else:
+        o_rows = checked_rows(attend_each(attention, q_rows, k_rows, v_rows, num_rows), q_rows)
+    return ops._scatter_rows(o_rows, selected, slots, q.shape[1], layout, offsets)
+
+
+def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_prefix, offsets, selection):
+    """Sections (i) to (iv): q_rows, k_rows, v_rows, selection, slots."""
+    if selection is not None:
+        selected = selection.contiguous()
+        slots = ops._invert_selection(selected, q.shape[1], layout, offsets)
+    elif scores is not None:
+        shape = [q.shape[0], k.shape[2], q.shape[1]]
+        require(list(scores[0].shape) == shape, f"lighthouse_attention: s_qk has shape {list(scores[0].shape)}; it must be "
+                f"[batch, num_kv_heads, seq_len], here {shape}")
+        selected, slots = ops._select_entries(scores[0].detach(), scores[1].detach(), layout, cover_prefix, offsets)
+    else:
+        check_scorer(scorer, dilation, gate)
+        if scorer == "norm":
+            return ops._gather_by_norm(q, k, v, layout, cover_prefix, offsets)
+        s_qk, s_kq = token_scores(q, k, v, scorer=scorer, dilation=dilation, gate=gate, cu_seqlens=offsets)
+        selected, slots = ops._select_entries(s_qk, s_kq, layout, cover_prefix, offsets)
+    return *ops._gather_rows(q, k, v, selected, slots, layout, offsets), selected, slots
+
+
+def check_options(softmax_scale, gate, scores, selection, attention):
+    name = "lighthouse_attention"
+    require(softmax_scale is None or (softmax_scale > 0 and math.isfinite(softmax_scale)), f"{name}: softmax_scale is "
+            f"{softmax_scale}; it must be positive and finite, or left out for 1 / sqrt(head_dim)")
+    require(softmax_scale is None or attention is None, f"{name}: softmax_scale is {softmax_scale}, but `attention` is given "
+            "and scales by itself; leave one out")
+    instead = "selection" if selection is not None else "scores"
+    require(gate is None or (selection is None and scores is None), f"{name}: a gate is given, but {instead} too, so no "
+            "scorer is run; leave one out")
+    require(scores is None or (isinstance(scores, (tuple, list)) and len(scores) == 2), f"{name}: scores is a "
+            f"{type(scores).__name__}; it must be the pair (s_qk, s_kq), as token_scores returns it")
+
+
+def checked_rows(out, q_rows):
+    """The result of a caller's attention."""
+    require(isinstance(out, torch.Tensor), f"lighthouse_attention: the result of `attention` is a {type(out).__name__}; it "
+            "must be a tensor")
+    require(out.shape == q_rows.shape, f"lighthouse_attention: the result of `attention` has shape {list(out.shape)}; it "
+            f"must be [batch, num_heads, rows, head_dim], here {list(q_rows.shape)}")
+    require(out.dtype == q_rows.dtype, f"lighthouse_attention: the result of `attention` is {out.dtype}, but it was given "
+            f"{q_rows.dtype}; cast it to that")
+    require(out.stride(3) == 1 or out.shape[3] == 1, "lighthouse_attention: the channels of the result of `attention` have "
+            f"stride {out.stride(3)}; they must be contiguous (stride 1)")
+    return out

@@ -1,0 +1,112 @@
+"""Finds and loads the operator library, and asks it what is known before anything runs."""
+
+import ctypes
+import os
+from pathlib import Path
+
+import torch
+
+MINIMUM_TORCH = (2, 10)
+FILE_NAME = "liblighthouse_stable.so"
+
+
+class LibraryError(ImportError):
+    """The operators cannot be loaded; the message says why and what would do."""
+
+
+def _release(version):
+    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split("+")[0].split(".")[:2])
+
+
+def find():
+    """The library's file: `LIGHTHOUSE_LIBRARY` where that is set (a build of one's own), or beside this file."""
+    chosen = os.environ.get("LIGHTHOUSE_LIBRARY")
+    return Path(chosen) if chosen else Path(__file__).parent / FILE_NAME
+
+
+def _check_torch():
+    if _release(torch.__version__) < MINIMUM_TORCH:
+        raise LibraryError(f"lighthouse_attention: torch is {torch.__version__}; it must be "
+                           f"{'.'.join(map(str, MINIMUM_TORCH))} or newer, whose stable ABI the operators use: "
+                           f"pip install --upgrade torch")
+    if torch._C._jit_get_schemas_for_operator("lighthouse::_token_norms"):
+        raise LibraryError("lighthouse_attention: this process has loaded the C++ operator library (liblighthouse_ops.so), "
+                           "which registers the same operators; import lighthouse_attention in a process without it")
+
+
+def _load():
+    _check_torch()
+    path = find()
+    if not path.exists():
+        raise LibraryError(f"lighthouse_attention: {path} does not exist; install the package (pip install .), or set "
+                           f"LIGHTHOUSE_LIBRARY to the {FILE_NAME} of a build")
+    try:
+        torch.ops.load_library(path)
+    except OSError as error:
+        raise LibraryError(f"lighthouse_attention: {path} does not load: {error}. It was built for another platform, or "
+                           f"torch {torch.__version__} lacks a function of the stable ABI of torch 2.10; build it for "
+                           f"this machine with pip install --no-binary lighthouse-attention .") from None
+    library = ctypes.CDLL(str(path))
+    library.lighthouse_version.restype = ctypes.c_char_p
+    library.lighthouse_torch_version.restype = ctypes.c_char_p
+    library.lighthouse_cuda_architectures.restype = ctypes.c_char_p
+    library.lighthouse_cpu_error.restype = ctypes.c_char_p
+    return library
+
+
+_library = _load()
+
+
+def _text(value):
+    return value.decode()
+
+
+def version():
+    """The version of the library, and so of this project."""
+    return _text(_library.lighthouse_version())
+
+
+def built_with():
+    """What the library was compiled for: the headers of which torch, which CUDA (None without kernels), which GPUs."""
+    cuda = _library.lighthouse_cuda_version()
+    return {"torch": _text(_library.lighthouse_torch_version()),
+            "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
+            "architectures": _text(_library.lighthouse_cuda_architectures())}
+
+
+def driver_cuda():
+    """(major, minor) of the newest CUDA that this machine's driver knows, or None."""
+    version = _library.lighthouse_driver_version()
+    return (version // 1000, version % 1000 // 10) if version else None
+
+
+def cpu_error():
+    """Empty, or what this processor lacks for the CPU kernels."""
+    return _text(_library.lighthouse_cpu_error())
+
+
+def plan(operation, seq_len, layout, cu_seqlens=None):
+    """Lengths of a row of `seq_len` tokens (algorithm.md, sections (iii) and "Packed documents").
+
+    Args:
+        operation: the name that messages start with.
+        layout: (num_levels, pooling_factor, topk, tile_topk).
+        cu_seqlens: None, or the offsets of packed documents.
+
+    Returns:
+        (gathered_len, num_slots, num_rows), the last a list: the rows of each document.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    sizes = (ctypes.c_int64 * 2)()
+    error = ctypes.create_string_buffer(512)
+    num_offsets = 0 if cu_seqlens is None else len(cu_seqlens)
+    offsets = None if cu_seqlens is None else (ctypes.c_int64 * max(num_offsets, 1))(*cu_seqlens)
+    num_rows = (ctypes.c_int64 * max(num_offsets - 1, 1))()
+    status = _library.lighthouse_plan(operation.encode(), ctypes.c_int64(seq_len), (ctypes.c_int64 * 4)(*layout),
+                                      offsets, ctypes.c_int64(num_offsets), sizes, num_rows, error,
+                                      ctypes.c_int64(len(error)))
+    if status != 0:
+        raise ValueError(_text(error.value))
+    return sizes[0], sizes[1], list(num_rows)

@@ -1,0 +1,81 @@
+"""The module, and the switch to stage two."""
+
+import torch
+
+from .functional import SCORERS, check_scorer, lighthouse_attention, require
+from .inner import one_document, stock_attention
+from . import library
+
+
+class LighthouseAttention(torch.nn.Module):
+    """lighthouse_attention with its options; no parameters, so a model's checkpoint is the same with and without it.
+
+    `enabled = False` makes it plain causal attention over all tokens: stage two of the paper's training.
+
+    Args:
+        topk, num_levels, pooling_factor, tile_topk, scorer, dilation, cover_prefix, softmax_scale, attention: as in
+            lighthouse_attention. Each layer of a model may have its own.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    def __init__(self, *, topk, num_levels=3, pooling_factor=4, tile_topk=128, scorer="norm", dilation=4, cover_prefix=True,
+                 softmax_scale=None, attention=None):
+        super().__init__()
+        library.plan("LighthouseAttention", 1, (num_levels, pooling_factor, topk, tile_topk))  # for its checks
+        require(scorer in SCORERS, f"LighthouseAttention: scorer is '{scorer}'; it must be norm, dilated or gla")
+        check_scorer("norm", dilation, None)
+        self.options = dict(topk=topk, num_levels=num_levels, pooling_factor=pooling_factor, tile_topk=tile_topk,
+                            scorer=scorer, dilation=dilation, cover_prefix=cover_prefix, softmax_scale=softmax_scale,
+                            attention=attention)
+        self.enabled = True
+
+    def forward(self, q, k, v, *, gate=None, scores=None, cu_seqlens=None, selection=None):
+        """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; the rest as in lighthouse_attention. While `enabled` is
+        False, gate, scores and selection are not used."""
+        if self.enabled:
+            return lighthouse_attention(q, k, v, gate=gate, scores=scores, cu_seqlens=cu_seqlens, selection=selection,
+                                        **self.options)
+        return dense_attention(q, k, v, cu_seqlens=cu_seqlens, softmax_scale=self.options["softmax_scale"],
+                               attention=self.options["attention"])
+
+    def extra_repr(self):
+        text = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if value is not None)
+        return f"{text}, enabled={self.enabled}"
+
+
+def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None):
+    """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
+    from .functional import host_offsets
+    from .inner import attend_each
+    by_row = [x.transpose(1, 2) for x in (q, k, v)]
+    offsets = host_offsets("dense_attention", cu_seqlens)
+    num_tokens = [q.shape[1]] if offsets is None else [end - begin for begin, end in zip(offsets, offsets[1:])]
+    if attention is not None:
+        return attend_each(attention, *by_row, num_tokens).transpose(1, 2)
+    if offsets is None:
+        return one_document(*by_row, softmax_scale).transpose(1, 2)
+    return stock_attention(*by_row, num_tokens, softmax_scale).transpose(1, 2)
+
+
+def switch_to_dense(model):
+    """Stage two: turns every LighthouseAttention of `model` into plain causal attention, in place. A transformers model
+    goes on with attn_implementation="sdpa". Weights, optimizer and data position stay as they are.
+
+    Returns:
+        How many layers or modules were switched.
+
+    Raises:
+        ValueError: the model has none to switch.
+    """
+    modules = [module for module in model.modules() if isinstance(module, LighthouseAttention)]
+    switched = [module for module in modules if module.enabled]
+    for module in switched:
+        module.enabled = False
+    configured = getattr(getattr(model, "config", None), "_attn_implementation", None) == "lighthouse"
+    if configured:
+        model.set_attn_implementation("sdpa")
+    require(modules or configured, "switch_to_dense: the model has no LighthouseAttention, and its attn_implementation is "
+            "not 'lighthouse'; there is nothing to switch")
+    return len(switched) + configured

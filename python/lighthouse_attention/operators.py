@@ -1,0 +1,225 @@
+"""What the stable ABI leaves to Python: fake (Meta) kernels, autograd and vmap of `torch.ops.lighthouse.*`.
+
+The operators and their kernels for CPU and CUDA come from the library. Each is told about the gathered sequence by
+`layout` = [num_levels, pooling_factor, topk, tile_topk] and `cu_seqlens` (a list, or None). A selection is two int32
+arrays: `selection` [B, H_kv, S], row -> flat entry, and `slots` [B, H_kv, num_slots], slot -> row or -1.
+
+    _gather_by_norm(q, k, v, layout, cover_prefix, cu_seqlens) -> q_rows, k_rows, v_rows, selection, slots
+    _token_norms(x, num_kv_heads) -> fp32 [B, H_kv, N]
+    _gla_scores(q, k, v, gate, dilation, cu_seqlens) -> s_qk, s_kq
+    _select_entries(s_qk, s_kq, layout, cover_prefix, cu_seqlens) -> selection, slots
+    _invert_selection(selection, seq_len, layout, cu_seqlens) -> slots
+    _gather_rows(q, k, v, selection, slots, layout, cu_seqlens) -> q_rows, k_rows, v_rows
+    _gather_rows_backward(dq_rows, dk_rows, dv_rows, selection, slots, seq_len, layout, cu_seqlens) -> dq, dk, dv
+    _scatter_rows(rows, selection, slots, seq_len, layout, cu_seqlens) -> out
+    _scatter_rows_backward(dout, selection, slots, layout, cu_seqlens) -> drows
+    _offsets_like(like, offsets) -> int32, on the device of `like`
+
+A policy of selective activation checkpointing (torch.utils.checkpoint) may name them: to keep the selection is
+MUST_SAVE for `torch.ops.lighthouse._gather_by_norm.default` (or `_select_entries.default` with other scorers). It need
+not: computed again, a selection has the same bits.
+
+In a traced graph N is a constant: S follows from its value, and so each length is compiled once.
+"""
+
+import torch
+
+from . import library
+
+NAMES = ("_token_norms", "_gla_scores", "_select_entries", "_invert_selection", "_gather_rows", "_gather_rows_backward",
+         "_scatter_rows", "_scatter_rows_backward", "_gather_by_norm", "_offsets_like")
+ops = torch.ops.lighthouse
+library_of_kernels = torch.library.Library("lighthouse", "IMPL")  # it takes its kernels with it when it goes
+
+
+def fake(name):
+    return torch.library.register_fake(f"lighthouse::{name}")
+
+
+# int() of a symbolic size makes it a constant of the graph.
+def lengths(seq_len, layout, cu_seqlens):
+    gathered_len, num_slots, _ = library.plan("lighthouse", int(seq_len), layout, cu_seqlens)
+    return gathered_len, num_slots
+
+
+def empty_rows(q, k, gathered_len):
+    return [x.new_empty((x.shape[0], x.shape[2], gathered_len, x.shape[3])) for x in (q, k, k)]
+
+
+@fake("_token_norms")
+def _(x, num_kv_heads):
+    return x.new_empty((x.shape[0], num_kv_heads, x.shape[1]), dtype=torch.float32)
+
+
+@fake("_gla_scores")
+def _(q, k, v, gate, dilation, cu_seqlens):
+    return tuple(q.new_empty((q.shape[0], k.shape[2], q.shape[1]), dtype=torch.float32) for _ in range(2))
+
+
+@fake("_select_entries")
+def _(s_qk, s_kq, layout, cover_prefix, cu_seqlens):
+    return tuple(s_qk.new_empty((*s_qk.shape[:2], length), dtype=torch.int32)
+                 for length in lengths(s_qk.shape[2], layout, cu_seqlens))
+
+
+@fake("_invert_selection")
+def _(selection, seq_len, layout, cu_seqlens):
+    return selection.new_empty((*selection.shape[:2], lengths(seq_len, layout, cu_seqlens)[1]))
+
+
+@fake("_gather_rows")
+def _(q, k, v, selection, slots, layout, cu_seqlens):
+    return tuple(empty_rows(q, k, lengths(q.shape[1], layout, cu_seqlens)[0]))
+
+
+@fake("_gather_by_norm")
+def _(q, k, v, layout, cover_prefix, cu_seqlens):
+    gathered_len, num_slots = lengths(q.shape[1], layout, cu_seqlens)
+    maps = [q.new_empty((q.shape[0], k.shape[2], length), dtype=torch.int32) for length in (gathered_len, num_slots)]
+    return *empty_rows(q, k, gathered_len), *maps
+
+
+@fake("_gather_rows_backward")
+def _(dq_rows, dk_rows, dv_rows, selection, slots, seq_len, layout, cu_seqlens):
+    return tuple(x.new_empty((x.shape[0], seq_len, x.shape[1], x.shape[3])) for x in (dq_rows, dk_rows, dv_rows))
+
+
+@fake("_scatter_rows")
+def _(rows, selection, slots, seq_len, layout, cu_seqlens):
+    return rows.new_empty((rows.shape[0], seq_len, rows.shape[1], rows.shape[3]))
+
+
+@fake("_scatter_rows_backward")
+def _(dout, selection, slots, layout, cu_seqlens):
+    gathered_len, _ = lengths(dout.shape[1], layout, cu_seqlens)
+    return dout.new_empty((dout.shape[0], dout.shape[2], gathered_len, dout.shape[3]))
+
+
+@fake("_offsets_like")
+def _(like, offsets):
+    return like.new_empty((len(offsets),), dtype=torch.int32)
+
+
+# Section (vii). Each linear map's gradient is its adjoint, whose gradient is the map: second derivatives exist. Nothing
+# is kept but the index arrays.
+
+
+def contiguous_channels(gradient):
+    """Gradients arrive with any strides, among them 0 where a sum was expanded; the kernels need the last to be 1."""
+    return gradient if gradient.stride(-1) == 1 or gradient.shape[-1] == 1 else gradient.contiguous()
+
+
+def keep(ctx, selection, slots, seq_len, layout, cu_seqlens):
+    ctx.save_for_backward(selection, slots)
+    ctx.seq_len, ctx.layout, ctx.cu_seqlens = seq_len, layout, cu_seqlens
+
+
+def gather_backward(ctx, *gradients):
+    rows = [contiguous_channels(gradient) for gradient in gradients[:3]]
+    return ops._gather_rows_backward(*rows, *ctx.saved_tensors, ctx.seq_len, ctx.layout, ctx.cu_seqlens)
+
+
+def setup_gather(ctx, inputs, output):
+    q, _, _, selection, slots, layout, cu_seqlens = inputs
+    keep(ctx, selection, slots, q.shape[1], layout, cu_seqlens)
+
+
+def setup_gather_by_norm(ctx, inputs, output):
+    q, _, _, layout, _, cu_seqlens = inputs
+    keep(ctx, output[3], output[4], q.shape[1], layout, cu_seqlens)
+
+
+def setup_gather_backward(ctx, inputs, output):
+    _, _, _, selection, slots, seq_len, layout, cu_seqlens = inputs
+    keep(ctx, selection, slots, seq_len, layout, cu_seqlens)
+
+
+def gather_backward_backward(ctx, *gradients):
+    tokens = [contiguous_channels(gradient) for gradient in gradients]
+    return ops._gather_rows(*tokens, *ctx.saved_tensors, ctx.layout, ctx.cu_seqlens)
+
+
+def setup_scatter(ctx, inputs, output):
+    _, selection, slots, seq_len, layout, cu_seqlens = inputs
+    keep(ctx, selection, slots, seq_len, layout, cu_seqlens)
+
+
+def scatter_backward(ctx, gradient):
+    return ops._scatter_rows_backward(contiguous_channels(gradient), *ctx.saved_tensors, ctx.layout, ctx.cu_seqlens)
+
+
+def setup_scatter_backward(ctx, inputs, output):
+    dout, selection, slots, layout, cu_seqlens = inputs
+    keep(ctx, selection, slots, dout.shape[1], layout, cu_seqlens)
+
+
+def scatter_backward_backward(ctx, gradient):
+    return ops._scatter_rows(contiguous_channels(gradient), *ctx.saved_tensors, ctx.seq_len, ctx.layout, ctx.cu_seqlens)
+
+
+def differentiable(name, num_inputs, backward, setup_context):
+    """Autograd for an operator whose first `num_inputs` arguments are differentiable."""
+    operator = getattr(ops, name).default
+    rest = [None] * (len(operator._schema.arguments) - num_inputs)
+
+    def whole_backward(ctx, *gradients):
+        results = backward(ctx, *gradients)
+        return *(results if isinstance(results, tuple) else (results,)), *rest
+
+    if not (hasattr(torch._C, "_AutoDispatchBelowAutograd") and hasattr(torch._C, "_after_autograd_keyset")):
+        torch.library.register_autograd(f"lighthouse::{name}", whole_backward, setup_context=setup_context)
+        return
+
+    # What register_autograd does (torch/_library/autograd.py), but for its search for default arguments, of which these
+    # operators have none: it is half of the time of a call.
+    def below_autograd(keyset, arguments):
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+
+    class Differentiable(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, keyset, *arguments):
+            results = below_autograd(keyset, arguments)
+            setup_context(ctx, arguments, results)
+            return results
+
+        @staticmethod
+        def backward(ctx, *gradients):
+            return None, *whole_backward(ctx, *gradients)
+
+    def kernel(keyset, *arguments):
+        if torch.is_grad_enabled() and any(x.requires_grad for x in arguments[:num_inputs]):
+            return Differentiable.apply(keyset, *arguments)
+        return below_autograd(keyset, arguments)
+
+    library_of_kernels.impl(name, kernel, "Autograd", with_keyset=True)
+
+
+differentiable("_gather_rows", 3, gather_backward, setup_gather)
+differentiable("_gather_by_norm", 3, gather_backward, setup_gather_by_norm)
+differentiable("_gather_rows_backward", 3, gather_backward_backward, setup_gather_backward)
+differentiable("_scatter_rows", 1, scatter_backward, setup_scatter)
+differentiable("_scatter_rows_backward", 1, scatter_backward_backward, setup_scatter_backward)
+
+
+def batching_rule(name):
+    """torch.func.vmap: the mapped dimension joins the batch, which every tensor has first."""
+    operator = getattr(ops, name)
+
+    def rule(info, in_dims, *arguments):
+        def joined(argument, dimension):
+            if not isinstance(argument, torch.Tensor):
+                return argument
+            batched = argument.expand(info.batch_size, *argument.shape) if dimension is None else argument.movedim(dimension, 0)
+            return batched.flatten(0, 1)
+
+        results = operator(*map(joined, arguments, in_dims))
+        split = [result.unflatten(0, (info.batch_size, -1)) for result in (results if isinstance(results, tuple) else [results])]
+        return (tuple(split), tuple(0 for _ in split)) if isinstance(results, tuple) else (split[0], 0)
+
+    return rule
+
+
+for _name in NAMES:
+    if _name != "_offsets_like":
+        torch.library.register_vmap(f"lighthouse::{_name}", batching_rule(_name))

@@ -1,0 +1,128 @@
+"""torchtitan 0.3: an inner attention for its decoders, a configuration that trains its debug model, and the stage switch.
+
+    torchrun --nproc_per_node=8 -m torchtitan.train --module lighthouse_attention.torchtitan \\
+        --config llama3_debugmodel_lighthouse --lighthouse_steps 8
+
+For another model, change its configuration: `use_lighthouse(config, topk=...)`. Packed documents come as torchtitan's
+VarlenMetadata, of which this is one more backend; reading their offsets waits for the device once in a forward. For that
+reason the model itself cannot be compiled (its blocks are compiled as full graphs, which read no values): set
+`--compile.components loss`. Tensor parallelism and FSDP are torchtitan's; context parallelism is not supported.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torchtitan.models.common.attention import VarlenAttention, VarlenMetadata
+from torchtitan.protocols.module import Module
+from torchtitan.trainer import Trainer
+
+from . import library
+from .functional import lighthouse_attention, require
+from .host_copy import HostCopy
+from .module import dense_attention
+
+values_of = HostCopy(torch.Tensor.tolist)
+
+
+def offsets_of(metadata):
+    """Host offsets of the documents of all rows, laid one after another."""
+    return list(metadata.cu_seq_q_host) if metadata.cu_seq_q_host is not None else values_of(metadata.cu_seq_q)
+
+
+class LighthouseInnerAttention(VarlenAttention):
+    """lighthouse_attention between torchtitan's projections. `enabled = False` is dense attention (stage two)."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(VarlenAttention.Config):
+        topk: int | None = None
+        """k, over a row of N tokens; None: N / 64, rounded up."""
+        num_levels: int = 3
+        pooling_factor: int = 4
+        tile_topk: int = 128
+        scorer: str = "norm"
+        """norm or dilated"""
+        dilation: int = 4
+        cover_prefix: bool = True
+        enabled: bool = True
+        """False: a layer that stays dense in both stages"""
+
+    def __init__(self, config: Config) -> None:
+        Module.__init__(self)  # not VarlenAttention's, which may ask for a FlashAttention package
+        self.window_size = config.window_size
+        require(config.window_size == (-1, 0), f"LighthouseInnerAttention: window_size is {config.window_size}; it must be "
+                "(-1, 0), causal attention")
+        require(config.scorer in ("norm", "dilated"), f"LighthouseInnerAttention: scorer is '{config.scorer}'; with torchtitan "
+                "it must be norm or dilated")
+        self.topk = config.topk
+        self.options = dict(num_levels=config.num_levels, pooling_factor=config.pooling_factor, tile_topk=config.tile_topk,
+                            scorer=config.scorer, dilation=config.dilation, cover_prefix=config.cover_prefix)
+        layout = (config.num_levels, config.pooling_factor, 1 if config.topk is None else config.topk, config.tile_topk)
+        library.plan("LighthouseInnerAttention", 1, layout)  # for its checks
+        self.enabled = config.enabled
+
+    def forward(self, q_BLNH, k_BLNH, v_BLNH, *, attention_masks=None, scale=None, out_transform=None, **kwargs):
+        """q [B, L, N, H], k and v [B, L, N_kv, H] -> [B, L, N, H]; documents of all rows by `attention_masks`."""
+        require(attention_masks is None or isinstance(attention_masks, VarlenMetadata), "LighthouseInnerAttention: "
+                f"attention_masks is a {type(attention_masks).__name__}; it must be VarlenMetadata, or None for plain rows")
+        require(out_transform is None, "LighthouseInnerAttention: out_transform needs a log-sum-exp for every token, which a "
+                "sum of gathered rows does not have; use VarlenAttention for this layer")
+        batch, seq_len = q_BLNH.shape[:2]
+        topk = -(-seq_len // 64) if self.topk is None else self.topk
+        offsets = None if attention_masks is None else offsets_of(attention_masks)
+        q, k, v = q_BLNH, k_BLNH, v_BLNH
+        if offsets is not None and len(offsets) - 1 > batch:  # several documents in some row
+            # Documents of several rows are documents of one long row, with their budgets.
+            q, k, v = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))
+            topk *= batch
+        else:
+            offsets = None
+        if self.enabled:
+            out = lighthouse_attention(q, k, v, topk=topk, cu_seqlens=offsets, softmax_scale=scale, **self.options)
+        else:
+            out = dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale)
+        return out.reshape(q_BLNH.shape)
+
+
+class LighthouseTrainer(Trainer):
+    """torchtitan's trainer with two stages: dense attention from step `lighthouse_steps` + 1 on (steps count from 1). The
+    stage is a function of the step, so a resumed run needs nothing else."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(Trainer.Config):
+        lighthouse_steps: int | None = None
+        """Steps of stage one; None: all of them."""
+
+    def train_step(self, data_iterator):
+        steps = self.config.lighthouse_steps
+        if steps is not None and self.step > steps:
+            for model in self.model_parts:
+                for module in model.modules():
+                    if isinstance(module, LighthouseInnerAttention):
+                        module.enabled = False
+        return super().train_step(data_iterator)
+
+
+def use_lighthouse(config, *, lighthouse_steps=None, full_attention_layers=(), **options):
+    """A torchtitan configuration of a decoder with grouped-query attention, with lighthouse attention in its layers.
+
+    Args:
+        config: a Trainer.Config with model_spec; it is changed.
+        lighthouse_steps: steps of stage one; None: all.
+        full_attention_layers: indices of layers that stay dense in both stages.
+        options: fields of LighthouseInnerAttention.Config.
+
+    Returns:
+        A LighthouseTrainer.Config.
+    """
+    for index, layer in enumerate(config.model_spec.model.layers):
+        layer.attention.inner_attention = LighthouseInnerAttention.Config(enabled=index not in full_attention_layers, **options)
+    config.training.disable_cuda_graphs = True  # the lengths of documents change
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(Trainer.Config)}
+    return LighthouseTrainer.Config(**fields, lighthouse_steps=lighthouse_steps)
+
+
+def llama3_debugmodel_lighthouse():
+    """torchtitan's Llama 3 debug model, 2,048 tokens a row: 8 of 10 steps in stage one."""
+    from torchtitan.models.llama3.config_registry import llama3_debugmodel_varlen_attn
+    return use_lighthouse(llama3_debugmodel_varlen_attn(), topk=32, lighthouse_steps=8, full_attention_layers=(0, 5))

@@ -1,0 +1,124 @@
+"""Wrong arguments: ValueError, and a message that names the value and what would do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from attention_cases import Case
+
+lighthouse = pytest.importorskip("lighthouse_attention")
+LAYOUT = dict(num_levels=3, pooling_factor=2, topk=10)
+TENSORS = dict(zip("qkv", Case(batch=1, seq_len=64).tensors()[:3]))
+SCORES = torch.zeros(1, 2, 64)
+
+ATTENTION = {  # changed arguments: what the message must say
+    "rank": (dict(q=torch.zeros(1, 64, 8)), ["q has 3 dimensions", r"[batch, seq_len, num_heads, head_dim]"]),
+    "no_tensor": (dict(k=[1.0]), ["k is a list", "must be a tensor"]),
+    "empty": (dict(q=torch.zeros(1, 64, 0, 24)), ["[1, 64, 0, 24]", "no size zero"]),
+    "seq_len": (dict(k=torch.zeros(1, 63, 2, 24)), ["k has shape [1, 63, 2, 24]", "q has [1, 64, 4, 24]", "number of heads"]),
+    "v_shape": (dict(v=torch.zeros(1, 64, 4, 24)), ["v has shape [1, 64, 4, 24]", "k has [1, 64, 2, 24]", "equal"]),
+    "groups": (dict(q=torch.zeros(1, 64, 3, 24)), ["num_heads 3 is not a multiple of num_kv_heads 2"]),
+    "dtypes": (dict(k=torch.zeros(1, 64, 2, 24, dtype=torch.float64)), ["k is Double", "q is Float", "one dtype"]),
+    "integers": ({name: x.int() for name, x in TENSORS.items()}, ["q is Int", "Float, Double, BFloat16 or Half"]),
+    "sparse": (dict(q=TENSORS["q"].to_sparse()), ["layout torch.sparse", "to_dense"]),
+    "device": (dict(k=TENSORS["k"].to("meta")), ["k is on meta", "q is on cpu", "one device"]),
+    "channels": (dict(q=torch.zeros(1, 64, 24, 4).transpose(2, 3)), ["channels of q have stride 4", "q.contiguous()"]),
+    "num_levels": (dict(num_levels=9), ["num_levels is 9", "between 1 (plain attention) and 8"]),
+    "pooling_factor": (dict(pooling_factor=3), ["pooling_factor is 3", "2, 4, 8 or 16"]),
+    "topk": (dict(topk=0), ["topk is 0", "between 1 and 2147483647"]),
+    "tile_topk": (dict(tile_topk=-1), ["tile_topk is -1", "between 1"]),
+    "scorer": (dict(scorer="norms"), ["scorer is 'norms'", "norm, dilated or gla"]),
+    "dilation": (dict(scorer="dilated", dilation=0), ["dilation is 0", "at least 1"]),
+    "no_gate": (dict(scorer="gla"), ["no gate is given", "[batch, seq_len, num_heads]"]),
+    "gate": (dict(gate=torch.zeros(1, 64, 4)), ["a gate is given, but scorer is 'norm'", "only scorer 'gla'"]),
+    "gate_shape": (dict(scorer="gla", gate=torch.zeros(1, 64, 2)), ["gate has shape [1, 64, 2]", "here [1, 64, 4]"]),
+    "gate_integers": (dict(scorer="gla", gate=torch.zeros(1, 64, 4).int()), ["gate is torch.int32", "floating point"]),
+    "gate_and_scores": (dict(scorer="gla", gate=torch.zeros(1, 64, 4), scores=(SCORES, SCORES)), ["scores too", "leave one"]),
+    "scores": (dict(scores=SCORES), ["scores is a Tensor", "pair (s_qk, s_kq)"]),
+    "scores_shape": (dict(scores=(SCORES[:, :1], SCORES)), ["s_qk has shape [1, 1, 64]", "here [1, 2, 64]"]),
+    "scores_dtype": (dict(scores=(SCORES.double(), SCORES)), ["s_qk is Double", "torch.float32"]),
+    "softmax_scale": (dict(softmax_scale=-1.0), ["softmax_scale is -1.0", "positive and finite"]),
+    "two_scales": (dict(softmax_scale=1.0, attention=lambda q, k, v: q), ["softmax_scale is 1.0", "leave one out"]),
+    "selection_shape": (dict(selection=torch.zeros(1, 2, 5, dtype=torch.int32)), ["selection has shape [1, 2, 5]"]),
+    "selection_dtype": (dict(selection=torch.zeros(1, 2, 56)), ["selection is Float", "torch.int32"]),
+    "selection_twice": (dict(selection=torch.zeros(1, 2, 56, dtype=torch.int32)), ["row 1) is 0, as is row 0"]),
+    "selection_range": (dict(selection=torch.full((1, 2, 56), 112, dtype=torch.int32)), ["row 0) is 112"]),
+    "cu_seqlens_start": (dict(cu_seqlens=[1, 64]), ["cu_seqlens starts at 1", "must start at 0"]),
+    "cu_seqlens_end": (dict(cu_seqlens=[0, 63]), ["cu_seqlens ends at 63", "has 64 tokens"]),
+    "cu_seqlens_order": (dict(cu_seqlens=[0, 40, 30, 64]), ["decreases from 40 to 30 at position 2"]),
+    "cu_seqlens_empty": (dict(cu_seqlens=[]), ["cu_seqlens has 0 elements"]),
+    "cu_seqlens_floats": (dict(cu_seqlens=torch.zeros(2)), ["cu_seqlens is a torch.float32 tensor", "integers"]),
+    "cu_seqlens_batch": ({name: x.repeat(2, 1, 1, 1) for name, x in TENSORS.items()} | dict(cu_seqlens=[0, 64]),
+                         ["with batch 2", "need batch 1"]),
+    "attention_type": (dict(attention=lambda q, k, v: None), ["result of `attention` is a NoneType"]),
+    "attention_shape": (dict(attention=lambda q, k, v: q[:, :1]), ["result of `attention` has shape [1, 1, ", "here [1, 4, "]),
+    "attention_dtype": (dict(attention=lambda q, k, v: q.double()), ["is torch.float64", "cast it"]),
+}
+
+
+def check(call, *parts):
+    with pytest.raises(ValueError) as error:
+        call()
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(("changed", "parts"), ATTENTION.values(), ids=ATTENTION)
+def test_attention(changed, parts):
+    check(lambda: lighthouse.lighthouse_attention(**(TENSORS | LAYOUT | changed)), *parts)
+
+
+def test_the_cpp_operators_use_the_same_words(build_folder, tmp_path):
+    """But for how types and numbers are written, and where a check has moved."""
+    cpp = build_folder / "src" / "ops" / "liblighthouse_ops.so"
+    if not cpp.exists():
+        pytest.skip(f"{cpp} is not built")
+    ours, cases = [], []
+    for name, (changed, _) in ATTENTION.items():
+        if name in ("no_tensor", "scores", "sparse", "gate_integers", "scores_dtype", "softmax_scale", "cu_seqlens_floats"):
+            continue
+        if "attention" in changed:  # a callable, which an operator does not take
+            continue
+        arguments = TENSORS | LAYOUT | changed
+        with pytest.raises(ValueError) as error:
+            lighthouse.lighthouse_attention(**arguments)
+        ours.append(str(error.value))
+        tensors = [arguments.pop(letter) for letter in "qkv"]
+        arguments |= zip(("s_qk", "s_kq"), arguments.pop("scores", ()))
+        cases.append(("attention", *tensors, None, arguments))
+    torch.save(cases, tmp_path / "cases.pt")
+    subprocess.run([sys.executable, Path(__file__).with_name("cpp_operators.py"), cpp, tmp_path / "cases.pt",
+                    tmp_path / "results.pt"], check=True, timeout=120)
+    assert torch.load(tmp_path / "results.pt") == ours and len(ours) > 25
+
+
+def test_topk_has_no_default():
+    with pytest.raises(TypeError, match="topk"):
+        lighthouse.lighthouse_attention(**TENSORS)
+
+
+def test_select():
+    layout = dict(LAYOUT, num_levels=3)
+    check(lambda: lighthouse.select(SCORES[0], SCORES, **layout), "s_qk has 2 dimensions", "[batch, num_kv_heads, seq_len]")
+    check(lambda: lighthouse.select(SCORES, SCORES[:, :1], **layout), "s_kq has shape [1, 1, 64]")
+    check(lambda: lighthouse.select(SCORES.half(), SCORES, **layout), "s_qk is Half", "torch.float32")
+    check(lambda: lighthouse.select(SCORES, SCORES, **(layout | dict(topk=0))), "topk is 0")
+
+
+def test_gathered_length():
+    check(lambda: lighthouse.gathered_length(0, **LAYOUT), "the sequence has 0 tokens", "between 1 and")
+    check(lambda: lighthouse.gathered_length(64, **(LAYOUT | dict(pooling_factor=5))), "pooling_factor is 5")
+    check(lambda: lighthouse.gathered_length(2**31 - 1, **LAYOUT), "int32 cannot number", "fewer levels")
+
+
+@pytest.mark.parametrize("name", ["rank", "v_shape", "channels", "topk", "scorer", "softmax_scale", "cu_seqlens_end",
+                                  "selection_twice", "attention_shape"])
+def test_errors_in_a_compiled_function_keep_their_words(name):
+    torch.compiler.reset()
+    changed, parts = ATTENTION[name]
+    compiled = torch.compile(lighthouse.lighthouse_attention, fullgraph=True, backend="aot_eager")
+    with pytest.raises(Exception) as error:  # torch has types of its own for what fails while it traces
+        compiled(**(TENSORS | LAYOUT | changed))
+    assert all(part in str(error.value) for part in parts)

@@ -1,0 +1,116 @@
+"""The package on a GPU: the bits of the C++ operators, CUDA graphs, packed documents, devices and streams."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from attention_cases import CASES, results_of
+
+lighthouse = pytest.importorskip("lighthouse_attention")
+from lighthouse_attention import library  # noqa: E402
+
+lighthouse_attention = lighthouse.lighthouse_attention
+pytestmark = [pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+              pytest.mark.skipif(library.built_with()["cuda"] is None, reason="the library is built without CUDA")]
+TENSORS = ("gate", "scores")
+
+
+def on_gpu(case, dtype):
+    """q, k, v, grad_out and options on the GPU. 16 rows of 32 channels and more: what stock kernels take."""
+    options = case.options()
+    for name in TENSORS:
+        if isinstance(options.get(name), torch.Tensor):
+            options[name] = options[name].cuda()
+        elif options.get(name) is not None:
+            options[name] = tuple(x.cuda() for x in options[name])
+    return [x.cuda() for x in case.tensors(dtype)], options
+
+
+RUNS = [(name, dtype) for name in CASES for dtype in (torch.float32, torch.bfloat16)]
+
+
+@pytest.fixture(scope="module")
+def cpp_outputs(build_folder, tmp_path_factory):
+    """{(case, dtype): the C++ library's output and gradients on the GPU}."""
+    cpp = build_folder / "src" / "ops" / "liblighthouse_ops.so"
+    if not cpp.exists():
+        pytest.skip(f"{cpp} is not built")
+    cases = []
+    for name, dtype in RUNS:
+        tensors, options = on_gpu(CASES[name], dtype)
+        s_qk, s_kq = options.pop("scores", (None, None))
+        cases.append(("attention", *tensors, dict(options, s_qk=s_qk, s_kq=s_kq)))
+    folder = tmp_path_factory.mktemp("gpu")
+    torch.save(cases, folder / "cases.pt")
+    subprocess.run([sys.executable, Path(__file__).with_name("cpp_operators.py"), cpp, folder / "cases.pt",
+                    folder / "results.pt"], check=True, timeout=300)
+    return dict(zip(RUNS, torch.load(folder / "results.pt")))
+
+
+@pytest.mark.parametrize(("name", "dtype"), RUNS, ids=str)
+def test_bits_of_the_cpp_operators(cpp_outputs, name, dtype):
+    """Outputs are equal. Gradients of stock attention may add in another order from run to run; those of v in fp32, a sum of
+    some hundred products of order 1, then differ by a few roundings of each."""
+    tensors, options = on_gpu(CASES[name], dtype)
+    ours, theirs = results_of(partial(lighthouse_attention, **options), *tensors), cpp_outputs[name, dtype]
+    assert torch.equal(ours[0], theirs[0])
+    for mine, other in zip(ours[1:], theirs[1:]):
+        assert (mine - other).abs().max() <= 64 * torch.finfo(dtype).eps * other.abs().max()
+
+
+@pytest.mark.parametrize("name", ["grouped", "deep", "packed", "gla"])
+def test_a_cuda_graph_replays_it(name):
+    (q, k, v, _), options = on_gpu(CASES[name], torch.bfloat16)
+    stream = torch.cuda.Stream()
+    with torch.no_grad(), torch.cuda.stream(stream):
+        lighthouse_attention(q, k, v, **options)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.no_grad(), torch.cuda.graph(graph):
+        out = lighthouse_attention(q, k, v, **options)
+    for tensor in (q, k, v):
+        tensor.copy_(torch.randn_like(tensor))
+    graph.replay()
+    with torch.no_grad():
+        assert torch.equal(out, lighthouse_attention(q, k, v, **options))
+
+
+def test_runs_on_the_current_stream():
+    (q, k, v, _), options = on_gpu(CASES["grouped"], torch.bfloat16)
+    expected = lighthouse_attention(q, k, v, **options)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(20_000_000)
+        copies = [x.clone() for x in (q, k, v)]
+        ours = lighthouse_attention(*copies, **options)
+    stream.synchronize()
+    assert torch.equal(ours, expected)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+def test_runs_where_its_tensors_are():
+    (q, k, v, _), options = on_gpu(CASES["grouped"], torch.bfloat16)
+    ours = lighthouse_attention(*(x.to("cuda:1") for x in (q, k, v)), **options)
+    assert ours.device.index == 1 and torch.cuda.current_device() == 0
+    assert torch.equal(ours.cpu(), lighthouse_attention(q, k, v, **options).cpu())
+
+
+def test_wrong_selections_are_named():
+    (q, k, v, _), _ = on_gpu(CASES["grouped"], torch.float32)
+    layout = CASES["grouped"].layout
+    selection = lighthouse.select(*lighthouse.token_scores(q, k, v), **layout)
+    selection[0, 1, 1] = selection[0, 1, 0]
+    with pytest.raises(ValueError, match="KV head 1, row 1"):
+        lighthouse_attention(q, k, v, selection=selection, **layout)
+
+
+@pytest.mark.parametrize("name", ["grouped", "packed", "dilated-packed", "gla"])
+def test_compiles(name):
+    torch.compiler.reset()
+    (q, k, v, _), options = on_gpu(CASES[name], torch.bfloat16)
+    compiled = torch.compile(lighthouse_attention, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        assert torch.equal(compiled(q, k, v, **options), lighthouse_attention(q, k, v, **options))

@@ -1,0 +1,346 @@
+"""transformers: tiny decoders train in both stages; packed documents; what is refused; checkpoints to and from C++."""
+
+import json
+import subprocess
+
+import pytest
+import torch
+
+pytest.importorskip("lighthouse_attention")
+transformers = pytest.importorskip("transformers", minversion="5")
+from lighthouse_attention import huggingface, lighthouse_attention, switch_to_dense, token_scores  # noqa: E402
+
+SIZES = dict(vocab_size=61, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, head_dim=16, bos_token_id=1, eos_token_id=2, pad_token_id=0, attention_dropout=0.0)
+MODELS = {"llama": transformers.LlamaConfig, "qwen3": transformers.Qwen3Config, "mistral": transformers.MistralConfig}
+
+
+def make(kind="llama", attention="lighthouse", **sizes):
+    torch.manual_seed(3)
+    return transformers.AutoModelForCausalLM.from_config(MODELS[kind](**(SIZES | sizes)), attn_implementation=attention)
+
+
+def tokens(batch=2, seq_len=128, seed=0):
+    """A text that can be learnt: each row counts with a step of its own."""
+    start, step = torch.randint(3, 9, (2, batch, 1), generator=torch.Generator().manual_seed(seed))
+    return (start + step * torch.arange(seq_len)) % 58 + 3
+
+
+def logits_of(model, **inputs):
+    with torch.no_grad():
+        return model(use_cache=False, **inputs).logits
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_trains_in_both_stages(kind):
+    model = huggingface.prepare(make(kind), topk=4, num_levels=2, full_attention_layers=[1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for step in range(40):
+        if step == 20:
+            assert switch_to_dense(model) == 1 and model.config._attn_implementation == "sdpa"
+        loss = model(input_ids=tokens(seed=step), labels=tokens(seed=step)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert all(torch.isfinite(torch.tensor(losses)))
+    assert losses[19] < 0.9 * losses[0] and losses[39] < 0.9 * losses[19], losses
+    dense = make(kind, "sdpa")
+    dense.load_state_dict(model.state_dict())
+    assert torch.equal(logits_of(model, input_ids=tokens()), logits_of(dense, input_ids=tokens()))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_one_level_is_dense(kind):
+    """With one level every token is a row: the logits of "sdpa", to roundings of fp32."""
+    lighthouse, dense = huggingface.prepare(make(kind), num_levels=1), make(kind, "sdpa")
+    exact = logits_of(make(kind, "eager").double(), input_ids=tokens())
+    theirs = (logits_of(dense, input_ids=tokens()) - exact).abs().max()
+    assert (logits_of(lighthouse, input_ids=tokens()) - exact).abs().max() <= 2 * theirs + 1e-6
+
+
+OTHERS = {"Gemma": {}, "Gemma3Text": {}, "GPTNeoX": {}, "Granite": {}, "Mixtral": {}, "Olmo2": {}, "OPT": dict(word_embed_proj_dim=64),
+          "Phi3": {}, "Qwen2": {}, "SmolLM3": {}, "Qwen3Moe": dict(num_experts=4, num_experts_per_tok=2)}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_decoders(name):
+    torch.manual_seed(3)
+    config = getattr(transformers, f"{name}Config", None) or pytest.skip(f"this transformers has no {name}")
+    model = transformers.AutoModelForCausalLM.from_config(config(**(SIZES | OTHERS[name])), attn_implementation="lighthouse")
+    huggingface.prepare(model, topk=4)
+    model(input_ids=tokens(), labels=tokens(), use_cache=False).loss.backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+@pytest.mark.parametrize(("name", "what"), [("Gemma2", "softcap"), ("GptOss", "s_aux")])
+def test_decoders_that_need_more_than_stock_attention_are_refused(name, what):
+    config = getattr(transformers, f"{name}Config")(**SIZES)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="lighthouse")
+    with pytest.raises(ValueError, match=f"{name}Attention uses {what}.*use 'eager'"):
+        model(input_ids=tokens())
+
+
+def test_attention_is_that_of_the_function(monkeypatch):
+    calls = []
+
+    def record(q, k, v, **options):
+        calls.append(options)
+        return lighthouse_attention(q, k, v, **options)
+
+    monkeypatch.setattr(huggingface, "lighthouse_attention", record)
+    model = huggingface.prepare(make(num_hidden_layers=4), topk=5, pooling_factor=2, full_attention_layers=[0],
+                                layers={2: dict(topk=9, scorer="dilated")})
+    logits_of(model, input_ids=tokens())
+    assert [call["topk"] for call in calls] == [5, 9, 5]
+    assert [call["scorer"] for call in calls] == ["norm", "dilated", "norm"]
+    assert all(call["softmax_scale"] == 0.25 for call in calls)
+
+
+def test_without_prepare_topk_is_a_64th():
+    prepared, plain = huggingface.prepare(make(), topk=2), make()
+    assert torch.equal(logits_of(prepared, input_ids=tokens()), logits_of(plain, input_ids=tokens()))
+
+
+def test_options_survive_a_checkpoint(tmp_path):
+    model = huggingface.prepare(make(), topk=4, num_levels=2, layers={1: dict(topk=8)})
+    model.save_pretrained(tmp_path)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="lighthouse")
+    assert torch.equal(logits_of(again, input_ids=tokens()), logits_of(model, input_ids=tokens()))
+
+
+# Packed documents.
+
+LENGTHS = [50, 1, 77]
+POSITIONS = torch.cat([torch.arange(length) for length in LENGTHS])[None]
+ONE_TILE = dict(topk=6, tile_topk=128, num_levels=2)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("told_by", ["position_ids", "cu_seq_lens"])
+def test_documents_are_apart(kind, told_by):
+    model = huggingface.prepare(make(kind), **ONE_TILE)
+    row = tokens(1)
+    inputs = dict(input_ids=row, position_ids=POSITIONS)
+    if told_by == "cu_seq_lens":
+        offsets = torch.tensor([0, 50, 51, 128], dtype=torch.int32)
+        inputs |= dict(cu_seq_lens_q=offsets, cu_seq_lens_k=offsets, max_length_q=77, max_length_k=77)
+    together = logits_of(model, **inputs)
+    for part, ours in zip(row.split(LENGTHS, 1), together.split(LENGTHS, 1)):
+        alone = logits_of(model, input_ids=part)
+        assert (ours - alone).abs().max() <= 1e-5  # matrix products of other shapes round differently, on logits below 1
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_documents_of_several_rows(kind):
+    model = huggingface.prepare(make(kind), **ONE_TILE)
+    rows = tokens(2)
+    positions = torch.cat([POSITIONS, torch.arange(128)[None]])
+    together = logits_of(model, input_ids=rows, position_ids=positions)
+    model.config.lighthouse["topk"] *= 2  # the budget that the one long row had
+    alone = logits_of(model, input_ids=rows[1:], position_ids=positions[1:])
+    assert (together[1:] - alone).abs().max() <= 1e-5
+
+
+def test_positions_are_read_once_a_forward(monkeypatch):
+    read = []
+    monkeypatch.setattr(huggingface.offsets_of, "read", lambda *arguments: read.append(1) or huggingface.read_offsets(*arguments))
+    model = huggingface.prepare(make(num_hidden_layers=3), **ONE_TILE)
+    positions = POSITIONS.clone()
+    for batch in (1, 2, 2):
+        model(input_ids=tokens(batch), position_ids=positions, use_cache=False)
+    assert len(read) == 2
+    before = model(input_ids=tokens(1), position_ids=positions, use_cache=False).logits
+    positions.copy_(torch.cat([torch.arange(length) for length in (64, 64)])[None])  # as for a captured graph: the same tensor
+    after = model(input_ids=tokens(1), position_ids=positions, use_cache=False).logits
+    assert len(read) == 4 and not torch.equal(before, after)
+
+
+def test_dense_layers_keep_documents_apart_too():
+    model = huggingface.prepare(make(), full_attention_layers=[0, 1], **ONE_TILE)
+    sdpa = make(attention="sdpa")
+    inputs = dict(input_ids=tokens(1), position_ids=POSITIONS)
+    assert (logits_of(model, **inputs) - logits_of(sdpa, **inputs)).abs().max() <= 1e-5
+
+
+# QK-norm.
+
+
+def test_qk_norm_scores_what_goes_into_the_norm(monkeypatch):
+    model = huggingface.prepare(make("qwen3"), topk=4)
+    layer = model.model.layers[0].self_attn
+    x = torch.randn(2, 128, 64)
+    seen = []
+
+    def record(q, k, v, *, scores, **options):
+        seen.append(scores)
+        return lighthouse_attention(q, k, v, scores=scores, **options)
+
+    monkeypatch.setattr(huggingface, "lighthouse_attention", record)
+    with torch.no_grad():
+        layer(x, position_embeddings=(torch.ones(1, 128, 16), torch.zeros(1, 128, 16)), attention_mask=None)
+        q, k, v = (projection(x).unflatten(-1, (-1, 16)) for projection in (layer.q_proj, layer.k_proj, layer.v_proj))
+    assert all(map(torch.equal, seen[0], token_scores(q, k, v)))
+
+
+@pytest.mark.parametrize("attention", ["lighthouse", "sdpa"])
+def test_nothing_is_kept_after_a_forward(attention):
+    model = huggingface.prepare(make("qwen3"), topk=4, full_attention_layers=[0])
+    model.set_attn_implementation(attention)
+    logits_of(model, input_ids=tokens())
+    assert not any(layer.self_attn._lighthouse_norms for layer in model.model.layers)
+
+
+def warnings_of(call, monkeypatch):
+    messages = []
+    monkeypatch.setattr(huggingface.logger, "warning_once", messages.append)
+    call()
+    return messages
+
+
+def test_qk_norm_warns_where_it_is_not_prepared(monkeypatch):
+    messages = warnings_of(lambda: logits_of(make("qwen3"), input_ids=tokens()), monkeypatch)
+    assert "has QK-norm" in messages[0] and "prepare(model)" in messages[0]
+    assert not warnings_of(lambda: logits_of(huggingface.prepare(make("qwen3")), input_ids=tokens()), monkeypatch)
+    assert not warnings_of(lambda: logits_of(make(), input_ids=tokens()), monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_gradient_checkpointing_selects_the_same(kind):
+    gradients = []
+    for checkpointing in (False, True):
+        model = huggingface.prepare(make(kind), topk=4).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(input_ids=tokens(), labels=tokens(), use_cache=False).loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(map(torch.equal, *gradients))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_compiles_into_one_graph(kind):
+    torch.compiler.reset()
+    model = huggingface.prepare(make(kind), topk=4, packed=False)
+    expected = logits_of(model, input_ids=tokens())
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    assert torch.equal(logits_of(compiled, input_ids=tokens()), expected)
+    with pytest.raises(ValueError, match="packed=False"):
+        model(input_ids=tokens(1), position_ids=POSITIONS, use_cache=False)
+
+
+def test_compiles_with_documents():
+    torch.compiler.reset()
+    model = huggingface.prepare(make(), topk=4)
+    compiled = torch.compile(model, backend="aot_eager")
+    for positions in (None, POSITIONS):
+        inputs = dict(input_ids=tokens(1), position_ids=positions)
+        assert torch.equal(logits_of(compiled, **inputs), logits_of(model, **inputs))
+
+
+# What is refused.
+
+
+def padded():
+    mask = torch.ones(2, 128, dtype=torch.long)
+    mask[0, :3] = 0
+    return mask
+
+
+REFUSED = {
+    "padding": (dict(), dict(attention_mask=padded()), ["hides 3 of 256 tokens", "DataCollatorWithFlattening"]),
+    "dense": (dict(), dict(attention_mask=torch.ones(2, 1, 128, 128, dtype=torch.bool).tril()),
+              ["dense attention_mask of shape [2, 1, 128, 128]", "position_ids"]),
+    "window": (dict(kind="mistral", sliding_window=100), dict(), ["sliding window of 100", "row has 128"]),
+    "dropout": (dict(attention_dropout=0.1), dict(), ["attention dropout 0.1", "config.attention_dropout = 0"]),
+}
+
+
+@pytest.mark.parametrize(("sizes", "inputs", "parts"), REFUSED.values(), ids=REFUSED)
+def test_refuses(sizes, inputs, parts):
+    model = make(**sizes).train()
+    with pytest.raises(ValueError) as error:
+        model(input_ids=tokens(), **inputs)
+    assert all(part in str(error.value) for part in parts), error.value
+
+
+def test_a_mask_that_hides_nothing_is_taken():
+    model = make()
+    assert torch.equal(logits_of(model, input_ids=tokens(), attention_mask=torch.ones(2, 128)),
+                       logits_of(model, input_ids=tokens()))
+
+
+def test_generation_is_dense():
+    model = make()
+    with pytest.raises(ValueError, match="set_attn_implementation"):
+        model.generate(tokens(1, 20), max_new_tokens=3, do_sample=False)
+    model.set_attn_implementation("sdpa")
+    assert model.generate(tokens(1, 20), max_new_tokens=3, do_sample=False).shape[1] > 20
+
+
+def test_wrong_options():
+    for options, message in [(dict(topk=0), "topk is 0"), (dict(scorer="gla"), "scorer is 'gla'.*norm or dilated"),
+                             (dict(layers={0: dict(k=3)}), "option 'k'; options are topk"),
+                             (dict(layers={0: dict(num_levels=9)}), "num_levels is 9")]:
+        with pytest.raises(ValueError, match=message):
+            huggingface.prepare(make(), **options)
+
+
+# The switch, and checkpoints.
+
+
+def test_callback_is_a_function_of_the_step():
+    callback, model = huggingface.SwitchToDense(3), make()
+    for step in range(6):
+        callback.on_step_begin(None, transformers.TrainerState(global_step=step), None, model=model)
+        assert model.config._attn_implementation == ("lighthouse" if step < 3 else "sdpa")
+    resumed = make()
+    callback.on_step_begin(None, transformers.TrainerState(global_step=5), None, model=resumed)
+    assert resumed.config._attn_implementation == "sdpa"
+    with pytest.raises(ValueError, match="step is -1"):
+        huggingface.SwitchToDense(-1)
+
+
+def test_callback_in_the_trainer(tmp_path):
+    pytest.importorskip("accelerate", reason="transformers.Trainer needs accelerate")
+    seen = []
+
+    class Record(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            seen.append(model.config._attn_implementation)
+
+    rows = [dict(input_ids=row, labels=row) for row in tokens(8)]
+    arguments = transformers.TrainingArguments(tmp_path, max_steps=4, per_device_train_batch_size=2, report_to=[], use_cpu=True)
+    transformers.Trainer(make(), arguments, train_dataset=rows, callbacks=[huggingface.SwitchToDense(2), Record()]).train()
+    assert seen == ["lighthouse"] * 2 + ["sdpa"] * 2
+
+
+def run(program, *arguments):
+    subprocess.run([program, *map(str, arguments)], check=True, timeout=300)
+
+
+def test_a_model_of_the_cpp_trainer_goes_on_here(export_fixture, tmp_path):
+    """Its exported folder trains with "lighthouse", and its dense logits are those of test_export.py."""
+    run(export_fixture, "make", tmp_path, "fp32", "model.vocab_size=97", "model.dim=64", "model.num_layers=2",
+        "model.num_heads=4", "model.num_kv_heads=2", "model.head_dim=16", "model.ffn_dim=96")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "exported", attn_implementation="lighthouse")
+    before = model(input_ids=tokens(), labels=tokens()).loss
+    before.backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    assert model(input_ids=tokens(), labels=tokens()).loss < before
+
+
+def test_a_model_trained_here_is_read_by_the_cpp_library(export_fixture, tmp_path):
+    from safetensors.torch import load_file
+    model = huggingface.prepare(make(), topk=4)
+    model(input_ids=tokens(), labels=tokens()).loss.backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    model.save_pretrained(tmp_path / "model")
+    assert "lighthouse" in json.loads((tmp_path / "model" / "config.json").read_text())
+    run(export_fixture, "load", tmp_path / "model", tmp_path / "outputs.safetensors")
+    outputs = load_file(tmp_path / "outputs.safetensors")
+    switch_to_dense(model)
+    expected = logits_of(model, input_ids=outputs["tokens"])
+    exact = logits_of(model.double(), input_ids=outputs["tokens"])
+    bound = 2 * (expected - exact).abs().max() + 1e-6
+    assert (outputs["logits"] - exact).abs().max() <= bound

@@ -1,0 +1,79 @@
+"""torch.library.opcheck for every operator: schema, autograd registration, fake kernels, tracing with dynamic shapes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from attention_cases import CASES, results_of
+
+lighthouse = pytest.importorskip("lighthouse_attention")
+from lighthouse_attention import operators  # noqa: E402
+
+ops = torch.ops.lighthouse
+
+
+def arguments_of(name, case, requires_grad=True):
+    """Arguments of each operator on the tensors of a case."""
+    q, k, v, grad_out = (x.requires_grad_(requires_grad) for x in case.tensors())
+    layout, offsets = list(case.layout.values()), case.cu_seqlens
+    with torch.no_grad():
+        q_rows, k_rows, v_rows, selection, slots = ops._gather_by_norm(q, k, v, layout, True, offsets)
+        rows = [x.detach().requires_grad_(requires_grad) for x in (q_rows, k_rows, v_rows)]
+        scores = torch.rand(2, case.batch, case.num_kv_heads, case.seq_len)
+    return {
+        "_token_norms": (q.detach(), case.num_kv_heads),
+        "_gla_scores": (q.detach(), k.detach(), v.detach(), -torch.rand(q.shape[:3]), 3, offsets),
+        "_select_entries": (*scores, layout, True, offsets),
+        "_invert_selection": (selection, case.seq_len, layout, offsets),
+        "_gather_rows": (q, k, v, selection, slots, layout, offsets),
+        "_gather_rows_backward": (*rows, selection, slots, case.seq_len, layout, offsets),
+        "_scatter_rows": (rows[0], selection, slots, case.seq_len, layout, offsets),
+        "_scatter_rows_backward": (grad_out, selection, slots, layout, offsets),
+        "_gather_by_norm": (q, k, v, layout, True, offsets),
+        "_offsets_like": (q.detach(), [0, 3, 7]),
+    }[name]
+
+
+@pytest.mark.parametrize("case", ["grouped", "packed", "transposed"])
+@pytest.mark.parametrize("name", operators.NAMES)
+def test_opcheck(name, case):
+    torch.library.opcheck(getattr(ops, name).default, arguments_of(name, CASES[case]))
+
+
+def test_every_operator_is_listed():
+    registered = {name.removeprefix("lighthouse::") for name in torch._C._dispatch_get_all_op_names()
+                  if name.startswith("lighthouse::")}
+    assert registered == set(operators.NAMES)
+
+
+@pytest.mark.parametrize("name", operators.NAMES)
+def test_fake_tensors_have_the_layout_of_real_ones(name):
+    arguments = arguments_of(name, CASES["transposed"], requires_grad=False)
+    real = getattr(ops, name)(*arguments)
+    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = getattr(ops, name)(*(mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for x in arguments))
+    for ours, theirs in zip(*(x if isinstance(x, (tuple, list)) else [x] for x in (fake, real))):
+        assert (ours.shape, ours.stride(), ours.dtype) == (theirs.shape, theirs.stride(), theirs.dtype)
+
+
+WITHOUT_PRIVATE_NAMES = """
+import builtins, sys, torch
+sys.path.insert(0, sys.argv[1])
+exists = builtins.hasattr
+builtins.hasattr = lambda item, name: name != "_after_autograd_keyset" and exists(item, name)
+from lighthouse_attention import lighthouse_attention
+builtins.hasattr = exists
+from attention_cases import CASES, results_of
+case = CASES["grouped"]
+torch.save(results_of(lambda q, k, v: lighthouse_attention(q, k, v, **case.layout), *case.tensors()), sys.argv[2])
+"""
+
+
+def test_autograd_of_a_torch_that_renamed_what_is_its_own(tmp_path):
+    """operators.py has a shorter way than torch.library.register_autograd, and takes the latter where it must."""
+    subprocess.run([sys.executable, "-c", WITHOUT_PRIVATE_NAMES, Path(__file__).parent, tmp_path / "results.pt"], check=True)
+    case = CASES["grouped"]
+    expected = results_of(lambda q, k, v: lighthouse.lighthouse_attention(q, k, v, **case.layout), *case.tensors())
+    assert all(map(torch.equal, torch.load(tmp_path / "results.pt"), expected))

@@ -1,0 +1,74 @@
+"""Loading, the report of python -m lighthouse_attention, and the plan."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+lighthouse = pytest.importorskip("lighthouse_attention")
+from lighthouse_attention import __main__ as report  # noqa: E402
+from lighthouse_attention import library  # noqa: E402
+
+
+def run(*arguments, **environment):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120,
+                          env=os.environ | environment)
+
+
+def test_report():
+    result = run("-m", "lighthouse_attention")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert torch.__version__ in result.stdout and "lighthouse::_select_entries" in result.stdout
+    assert "everything fits together" in result.stdout
+
+
+@pytest.mark.parametrize(("file", "message"), [("absent.so", "does not exist"), ("text.so", "built for another platform")])
+def test_report_of_a_library_that_does_not_load(tmp_path, file, message):
+    (tmp_path / "text.so").write_text("no library")
+    result = run("-m", "lighthouse_attention", LIGHTHOUSE_LIBRARY=str(tmp_path / file))
+    assert result.returncode == 1 and message in result.stdout and not result.stderr
+    result = run("-c", "import lighthouse_attention", LIGHTHOUSE_LIBRARY=str(tmp_path / file))
+    assert result.returncode == 1 and message in result.stderr
+
+
+def test_old_torch_is_named(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cu128")
+    with pytest.raises(ImportError, match="torch is 2.9.1.*2.10 or newer.*pip install"):
+        library._check_torch()
+
+
+def test_the_cpp_library_in_the_same_process_is_named(build_folder):
+    cpp = build_folder / "src" / "ops" / "liblighthouse_ops.so"
+    if not cpp.exists():
+        pytest.skip(f"{cpp} is not built")
+    result = run("-c", f"import torch; torch.ops.load_library('{cpp}'); import lighthouse_attention")
+    assert result.returncode == 1 and "has loaded the C++ operator library" in result.stderr
+
+
+BUILT = {"torch": "2.11.0", "cuda": "13.0", "architectures": "90a-real"}
+
+
+@pytest.mark.parametrize(("built", "driver", "capability", "message"), [
+    (BUILT, (13, 0), (9, 0), None),
+    (BUILT, (13, 2), (9, 0), None),
+    (BUILT | {"cuda": None}, (13, 0), (9, 0), "built without CUDA"),
+    (BUILT, (12, 8), (9, 0), "need a driver for CUDA 13.0, this one knows CUDA 12.8"),
+    (BUILT, None, (9, 0), "is not found"),
+    (BUILT, (13, 0), (8, 0), "compiled for 90a, not for 80; .*CMAKE_CUDA_ARCHITECTURES=80"),
+    (BUILT | {"architectures": "80-real;90a-real"}, (13, 0), (8, 0), None),
+])
+def test_gpu_mismatches_are_named(built, driver, capability, message):
+    import re
+    problem = report.cuda_problem(built, driver, *capability)
+    assert problem is None if message is None else re.search(message, problem)
+
+
+def test_plan_counts_rows():
+    layout = (3, 2, 10, 4)
+    gathered, _, rows = library.plan("test", 203, layout, [0, 1, 70, 70, 203])
+    assert len(rows) == 4 and rows[2] == 0 and sum(rows) == gathered
+    assert lighthouse.gathered_length(98304, num_levels=3, pooling_factor=4, topk=1536) == 98304 // 16 + 2 * 4 * 1536
+
+

@@ -1,0 +1,122 @@
+"""torchtitan 0.3: its Llama 3 debug model with lighthouse attention, in both stages, with packed documents."""
+
+import types
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("lighthouse_attention")
+pytest.importorskip("torchtitan", reason="torchtitan is not installed")
+from lighthouse_attention import lighthouse_attention  # noqa: E402
+from lighthouse_attention import torchtitan as integration  # noqa: E402
+from torchtitan.models.common.attention import VarlenMetadata, create_varlen_metadata_for_document  # noqa: E402
+
+Attention = integration.LighthouseInnerAttention
+LENGTHS = [100, 1, 155]
+
+
+def positions_of(lengths, batch=1):
+    return torch.cat([torch.arange(length) for length in lengths])[None].expand(batch, -1).contiguous()
+
+
+def inputs(batch=2, seq_len=256):
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randn(batch, seq_len, heads, 16, generator=generator) for heads in (4, 2, 2)]
+
+
+def config(**options):
+    return integration.use_lighthouse(integration.llama3_debugmodel_lighthouse(), **options)
+
+
+def test_plain_rows_are_those_of_the_function():
+    q, k, v = inputs()
+    module = Attention.Config(topk=8).build()
+    expected = lighthouse_attention(q, k, v, topk=8, softmax_scale=0.2)
+    assert torch.equal(module(q, k, v, scale=0.2, enable_gqa=True), expected)
+    plain = create_varlen_metadata_for_document(positions_of([256], batch=2))
+    assert torch.equal(module(q, k, v, attention_masks=plain, scale=0.2), expected)
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_documents_are_apart(host):
+    q, k, v = inputs()
+    metadata = create_varlen_metadata_for_document(positions_of(LENGTHS, batch=2), include_host_offsets=host)
+    module = Attention.Config(topk=8, num_levels=2).build()  # one tile: every document has the budget of both rows, 16
+    ours = module(q, k, v, attention_masks=metadata)
+    for row in range(2):
+        parts = zip(*(x[row:row + 1].split(LENGTHS, 1) for x in (q, k, v, ours)))
+        for *part, expected in parts:
+            assert torch.equal(lighthouse_attention(*part, topk=16, num_levels=2), expected)
+
+
+def test_disabled_is_dense():
+    q, k, v = inputs()
+    module = Attention.Config(enabled=False).build()
+    heads = [x.transpose(1, 2) for x in (q, k, v)]
+    expected = F.scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=True).transpose(1, 2)
+    assert torch.equal(module(q, k, v), expected)
+
+
+def test_debug_model_trains_in_both_stages():
+    titan = config(topk=4, lighthouse_steps=10, full_attention_layers=(0,))
+    torch.manual_seed(1)
+    model = titan.model_spec.model.build()
+    model.init_states()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    tokens = (torch.arange(257) * 7 % 200)[None]
+    positions = positions_of(LENGTHS)
+    losses = []
+    trainer = trainer_of(model, titan)
+
+    def train_step(self, data_iterator):
+        masks = model.get_attention_masks(positions)
+        assert isinstance(masks, VarlenMetadata)
+        logits = model(tokens[:, :-1], positions=positions, attention_masks=masks)
+        loss = F.cross_entropy(logits.flatten(0, 1), tokens[0, 1:])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+
+    for trainer.step in range(1, 21):
+        before = {layer.attention.inner_attention.enabled for layer in model.layers.values()}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(integration.Trainer, "train_step", train_step)
+            integration.LighthouseTrainer.train_step(trainer, iter([]))
+        after = {layer.attention.inner_attention.enabled for layer in model.layers.values()}
+        assert after == ({True, False} if trainer.step <= 10 else {False}), (before, trainer.step)
+    assert losses[9] < 0.9 * losses[0] and losses[19] < 0.9 * losses[9], losses
+
+
+def trainer_of(model, titan):
+    """What train_step looks at of a trainer."""
+    trainer = object.__new__(integration.LighthouseTrainer)
+    trainer.model_parts, trainer.config = [model], titan
+    return trainer
+
+
+def test_configuration():
+    titan = integration.llama3_debugmodel_lighthouse()
+    assert isinstance(titan, integration.LighthouseTrainer.Config) and titan.lighthouse_steps == 8
+    layers = [layer.attention.inner_attention for layer in titan.model_spec.model.layers]
+    assert [layer.enabled for layer in layers] == [False, True, True, True, True, False]
+    assert len({id(layer) for layer in layers}) == len(layers)
+
+
+def test_is_found_by_the_command_line(monkeypatch):
+    from torchtitan.config.manager import ConfigManager
+    titan = ConfigManager().parse_args(["--module", "lighthouse_attention.torchtitan", "--config",
+                                        "llama3_debugmodel_lighthouse", "--lighthouse_steps", "3"])
+    assert titan.lighthouse_steps == 3
+
+
+def test_wrong_options():
+    for options, message in [(dict(topk=0), "topk is 0"), (dict(scorer="gla"), "norm or dilated"),
+                             (dict(window_size=(128, 0)), "window_size")]:
+        with pytest.raises(ValueError, match=message):
+            Attention.Config(**options).build()
+    with pytest.raises(ValueError, match="must be VarlenMetadata"):
+        Attention.Config().build()(*inputs(), attention_masks=types.SimpleNamespace())
+    with pytest.raises(ValueError, match="out_transform"):
+        Attention.Config().build()(*inputs(), out_transform=lambda out, lse: out)
