@@ -1,7 +1,7 @@
 #include "model/decoder.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/linear.h>
 
 #include <algorithm>
@@ -92,10 +92,9 @@ Pass Decoder::begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_s
   check_documents(cu_seqlens, tokens);
   compute_.refresh();
   const int64_t seen = cache == nullptr ? 0 : cache->length();
-  Rotation rotation =
-      cu_seqlens.empty()
-          ? make_rotation(seen, tokens.size(1), model_.head_dim, model_.rope_theta, execution_.device)
-          : make_rotation(cu_seqlens, model_.head_dim, model_.rope_theta, execution_.device);
+  Rotation rotation = cu_seqlens.empty()
+                          ? make_rotation(seen, tokens.size(1), model_.head_dim, model_.rope_theta, execution_.device)
+                          : make_rotation(cu_seqlens, model_.head_dim, model_.rope_theta, execution_.device);
   return {model_,
           std::move(rotation),
           {cu_seqlens.begin(), cu_seqlens.end()},
@@ -110,9 +109,10 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
     const Layer layer{index, weights_.layers[index], compute_.layers[index], layer_settings(index, mode)};
-    stream = recomputes ? recomputed(
-                              stream, [layer, pass](const Residual& in) { return decoder_layer(in, layer, pass); }, stash)
-                        : decoder_layer(stream, layer, pass);
+    stream = recomputes
+                 ? recomputed(
+                       stream, [layer, pass](const Residual& in) { return decoder_layer(in, layer, pass); }, stash)
+                 : decoder_layer(stream, layer, pass);
   }
   return stream;
 }

@@ -98,8 +98,8 @@ Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass
   }
   if (!layer.lighthouse) return {x, output_projection(dense_attention(heads, pass), layer.weights, layer.compute)};
   const ops::AttendedRows rows = ops::attend_rows(heads.q, heads.k, heads.v, options);
-  return {x, scattered_output_projection(rows, options.selection_config, pass.cu_seqlens, layer.weights,
-                                         layer.compute)};
+  return {x,
+          scattered_output_projection(rows, options.selection_config, pass.cu_seqlens, layer.weights, layer.compute)};
 }
 
 }  // namespace

@@ -60,8 +60,9 @@ void AdamW::step_group(const Group& group, double learning_rate) {
   std::vector<at::Tensor> parameters;
   for (const auto& [name, parameter] : group.parameters) parameters.push_back(parameter);
   const std::vector<at::Tensor> steps(parameters.size(), step_);
-  at::_fused_adamw_(parameters, gradients_of(group.parameters), group.exp_avgs, group.exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps,
-                    learning_rate, config_.beta1, config_.beta2, group.weight_decay, config_.eps, /*amsgrad=*/false,
+  at::_fused_adamw_(parameters, gradients_of(group.parameters), group.exp_avgs, group.exp_avg_sqs,
+                    /*max_exp_avg_sqs=*/{}, steps, learning_rate, config_.beta1, config_.beta2, group.weight_decay,
+                    config_.eps, /*amsgrad=*/false,
                     /*maximize=*/false);
   // The kernel writes without counting it, which autograd's checks and copies of the weights (ComputeWeights) go by.
   for (const at::Tensor& parameter : parameters) parameter.unsafeGetTensorImpl()->bump_version();

@@ -89,8 +89,7 @@ TEST_F(LargeTest, CrossEntropy) {
     const at::Tensor targets = at::empty({rows}, at::TensorOptions().dtype(at::kLong).device(test_device())).zero_();
     const at::Tensor scale = at::full({rows}, 0.5, at::TensorOptions().dtype(at::kFloat).device(test_device()));
     expect_same_bits(tail(cross_entropy_(logits, targets, scale)),
-                     cross_entropy_(last, tail(targets).clone(), tail(scale).clone()),
-                     "loss");
+                     cross_entropy_(last, tail(targets).clone(), tail(scale).clone()), "loss");
     expect_same_bits(tail(logits), last, "gradient");
   }
 }
