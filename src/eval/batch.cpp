@@ -1,7 +1,6 @@
 #include "eval/batch.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 
 #include <algorithm>
 
@@ -9,14 +8,15 @@
 
 namespace lighthouse {
 
-Batch make_batch(std::span<const Sequence> sequences, at::Device device) {
+Batch make_host_batch(std::span<const Sequence> sequences, bool pinned) {
   LIGHTHOUSE_CHECK(!sequences.empty(), "make_batch: no sequences");
   LIGHTHOUSE_CHECK(sequences.size() == 1 || sequences.front().cu_seqlens.empty(), "make_batch: ", sequences.size(),
                    " sequences of packed documents; a batch holds one of them");
   const auto seq_len = static_cast<int64_t>(sequences.front().inputs.size());
   Batch batch;
-  batch.tokens = at::empty({static_cast<int64_t>(sequences.size()), seq_len}, at::kLong);
-  batch.targets = at::empty_like(batch.tokens);
+  batch.tokens = at::empty({static_cast<int64_t>(sequences.size()), seq_len},
+                           at::TensorOptions().dtype(at::kLong).pinned_memory(pinned));
+  batch.targets = at::empty(batch.tokens.sizes(), batch.tokens.options().pinned_memory(pinned));
   auto* tokens = batch.tokens.mutable_data_ptr<int64_t>();
   auto* targets = batch.targets.mutable_data_ptr<int64_t>();
   for (const Sequence& sequence : sequences) {
@@ -26,10 +26,18 @@ Batch make_batch(std::span<const Sequence> sequences, at::Device device) {
     targets = std::copy(sequence.targets.begin(), sequence.targets.end(), targets);
     batch.num_targets += seq_len - std::count(sequence.targets.begin(), sequence.targets.end(), kIgnoredTarget);
   }
-  batch.tokens = batch.tokens.to(device);
-  batch.targets = batch.targets.to(device);
   batch.cu_seqlens = sequences.front().cu_seqlens;
   return batch;
+}
+
+Batch to_device(const Batch& batch, at::Device device) {
+  // Pinned memory is not used anew before the copy is done: torch's allocator of it follows such copies.
+  return {batch.tokens.to(device, /*non_blocking=*/true), batch.targets.to(device, /*non_blocking=*/true),
+          batch.cu_seqlens, batch.num_targets};
+}
+
+Batch make_batch(std::span<const Sequence> sequences, at::Device device) {
+  return to_device(make_host_batch(sequences), device);
 }
 
 }  // namespace lighthouse

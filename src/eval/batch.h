@@ -18,6 +18,11 @@ struct Batch {
 };
 
 /// At least one sequence, all of one length. Throws InvalidArgument when several sequences hold packed documents.
+/// `pinned`: in memory from which a CUDA device copies without waiting.
+Batch make_host_batch(std::span<const Sequence> sequences, bool pinned = false);
+/// The batch on `device`: copied in the order of the current stream, without waiting where the memory is pinned.
+Batch to_device(const Batch& batch, at::Device device);
+/// to_device(make_host_batch(sequences), device)
 Batch make_batch(std::span<const Sequence> sequences, at::Device device);
 
 }  // namespace lighthouse
