@@ -141,7 +141,8 @@ def checkpoint_step(run):
 
 
 def timeless(lines):
-    return [{key: value for key, value in line.items() if key not in ("time", "tokens_per_s")} for line in lines]
+    clocked = ("time", "tokens_per_s", "mfu", "peak_memory", "parts")
+    return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 
 
 def state(checkpoint):

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <sstream>
 
 #include "cli/commands.h"
 #include "cli/config_options.h"
@@ -22,6 +23,8 @@ struct Options {
   std::string config_file;
   std::string resume = "auto";
   bool print_config = false;
+  std::string profile_file;
+  std::string profile_steps;
   std::unique_ptr<ConfigOptions> keys;
 };
 
@@ -58,6 +61,8 @@ void print_summary(const TrainResult& result, const TrainingConfig& training, st
     print_row(out, "validation, dense", dense_before, result.validation->dense, at_switch.validation_recovered_step);
   }
   out << "run folder: " << result.run_dir.string() << std::endl;
+  const std::string speed = speed_table(result.speed);
+  if (!speed.empty()) out << '\n' << speed << std::flush;
 }
 
 /// How the model goes on after text that it was not trained on, or for want of that after its first training text.
@@ -76,6 +81,22 @@ void print_sample(const Trainer& trainer, const RunConfig& config, std::ostream&
                   token_format(config.model), out);
 }
 
+/// --profile and --profile-steps "A:B".
+ProfileOptions profile_options(const Options& options) {
+  ProfileOptions profile;
+  profile.file = options.profile_file;
+  if (options.profile_steps.empty()) return profile;
+  if (options.profile_file.empty()) throw ConfigError("--profile-steps: give --profile FILE too");
+  std::istringstream text(options.profile_steps);
+  char colon = 0;
+  if (!(text >> profile.first_step >> colon >> profile.last_step) || colon != ':' || text.peek() != EOF ||
+      profile.first_step < 1 || profile.last_step < profile.first_step) {
+    throw ConfigError("--profile-steps " + options.profile_steps +
+                      ": must be the first and the last step, as 10:12, counted from 1");
+  }
+  return profile;
+}
+
 void run_train(const Options& options) {
   const RunConfig config = load_config(options);
   if (options.print_config) {
@@ -89,6 +110,7 @@ void run_train(const Options& options) {
   how.resume = options.resume == "auto";
   how.log = &std::cerr;
   how.terminal = isatty(STDERR_FILENO) == 1;
+  how.profile = profile_options(options);
   Trainer trainer(config, how);
   const TrainResult result = trainer.run();
   print_summary(result, config.training, std::cout);
@@ -108,6 +130,14 @@ void add_train_command(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "never"}))
       ->option_text("auto");
   command->add_flag("--print-config", options->print_config, "Print the resolved configuration as TOML and exit");
+  command
+      ->add_option("--profile", options->profile_file,
+                   "Write a trace of some steps for https://ui.perfetto.dev or chrome://tracing")
+      ->option_text("FILE.json");
+  command
+      ->add_option("--profile-steps", options->profile_steps,
+                   "The first and the last step of the trace; default: three steps after the warm-up of this start")
+      ->option_text("A:B");
   options->keys = std::make_unique<ConfigOptions>(
       *command, std::vector<std::string>{"model", "attention", "training", "optimizer", "data", "validation",
                                          "checkpoint", "logging"});

@@ -104,6 +104,7 @@ std::vector<Key> output_keys() {
       KEY(checkpoint.keep, (IntegerRange{1, kMaxSize}), "newest checkpoints that stay"),
       KEY(logging.run_dir, AnyValue{}, "folder of metrics, TensorBoard events and checkpoints"),
       KEY(logging.interval, (IntegerRange{1}), "steps between lines of metrics.jsonl"),
+      KEY(logging.timing_interval, (IntegerRange{0}), "steps between those whose time is measured by part; 0: never"),
       KEY(logging.tensorboard, AnyValue{}, "write TensorBoard events"),
       KEY(logging.sample_tokens, (IntegerRange{0, kMaxSize}), "tokens of text sampled at the end; 0: none"),
   };

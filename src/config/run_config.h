@@ -103,6 +103,7 @@ struct CheckpointConfig {
 struct LoggingConfig {
   std::string run_dir = "runs/default";  ///< metrics.jsonl, TensorBoard events, checkpoints, config.toml
   int64_t interval = 1;                  ///< steps between lines of metrics.jsonl
+  int64_t timing_interval = 10;          ///< steps between those whose time is measured by part; 0: never
   bool tensorboard = true;
   int64_t sample_tokens = 256;  ///< length of the text sampled at the end; 0: none
   bool operator==(const LoggingConfig&) const = default;

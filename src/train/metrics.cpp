@@ -30,6 +30,12 @@ fs::path drop_after(const fs::path& path, int64_t step) {
   return path;
 }
 
+nlohmann::ordered_json parts_to_json(const PartSeconds& seconds) {
+  nlohmann::ordered_json json;
+  for (size_t part = 0; part < kNumParts; ++part) json[part_name(static_cast<Part>(part))] = seconds.at(part);
+  return json;
+}
+
 }  // namespace
 
 nlohmann::ordered_json to_json(const StepRecord& record) {
@@ -41,6 +47,9 @@ nlohmann::ordered_json to_json(const StepRecord& record) {
                                  {"tokens", record.tokens},
                                  {"tokens_per_s", record.tokens_per_s},
                                  {"time", record.seconds}};
+  if (record.mfu) json["mfu"] = *record.mfu;
+  if (record.peak_memory) json["peak_memory"] = *record.peak_memory;
+  if (record.parts) json["parts"] = parts_to_json(*record.parts);
   if (!record.skipped.empty()) json["skipped"] = record.skipped;
   if (record.validation) {
     json["validation_loss"] = record.validation->dense;
@@ -56,6 +65,11 @@ std::vector<std::pair<std::string, double>> scalars(const StepRecord& record) {
                                                         {"train/learning_rate", record.learning_rate},
                                                         {"train/tokens_per_s", record.tokens_per_s},
                                                         {"train/stage", static_cast<double>(record.stage)}};
+  if (record.mfu) values.emplace_back("train/mfu", *record.mfu);
+  if (record.peak_memory) values.emplace_back("train/peak_memory", static_cast<double>(*record.peak_memory));
+  for (size_t part = 0; record.parts && part < kNumParts; ++part) {
+    values.emplace_back(std::string("parts/") + part_name(static_cast<Part>(part)), record.parts->at(part));
+  }
   if (record.validation) {
     values.emplace_back("validation/loss", record.validation->dense);
     if (record.validation->lighthouse)

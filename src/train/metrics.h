@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "model/part_clock.h"
 #include "train/append_file.h"
 #include "train/schedule.h"
 #include "train/switch_tracker.h"
@@ -30,6 +31,9 @@ struct StepRecord {
   double gradient_norm = 0;                    ///< before clipping
   int64_t tokens = 0;                          ///< trained on since the start of the run
   double tokens_per_s = 0;                     ///< of this step
+  std::optional<double> mfu;                   ///< model FLOPs utilisation of this step, where it is known
+  std::optional<int64_t> peak_memory;          ///< bytes allocated on the device at most, since the last record
+  std::optional<PartSeconds> parts;            ///< where the step's time went; of a step that was measured
   double seconds = 0;                          ///< spent by the run so far, earlier starts included
   std::string skipped;                         ///< not empty: why the step was not applied to the weights
   std::optional<ValidationRecord> validation;  ///< with the weights after this step
@@ -37,7 +41,8 @@ struct StepRecord {
 };
 
 /// Keys step, stage, loss, learning_rate, grad_norm, tokens, tokens_per_s, time, and where there are any:
-/// skipped, validation_loss, validation_loss_lighthouse, switch. Numbers that are not finite become null.
+/// mfu, peak_memory, parts (an object), skipped, validation_loss, validation_loss_lighthouse, switch. Numbers that are
+/// not finite become null.
 nlohmann::ordered_json to_json(const StepRecord& record);
 /// The numbers of a record under TensorBoard's names.
 std::vector<std::pair<std::string, double>> scalars(const StepRecord& record);

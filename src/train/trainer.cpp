@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 #include <stdexcept>
 
 #include "config/schema.h"
@@ -15,6 +16,7 @@
 #include "model/model_io.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
+#include "train/plan_hooks.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
 
@@ -62,8 +64,11 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
       optimizer_(decoder_.parameters(), config_.optimizer),
       identity_{config_, loader_.fingerprint(), at::get_num_threads(), decoder_.device().str()},
       folder_(config_.logging.run_dir),
-      state_(config_.training) {
+      state_(config_.training),
+      prefetcher_(loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device()),
+      meter_(config_, decoder_.device()) {
   restore();
+  profiler_.emplace(options_.profile, decoder_.device(), state_.step + 1);
   if (state_.step < config_.training.steps) open_run_folder();
   seconds_before_ = state_.seconds;
   start_ = Clock::now();
@@ -97,8 +102,8 @@ void Trainer::open_run_folder() {
 }
 
 StepRecord Trainer::step() {
-  const Clock::time_point begin = Clock::now();
   const NamedTensors& parameters = decoder_.parameters();
+  meter_.begin(state_.step + 1);
 
   // 1. Stage and learning rate follow from the step.
   StepRecord record;
@@ -107,10 +112,13 @@ StepRecord Trainer::step() {
   record.learning_rate = learning_rate_at(config_.optimizer, config_.training.steps, state_.step);
 
   // 2. Gradients of the mean loss over the step's sequences.
-  record.loss = accumulate_gradients(next_batches(), attention_mode(record.stage));
+  const std::vector<Batch> batches = prefetcher_.take(state_.next_sequence);
+  enter_part(Part::kOther);
+  record.loss = accumulate_gradients(batches, attention_mode(record.stage));
   if (options_.on_gradients) options_.on_gradients(state_.step, parameters);
 
   // 3. What is not finite goes no further than this.
+  enter_part(Part::kOptimizer);
   record.gradient_norm = gradient_norm(parameters);
   record.skipped = what_is_not_finite(record, parameters);
 
@@ -133,21 +141,20 @@ StepRecord Trainer::step() {
 
   // 6. What the logs say of it.
   record.tokens = state_.tokens;
-  record.tokens_per_s =
-      static_cast<double>(tokens_per_step()) / std::chrono::duration<double>(Clock::now() - begin).count();
   record.seconds = state_.seconds;
+  meter_.end(record);
   return record;
 }
 
-std::vector<Batch> Trainer::next_batches() const {
-  std::vector<Batch> batches;
-  int64_t index = state_.next_sequence;
-  for (int64_t micro_batch = 0; micro_batch < config_.training.gradient_accumulation; ++micro_batch) {
-    std::vector<Sequence> sequences;
-    for (int64_t i = 0; i < config_.training.batch_size; ++i) sequences.push_back(loader_.training_sequence(index++));
-    batches.push_back(make_batch(sequences, decoder_.device()));
+StepRecord Trainer::step_or_explain() {
+  try {
+    return step();
+  } catch (const c10::OutOfMemoryError& error) {
+    throw std::runtime_error(
+        out_of_memory_message(config_, decoder_.device(), state_.step + 1, error.what_without_backtrace()));
+  } catch (const std::bad_alloc& error) {
+    throw std::runtime_error(out_of_memory_message(config_, decoder_.device(), state_.step + 1, error.what()));
   }
-  return batches;
 }
 
 double Trainer::accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode) {
@@ -186,12 +193,13 @@ bool Trainer::is_last_of_stage(int64_t step) const {
   return step == config_.training.steps || step == config_.training.lighthouse_steps;
 }
 
-void Trainer::log(const StepRecord& record) {
+void Trainer::log(StepRecord& record) {
   if (!record.skipped.empty()) {
     console_.warn("step " + std::to_string(record.step) + " was not applied: " + record.skipped);
   }
   const bool due = record.step % config_.logging.interval == 0 || record.validation || !record.skipped.empty() ||
-                   record.switch_report || is_last_of_stage(record.step);
+                   record.switch_report || record.parts || is_last_of_stage(record.step);
+  if (due) record.peak_memory = meter_.take_peak_memory(record.stage);
   if (due) log_->write(record, [this](const std::string& text) { console_.warn(text); });
 
   const double now = session_seconds();
@@ -232,7 +240,9 @@ TrainResult Trainer::run() {
   if (options_.handle_signals) signals.emplace();
   announce();
   while (state_.step < config_.training.steps && !stop_requested()) {
-    StepRecord record = step();
+    profiler_->begin(state_.step + 1);
+    StepRecord record = step_or_explain();
+    profiler_->end(record.step, console_);
     const bool has_validation = loader_.num_validation_sequences() > 0;
     const auto due = [&](int64_t interval) { return interval > 0 && record.step % interval == 0; };
     if (has_validation && (due(config_.validation.interval) || is_last_of_stage(record.step))) validate(record);
@@ -242,6 +252,7 @@ TrainResult Trainer::run() {
       console_.warn("step " + std::to_string(record.step) + " is not saved; training goes on");
     }
   }
+  profiler_->finish(console_);
   console_.end_bar();
   return finish();
 }
@@ -282,6 +293,7 @@ TrainResult Trainer::finish() {
   result.switch_report = state_.switch_tracker.report();
   result.tokens = state_.tokens;
   result.seconds = state_.seconds;
+  result.speed = meter_.summary();
   if (!result.complete) {
     console_.note("stopped by " + std::string(StopSignals::name(StopSignals::received())) + " after step " +
                   std::to_string(result.step) + ", which is saved; the same command goes on from there");

@@ -17,8 +17,11 @@
 #include "model/decoder.h"
 #include "train/console.h"
 #include "train/optimizer.h"
+#include "train/prefetcher.h"
+#include "train/profile.h"
 #include "train/run_folder.h"
 #include "train/run_log.h"
+#include "train/step_meter.h"
 #include "train/train_state.h"
 
 namespace lighthouse {
@@ -28,6 +31,7 @@ struct TrainOptions {
   std::ostream* log = nullptr;  ///< messages and progress for people; null: none
   bool terminal = false;        ///< `log` is a terminal: draw a progress bar
   bool handle_signals = true;   ///< SIGINT and SIGTERM end the run after the step, with a checkpoint
+  ProfileOptions profile;       ///< run() writes a trace of some steps
   /// Called with the parameters of every step, gradients filled in and not yet looked at. For tests.
   std::function<void(int64_t step, const NamedTensors& parameters)> on_gradients;
 };
@@ -39,8 +43,9 @@ struct TrainResult {
   std::optional<double> loss;                  ///< training loss, mean of the last steps (SwitchTracker's window)
   std::optional<ValidationRecord> validation;  ///< the last one
   SwitchReport switch_report;
-  int64_t tokens = 0;  ///< trained on
-  double seconds = 0;  ///< of training, earlier starts included
+  int64_t tokens = 0;             ///< trained on
+  double seconds = 0;             ///< of training, earlier starts included
+  std::vector<StageSpeed> speed;  ///< of this start
 };
 
 /// A run in its folder. Files: config.toml (the resolved configuration), metrics.jsonl (metrics.h),
@@ -73,11 +78,11 @@ class Trainer {
   void restore();
   void open_run_folder();
   void announce();
-  std::vector<Batch> next_batches() const;
+  StepRecord step_or_explain();
   double accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode);
   void validate(StepRecord& record);
   void report_switch(StepRecord& record, const std::string& event);
-  void log(const StepRecord& record);
+  void log(StepRecord& record);
   void check_progress(const StepRecord& record) const;
   bool save();
   TrainResult finish();
@@ -95,12 +100,15 @@ class Trainer {
   RunIdentity identity_;
   RunFolder folder_;
   TrainState state_;
-  std::optional<RunLog> log_;    ///< empty when no step is left
-  int64_t saved_step_ = -1;      ///< of the newest checkpoint
-  Clock::time_point start_;      ///< of this session
-  double seconds_before_ = 0;    ///< of earlier sessions
-  double seconds_per_step_ = 0;  ///< moving average, with validation and checkpoints
-  double last_progress_ = 0;     ///< session_seconds of the step before
+  BatchPrefetcher prefetcher_;
+  StepMeter meter_;
+  std::optional<StepProfiler> profiler_;  ///< always there once the run is restored
+  std::optional<RunLog> log_;             ///< empty when no step is left
+  int64_t saved_step_ = -1;               ///< of the newest checkpoint
+  Clock::time_point start_;               ///< of this session
+  double seconds_before_ = 0;             ///< of earlier sessions
+  double seconds_per_step_ = 0;           ///< moving average, with validation and checkpoints
+  double last_progress_ = 0;              ///< session_seconds of the step before
 };
 
 /// Trainer(config, options).run().

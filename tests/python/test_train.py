@@ -28,6 +28,7 @@ TINY = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 2, "model.num
         "training.lighthouse_steps": 12, "training.batch_size": 4, "training.device": "cpu", "training.threads": 2,
         "optimizer.warmup_steps": 3, "validation.interval": 5, "validation.sequences": 2, "checkpoint.interval": 4,
         "logging.sample_tokens": 0}
+PARTS = ("attention", "matmul", "other", "optimizer", "data")
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +40,15 @@ def corpus(tmp_path_factory):
     return path
 
 
-def command(corpus, run, **keys):
+def command(corpus, run, *options, **keys):
     values = TINY | {"data.path": corpus, "logging.run_dir": run} | {
         key.replace("__", "."): value for key, value in keys.items()}
-    return [LIGHTHOUSE, "train", *(text for key, value in values.items() for text in (f"--{key}", str(value)))]
+    return [LIGHTHOUSE, "train", *options,
+            *(text for key, value in values.items() for text in (f"--{key}", str(value)))]
 
 
-def train(corpus, run, **keys):
-    return subprocess.run(command(corpus, run, **keys), capture_output=True, text=True, timeout=300)
+def train(corpus, run, *options, **keys):
+    return subprocess.run(command(corpus, run, *options, **keys), capture_output=True, text=True, timeout=300)
 
 
 def train_well(corpus, run, **keys):
@@ -78,8 +80,10 @@ def expected_scalars(run):
              "tokens_per_s": "train/tokens_per_s", "stage": "train/stage", "validation_loss": "validation/loss",
              "validation_loss_lighthouse": "validation/loss_lighthouse"}
     lines = kill_resume.read_lines(run)
-    return {tag: [(line["step"], np.float32(line[name])) for line in lines if name in line]
-            for name, tag in names.items()}
+    parts = {f"parts/{part}": [(line["step"], np.float32(line["parts"][part])) for line in lines if "parts" in line]
+             for part in PARTS}
+    return parts | {tag: [(line["step"], np.float32(line[name])) for line in lines if name in line]
+                    for name, tag in names.items()}
 
 
 def test_tensorboard_reads_every_number(corpus, tmp_path):
@@ -206,6 +210,57 @@ def test_metrics_are_one_object_a_step(corpus, tmp_path):
     assert steps == sorted(set(steps))
     assert {3, 5, 6, 9, 10, 12, 13, 15, 18, 20} <= set(steps)
     assert {"step", "stage", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_s", "time"} <= set(lines[0])
+
+
+def test_time_is_measured_by_part(corpus, tmp_path):
+    run = tmp_path / "run"
+    result = train(corpus, run, logging__timing_interval=5, logging__interval=3)
+    assert result.returncode == 0, result.stderr
+    measured = {line["step"]: line for line in kill_resume.read_lines(run) if "parts" in line}
+    assert sorted(measured) == [5, 10, 15, 20]
+    for line in measured.values():
+        assert tuple(line["parts"]) == PARTS
+        # What is left of the step is a few calls around the clock.
+        assert 0.8 * 4 * 64 / line["tokens_per_s"] < sum(line["parts"].values()) <= 4 * 64 / line["tokens_per_s"]
+        assert "peak_memory" not in line  # the CPU's allocator counts nothing
+    header, *stages = result.stdout.split("\n\n")[1].splitlines()
+    assert header.split()[-8:] == ["tokens/s", "mfu", "memory", *PARTS]
+    assert [stage.split()[:3] for stage in stages] == [["stage", "1", "lighthouse"], ["stage", "2", "dense"]]
+    assert sum(float(share.rstrip("%")) for share in stages[0].split()[-5:]) == pytest.approx(100, abs=0.3)
+    train_well(corpus, tmp_path / "never", logging__timing_interval=0)
+    assert not any("parts" in line for line in kill_resume.read_lines(tmp_path / "never"))
+
+
+def trace_of(path):
+    events = json.loads(path.read_text())["traceEvents"]
+    return [event["name"] for event in events if event.get("cat") == "cpu_op"]
+
+
+def test_profile_is_a_trace_of_the_steps(corpus, tmp_path):
+    path = tmp_path / "trace.json"
+    result = train(corpus, tmp_path / "run", "--profile", path)
+    assert result.returncode == 0, result.stderr
+    assert f"trace of 3 steps written to {path}" in result.stderr
+    names = trace_of(path)
+    assert {"aten::linear", "aten::mm", "aten::_fused_adamw_", "lighthouse::attention"} & set(names)
+    assert names.count("aten::embedding") == 3
+    one = tmp_path / "one.json"
+    assert train(corpus, tmp_path / "again", "--profile", one, "--profile-steps", "20:20").returncode == 0
+    assert trace_of(one).count("aten::embedding") >= 1
+    assert sorted(tmp_path.glob("*.json")) == [one, path] and not list(tmp_path.glob(".lighthouse-tmp-*"))
+
+
+def test_profile_that_cannot_be_made_is_refused_or_told(corpus, tmp_path):
+    for steps in ("5", "5:4", "0:3", "a:b", "3:4x"):
+        result = train(corpus, tmp_path / "run", "--profile", tmp_path / "trace.json", "--profile-steps", steps)
+        assert result.returncode == 2 and f"--profile-steps {steps}: must be" in result.stderr
+    result = train(corpus, tmp_path / "run", "--profile-steps", "2:3")
+    assert result.returncode == 2 and "give --profile FILE" in result.stderr
+    result = train(corpus, tmp_path / "run", "--profile", tmp_path / "absent" / "trace.json")
+    assert result.returncode == 2 and "there is no folder" in result.stderr
+    result = train(corpus, tmp_path / "run", "--profile", tmp_path / "trace.json", "--profile-steps", "90:95")
+    assert result.returncode == 0 and "did not reach step 90" in result.stderr
+    assert not list(tmp_path.glob("trace.json")) + list(tmp_path.glob(".lighthouse-tmp-*"))
 
 
 def test_killed_at_random_moments(tmp_path):

@@ -1,11 +1,14 @@
 // What the tests of the trainer share: a tiny run that takes milliseconds a step, and comparisons of bits.
 #pragma once
 
+#include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -18,6 +21,21 @@
 #include "model/weights.h"
 
 namespace lighthouse {
+
+/// Where the tests of the trainer train: the CPU, or what LIGHTHOUSE_TEST_DEVICE names (cuda). Ends the program with
+/// exit code 77, which ctest takes for a skip, where the machine has no such device.
+inline at::Device test_device() {
+  static const at::Device device = [] {
+    const char* name = std::getenv("LIGHTHOUSE_TEST_DEVICE");
+    const bool on_cuda = name != nullptr && std::string(name) == "cuda";
+    if (on_cuda && !at::hasCUDA()) {
+      std::puts("skipped: no CUDA device");
+      std::exit(77);
+    }
+    return on_cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
+  }();
+  return device;
+}
 
 /// Sentences of twelve words in random order: the loss falls at once, and keeps falling.
 inline std::string tiny_corpus(size_t bytes = 40000) {
@@ -60,8 +78,8 @@ inline RunConfig tiny_config(const TemporaryFolder& folder) {
 }
 
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
-  const at::Tensor x = a.detach().contiguous();
-  const at::Tensor y = b.detach().contiguous();
+  const at::Tensor x = a.detach().cpu().contiguous();
+  const at::Tensor y = b.detach().cpu().contiguous();
   return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
          (x.nbytes() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0);
 }
@@ -91,6 +109,9 @@ inline std::vector<nlohmann::json> read_timeless_metrics(const std::filesystem::
   for (nlohmann::json& line : lines) {
     line.erase("time");
     line.erase("tokens_per_s");
+    line.erase("mfu");
+    line.erase("peak_memory");
+    line.erase("parts");
   }
   return lines;
 }

@@ -1,0 +1,21 @@
+#include "train/device_memory.h"
+
+#include <c10/core/CachingDeviceAllocator.h>
+
+namespace lighthouse {
+
+std::optional<DeviceMemory> device_memory(at::Device device) {
+  if (device.is_cpu()) return std::nullopt;
+  c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(device.type());
+  const auto stats = allocator->getDeviceStats(device.index());
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return DeviceMemory{stats.allocated_bytes[kAll].current, stats.allocated_bytes[kAll].peak,
+                      stats.reserved_bytes[kAll].current,
+                      static_cast<int64_t>(allocator->getMemoryInfo(device.index()).first)};
+}
+
+void reset_peak_memory(at::Device device) {
+  if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->resetPeakStats(device.index());
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,109 @@
+#include "train/step_meter.h"
+
+#include <algorithm>
+#include <iomanip>
+#include <numeric>
+#include <sstream>
+
+#include "plan/flops.h"
+#include "train/device_memory.h"
+#include "train/plan_hooks.h"
+#include "train/text.h"
+
+namespace lighthouse {
+namespace {
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+PartSeconds shares_of(PartSeconds seconds) {
+  const double whole = std::accumulate(seconds.begin(), seconds.end(), 0.0);
+  for (double& part : seconds) part = whole > 0 ? part / whole : 0;
+  return seconds;
+}
+
+std::string percent(double share) { return fixed(100 * share, 1) + "%"; }
+
+}  // namespace
+
+StepMeter::StepMeter(const RunConfig& config, at::Device device)
+    : config_(config), device_(device), peak_flops_(peak_flops(config, device)), clock_(device) {}
+
+void StepMeter::begin(int64_t step) {
+  if (measures_) clock_.stop();  // the step before ended in an exception
+  const int64_t interval = config_.logging.timing_interval;
+  measures_ = interval > 0 && step % interval == 0;
+  begin_ = std::chrono::steady_clock::now();
+  if (measures_) clock_.start(Part::kData);
+}
+
+void StepMeter::end(StepRecord& record) {
+  Samples& stage = samples(record.stage);
+  if (measures_) {
+    record.parts = clock_.stop();
+    measures_ = false;
+    if (!stage.seconds) stage.seconds.emplace();
+    for (size_t part = 0; part < kNumParts; ++part) stage.seconds->at(part) += record.parts->at(part);
+  }
+  const TrainingConfig& training = config_.training;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  const int64_t tokens = training.batch_size * training.gradient_accumulation * training.seq_len;
+  record.tokens_per_s = static_cast<double>(tokens) / seconds;
+  if (peak_flops_) record.mfu = step_flops(config_, record.stage == Stage::kLighthouse) / (seconds * *peak_flops_);
+  stage.tokens_per_s.push_back(record.tokens_per_s);
+  if (record.mfu) stage.mfu.push_back(*record.mfu);
+}
+
+std::optional<int64_t> StepMeter::take_peak_memory(Stage stage) {
+  const std::optional<DeviceMemory> memory = device_memory(device_);
+  if (!memory) return std::nullopt;
+  reset_peak_memory(device_);
+  std::optional<int64_t>& highest = samples(stage).peak_memory;
+  highest = std::max(highest.value_or(0), memory->peak_allocated);
+  return memory->peak_allocated;
+}
+
+std::vector<StageSpeed> StepMeter::summary() const {
+  std::vector<StageSpeed> stages;
+  for (const Stage stage : {Stage::kLighthouse, Stage::kDense}) {
+    const Samples& of_stage = samples_.at(stage == Stage::kLighthouse ? 0 : 1);
+    if (of_stage.tokens_per_s.empty()) continue;
+    StageSpeed speed;
+    speed.stage = stage;
+    speed.num_steps = static_cast<int64_t>(of_stage.tokens_per_s.size());
+    speed.tokens_per_s = median(of_stage.tokens_per_s);
+    if (!of_stage.mfu.empty()) speed.mfu = median(of_stage.mfu);
+    speed.peak_memory = of_stage.peak_memory;
+    if (of_stage.seconds) speed.shares = shares_of(*of_stage.seconds);
+    stages.push_back(speed);
+  }
+  return stages;
+}
+
+std::string speed_table(const std::vector<StageSpeed>& stages) {
+  if (stages.empty()) return "";
+  std::ostringstream table;
+  const auto row = [&](const std::string& name, const std::vector<std::string>& cells) {
+    table << std::left << std::setw(20) << name << std::right;
+    for (const std::string& cell : cells) table << std::setw(11) << cell;
+    table << '\n';
+  };
+  std::vector<std::string> header = {"tokens/s", "mfu", "memory"};
+  for (size_t part = 0; part < kNumParts; ++part) header.emplace_back(part_name(static_cast<Part>(part)));
+  row("speed of this start", header);
+  for (const StageSpeed& stage : stages) {
+    std::vector<std::string> cells = {
+        with_unit(stage.tokens_per_s), stage.mfu ? percent(*stage.mfu) : "-",
+        stage.peak_memory ? with_unit(static_cast<double>(*stage.peak_memory)) + "B" : "-"};
+    for (size_t part = 0; part < kNumParts; ++part) {
+      cells.push_back(stage.shares ? percent(stage.shares->at(part)) : "-");
+    }
+    row("stage " + std::to_string(static_cast<int>(stage.stage)) + " " + stage_name(stage.stage), cells);
+  }
+  return table.str();
+}
+
+}  // namespace lighthouse
