@@ -17,7 +17,8 @@ def for_every_query_head(x, num_heads):
 def aligned(x):
     """What stock CUDA kernels take: rows that start at multiples of 16 bytes. Others are copied."""
     elements = 16 // x.element_size()
-    fits = x.storage_offset() % elements == 0 and all(
+    offset = 0 if torch.compiler.is_compiling() else x.storage_offset()  # a graph's own tensors begin at 0
+    fits = offset % elements == 0 and all(
         size == 1 or stride % elements == 0 for size, stride in zip(x.shape[:-1], x.stride()[:-1]))
     return x if fits else x.contiguous()
 

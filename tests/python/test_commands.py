@@ -103,7 +103,10 @@ def test_train_ends_with_losses_run_folder_and_a_sample(trained):
 def test_finished_run_shows_the_same_and_adds_nothing(trained):
     before = trained.metrics()
     result = trained.run("train", *trained.options, run=False)
-    assert (result.returncode, result.stdout.decode()) == (0, trained.output)
+    assert result.returncode == 0
+    lines = iter(trained.output.splitlines())  # of which only the table of speeds is missing: no step was run
+    assert all(line in lines for line in result.stdout.decode().splitlines())
+    assert "tokens/s" in trained.output and "tokens/s" not in result.stdout.decode()
     assert "all steps are done already" in result.stderr.decode()
     assert trained.metrics() == before
 
