@@ -1,17 +1,30 @@
 #include "train/stop_signal.h"
 
+#include <ctime>
+
 namespace lighthouse {
 namespace {
 
 constexpr std::array kSignals = {SIGINT, SIGTERM};
-volatile std::sig_atomic_t received_signal = 0;  // a handler can reach nothing but a global
+volatile std::sig_atomic_t received_signal = 0;  // a handler can reach nothing but globals
+timespec received_at;                            // of the first
+
+/// A second or more since the first signal. clock_gettime may be called from a handler.
+bool is_another_request() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  const time_t seconds = now.tv_sec - received_at.tv_sec;
+  return seconds > 1 || (seconds == 1 && now.tv_nsec >= received_at.tv_nsec);
+}
 
 extern "C" void request_stop(int signal_number) {
-  if (received_signal != 0) {
+  if (received_signal == 0) {
+    ::clock_gettime(CLOCK_MONOTONIC, &received_at);
+    received_signal = signal_number;
+  } else if (is_another_request()) {
     std::signal(signal_number, SIG_DFL);
     std::raise(signal_number);
   }
-  received_signal = signal_number;
 }
 
 }  // namespace

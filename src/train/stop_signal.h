@@ -6,8 +6,9 @@
 
 namespace lighthouse {
 
-/// While one exists the first of these signals only sets a flag; the second ends the process at once, as it would
-/// without us. At most one at a time.
+/// While one exists the first of these signals only sets a flag; another, a second later or more, ends the process at
+/// once, as it would without us. Sooner it is the same request: timeout(1) and schedulers signal a process and then its
+/// group. At most one at a time.
 class StopSignals {
  public:
   StopSignals();

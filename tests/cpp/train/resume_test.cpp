@@ -2,9 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <map>
+#include <thread>
 
 #include "cpp/train/train_support.h"
 #include "io/errors.h"
@@ -158,15 +160,27 @@ TEST_F(Resume, SignalHandlersAreThoseOfBeforeAfterTheRun) {
   std::signal(SIGTERM, SIG_DFL);
 }
 
-TEST_F(Resume, SecondSignalEndsTheProcessAtOnce) {
+TEST_F(Resume, ALaterSignalEndsTheProcessAtOnce) {
   const RunConfig run = config("twice");
   const std::string text = run_in_child([&] {
     train(run, with_hook([](int64_t step) {
-            if (step == 2) std::raise(SIGINT), std::raise(SIGINT);
+            if (step != 2) return;
+            std::raise(SIGINT);
+            std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+            std::raise(SIGINT);
           }));
     return std::string("went on");
   });
   EXPECT_EQ(text, " [child ended with status 2]");  // killed by SIGINT
+}
+
+// As timeout(1) does: to the process, then to its group.
+TEST_F(Resume, SignalsAtOnceAreOneRequest) {
+  const TrainResult result = train(config("at_once"), with_hook([](int64_t step) {
+                                     if (step == 2) std::raise(SIGTERM), std::raise(SIGTERM), std::raise(SIGINT);
+                                   }));
+  EXPECT_EQ(result.step, 3);
+  EXPECT_FALSE(result.complete);
 }
 
 /// Names, sizes and contents of all files but the lock.
