@@ -1,7 +1,6 @@
 #include "cli/config_options.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 
 namespace lighthouse::cli {
 namespace {
@@ -27,20 +26,22 @@ CLI::Option* add_key_option(CLI::App& command, const KeyInfo& key) {
 
 }  // namespace
 
-ConfigOptions::ConfigOptions(CLI::App& command, const std::vector<std::string>& sections) {
-  for (const KeyInfo& key : config_keys()) {
-    const std::string section = key.key.substr(0, key.key.find('.'));
-    if (std::find(sections.begin(), sections.end(), section) == sections.end()) continue;
-    options_.emplace_back(key.key, add_key_option(command, key));
-  }
+ConfigOptions::ConfigOptions(CLI::App& command) {
+  command.add_option("--config", file_, "Configuration file; every key below may stand in it")
+      ->option_text("FILE.toml");
+  for (const KeyInfo& key : config_keys()) options_.emplace_back(key.key, add_key_option(command, key));
 }
 
-void ConfigOptions::apply(RunConfig& config) const {
+RunConfig ConfigOptions::load() const {
+  RunConfig config;
+  if (!file_.empty()) apply_toml_file(config, file_);
   std::vector<std::pair<std::string, std::string>> overrides;
   for (const auto& [key, option] : options_) {
     if (option->count() > 0) overrides.emplace_back(key, option->results().back());
   }
   apply_overrides(config, overrides);
+  validate(config);
+  return config;
 }
 
 }  // namespace lighthouse::cli

@@ -1,4 +1,5 @@
-// Configuration keys as options of a command: --training.steps 200 or --training.steps=200.
+// The configuration of a command: --config FILE.toml, and its keys as options, --training.steps 200 or
+// --training.steps=200.
 #pragma once
 
 #include <string>
@@ -16,13 +17,18 @@ namespace lighthouse::cli {
 
 class ConfigOptions {
  public:
-  /// Adds an option for every key of the sections, in one group of --help for each section.
-  ConfigOptions(CLI::App& command, const std::vector<std::string>& sections);
+  /// Adds --config, and an option for every key, in one group of --help for each section. Must live until `command` has
+  /// been parsed.
+  explicit ConfigOptions(CLI::App& command);
+  ConfigOptions(const ConfigOptions&) = delete;  // the command writes into this one
+  ConfigOptions& operator=(const ConfigOptions&) = delete;
 
-  /// Sets the keys that the command line gave. Throws ConfigError naming the option.
-  void apply(RunConfig& config) const;
+  /// The file, then the keys that the command line gave, all of it checked. Throws ConfigError naming file and line, or
+  /// the option.
+  RunConfig load() const;
 
  private:
+  std::string file_;                                                 ///< empty: none
   std::vector<std::pair<std::string, const CLI::Option*>> options_;  ///< key, its option
 };
 

@@ -19,20 +19,11 @@ namespace {
 constexpr const char* kDeviceNames = "{auto,cpu,h200,h100,b200,a100,l40s,l4}";
 
 struct Options {
-  std::string config_file;
   std::string device = "auto";
   std::optional<double> memory_gib, tflops, bandwidth;
   bool json = false;
-  std::unique_ptr<ConfigOptions> keys;
+  std::unique_ptr<ConfigOptions> config;
 };
-
-RunConfig load_config(const Options& options) {
-  RunConfig config;
-  if (!options.config_file.empty()) apply_toml_file(config, options.config_file);
-  options.keys->apply(config);
-  validate(config);
-  return config;
-}
 
 PlanDevice this_cpu() {
   const int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
@@ -80,7 +71,7 @@ PlanDevice resolve(const Options& options, const RunConfig& config) {
 }
 
 void run_plan(const Options& options) {
-  const RunConfig config = load_config(options);
+  const RunConfig config = options.config->load();
   const PlanDevice device = resolve(options, config);
   const nlohmann::ordered_json report = plan_report(config, device);
   if (options.json) {
@@ -98,8 +89,7 @@ void run_plan(const Options& options) {
 void add_plan_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("plan", "Predict memory and time of a configuration before it is launched");
   auto options = std::make_shared<Options>();
-  command->add_option("--config", options->config_file, "Configuration file; every key below may stand in it")
-      ->option_text("FILE.toml");
+  options->config = std::make_unique<ConfigOptions>(*command);
   command
       ->add_option(
           "--device", options->device,
@@ -119,9 +109,6 @@ void add_plan_command(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->option_text("TB/S");
   command->add_flag("--json", options->json, "Print JSON; bytes and seconds");
-  options->keys = std::make_unique<ConfigOptions>(
-      *command, std::vector<std::string>{"model", "attention", "training", "optimizer", "data", "validation",
-                                         "checkpoint", "logging"});
   command->footer("Exit codes: 0 it fits, 1 it does not, 2 wrong usage or configuration.");
   command->callback([options] { run_plan(*options); });
 }

@@ -20,21 +20,12 @@ namespace {
 constexpr int64_t kPromptTokens = 64;  // of the sample: enough to tell what kind of text goes on
 
 struct Options {
-  std::string config_file;
   std::string resume = "auto";
   bool print_config = false;
   std::string profile_file;
   std::string profile_steps;
-  std::unique_ptr<ConfigOptions> keys;
+  std::unique_ptr<ConfigOptions> config;
 };
-
-RunConfig load_config(const Options& options) {
-  RunConfig config;
-  if (!options.config_file.empty()) apply_toml_file(config, options.config_file);
-  options.keys->apply(config);
-  validate(config);
-  return config;
-}
 
 void print_row(std::ostream& out, const std::string& name, std::optional<double> before, std::optional<double> end,
                std::optional<int64_t> recovered) {
@@ -98,7 +89,7 @@ ProfileOptions profile_options(const Options& options) {
 }
 
 void run_train(const Options& options) {
-  const RunConfig config = load_config(options);
+  const RunConfig config = options.config->load();
   if (options.print_config) {
     std::cout << to_toml(config);
     return;
@@ -122,8 +113,7 @@ void run_train(const Options& options) {
 void add_train_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "Train a decoder in two stages, or resume a run");
   auto options = std::make_shared<Options>();
-  command->add_option("--config", options->config_file, "Configuration file; every key below may stand in it")
-      ->option_text("FILE.toml");
+  options->config = std::make_unique<ConfigOptions>(*command);
   command
       ->add_option("--resume", options->resume,
                    "auto: go on from the newest checkpoint in logging.run_dir; never: start a new run")
@@ -138,9 +128,6 @@ void add_train_command(CLI::App& app) {
       ->add_option("--profile-steps", options->profile_steps,
                    "The first and the last step of the trace; default: three steps after the warm-up of this start")
       ->option_text("A:B");
-  options->keys = std::make_unique<ConfigOptions>(
-      *command, std::vector<std::string>{"model", "attention", "training", "optimizer", "data", "validation",
-                                         "checkpoint", "logging"});
   command->footer("Lists are separated by commas: --attention.full_attention_layers 0,1,28,29");
   command->callback([options] { run_train(*options); });
 }
