@@ -2,11 +2,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/pow.h>
 
 #include <numeric>
+
+#include "nn/heads.h"
 
 namespace lighthouse {
 namespace {
@@ -36,11 +37,7 @@ Rotation make_rotation(std::span<const int64_t> cu_seqlens, int64_t head_dim, do
 }
 
 at::Tensor rotate(const at::Tensor& x, const Rotation& rotation, at::ScalarType dtype) {
-  const int64_t half = x.size(-1) / 2;
-  const at::Tensor first = x.slice(-1, 0, half);
-  const at::Tensor second = x.slice(-1, half);
-  return at::cat({first * rotation.cos - second * rotation.sin, second * rotation.cos + first * rotation.sin}, -1)
-      .to(dtype);
+  return rotated(x, rotation.cos, rotation.sin).to(dtype);
 }
 
 }  // namespace lighthouse

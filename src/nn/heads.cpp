@@ -23,14 +23,6 @@ void check_heads(const char* function, const char* name, const at::Tensor& heads
   nn::check_activation(function, name, heads);
 }
 
-/// x [B, N, heads, D] turned by cos and sin, in A.
-at::Tensor turned(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  const int64_t half = x.size(3) / 2;
-  const at::Tensor first = x.narrow(3, 0, half);
-  const at::Tensor second = x.narrow(3, half, half);
-  return at::cat({first * cos - second * sin, second * cos + first * sin}, 3);
-}
-
 /// Whether the kernels take these heads: halves that are whole vectors, rows that start at multiples of 16 bytes.
 bool has_kernel(const at::Tensor& heads, const at::Tensor& cos, const at::Tensor& sin) {
   if (!nn::has_kernel(heads, heads.size(3) / 2, {&heads, &cos, &sin}) || heads.stride(3) != 1) return false;
@@ -45,6 +37,13 @@ ConstView view_of(const at::Tensor& heads) {
 }
 
 }  // namespace
+
+at::Tensor rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  const int64_t half = x.size(3) / 2;
+  const at::Tensor first = x.narrow(3, 0, half);
+  const at::Tensor second = x.narrow(3, half, half);
+  return at::cat({first * cos - second * sin, second * cos + first * sin}, 3);
+}
 
 void rotate_heads_(const at::Tensor& heads, int64_t num_rotated, const at::Tensor& cos, const at::Tensor& sin) {
   check_heads("rotate_heads_", "heads", heads);
@@ -64,8 +63,8 @@ void rotate_heads_(const at::Tensor& heads, int64_t num_rotated, const at::Tenso
     }
   }
   const int64_t half = heads.size(3) / 2;
-  at::Tensor rotated = heads.narrow(2, 0, num_rotated);
-  rotated.copy_(turned(rotated, cos.view({-1, 1, half}), sin.view({-1, 1, half})));
+  at::Tensor first_heads = heads.narrow(2, 0, num_rotated);
+  first_heads.copy_(rotated(first_heads, cos.view({-1, 1, half}), sin.view({-1, 1, half})));
 }
 
 at::Tensor pack_head_gradients(const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& dv, const at::Tensor& cos,
@@ -102,7 +101,7 @@ at::Tensor pack_head_gradients(const at::Tensor& dq, const at::Tensor& dk, const
   for (const at::Tensor* x : {&dq, &dk, &dv}) {
     const bool turn = cos.defined() && x != &dv;
     const at::Tensor back =
-        turn ? turned(*x, cos.view({seq_len, 1, head_dim / 2}), -sin.view({seq_len, 1, head_dim / 2})) : *x;
+        turn ? rotated(*x, cos.view({seq_len, 1, head_dim / 2}), -sin.view({seq_len, 1, head_dim / 2})) : *x;
     packed.narrow(2, head, x->size(2)).copy_(back * scale);
     head += x->size(2);
   }

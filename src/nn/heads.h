@@ -12,6 +12,10 @@
 
 namespace lighthouse {
 
+/// x [B, N, heads, D] turned, in fp32 (fp64 where T is), by operators of ATen: the formula itself, and differentiable.
+/// cos and sin [N, 1, D/2].
+at::Tensor rotated(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+
 /// Turns the first num_rotated heads of every token of heads [B, N, H_total, D] T, contiguous, in place. With packed q,
 /// k and v heads num_rotated is H + H_kv.
 void rotate_heads_(const at::Tensor& heads, int64_t num_rotated, const at::Tensor& cos, const at::Tensor& sin);
