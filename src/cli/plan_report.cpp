@@ -51,10 +51,6 @@ Json time_json(const StepTime& time) {
           {"total", time.total()}};
 }
 
-int64_t tokens_per_step(const TrainingConfig& training) {
-  return training.batch_size * training.gradient_accumulation * training.seq_len;
-}
-
 Json stage_json(const RunConfig& config, const PlanDevice& device, bool lighthouse) {
   const int64_t stage_1 = config.training.lighthouse_steps;
   const StepMemory memory = step_memory(config, lighthouse, device.cuda);

@@ -58,12 +58,4 @@ ModelConfig model_preset(const std::string& name) {
   throw ConfigError(nearest.empty() ? message : message + "; did you mean " + nearest + "?");
 }
 
-int64_t num_parameters(const ModelConfig& model) {
-  const int64_t heads_dim = model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads);  // q, o, k, v
-  const int64_t norms = 2 * model.dim + (model.qk_norm ? 2 * model.head_dim : 0);
-  const int64_t layer = model.dim * (heads_dim + 3 * model.ffn_dim) + norms;
-  const int64_t embeddings = model.vocab_size * model.dim * (model.tie_embeddings ? 1 : 2);
-  return model.num_layers * layer + embeddings + model.dim;
-}
-
 }  // namespace lighthouse

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -58,6 +59,12 @@ ModelConfig model_preset(const std::string& name);
 std::vector<std::string> model_preset_names();
 /// Trainable parameters of the decoder, a tied output head counted once.
 int64_t num_parameters(const ModelConfig& model);
+int64_t layer_parameters(const ModelConfig& model);  ///< of one block
+/// k of a layer's Lighthouse attention; nullopt for one that is dense in stage 1 too.
+std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer);
+/// Of all micro-batches of an optimizer step.
+int64_t sequences_per_step(const TrainingConfig& training);
+int64_t tokens_per_step(const TrainingConfig& training);
 
 /// The known name closest to `name` in edit distance, or "" when none is near.
 std::string nearest_name(const std::string& name, const std::vector<std::string>& known);

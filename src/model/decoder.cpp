@@ -126,12 +126,10 @@ at::Tensor Decoder::logits(const Residual& stream) const {
 }
 
 std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode) const {
-  const std::vector<int64_t>& full = attention_.full_attention_layers;
-  const bool is_full = std::find(full.begin(), full.end(), static_cast<int64_t>(layer)) != full.end();
-  if (mode == AttentionMode::kDense || is_full) return std::nullopt;
-  const int64_t topk = attention_.topk_per_layer.empty() ? attention_.topk : attention_.topk_per_layer[layer];
+  const std::optional<int64_t> topk = lighthouse_topk(attention_, static_cast<int64_t>(layer));
+  if (mode == AttentionMode::kDense || !topk) return std::nullopt;
   return LighthouseSettings{
-      {attention_.num_levels, attention_.pooling_factor, topk, attention_.tile_topk, attention_.cover_prefix},
+      {attention_.num_levels, attention_.pooling_factor, *topk, attention_.tile_topk, attention_.cover_prefix},
       {attention_.scorer, attention_.dilation}};
 }
 

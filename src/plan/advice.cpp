@@ -30,7 +30,7 @@ std::vector<Settings> recompute_settings(const TrainingConfig& training, bool on
 /// Micro-batches of one sequence, as many as make the same batch.
 Settings single_sequences(const TrainingConfig& training) {
   return {{"training.batch_size", "1"},
-          {"training.gradient_accumulation", std::to_string(training.batch_size * training.gradient_accumulation)}};
+          {"training.gradient_accumulation", std::to_string(sequences_per_step(training))}};
 }
 
 Alternative make_alternative(const RunConfig& config, const Settings& settings, bool on_cuda,

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
+#include "config/schema.h"
 #include "lighthouse/check.h"
 #include "lighthouse/geometry.h"
 
@@ -35,19 +37,16 @@ LayerShape lighthouse_shape(const RunConfig& config, int64_t topk) {
 }  // namespace
 
 std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse) {
-  const AttentionConfig& attention = config.attention;
-  const std::vector<int64_t>& full = attention.full_attention_layers;
   std::map<int64_t, LayerShape> by_topk;
   std::vector<LayerShape> layers;
   for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
-    if (!lighthouse || std::find(full.begin(), full.end(), layer) != full.end()) {
+    const std::optional<int64_t> topk = lighthouse_topk(config.attention, layer);
+    if (!lighthouse || !topk) {
       layers.push_back({false, config.training.seq_len, 0, 0, 0});
       continue;
     }
-    const int64_t topk =
-        attention.topk_per_layer.empty() ? attention.topk : attention.topk_per_layer.at(static_cast<size_t>(layer));
-    if (!by_topk.contains(topk)) by_topk.emplace(topk, lighthouse_shape(config, topk));
-    layers.push_back(by_topk.at(topk));
+    if (!by_topk.contains(*topk)) by_topk.emplace(*topk, lighthouse_shape(config, *topk));
+    layers.push_back(by_topk.at(*topk));
   }
   return layers;
 }
@@ -89,10 +88,5 @@ double score_gradient_bytes(const ModelConfig& model, int64_t rows) {
 }
 
 int64_t layer_matrices(const Sizes& sizes) { return sizes.dim * (sizes.qkv + sizes.q_channels + 3 * sizes.ffn); }
-
-int64_t layer_parameters(const ModelConfig& model) {
-  const int64_t heads = 2 * model.head_dim * (model.num_heads + model.num_kv_heads);
-  return model.dim * (heads + 3 * model.ffn_dim) + 2 * model.dim + (model.qk_norm ? 2 * model.head_dim : 0);
-}
 
 }  // namespace lighthouse

@@ -47,7 +47,5 @@ double score_gradient_bytes(const ModelConfig& model, int64_t rows);
 
 /// Elements of one layer's weight matrices: qkv, output, gate and up, down.
 int64_t layer_matrices(const Sizes& sizes);
-/// Trainable elements of one layer, norms included.
-int64_t layer_parameters(const ModelConfig& model);
 
 }  // namespace lighthouse

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <sstream>
 
+#include "config/schema.h"
 #include "plan/flops.h"
 #include "train/device_memory.h"
 #include "train/plan_hooks.h"
@@ -29,8 +30,13 @@ std::string percent(double share) { return fixed(100 * share, 1) + "%"; }
 
 }  // namespace
 
-StepMeter::StepMeter(const RunConfig& config, at::Device device)
-    : config_(config), device_(device), peak_flops_(peak_flops(config, device)), clock_(device) {}
+StepMeter::StepMeter(const RunConfig& config, at::Device device) : config_(config), device_(device), clock_(device) {
+  const std::optional<double> peak = peak_flops(config, device);
+  if (!peak) return;
+  for (const Stage stage : {Stage::kLighthouse, Stage::kDense}) {
+    samples(stage).ideal_seconds = step_flops(config, stage == Stage::kLighthouse) / *peak;
+  }
+}
 
 void StepMeter::begin(int64_t step) {
   if (measures_) clock_.stop();  // the step before ended in an exception
@@ -48,11 +54,9 @@ void StepMeter::end(StepRecord& record) {
     if (!stage.seconds) stage.seconds.emplace();
     for (size_t part = 0; part < kNumParts; ++part) stage.seconds->at(part) += record.parts->at(part);
   }
-  const TrainingConfig& training = config_.training;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  const int64_t tokens = training.batch_size * training.gradient_accumulation * training.seq_len;
-  record.tokens_per_s = static_cast<double>(tokens) / seconds;
-  if (peak_flops_) record.mfu = step_flops(config_, record.stage == Stage::kLighthouse) / (seconds * *peak_flops_);
+  record.tokens_per_s = static_cast<double>(tokens_per_step(config_.training)) / seconds;
+  if (stage.ideal_seconds) record.mfu = *stage.ideal_seconds / seconds;
   stage.tokens_per_s.push_back(record.tokens_per_s);
   if (record.mfu) stage.mfu.push_back(*record.mfu);
 }

@@ -44,8 +44,9 @@ class StepMeter {
 
  private:
   struct Samples {
-    std::vector<double> tokens_per_s;  ///< [steps]
-    std::vector<double> mfu;           ///< [steps of known mfu]
+    std::optional<double> ideal_seconds;  ///< of a step at the device's peak rate, where that is known
+    std::vector<double> tokens_per_s;     ///< [steps]
+    std::vector<double> mfu;              ///< [steps of known mfu]
     std::optional<int64_t> peak_memory;
     std::optional<PartSeconds> seconds;  ///< sums over the measured steps
   };
@@ -53,7 +54,6 @@ class StepMeter {
 
   RunConfig config_;
   at::Device device_;
-  std::optional<double> peak_flops_;  ///< of the device, where known
   std::chrono::steady_clock::time_point begin_;
   PartClock clock_;
   bool measures_ = false;  ///< clock_ runs

@@ -131,8 +131,8 @@ StepRecord Trainer::step() {
 
   // 5. The state is that after the step.
   state_.step = record.step;
-  state_.next_sequence += config_.training.batch_size * config_.training.gradient_accumulation;
-  state_.tokens += tokens_per_step();
+  state_.next_sequence += sequences_per_step(config_.training);
+  state_.tokens += tokens_per_step(config_.training);
   state_.skipped_in_row = record.skipped.empty() ? 0 : state_.skipped_in_row + 1;
   if (std::isfinite(record.loss)) {
     report_switch(record, state_.switch_tracker.add_loss(record.step, record.loss));
@@ -310,11 +310,6 @@ TrainResult Trainer::finish() {
 bool Trainer::stop_requested() const { return options_.handle_signals && StopSignals::received() != 0; }
 
 double Trainer::session_seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
-
-int64_t Trainer::tokens_per_step() const {
-  const TrainingConfig& training = config_.training;
-  return training.batch_size * training.gradient_accumulation * training.seq_len;
-}
 
 TrainResult train(const RunConfig& config, const TrainOptions& options) { return Trainer(config, options).run(); }
 

@@ -89,7 +89,6 @@ class Trainer {
   bool stop_requested() const;
   bool is_last_of_stage(int64_t step) const;
   double session_seconds() const;
-  int64_t tokens_per_step() const;
 
   RunConfig config_;
   TrainOptions options_;

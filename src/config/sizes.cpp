@@ -1,0 +1,31 @@
+// What follows from a configuration in numbers.
+#include <algorithm>
+
+#include "config/schema.h"
+
+namespace lighthouse {
+
+int64_t layer_parameters(const ModelConfig& model) {
+  const int64_t heads_dim = model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads);  // q, o, k, v
+  const int64_t norms = 2 * model.dim + (model.qk_norm ? 2 * model.head_dim : 0);
+  return model.dim * (heads_dim + 3 * model.ffn_dim) + norms;
+}
+
+int64_t num_parameters(const ModelConfig& model) {
+  const int64_t embeddings = model.vocab_size * model.dim * (model.tie_embeddings ? 1 : 2);
+  return model.num_layers * layer_parameters(model) + embeddings + model.dim;
+}
+
+std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer) {
+  const std::vector<int64_t>& full = attention.full_attention_layers;
+  if (std::find(full.begin(), full.end(), layer) != full.end()) return std::nullopt;
+  return attention.topk_per_layer.empty() ? attention.topk : attention.topk_per_layer.at(static_cast<size_t>(layer));
+}
+
+int64_t sequences_per_step(const TrainingConfig& training) {
+  return training.batch_size * training.gradient_accumulation;
+}
+
+int64_t tokens_per_step(const TrainingConfig& training) { return sequences_per_step(training) * training.seq_len; }
+
+}  // namespace lighthouse
