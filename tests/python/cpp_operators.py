@@ -2,8 +2,10 @@
 that library and the Python package register the same operators. CASES holds a list of (operator, q, k, v, grad_out,
 options); RESULTS gets a list of [result, ..., dq, dk, dv], or where an operator throws, of its message."""
 
+import subprocess
 import sys
 
+import pytest
 import torch
 
 
@@ -19,6 +21,16 @@ def run(name, q, k, v, grad_out, options):
     if name == "token_scores":
         return list(results)
     return [results.detach(), *torch.autograd.grad(results, (q, k, v), grad_out)]
+
+
+def run_cpp_operators(build_folder, folder, cases):
+    """The results of cases by the library of the build, in that process; a skip where it is not built."""
+    library = build_folder / "src" / "ops" / "liblighthouse_ops.so"
+    if not library.exists():
+        pytest.skip(f"{library} is not built")
+    torch.save(cases, folder / "cases.pt")
+    subprocess.run([sys.executable, __file__, library, folder / "cases.pt", folder / "results.pt"], check=True, timeout=300)
+    return torch.load(folder / "results.pt")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """The functions: the bits of the C++ operators, the authors' results, and what the documentation promises."""
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from attention_cases import CASES, Case, check_equal, results_of
+from cpp_operators import run_cpp_operators
 from safetensors import safe_open
 
 lighthouse = pytest.importorskip("lighthouse_attention")
@@ -27,9 +26,6 @@ RUNS = [(name, dtype) for name in CASES for dtype in DTYPES.get(name, [torch.flo
 @pytest.fixture(scope="module")
 def cpp_results(build_folder, tmp_path_factory):
     """{(case, dtype): results of torch.ops.lighthouse.attention of the C++ library}."""
-    library = build_folder / "src" / "ops" / "liblighthouse_ops.so"
-    if not library.exists():
-        pytest.skip(f"{library} is not built")
     cases = []
     for name, dtype in RUNS:
         options = CASES[name].options()
@@ -38,11 +34,7 @@ def cpp_results(build_folder, tmp_path_factory):
         if dtype == torch.float32 and not CASES[name].given:
             score_options = {key: options[key] for key in ("scorer", "dilation", "gate", "cu_seqlens")}
             cases.append(("token_scores", *CASES[name].tensors(dtype), score_options))
-    folder = tmp_path_factory.mktemp("cpp")
-    torch.save(cases, folder / "cases.pt")
-    subprocess.run([sys.executable, Path(__file__).with_name("cpp_operators.py"), library, folder / "cases.pt",
-                    folder / "results.pt"], check=True, timeout=300)
-    results = iter(torch.load(folder / "results.pt"))
+    results = iter(run_cpp_operators(build_folder, tmp_path_factory.mktemp("cpp"), cases))
     by_case = {}
     for name, dtype in RUNS:
         by_case[name, dtype] = next(results)

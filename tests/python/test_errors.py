@@ -1,12 +1,9 @@
 """Wrong arguments: ValueError, and a message that names the value and what would do."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from attention_cases import Case
+from cpp_operators import run_cpp_operators
 
 lighthouse = pytest.importorskip("lighthouse_attention")
 LAYOUT = dict(num_levels=3, pooling_factor=2, topk=10)
@@ -72,9 +69,6 @@ def test_attention(changed, parts):
 
 def test_the_cpp_operators_use_the_same_words(build_folder, tmp_path):
     """But for how types and numbers are written, and where a check has moved."""
-    cpp = build_folder / "src" / "ops" / "liblighthouse_ops.so"
-    if not cpp.exists():
-        pytest.skip(f"{cpp} is not built")
     ours, cases = [], []
     for name, (changed, _) in ATTENTION.items():
         if name in ("no_tensor", "scores", "sparse", "gate_integers", "scores_dtype", "softmax_scale", "cu_seqlens_floats"):
@@ -88,10 +82,7 @@ def test_the_cpp_operators_use_the_same_words(build_folder, tmp_path):
         tensors = [arguments.pop(letter) for letter in "qkv"]
         arguments |= zip(("s_qk", "s_kq"), arguments.pop("scores", ()))
         cases.append(("attention", *tensors, None, arguments))
-    torch.save(cases, tmp_path / "cases.pt")
-    subprocess.run([sys.executable, Path(__file__).with_name("cpp_operators.py"), cpp, tmp_path / "cases.pt",
-                    tmp_path / "results.pt"], check=True, timeout=120)
-    assert torch.load(tmp_path / "results.pt") == ours and len(ours) > 25
+    assert run_cpp_operators(build_folder, tmp_path, cases) == ours and len(ours) > 25
 
 
 def test_topk_has_no_default():

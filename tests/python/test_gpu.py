@@ -1,13 +1,11 @@
 """The package on a GPU: the bits of the C++ operators, CUDA graphs, packed documents, devices and streams."""
 
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 from attention_cases import CASES, results_of
+from cpp_operators import run_cpp_operators
 
 lighthouse = pytest.importorskip("lighthouse_attention")
 from lighthouse_attention import library  # noqa: E402
@@ -35,19 +33,12 @@ RUNS = [(name, dtype) for name in CASES for dtype in (torch.float32, torch.bfloa
 @pytest.fixture(scope="module")
 def cpp_outputs(build_folder, tmp_path_factory):
     """{(case, dtype): the C++ library's output and gradients on the GPU}."""
-    cpp = build_folder / "src" / "ops" / "liblighthouse_ops.so"
-    if not cpp.exists():
-        pytest.skip(f"{cpp} is not built")
     cases = []
     for name, dtype in RUNS:
         tensors, options = on_gpu(CASES[name], dtype)
         s_qk, s_kq = options.pop("scores", (None, None))
         cases.append(("attention", *tensors, dict(options, s_qk=s_qk, s_kq=s_kq)))
-    folder = tmp_path_factory.mktemp("gpu")
-    torch.save(cases, folder / "cases.pt")
-    subprocess.run([sys.executable, Path(__file__).with_name("cpp_operators.py"), cpp, folder / "cases.pt",
-                    folder / "results.pt"], check=True, timeout=300)
-    return dict(zip(RUNS, torch.load(folder / "results.pt")))
+    return dict(zip(RUNS, run_cpp_operators(build_folder, tmp_path_factory.mktemp("gpu"), cases)))
 
 
 @pytest.mark.parametrize(("name", "dtype"), RUNS, ids=str)

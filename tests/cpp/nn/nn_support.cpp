@@ -1,14 +1,11 @@
 #include "nn_support.h"
 
-#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/where.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 
 namespace lighthouse::nn_test {
 namespace {
@@ -27,19 +24,6 @@ at::Tensor uniform(at::IntArrayRef shape, int64_t seed) {
 }
 
 }  // namespace
-
-at::Device test_device() {
-  static const at::Device device = [] {
-    const char* name = std::getenv("LIGHTHOUSE_TEST_DEVICE");
-    const at::Device named(name == nullptr ? "cpu" : name);
-    if (named.is_cuda() && !at::hasCUDA()) {
-      std::puts("skipped: no CUDA device");
-      std::exit(77);
-    }
-    return named;
-  }();
-  return device;
-}
 
 at::Tensor normal(at::IntArrayRef shape, int64_t seed, at::ScalarType dtype) {
   const at::Tensor radius = (-2 * uniform(shape, 2 * seed).log()).sqrt();

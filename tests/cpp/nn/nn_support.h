@@ -11,11 +11,9 @@
 #include <cstdint>
 #include <string>
 
-namespace lighthouse::nn_test {
+#include "support/test_device.h"
 
-/// The CPU, or what LIGHTHOUSE_TEST_DEVICE names (cuda). Ends the program with exit code 77, which ctest counts as
-/// skipped, where there is no such device.
-at::Device test_device();
+namespace lighthouse::nn_test {
 
 /// About normal values, the same on every machine, on the test device.
 at::Tensor normal(at::IntArrayRef shape, int64_t seed, at::ScalarType dtype);

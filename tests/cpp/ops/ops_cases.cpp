@@ -1,6 +1,5 @@
 #include "ops_cases.h"
 
-#include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -8,8 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
 #include "support/golden.h"
@@ -33,19 +30,6 @@ std::vector<T> values_of(const at::Tensor& x) {
 }
 
 }  // namespace
-
-at::Device test_device() {
-  static const at::Device device = [] {
-    const char* name = std::getenv("LIGHTHOUSE_TEST_DEVICE");
-    const at::Device named(name == nullptr ? "cpu" : name);
-    if (named.is_cuda() && !at::hasCUDA()) {
-      std::puts("skipped: no CUDA device");
-      std::exit(77);
-    }
-    return named;
-  }();
-  return device;
-}
 
 std::vector<OpsCase> small_cases() {
   return {

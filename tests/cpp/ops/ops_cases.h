@@ -10,12 +10,9 @@
 
 #include "lighthouse/ops.h"
 #include "reference/lighthouse.h"
+#include "support/test_device.h"
 
 namespace lighthouse::ops_test {
-
-/// Where the tensors of the tests lie: the CPU, or what LIGHTHOUSE_TEST_DEVICE names (cuda). Ends the program with exit
-/// code 77, which ctest counts as skipped, where there is no such device.
-at::Device test_device();
 
 struct OpsCase {
   std::string name;

@@ -8,6 +8,7 @@
 
 #include "cpp/train/train_support.h"
 #include "lighthouse/check.h"
+#include "support/test_device.h"
 
 namespace lighthouse {
 namespace {

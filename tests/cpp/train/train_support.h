@@ -1,14 +1,11 @@
 // What the tests of the trainer share: a tiny run that takes milliseconds a step, and comparisons of bits.
 #pragma once
 
-#include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -21,21 +18,6 @@
 #include "model/weights.h"
 
 namespace lighthouse {
-
-/// Where the tests of the trainer train: the CPU, or what LIGHTHOUSE_TEST_DEVICE names (cuda). Ends the program with
-/// exit code 77, which ctest takes for a skip, where the machine has no such device.
-inline at::Device test_device() {
-  static const at::Device device = [] {
-    const char* name = std::getenv("LIGHTHOUSE_TEST_DEVICE");
-    const bool on_cuda = name != nullptr && std::string(name) == "cuda";
-    if (on_cuda && !at::hasCUDA()) {
-      std::puts("skipped: no CUDA device");
-      std::exit(77);
-    }
-    return on_cuda ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
-  }();
-  return device;
-}
 
 /// Sentences of twelve words in random order: the loss falls at once, and keeps falling.
 inline std::string tiny_corpus(size_t bytes = 40000) {
