@@ -2,8 +2,8 @@
 
 import torch
 
-from .functional import SCORERS, check_scorer, lighthouse_attention, require
-from .inner import one_document, stock_attention
+from .functional import SCORERS, check_scorer, host_offsets, lighthouse_attention, require
+from .inner import attend_each, one_document, stock_attention
 from . import library
 
 
@@ -47,8 +47,6 @@ class LighthouseAttention(torch.nn.Module):
 
 def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None):
     """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
-    from .functional import host_offsets
-    from .inner import attend_each
     by_row = [x.transpose(1, 2) for x in (q, k, v)]
     offsets = host_offsets("dense_attention", cu_seqlens)
     num_tokens = [q.shape[1]] if offsets is None else [end - begin for begin, end in zip(offsets, offsets[1:])]
