@@ -3,9 +3,10 @@
 
     python tests/kill_resume.py --kills 100 --lighthouse build/release/bin/lighthouse
 
-After every kill: every line of metrics.jsonl but a torn last one reads, the newest whole checkpoint is at most one
-checkpoint interval behind the last step that was logged, and the next start goes on from exactly there. At the end
-weights, optimizer state, trainer state and metrics are, bit for bit, those of a run that was never broken.
+After every kill: every line of metrics.jsonl but a torn last one reads, the newest whole checkpoint is at most two
+checkpoint intervals behind the last step that was logged (one is being written while the steps of the next interval are
+made), and the next start goes on from exactly there. At the end weights, optimizer state, trainer state and metrics are,
+bit for bit, those of a run that was never broken.
 """
 
 import argparse
@@ -176,7 +177,7 @@ def run_experiment(lighthouse, folder, kills, seed=1, report=print):
         if STARTED in experiment.log():
             resumed = resumed_step(experiment.log())
             check(resumed == saved_before, f"kill {number}: resumed at step {resumed}, the checkpoint was {saved_before}")
-        check(logged - saved <= INTERVAL, f"kill {number}: step {logged} was logged, the checkpoint is of {saved}")
+        check(logged - saved <= 2 * INTERVAL, f"kill {number}: step {logged} was logged, the checkpoint is of {saved}")
         check(saved >= saved_before, f"kill {number}: the checkpoint went back from {saved_before} to {saved}")
         stages[1 if saved < experiment.steps // 5 else 2] += 1
         most_lost, lost = max(most_lost, logged - saved), lost + max(logged - saved, 0)

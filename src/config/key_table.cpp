@@ -102,6 +102,7 @@ std::vector<Key> output_keys() {
       KEY(validation.sequences, (IntegerRange{1, kMaxSize}), "validation sequences read each time"),
       KEY(checkpoint.interval, (IntegerRange{0}), "steps between checkpoints; 0: only at the end and on a signal"),
       KEY(checkpoint.keep, (IntegerRange{1, kMaxSize}), "newest checkpoints that stay"),
+      KEY(checkpoint.asynchronous, AnyValue{}, "write from a copy in host memory while training goes on"),
       KEY(logging.run_dir, AnyValue{}, "folder of metrics, TensorBoard events and checkpoints"),
       KEY(logging.interval, (IntegerRange{1}), "steps between lines of metrics.jsonl"),
       KEY(logging.timing_interval, (IntegerRange{0}), "steps between those whose time is measured by part; 0: never"),

@@ -94,8 +94,9 @@ struct ValidationConfig {
 
 /// [checkpoint]
 struct CheckpointConfig {
-  int64_t interval = 50;  ///< steps; 0: only at the end and on a signal
-  int64_t keep = 2;       ///< the newest `keep` checkpoints stay
+  int64_t interval = 50;     ///< steps; 0: only at the end and on a signal
+  int64_t keep = 2;          ///< the newest `keep` checkpoints stay
+  bool asynchronous = true;  ///< written from a copy in host memory while training goes on
   bool operator==(const CheckpointConfig&) const = default;
 };
 

@@ -3,8 +3,27 @@
 #include <ATen/Context.h>
 
 #include "lighthouse/check.h"
+#include "plan/flops.h"
+
+#if defined(LIGHTHOUSE_WITH_CUDA)
+#include <cuda_runtime_api.h>
+#endif
 
 namespace lighthouse {
+namespace {
+
+/// As the driver names it; "" on the CPU.
+std::string device_name(at::Device device) {
+#if defined(LIGHTHOUSE_WITH_CUDA)
+  cudaDeviceProp properties{};
+  if (device.is_cuda() && cudaGetDeviceProperties(&properties, device.index()) == cudaSuccess) return properties.name;
+#else
+  static_cast<void>(device);
+#endif
+  return "";
+}
+
+}  // namespace
 
 at::Device resolve_device(const std::string& name) {
   if (name == "cpu" || (name == "auto" && !at::hasCUDA())) return at::kCPU;
@@ -27,6 +46,10 @@ Execution resolve_execution(const TrainingConfig& training) {
   };
   return {resolve_precision(training.precision), resolve_device(training.device), recompute(), training.offload,
           training.deterministic};
+}
+
+std::optional<double> peak_flops(const TrainingConfig& training, at::Device device) {
+  return device_peak_flops(device_name(device), training.precision);
 }
 
 }  // namespace lighthouse

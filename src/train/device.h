@@ -1,9 +1,10 @@
-// Configuration words as torch's values.
+// Configuration words as torch's values, and what the device promises.
 #pragma once
 
 #include <c10/core/Device.h>
 #include <c10/core/ScalarType.h>
 
+#include <optional>
 #include <string>
 
 #include "config/run_config.h"
@@ -17,5 +18,8 @@ at::Device resolve_device(const std::string& name);
 at::ScalarType resolve_precision(const std::string& name);
 /// How training.precision, device, recompute, offload and deterministic make a decoder compute.
 Execution resolve_execution(const TrainingConfig& training);
+
+/// The FLOP/s that the device promises for products in training.precision; nullopt where that is not known.
+std::optional<double> peak_flops(const TrainingConfig& training, at::Device device);
 
 }  // namespace lighthouse

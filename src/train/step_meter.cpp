@@ -7,8 +7,8 @@
 
 #include "config/schema.h"
 #include "plan/flops.h"
+#include "train/device.h"
 #include "train/device_memory.h"
-#include "train/plan_hooks.h"
 #include "train/text.h"
 
 namespace lighthouse {
@@ -31,7 +31,7 @@ std::string percent(double share) { return fixed(100 * share, 1) + "%"; }
 }  // namespace
 
 StepMeter::StepMeter(const RunConfig& config, at::Device device) : config_(config), device_(device), clock_(device) {
-  const std::optional<double> peak = peak_flops(config, device);
+  const std::optional<double> peak = peak_flops(config.training, device);
   if (!peak) return;
   for (const Stage stage : {Stage::kLighthouse, Stage::kDense}) {
     samples(stage).ideal_seconds = step_flops(config, stage == Stage::kLighthouse) / *peak;

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <new>
 #include <stdexcept>
 
 #include "config/schema.h"
@@ -16,7 +15,7 @@
 #include "model/model_io.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
-#include "train/plan_hooks.h"
+#include "train/out_of_memory.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
 
@@ -99,6 +98,9 @@ void Trainer::open_run_folder() {
   }
   write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
   log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
+  NamedTensors model = decoder_.parameters();
+  model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
+  saver_.emplace(folder_.path(), config_.checkpoint, std::move(model), optimizer_.state());
 }
 
 StepRecord Trainer::step() {
@@ -125,6 +127,7 @@ StepRecord Trainer::step() {
   // 4. The update.
   if (record.skipped.empty()) {
     clip_gradients(parameters, record.gradient_norm, config_.optimizer.clip_norm);
+    if (saver_) saver_->finish_copy();
     optimizer_.step(record.learning_rate);
   }
   clear_gradients(parameters);
@@ -146,14 +149,15 @@ StepRecord Trainer::step() {
   return record;
 }
 
-StepRecord Trainer::step_or_explain() {
+void Trainer::explain_out_of_memory(const std::string& where, const std::function<void()>& body) {
   try {
-    return step();
-  } catch (const c10::OutOfMemoryError& error) {
-    throw std::runtime_error(
-        out_of_memory_message(config_, decoder_.device(), state_.step + 1, error.what_without_backtrace()));
-  } catch (const std::bad_alloc& error) {
-    throw std::runtime_error(out_of_memory_message(config_, decoder_.device(), state_.step + 1, error.what()));
+    body();
+  } catch (const std::exception& error) {
+    const auto reason = out_of_memory_reason(error);
+    if (!reason) throw;
+    note_save();
+    throw std::runtime_error(out_of_memory_message(config_, decoder_.device(), where, *reason) +
+                             "\nthe same command with other settings goes on from " + resume_hint());
   }
 }
 
@@ -222,38 +226,84 @@ void Trainer::check_progress(const StepRecord& record) const {
       "\"fp32\", in a new logging.run_dir");
 }
 
-bool Trainer::save() {
-  if (saved_step_ == state_.step) return true;
-  Checkpoint checkpoint{state_.step, decoder_.parameters(), optimizer_.state(), state_to_json(state_, identity_)};
-  checkpoint.model.insert(checkpoint.model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
-  try {
-    save_checkpoint(folder_.path(), checkpoint, config_.checkpoint.keep);
-    saved_step_ = state_.step;
-  } catch (const std::system_error& error) {
-    console_.warn(error.what());
+void Trainer::save() {
+  // One at a time, or a slow disk would leave the run further and further behind.
+  const double before = session_seconds();
+  note_save();
+  const double waited = session_seconds() - before;
+  if (waited >= 1) {
+    console_.warn("training waited " + duration(waited) + " for the checkpoint of step " +
+                  std::to_string(saver_->step()) + " to be written; a longer checkpoint.interval saves that");
   }
-  return saved_step_ == state_.step;
+  saver_->start(state_.step, state_to_json(state_, identity_));
+}
+
+/// The end of the pending save, if there is one: "", or why it failed.
+std::string Trainer::end_save() {
+  if (!saver_ || !saver_->pending()) return "";
+  try {
+    saver_->take_end();
+    saved_step_ = saver_->step();
+    return "";
+  } catch (const std::system_error& error) {
+    return error.what();
+  }
+}
+
+void Trainer::note_save() {
+  const std::string problem = end_save();
+  if (!problem.empty()) console_.warn("step " + std::to_string(saver_->step()) + " is not saved: " + problem);
+}
+
+void Trainer::save_last() {
+  if (state_.step == 0) return;
+  std::string problem = end_save();
+  if (saved_step_ == state_.step) return;
+  saver_->start(state_.step, state_to_json(state_, identity_));
+  problem = end_save();
+  if (problem.empty()) return;
+  throw std::runtime_error("the checkpoint of step " + std::to_string(state_.step) + " could not be saved in '" +
+                           folder_.path().string() + "': " + problem +
+                           "; make room there and run the same command again: it goes on from " + resume_hint());
+}
+
+/// "step 12", the newest that is saved.
+std::string Trainer::resume_hint() const {
+  return saved_step_ > 0 ? "step " + std::to_string(saved_step_) : std::string("the start");
+}
+
+void Trainer::train_steps() {
+  const bool has_validation = loader_.num_validation_sequences() > 0;
+  while (state_.step < config_.training.steps && !stop_requested()) {
+    StepRecord record;
+    profiler_->begin(state_.step + 1);
+    explain_out_of_memory("in step " + std::to_string(state_.step + 1) + ", which did not reach the weights",
+                          [&] { record = step(); });
+    profiler_->end(record.step, console_);
+    const auto due = [&](int64_t interval) { return interval > 0 && record.step % interval == 0; };
+    if (has_validation && (due(config_.validation.interval) || is_last_of_stage(record.step))) {
+      explain_out_of_memory("in the validation after step " + std::to_string(record.step), [&] { validate(record); });
+    }
+    log(record);
+    check_progress(record);
+    if (!saver_->under_way()) note_save();
+    if (due(config_.checkpoint.interval)) save();
+  }
 }
 
 TrainResult Trainer::run() {
   std::optional<StopSignals> signals;
   if (options_.handle_signals) signals.emplace();
   announce();
-  while (state_.step < config_.training.steps && !stop_requested()) {
-    profiler_->begin(state_.step + 1);
-    StepRecord record = step_or_explain();
-    profiler_->end(record.step, console_);
-    const bool has_validation = loader_.num_validation_sequences() > 0;
-    const auto due = [&](int64_t interval) { return interval > 0 && record.step % interval == 0; };
-    if (has_validation && (due(config_.validation.interval) || is_last_of_stage(record.step))) validate(record);
-    log(record);
-    check_progress(record);
-    if (due(config_.checkpoint.interval) && !save()) {
-      console_.warn("step " + std::to_string(record.step) + " is not saved; training goes on");
-    }
+  try {
+    train_steps();
+  } catch (...) {
+    note_save();
+    throw;
   }
   profiler_->finish(console_);
   console_.end_bar();
+  save_last();
   return finish();
 }
 
@@ -278,12 +328,6 @@ void Trainer::announce() {
 }
 
 TrainResult Trainer::finish() {
-  if (state_.step > 0 && !save()) {
-    throw std::runtime_error("the checkpoint of step " + std::to_string(state_.step) + " could not be saved in '" +
-                             folder_.path().string() +
-                             "'; make room there and run the same command again: it goes on from " +
-                             (saved_step_ > 0 ? "step " + std::to_string(saved_step_) : std::string("the start")));
-  }
   TrainResult result;
   result.run_dir = folder_.path();
   result.step = state_.step;

@@ -15,6 +15,7 @@
 #include "data/sequence_loader.h"
 #include "eval/batch.h"
 #include "model/decoder.h"
+#include "train/checkpoint_saver.h"
 #include "train/console.h"
 #include "train/optimizer.h"
 #include "train/prefetcher.h"
@@ -62,9 +63,10 @@ class Trainer {
   /// why.
   StepRecord step();
 
-  /// Steps, validation, logs and checkpoints until all steps are done or a signal came. A checkpoint that cannot be
-  /// written is reported and tried again at the next interval. Throws std::runtime_error, saying what to try, when the
-  /// last checkpoint cannot be written or five steps in a row were not finite.
+  /// Steps, validation, logs and checkpoints until all steps are done or a signal came. Checkpoints are written behind
+  /// the steps that follow; the last one is waited for. One that cannot be written is reported and tried again at the
+  /// next interval. Throws std::runtime_error, saying what to try, when the last checkpoint cannot be written, memory
+  /// ran out or five steps in a row were not finite.
   TrainResult run();
 
   const SequenceLoader& loader() const { return loader_; }
@@ -78,13 +80,18 @@ class Trainer {
   void restore();
   void open_run_folder();
   void announce();
-  StepRecord step_or_explain();
+  void train_steps();
+  void explain_out_of_memory(const std::string& where, const std::function<void()>& body);
   double accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode);
   void validate(StepRecord& record);
   void report_switch(StepRecord& record, const std::string& event);
   void log(StepRecord& record);
   void check_progress(const StepRecord& record) const;
-  bool save();
+  void save();
+  std::string end_save();
+  void note_save();
+  void save_last();
+  std::string resume_hint() const;
   TrainResult finish();
   bool stop_requested() const;
   bool is_last_of_stage(int64_t step) const;
@@ -102,7 +109,8 @@ class Trainer {
   BatchPrefetcher prefetcher_;
   StepMeter meter_;
   std::optional<StepProfiler> profiler_;  ///< always there once the run is restored
-  std::optional<RunLog> log_;             ///< empty when no step is left
+  std::optional<RunLog> log_;             ///< empty when no step is left, like saver_
+  std::optional<CheckpointSaver> saver_;  ///< after folder_: the folder stays locked until the save has ended
   int64_t saved_step_ = -1;               ///< of the newest checkpoint
   Clock::time_point start_;               ///< of this session
   double seconds_before_ = 0;             ///< of earlier sessions

@@ -1,0 +1,35 @@
+#include "train/out_of_memory.h"
+
+#include <c10/util/Exception.h>
+
+#include <new>
+
+#include "plan/advice.h"
+#include "train/device_memory.h"
+#include "train/text.h"
+
+namespace lighthouse {
+
+std::optional<std::string> out_of_memory_reason(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return error.what();
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  if (of_torch == nullptr) return std::nullopt;
+  const std::string text = of_torch->what_without_backtrace();
+  const size_t cpu = text.find("DefaultCPUAllocator");  // which has no type of error of its own
+  if (dynamic_cast<const c10::OutOfMemoryError*>(of_torch) == nullptr && cpu == std::string::npos) return std::nullopt;
+  const size_t begin = cpu == std::string::npos ? 0 : cpu;
+  return text.substr(begin, text.find('\n', begin) - begin);
+}
+
+std::string out_of_memory_message(const RunConfig& config, at::Device device, const std::string& where,
+                                  const std::string& reason) {
+  std::string message = "out of memory " + where + ": " + reason;
+  const auto memory = device_memory(device);
+  if (!memory) return message;
+  const auto bytes = [](int64_t count) { return with_unit(static_cast<double>(count)) + "B"; };
+  return message + "\n" + bytes(memory->allocated) + " are in tensors, " + bytes(memory->reserved) +
+         " are reserved, the most in tensors was " + bytes(memory->peak_allocated) + "\n" +
+         memory_advice(config, memory->available());
+}
+
+}  // namespace lighthouse
