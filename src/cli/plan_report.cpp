@@ -155,7 +155,7 @@ void print_memory(const Json& stages, std::ostream& out) {
   print_table(out, kMemory, stages, "memory_bytes",
               [&](const Json& bytes) { return cell_text(bytes.get<int64_t>(), in_gib); });
   if (stages.front()["memory_bytes"]["host"].get<int64_t>() > 0) {
-    print_line(out, "pinned host memory", stages,
+    print_line(out, "host memory", stages,
                [&](const Json& stage) { return cell_text(stage["memory_bytes"]["host"].get<int64_t>(), in_gib); });
   }
   for (const Json& stage : stages) {

@@ -80,18 +80,18 @@ StepMemory persistent(const RunConfig& config, const Sizes& s) {
   if (config.attention.scorer == "gla") memory.weights += model.num_layers * model.num_heads * s.dim * kFp32;
   memory.moments = 2 * parameters * kFp32;
   if (config.training.precision == "bf16") {
-    memory.copies = (model.num_layers * layer_matrices(s) + s.vocab * s.dim) * s.element;
-  } else {  // products that share an input read one packed matrix
-    memory.copies = model.num_layers * s.dim * (s.qkv + 2 * s.ffn) * s.element;
+    const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
+    memory.copies = (model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim) * s.element;
   }
   if (config.training.offload) memory.host = model.num_layers * s.tokens * s.dim * s.element;
+  if (config.checkpoint.asynchronous) memory.host += memory.weights + memory.moments;
   return memory;
 }
 
 void add_overhead(StepMemory& memory, bool on_cuda) {
   const int64_t moving = memory.gradients + memory.kept + memory.temporaries + memory.workspace;
-  memory.overhead =
-      on_cuda ? kCudaContext + static_cast<int64_t>(kFragmentation * static_cast<double>(moving)) : kCpuProcess;
+  memory.overhead = on_cuda ? kCudaContext + static_cast<int64_t>(kFragmentation * static_cast<double>(moving))
+                            : kCpuProcess + memory.host;  // on the CPU both are one memory
 }
 
 /// A step's memory as its moments go by; remembers the one that took most.

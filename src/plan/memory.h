@@ -19,8 +19,8 @@ struct StepMemory {
   int64_t kept = 0;         ///< for backward, by the layers and around them
   int64_t temporaries = 0;  ///< of the loss, or of one layer's backward
   int64_t workspace = 0;    ///< of the attention's backward
-  int64_t overhead = 0;     ///< the CUDA context, libraries, what the allocator cannot use
-  int64_t host = 0;         ///< pinned host memory of training.offload; not part of the device's
+  int64_t overhead = 0;     ///< the CUDA context, libraries, what the allocator cannot use; on the CPU also `host`
+  int64_t host = 0;         ///< of the host, for training.offload and checkpoint.asynchronous; on a GPU pinned
   std::string peak;         ///< "the loss", "backward of layer 29 (dense)", "the optimizer"
 
   int64_t allocated() const { return weights + moments + gradients + copies + kept + temporaries + workspace; }

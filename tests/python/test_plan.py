@@ -73,7 +73,8 @@ def test_keys_change_the_plan(report):
 
     assert total("--training.recompute", "selective") < total()
     full = total("--training.recompute=full")
-    offloaded = report(*PAPER, "--device", "h200", "--training.recompute=full", "--training.offload=true")
+    offloaded = report(*PAPER, "--device", "h200", "--training.recompute=full", "--training.offload=true",
+                       "--checkpoint.asynchronous=false")
     assert offloaded["memory_bytes"] < full
     assert offloaded["stages"][0]["memory_bytes"]["host"] == 30 * 98304 * 1024 * 2
 

@@ -47,11 +47,13 @@ TEST(MemoryTest, WhatStaysThroughTheStep) {
   EXPECT_EQ(memory.weights, 267'973'632 * int64_t{4});
   EXPECT_EQ(memory.moments, 2 * memory.weights);
   const int64_t norms = 30 * 2 * 1024 + 1024;
-  EXPECT_EQ(memory.copies, (267'973'632 - norms - 256 * 1024) * int64_t{2});  // the embedding is looked up in fp32
-  EXPECT_EQ(memory.host, 0);
+  EXPECT_EQ(memory.copies, (267'973'632 - norms) * int64_t{2});
+  EXPECT_EQ(memory.host, memory.weights + memory.moments);  // what checkpoints are written from
   RunConfig fp32 = paper_config();
   fp32.training.precision = "fp32";
-  EXPECT_EQ(step_memory(fp32, kDense, true).copies, 30 * int64_t{1024} * (3072 + 3072) * 4);
+  EXPECT_EQ(step_memory(fp32, kDense, true).copies, 0);
+  fp32.checkpoint.asynchronous = false;
+  EXPECT_EQ(step_memory(fp32, kDense, true).host, 0);
 }
 
 TEST(MemoryTest, PaperFitsWhereItIsKnownToFit) {
@@ -105,7 +107,7 @@ TEST(MemoryTest, RecomputationKeepsLess) {
     const StepMemory offloaded = step_memory(config, lighthouse, true);
     totals.push_back(offloaded.total());
     EXPECT_TRUE(std::is_sorted(totals.rbegin(), totals.rend())) << testing::PrintToString(totals);
-    EXPECT_EQ(offloaded.host, 30 * int64_t{98304} * 1024 * 2);
+    EXPECT_EQ(offloaded.host - step_memory(paper_config(), lighthouse, true).host, 30 * int64_t{98304} * 1024 * 2);
   }
 }
 
