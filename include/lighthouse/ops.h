@@ -54,10 +54,8 @@ using InnerAttention = std::function<at::Tensor(const at::Tensor& q, const at::T
 /// not see one another. `softmax_scale` defaults to 1 / sqrt(D). On CUDA the kernel is cuDNN's on Hopper, whose
 /// backward may differ in its last bits from run to run. `deterministic` makes this call and its backward repeat their
 /// bits: by cuDNN's repeatable backward on Hopper and data-centre Blackwell for 16-bit types, D a multiple of 8 up to
-/// 128, one document and, without grouped heads, S < 65,536, if the build found cudnn-frontend; else by
-/// FlashAttention-2 in its deterministic form, so too in a traced graph. The whole rule is in
-/// src/ops/cudnn_attention.h. cuDNN's takes up to 1.5 GiB of workspace, or S^2 * 2 bytes for each query head of one KV
-/// head if that is more.
+/// 128 and one document, if the build found cudnn-frontend; else by FlashAttention-2 in its deterministic form, so too
+/// in a traced graph. The whole rule is in src/ops/cudnn_attention.h. cuDNN's takes up to 2 GiB of workspace.
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             std::optional<double> softmax_scale = std::nullopt,
                             at::OptionalIntArrayRef cu_seqlens = std::nullopt, bool deterministic = false);

@@ -6,7 +6,7 @@
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "ops/cudnn_backward.h"
+#include "ops/cudnn_blocks.h"
 
 namespace lighthouse::ops {
 namespace {
@@ -44,8 +44,8 @@ struct CudnnAttention : torch::autograd::Function<CudnnAttention> {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     const variable_list saved = context->get_saved_variables();
     const CudnnLimits limits{context->saved_data["slice_bytes"].toInt(), context->saved_data["group_bytes"].toInt()};
-    auto [dq, dk, dv] = cudnn_backward(saved[0], saved[1], saved[2], saved[3], saved[4], gradients[0],
-                                       context->saved_data["softmax_scale"].toDouble(), limits);
+    auto [dq, dk, dv] = blockwise_backward(saved[0], saved[1], saved[2], saved[3], saved[4], gradients[0],
+                                           context->saved_data["softmax_scale"].toDouble(), limits);
     return {dq, dk, dv, at::Tensor(), at::Tensor()};  // none of the scale and the limits
   }
 };
@@ -62,7 +62,7 @@ bool cudnn_attention_runs(const at::Tensor& q, const at::Tensor& k, const at::Te
   if (!is_16_bit || head_dim % 8 != 0 || head_dim == 0 || head_dim > 128 || q.size(2) < 2 || q.numel() == 0) {
     return false;
   }
-  return is_readable(q) && is_readable(k) && is_readable(v) && cudnn_backward_runs(q, k, v, softmax_scale, limits);
+  return is_readable(q) && is_readable(k) && is_readable(v) && blockwise_backward_runs(q, k, v, softmax_scale, limits);
 }
 
 at::Tensor cudnn_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double softmax_scale,

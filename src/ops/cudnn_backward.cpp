@@ -87,18 +87,17 @@ struct Problem {
   at::ScalarType dtype;
   Layout q, k, v;
   Layout o, dk, dv;  ///< o is the layout of dout and dq as well
-  double softmax_scale;
-  CudnnLimits limits;
+  CudnnCall call;
 
   int64_t batch() const { return q.sizes[0]; }
   int64_t num_heads() const { return q.sizes[1]; }
   int64_t num_kv_heads() const { return k.sizes[1]; }
   int64_t group() const { return num_heads() / num_kv_heads(); }
-  int64_t seq_len() const { return q.sizes[2]; }
+  int64_t seq_len() const { return q.sizes[2]; }  ///< of the queries
 
   std::vector<int64_t> key() const {
-    std::vector<int64_t> key{device, static_cast<int64_t>(dtype), std::bit_cast<int64_t>(softmax_scale),
-                             limits.slice_bytes, limits.group_bytes};
+    std::vector<int64_t> key{device, static_cast<int64_t>(dtype), std::bit_cast<int64_t>(call.softmax_scale),
+                             static_cast<int64_t>(call.causal), call.slice_bytes};
     for (const Layout* layout : {&q, &k, &v, &o, &dk, &dv}) {
       key.insert(key.end(), layout->sizes.begin(), layout->sizes.end());
       key.insert(key.end(), layout->strides.begin(), layout->strides.end());
@@ -107,10 +106,10 @@ struct Problem {
   }
 };
 
-Problem problem_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double softmax_scale,
-                   const CudnnLimits& limits) {
-  return {q.device().index(), q.scalar_type(), layout_of_tensor(q), layout_of_tensor(k), layout_of_tensor(v),
-          fresh_layout(q),    fresh_layout(k), fresh_layout(v),     softmax_scale,       limits};
+Problem problem_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const CudnnCall& call) {
+  return {q.device().index(),  q.scalar_type(),     layout_of_tensor(q),
+          layout_of_tensor(k), layout_of_tensor(v), fresh_layout(q),
+          fresh_layout(k),     fresh_layout(v),     call};
 }
 
 /// A backward of `batch` sequences and `kv_heads` KV heads of each, with their query heads.
@@ -149,13 +148,14 @@ std::shared_ptr<fe::graph::Graph> make_graph(const Problem& problem, int64_t bat
                                        .set_dim({batch, heads, seq_len, 1})
                                        .set_stride({heads * seq_len, seq_len, 1, 1})
                                        .set_data_type(fe::DataType_t::FLOAT));
-  const auto [dq, dk, dv] = graph->sdpa_backward(q, k, v, o, dout, stats,
-                                                 fe::graph::SDPA_backward_attributes()
-                                                     .set_name("causal_attention_backward")
-                                                     .set_attn_scale(static_cast<float>(problem.softmax_scale))
-                                                     .set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT)
-                                                     .set_diagonal_band_right_bound(0)
-                                                     .set_deterministic_algorithm(true));
+  auto attributes = fe::graph::SDPA_backward_attributes()
+                        .set_name("attention_backward")
+                        .set_attn_scale(static_cast<float>(problem.call.softmax_scale))
+                        .set_deterministic_algorithm(true);
+  if (problem.call.causal) {
+    attributes.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT).set_diagonal_band_right_bound(0);
+  }
+  const auto [dq, dk, dv] = graph->sdpa_backward(q, k, v, o, dout, stats, attributes);
   const auto write = [&](const auto& tensor, TensorId id, const char* name, const Layout& layout, int64_t num) {
     const fe::graph::Tensor_attributes as = described(id, name, layout, batch, num);
     tensor->set_output(true).set_uid(id).set_dim(as.get_dim()).set_stride(as.get_stride());
@@ -186,9 +186,9 @@ std::shared_ptr<const Plan> build(const Problem& problem, int64_t batch, int64_t
 /// One KV head tells what each costs.
 std::shared_ptr<const Plan> choose_plan(const Problem& problem) {
   std::shared_ptr<const Plan> one = build(problem, 1, 1);
-  if (!one || one->workspace_bytes > problem.limits.group_bytes) return nullptr;
+  if (!one) return nullptr;
   const int64_t num_kv_heads = problem.num_kv_heads();
-  const int64_t affordable = problem.limits.slice_bytes / std::max<int64_t>(1, one->workspace_bytes);
+  const int64_t affordable = problem.call.slice_bytes / std::max<int64_t>(1, one->workspace_bytes);
   if (affordable >= problem.batch() * num_kv_heads) {
     return problem.batch() * num_kv_heads == 1 ? one : build(problem, problem.batch(), num_kv_heads);
   }
@@ -264,20 +264,18 @@ void run_slice(const Plan& plan, const Problem& problem, const Tensors& x, int64
 
 }  // namespace
 
-bool cudnn_backward_runs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double softmax_scale,
-                         const CudnnLimits& limits) {
+bool cudnn_backward_runs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const CudnnCall& call) {
   if (fe::cudnn_dlhandle == nullptr || fe::detail::get_backend_version() < kMinimumVersion) return false;
   const int capability = at::cuda::getDeviceProperties(q.device().index())->major;
   if (capability != 9 && capability != 10) return false;
   const c10::cuda::CUDAGuard guard(q.device());
-  return find_plan(problem_of(q, k, v, softmax_scale, limits)) != nullptr;
+  return find_plan(problem_of(q, k, v, call)) != nullptr;
 }
 
 ThreeTensors cudnn_backward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& o,
-                            const at::Tensor& logsumexp, const at::Tensor& dout, double softmax_scale,
-                            const CudnnLimits& limits) {
+                            const at::Tensor& logsumexp, const at::Tensor& dout, const CudnnCall& call) {
   const c10::cuda::CUDAGuard guard(q.device());
-  const Problem problem = problem_of(q, k, v, softmax_scale, limits);
+  const Problem problem = problem_of(q, k, v, call);
   const std::shared_ptr<const Plan> plan = find_plan(problem);
   TORCH_CHECK(plan, "cudnn_backward: cuDNN has no repeatable backward here; ask cudnn_backward_runs first");
   const int64_t num_rows = problem.batch() * problem.num_heads();

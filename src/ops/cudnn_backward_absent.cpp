@@ -6,13 +6,13 @@
 namespace lighthouse::ops {
 
 bool cudnn_backward_runs(const at::Tensor& /*q*/, const at::Tensor& /*k*/, const at::Tensor& /*v*/,
-                         double /*softmax_scale*/, const CudnnLimits& /*limits*/) {
+                         const CudnnCall& /*call*/) {
   return false;
 }
 
 ThreeTensors cudnn_backward(const at::Tensor& /*q*/, const at::Tensor& /*k*/, const at::Tensor& /*v*/,
                             const at::Tensor& /*o*/, const at::Tensor& /*logsumexp*/, const at::Tensor& /*dout*/,
-                            double /*softmax_scale*/, const CudnnLimits& /*limits*/) {
+                            const CudnnCall& /*call*/) {
   TORCH_CHECK(false, "cudnn_backward: this build has no cudnn-frontend; ask cudnn_backward_runs first");
 }
 

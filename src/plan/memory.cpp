@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "config/schema.h"
+#include "ops/cudnn_limits.h"
 
 namespace lighthouse {
 namespace {
@@ -13,26 +14,30 @@ constexpr int64_t kFp32 = 4;
 constexpr int64_t kInt32 = 4;
 
 // What was not derived but estimated or measured stands here.
-constexpr int64_t kCudaContext = 600 * kMiB;           // context, loaded kernels, cuBLAS and cuDNN
-constexpr int64_t kCpuProcess = 400 * kMiB;            // the program and libtorch
-constexpr double kFragmentation = 0.03;                // of what comes and goes: blocks that the allocator cannot use
-constexpr int64_t kTokenBytes = 2 * 8;                 // a token and its target, int64
-constexpr int64_t kLogitsChunk = kGiB;                 // the loss makes logits in chunks of at most this many bytes
-constexpr int64_t kFfnBackwardDim = 3;                 // C-sized: gradient of the output, normed input, its gradient
-constexpr int64_t kFfnBackwardFfn = 1;                 // F-sized: gradient of the activation
-constexpr int64_t kAttentionBackwardDim = 2;           // C-sized: gradient of the residual, normed input
-constexpr int64_t kOffloadLayersOnDevice = 2;          // the layer at work and the one on its way
-constexpr int64_t kDeterministicSlice = 3 * kGiB / 2;  // ops/cudnn_attention.h: CudnnLimits
-constexpr int64_t kMultiprocessors = 132;  // H100, H200: FlashAttention-2 keeps dq once for each of its splits
+constexpr int64_t kCudaContext = 600 * kMiB;   // context, loaded kernels, cuBLAS and cuDNN
+constexpr int64_t kCpuProcess = 400 * kMiB;    // the program and libtorch
+constexpr double kFragmentation = 0.03;        // of what comes and goes: blocks that the allocator cannot use
+constexpr int64_t kTokenBytes = 2 * 8;         // a token and its target, int64
+constexpr int64_t kLogitsChunk = kGiB;         // the loss makes logits in chunks of at most this many bytes
+constexpr int64_t kFfnBackwardDim = 3;         // C-sized: gradient of the output, normed input, its gradient
+constexpr int64_t kFfnBackwardFfn = 1;         // F-sized: gradient of the activation
+constexpr int64_t kAttentionBackwardDim = 2;   // C-sized: gradient of the residual, normed input
+constexpr int64_t kOffloadLayersOnDevice = 2;  // the layer at work and the one on its way
+constexpr int64_t kBlockCopies = 18;           // bytes a channel: o, its gradient, parts and sums of dq, dk, dv
+constexpr int64_t kMultiprocessors = 132;      // H100, H200: FlashAttention-2 keeps dq once for each of its splits
 
 /// Workspace of one attention backward over S rows.
 int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, const Sizes& sizes) {
   const int64_t dq = sizes.batch * layer.rows * sizes.q_channels * kFp32;  // summed in fp32
   if (!config.training.deterministic) return dq;
   const int64_t groups = sizes.batch * config.model.num_kv_heads;
-  if (deterministic_by_cudnn(config, layer.rows)) {
-    const auto group = static_cast<int64_t>(score_gradient_bytes(config.model, layer.rows));
-    return dq + group * std::clamp<int64_t>(kDeterministicSlice / std::max<int64_t>(group, 1), 1, groups);
+  if (config.training.precision == "bf16") {
+    const ops::CudnnLimits limits;
+    const int64_t heads = config.model.num_heads / config.model.num_kv_heads;  // that share one KV head
+    const int64_t rows = limits.block_rows(layer.rows, heads);
+    const auto group = static_cast<int64_t>(ops::CudnnLimits::score_gradient_bytes(rows, heads));
+    const int64_t copies = rows < layer.rows ? sizes.batch * rows * sizes.q_channels * kBlockCopies : 0;
+    return dq + copies + group * std::clamp<int64_t>(limits.slice_bytes / std::max<int64_t>(group, 1), 1, groups);
   }
   return dq * ((kMultiprocessors + sizes.batch * config.model.num_heads - 1) / (sizes.batch * config.model.num_heads));
 }

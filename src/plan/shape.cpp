@@ -77,16 +77,6 @@ Sizes::Sizes(const RunConfig& config)
                    " tokens are more than any machine holds; use less of either");
 }
 
-bool deterministic_by_cudnn(const RunConfig& config, int64_t rows) {
-  constexpr double kMost = 8.0 * (int64_t{1} << 30);
-  return config.training.precision == "bf16" && score_gradient_bytes(config.model, rows) <= kMost;
-}
-
-double score_gradient_bytes(const ModelConfig& model, int64_t rows) {
-  const int64_t group = model.num_heads / model.num_kv_heads;
-  return 2.0 * static_cast<double>(rows) * static_cast<double>(rows) * static_cast<double>(group);
-}
-
 int64_t layer_matrices(const Sizes& sizes) { return sizes.dim * (sizes.qkv + sizes.q_channels + 3 * sizes.ffn); }
 
 }  // namespace lighthouse

@@ -40,11 +40,6 @@ struct Sizes {
   int64_t element;      ///< bytes of the compute dtype: 2 of bf16, 4 of fp32
 };
 
-/// Whether a deterministic attention over `rows` rows is cuDNN's, else FlashAttention-2's; and the gradients of all
-/// scores of one KV head, in bytes, which cuDNN's backward keeps (ops/cudnn_attention.h: CudnnLimits).
-bool deterministic_by_cudnn(const RunConfig& config, int64_t rows);
-double score_gradient_bytes(const ModelConfig& model, int64_t rows);
-
 /// Elements of one layer's weight matrices: qkv, output, gate and up, down.
 int64_t layer_matrices(const Sizes& sizes);
 

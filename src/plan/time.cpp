@@ -94,14 +94,14 @@ class Costs {
     const double flops =
         causal_attention_flops(static_cast<double>(shape.rows), heads, static_cast<double>(model.head_dim));
     const AttentionRate rate = attention_rate(profile_, static_cast<double>(shape.rows));
-    const double slower = deterministic_factor(shape) / head_factor();
+    const double slower = deterministic_factor() / head_factor();
     times.forward.attention = flops / (rate.forward * head_factor());
     times.both.attention = (1 + kAttentionBackward) * flops / rate.both * slower;
   }
   double head_factor() const { return config_.model.head_dim < 128 ? kSmallHead : 1; }
-  double deterministic_factor(const LayerShape& shape) const {
+  double deterministic_factor() const {
     if (!config_.training.deterministic) return 1;
-    return deterministic_by_cudnn(config_, shape.rows) ? kDeterministicCudnn : kDeterministicFlash;
+    return config_.training.precision == "bf16" ? kDeterministicCudnn : kDeterministicFlash;
   }
 
   /// The bytes that the stages cannot do without, as docs/benchmarks.md counts them.

@@ -20,7 +20,8 @@ NamedTensors host_memory_for(const NamedTensors& tensors) {
   NamedTensors host;
   for (const auto& [name, tensor] : tensors) {
     const at::TensorOptions options = tensor.options().device(at::kCPU).requires_grad(false);
-    host.emplace_back(name, at::empty_like(tensor, options.pinned_memory(tensor.is_cuda()), at::MemoryFormat::Contiguous));
+    host.emplace_back(name,
+                      at::empty_like(tensor, options.pinned_memory(tensor.is_cuda()), at::MemoryFormat::Contiguous));
   }
   return host;
 }

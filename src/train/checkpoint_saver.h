@@ -17,9 +17,10 @@
 
 namespace lighthouse {
 
-/// Saves the same tensors again and again, one checkpoint at a time. On a GPU they are copied to page-locked host memory
-/// on a stream of their own, behind all work that the current stream was given before; a thread then writes the copies
-/// (save_checkpoint). With checkpoint.asynchronous = false nothing is copied and start() returns when all is written.
+/// Saves the same tensors again and again, one checkpoint at a time. On a GPU they are copied to page-locked host
+/// memory on a stream of their own, behind all work that the current stream was given before; a thread then writes the
+/// copies (save_checkpoint). With checkpoint.asynchronous = false nothing is copied and start() returns when all is
+/// written.
 class CheckpointSaver {
  public:
   /// `model` and `optimizer`: live tensors, all on one device. Takes host memory for a copy of them, which the saver

@@ -82,6 +82,19 @@ TEST_P(CudnnAttentionCuda, RepeatsItsBits) {
   for (int repeat = 0; repeat < 20; ++repeat) expect_equal(by_cudnn(inputs_, GetParam()), first);
 }
 
+/// Limits that cut the rows into three or four blocks of queries and of keys.
+CudnnLimits in_blocks(const Case& c) {
+  const auto bytes =
+      static_cast<int64_t>(CudnnLimits::score_gradient_bytes(c.seq_len / 3, c.num_heads / c.num_kv_heads));
+  return {CudnnLimits().slice_bytes, bytes};
+}
+
+TEST_P(CudnnAttentionCuda, BlocksRepeatTheirBits) {
+  const CudnnLimits limits = in_blocks(GetParam());
+  const std::vector<at::Tensor> first = by_cudnn(inputs_, GetParam(), limits);
+  for (int repeat = 0; repeat < 20; ++repeat) expect_equal(by_cudnn(inputs_, GetParam(), limits), first);
+}
+
 TEST_P(CudnnAttentionCuda, AgreesWithStockAttentionInDouble) {
   const auto as_double = [](const at::Tensor& x) { return x.to(at::kDouble); };
   const Inputs exact{as_double(inputs_.q), as_double(inputs_.k), as_double(inputs_.v), as_double(inputs_.dout)};
@@ -90,13 +103,15 @@ TEST_P(CudnnAttentionCuda, AgreesWithStockAttentionInDouble) {
     return at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, true, GetParam().scale(), grouped);
   };
   const std::vector<at::Tensor> expected = results_of(exact, stock);
-  const std::vector<at::Tensor> results = by_cudnn(inputs_, GetParam());
   // The probabilities, the gradients of the scores, o and the result are rounded to the type, each by at most one part
   // in 2^8 (bf16) or 2^11.
   const double bound = 4 * std::ldexp(1.0, GetParam().dtype == at::kBFloat16 ? -8 : -11);
-  for (size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_LE((as_double(results[i]) - expected[i]).norm().item<double>(), bound * expected[i].norm().item<double>())
-        << i;
+  for (const CudnnLimits& limits : {CudnnLimits(), in_blocks(GetParam())}) {
+    const std::vector<at::Tensor> results = by_cudnn(inputs_, GetParam(), limits);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_LE((as_double(results[i]) - expected[i]).norm().item<double>(), bound * expected[i].norm().item<double>())
+          << i << ", KV heads of at most " << limits.group_bytes << " bytes";
+    }
   }
 }
 
@@ -117,18 +132,20 @@ TEST_P(CudnnAttentionCuda, TakesAnyStridesOfTheGradient) {
 }
 
 TEST_P(CudnnAttentionCuda, IsCapturedInAGraph) {
-  const CudnnLimits sliced{1, CudnnLimits().group_bytes};
   const c10::cuda::CUDAStreamGuard on_a_side_stream(c10::cuda::getStreamFromPool());
   c10::cuda::device_synchronize();
-  const std::vector<at::Tensor> expected = by_cudnn(inputs_, GetParam(), sliced);  // builds the plans
-  at::cuda::CUDAGraph graph;
-  graph.capture_begin();
-  const std::vector<at::Tensor> results = by_cudnn(inputs_, GetParam(), sliced);
-  graph.capture_end();
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    for (const at::Tensor& x : results) x.fill_(std::nan(""));
-    graph.replay();
-    expect_equal(results, expected);
+  for (const int64_t group_bytes : {CudnnLimits().group_bytes, in_blocks(GetParam()).group_bytes}) {
+    const CudnnLimits limits{/*slice_bytes=*/1, group_bytes};
+    const std::vector<at::Tensor> expected = by_cudnn(inputs_, GetParam(), limits);  // builds the plans
+    at::cuda::CUDAGraph graph;
+    graph.capture_begin();
+    const std::vector<at::Tensor> results = by_cudnn(inputs_, GetParam(), limits);
+    graph.capture_end();
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      for (const at::Tensor& x : results) x.fill_(std::nan(""));
+      graph.replay();
+      expect_equal(results, expected);
+    }
   }
 }
 
@@ -136,6 +153,26 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudnnAttentionCuda,
                          ::testing::Values(Case{1, 8, 8, 2048, 128}, Case{2, 8, 4, 2048, 128}, Case{2, 4, 4, 1024, 64},
                                            Case{1, 8, 2, 1001, 64},  // log-sum-exps at no multiple of 16 bytes
                                            Case{2, 8, 4, 1001, 128, at::kHalf, true}, Case{1, 2, 1, 130, 72}));
+
+// More rows than one call affords by default, and than 16 bits count.
+TEST(CudnnAttentionRulesCuda, LongRowsAgreeWithStockAttention) {
+  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  const Case c{1, 2, 1, 70001, 64};
+  const Inputs inputs = make_inputs(c);
+  if (!cudnn_attention_runs(inputs.q, inputs.k, inputs.v, c.scale())) {
+    GTEST_SKIP() << "cuDNN's repeatable attention does not run here";
+  }
+  const std::vector<at::Tensor> results = by_cudnn(inputs, c);
+  expect_equal(by_cudnn(inputs, c), results);
+  const std::vector<at::Tensor> stock = results_of(inputs, [&](const auto& q, const auto& k, const auto& v) {
+    return at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, true, c.scale(), /*enable_gqa=*/true);
+  });
+  for (size_t i = 0; i < stock.size(); ++i) {
+    EXPECT_LE((results[i].to(at::kFloat) - stock[i].to(at::kFloat)).norm().item<double>(),
+              4 * std::ldexp(1.0, -8) * stock[i].norm(2, at::kFloat).item<double>())
+        << i;
+  }
+}
 
 TEST(CudnnAttentionRulesCuda, RunsOnlyByTheRule) {
   if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
@@ -149,7 +186,7 @@ TEST(CudnnAttentionRulesCuda, RunsOnlyByTheRule) {
   EXPECT_FALSE(runs({1, 4, 2, 512, 60}));
   EXPECT_FALSE(runs({1, 4, 2, 512, 136}));
   EXPECT_FALSE(runs({1, 4, 2, 1, 64}));
-  EXPECT_FALSE(runs(good, {1 << 30, /*group_bytes=*/1}));
+  EXPECT_TRUE(runs(good, {/*slice_bytes=*/1, /*group_bytes=*/1}));
   const Inputs inputs = make_inputs(good);
   const at::Tensor broadcast = inputs.k.narrow(1, 0, 1).expand(inputs.k.sizes());
   EXPECT_FALSE(cudnn_attention_runs(inputs.q, broadcast, inputs.v, good.scale()));

@@ -140,8 +140,11 @@ TEST(MemoryTest, DeterministicWorkspaces) {
   EXPECT_EQ(step_memory(config, kLighthouse, true).workspace, dq);
   config.training.deterministic = true;
   EXPECT_EQ(step_memory(config, kLighthouse, true).workspace, dq + 2 * int64_t{18432} * 18432 * 2);  // two heads
-  EXPECT_EQ(step_memory(config, kDense, true).workspace, 17 * int64_t{98304} * 1024 * 4);  // ceil(132 / 8) splits
+  EXPECT_EQ(step_memory(config, kDense, true).workspace,  // three blocks of 32,768 rows, one head at a time
+            int64_t{98304} * 1024 * 4 + int64_t{32768} * 1024 * 18 + 2 * int64_t{32768} * 32768);
   EXPECT_EQ(step_memory(config, kDense, false).workspace, 0);
+  config.training.precision = "fp32";
+  EXPECT_EQ(step_memory(config, kDense, true).workspace, 17 * int64_t{98304} * 1024 * 4);  // ceil(132 / 8) splits
 }
 
 struct Growth {

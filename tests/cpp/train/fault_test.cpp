@@ -76,7 +76,8 @@ class Faults : public ::testing::Test {
   void fill_disk(const RunConfig& config, int64_t step_begun_before) {
     const auto is_written = [&] {
       const auto checkpoints = list_checkpoints(config.logging.run_dir);
-      return !checkpoints.empty() && checkpoints.front().filename().string().ends_with(std::to_string(step_begun_before));
+      return !checkpoints.empty() &&
+             checkpoints.front().filename().string().ends_with(std::to_string(step_begun_before));
     };
     while (!is_written()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     full_disk_.emplace(60000);
