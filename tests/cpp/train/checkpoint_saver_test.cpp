@@ -15,7 +15,6 @@ namespace lighthouse {
 namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 constexpr int64_t kElements = 1 << 20;
 
