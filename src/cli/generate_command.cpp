@@ -6,7 +6,7 @@
 #include "cli/generated_text.h"
 #include "cli/open_run.h"
 #include "io/mapped_file.h"
-#include "model/export.h"
+#include "model/import.h"
 #include "train/device.h"
 
 namespace lighthouse::cli {

@@ -58,6 +58,8 @@ std::vector<Key> training_keys() {
       KEY(training.batch_size, (IntegerRange{1, kMaxSize}), "sequences per micro-batch"),
       KEY(training.gradient_accumulation, (IntegerRange{1, kMaxSize}), "micro-batches per optimizer step"),
       KEY(training.seed, (IntegerRange{0}), "seed of the initial weights"),
+      KEY(training.initial_weights, AnyValue{},
+          "folder of a Hugging Face Llama or Qwen3 model to start from; none: random weights"),
       KEY(training.precision, (NameChoice{{"fp32", "bf16"}}), "of matrix products and attention"),
       KEY(training.device, (NameChoice{{"auto", "cpu", "cuda"}}), "where to run"),
       KEY(training.threads, (IntegerRange{0, 1024}), "CPU threads; 0: one per core"),

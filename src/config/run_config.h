@@ -48,6 +48,7 @@ struct TrainingConfig {
   int64_t batch_size = 1;             ///< sequences per micro-batch
   int64_t gradient_accumulation = 1;  ///< micro-batches per optimizer step
   int64_t seed = 1;                   ///< of the initial weights
+  std::string initial_weights;        ///< folder of a Hugging Face model to start from; empty: random weights
   std::string precision = "fp32";  ///< fp32 | bf16 (matrix products and attention in bf16, weights and norms in fp32)
   std::string device = "auto";     ///< auto | cpu | cuda
   int64_t threads = 0;             ///< CPU threads; 0: one per core

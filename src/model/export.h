@@ -1,4 +1,5 @@
-// Models in the format of Hugging Face's transformers: a folder of safetensors and config.json.
+// A decoder as a folder that Hugging Face's transformers loads: safetensors and config.json. import.h reads such
+// folders.
 #pragma once
 
 #include <cstdint>
@@ -21,11 +22,5 @@ struct ExportOptions {
 /// and for a model that transformers refuses; std::system_error naming path and reason.
 std::vector<std::filesystem::path> export_huggingface(const Decoder& decoder, const std::filesystem::path& folder,
                                                       const ExportOptions& options = {});
-
-/// A Llama or Qwen3 model from such a folder, with one model.safetensors or shards and their index. Throws
-/// InvalidArgument naming file and key or tensor for what this decoder cannot run or weights that do not fit
-/// config.json; DamagedFile; std::system_error.
-Decoder load_huggingface(const std::filesystem::path& folder, const AttentionConfig& attention = {},
-                         const Execution& execution = {});
 
 }  // namespace lighthouse

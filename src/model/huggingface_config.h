@@ -9,6 +9,11 @@
 
 namespace lighthouse {
 
+// Files of a model's folder.
+inline constexpr const char* kHuggingfaceConfigFile = "config.json";
+inline constexpr const char* kHuggingfaceWeightsFile = "model.safetensors";
+inline constexpr const char* kHuggingfaceIndexFile = "model.safetensors.index.json";  ///< of a model in shards
+
 /// The config.json of a model: LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm. `dtype` is torch's name of the
 /// weights' dtype, "float32" or "bfloat16". Throws InvalidArgument for sizes that transformers refuses.
 nlohmann::json huggingface_config(const ModelConfig& model, const std::string& dtype, int64_t max_positions);

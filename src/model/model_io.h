@@ -10,9 +10,9 @@
 namespace lighthouse {
 
 /// Copies `tensors`, as saved in a checkpoint, into the decoder's parameters and buffers. Throws InvalidArgument naming
-/// the tensor when one is missing, unknown, given twice, not floating-point or of another shape; then no weight has
-/// changed.
-void load_parameters(Decoder& decoder, const NamedTensors& tensors);
+/// `source` and the tensor when one is missing, unknown, given twice, not floating-point or of another shape; then no
+/// weight has changed.
+void load_parameters(Decoder& decoder, const NamedTensors& tensors, const std::string& source = "load_parameters");
 
 /// safetensors files of floating-point tensors (fp64, fp32, fp16, bf16). Reading copies to new CPU tensors, in file
 /// order. Throw as write_safetensors and SafetensorsFile do, and InvalidArgument for other dtypes.

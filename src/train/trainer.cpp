@@ -15,6 +15,7 @@
 #include "model/model_io.h"
 #include "train/checkpoint.h"
 #include "train/device.h"
+#include "train/initial_weights.h"
 #include "train/out_of_memory.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
@@ -76,7 +77,10 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
 void Trainer::restore() {
   const auto checkpoint =
       load_latest_checkpoint(folder_.path(), [this](const std::string& text) { console_.warn(text); });
-  if (!checkpoint) return;
+  if (!checkpoint) {
+    if (!config_.training.initial_weights.empty()) load_initial_weights(decoder_, config_.training.initial_weights);
+    return;
+  }
   const std::string source = folder_.path().string() + ", step " + std::to_string(checkpoint->step);
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
                    "': the run folder holds a run already; resume it, or start a new one with another "
@@ -317,7 +321,9 @@ void Trainer::announce() {
                 std::to_string(training.seq_len) + " for validation; " + identity_.device + ", " +
                 std::to_string(identity_.threads) + " threads, " + training.precision);
   std::string where;
-  if (state_.step == training.steps) {
+  if (state_.step == 0 && !training.initial_weights.empty()) {
+    where = "; weights from " + training.initial_weights;
+  } else if (state_.step == training.steps) {
     where = "; all steps are done already, for another run give another logging.run_dir";
   } else if (state_.step > 0) {
     where = "; resumed at step " + std::to_string(state_.step);

@@ -16,6 +16,7 @@
 #include "io/safetensors.h"
 #include "model/export.h"
 #include "model/generate.h"
+#include "model/import.h"
 #include "model/random.h"
 
 namespace lighthouse {

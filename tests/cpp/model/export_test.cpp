@@ -11,6 +11,7 @@
 #include "cpp/model/model_support.h"
 #include "io/errors.h"
 #include "lighthouse/check.h"
+#include "model/import.h"
 #include "model/model_io.h"
 
 namespace lighthouse {

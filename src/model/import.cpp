@@ -1,0 +1,68 @@
+#include "model/import.h"
+
+#include <set>
+
+#include "io/errors.h"
+#include "io/json_text.h"
+#include "io/mapped_file.h"
+#include "lighthouse/check.h"
+#include "model/huggingface_config.h"
+#include "model/model_io.h"
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The weight files of a folder, from the index of a model in shards where there is one.
+std::vector<fs::path> weight_files(const fs::path& folder) {
+  const fs::path single = folder / kHuggingfaceWeightsFile;
+  const fs::path index_path = folder / kHuggingfaceIndexFile;
+  if (fs::exists(single) || !fs::exists(index_path)) return {single};
+  const nlohmann::json index = parse_json(read_text_file(index_path), index_path.string());
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+    throw DamagedFile(detail::concat("'", index_path.string(), "': no object weight_map"));
+  }
+  std::set<fs::path> files;
+  for (const auto& [tensor, file] : index["weight_map"].items()) {
+    const fs::path name = file.is_string() ? fs::path(file.get<std::string>()) : fs::path();
+    if (name.empty() || name != name.filename()) {
+      throw DamagedFile(detail::concat("'", index_path.string(), "': the file of tensor ", quoted(tensor),
+                                       " is not the name of a file in this folder"));
+    }
+    files.insert(folder / name);
+  }
+  return {files.begin(), files.end()};
+}
+
+/// Tensors that some checkpoints hold although the model has no such weight.
+bool is_redundant(const std::string& name, const ModelConfig& model) {
+  return name.ends_with(".rotary_emb.inv_freq") || (model.tie_embeddings && name == "lm_head.weight");
+}
+
+}  // namespace
+
+ModelConfig read_huggingface_config(const fs::path& folder) {
+  const fs::path path = folder / kHuggingfaceConfigFile;
+  return parse_huggingface_config(parse_json(read_text_file(path), path.string()), path.string());
+}
+
+void load_huggingface_weights(Decoder& decoder, const fs::path& folder) {
+  NamedTensors tensors;
+  for (const fs::path& path : weight_files(folder)) {
+    for (auto& [name, tensor] : read_tensors(path)) {
+      if (!is_redundant(name, decoder.config())) tensors.emplace_back(name, std::move(tensor));
+    }
+  }
+  tensors.insert(tensors.end(), decoder.buffers().begin(), decoder.buffers().end());
+  load_parameters(decoder, tensors, detail::concat("'", folder.string(), "'"));
+}
+
+Decoder load_huggingface(const fs::path& folder, const AttentionConfig& attention, const Execution& execution) {
+  constexpr uint64_t kSeed = 0;  // of the buffers
+  Decoder decoder(read_huggingface_config(folder), attention, kSeed, execution);
+  load_huggingface_weights(decoder, folder);
+  return decoder;
+}
+
+}  // namespace lighthouse

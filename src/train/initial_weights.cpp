@@ -1,0 +1,56 @@
+#include "train/initial_weights.h"
+
+#include "config/key_table.h"
+#include "lighthouse/check.h"
+#include "model/huggingface_config.h"
+#include "model/import.h"
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kKey = "training.initial_weights";
+
+void check_files(const fs::path& folder) {
+  LIGHTHOUSE_CHECK(fs::is_directory(folder), kKey, ": '", folder.string(),
+                   "' is not a folder; give one that save_pretrained or lighthouse export has written");
+  LIGHTHOUSE_CHECK(fs::exists(folder / kHuggingfaceConfigFile), kKey, ": '", folder.string(), "' has no ",
+                   kHuggingfaceConfigFile,
+                   "; it must be the model's as save_pretrained or lighthouse export writes it");
+  LIGHTHOUSE_CHECK(fs::exists(folder / kHuggingfaceWeightsFile) || fs::exists(folder / kHuggingfaceIndexFile), kKey,
+                   ": '", folder.string(), "' has neither ", kHuggingfaceWeightsFile, " nor ", kHuggingfaceIndexFile,
+                   "; load and save the model with transformers, which writes safetensors");
+}
+
+/// The folder's model under the names of our configuration: every key that is to be changed is named at once, as
+/// options.
+void check_same_model(const ModelConfig& model, const fs::path& folder) {
+  RunConfig ours;
+  ours.model = model;
+  RunConfig theirs;
+  theirs.model = read_huggingface_config(folder);
+  theirs.model.init_std = model.init_std;  // of weights that are not drawn
+  std::string differing;
+  std::string options;
+  for (const Key& key : key_table()) {
+    if (key.section() != "model" || key.name == kPresetKey) continue;
+    const std::string wanted = value_toml(key, theirs);
+    const std::string given = value_toml(key, ours);
+    if (wanted == given) continue;
+    differing += detail::concat(differing.empty() ? "" : ", ", key.name, " (", wanted, " there, ", given, " here)");
+    options += detail::concat(" --", key.name, " ", wanted);
+  }
+  LIGHTHOUSE_CHECK(differing.empty(), kKey, ": the model in '", folder.string(), "' differs in ", differing,
+                   "; set the folder's values:", options);
+}
+
+}  // namespace
+
+void load_initial_weights(Decoder& decoder, const fs::path& folder) {
+  check_files(folder);
+  check_same_model(decoder.config(), folder);
+  load_huggingface_weights(decoder, folder);
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,16 @@
+// training.initial_weights: a run that starts from a model of Hugging Face's transformers.
+#pragma once
+
+#include <filesystem>
+
+#include "model/decoder.h"
+
+namespace lighthouse {
+
+/// Copies the weights of a folder, with config.json and model.safetensors or shards with their index, into a fresh
+/// decoder; what is 16 bits wide there is fp32 afterwards. Throws InvalidArgument when there is no such folder or file,
+/// naming every key of [model] that does not have the folder's value (but init_std, which then means nothing), for
+/// models that this decoder cannot run, and for weights that do not fit config.json; DamagedFile; std::system_error.
+void load_initial_weights(Decoder& decoder, const std::filesystem::path& folder);
+
+}  // namespace lighthouse

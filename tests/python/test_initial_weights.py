@@ -1,0 +1,126 @@
+"""training.initial_weights: the C++ trainer goes on from a model that transformers saved, and transformers from the trainer's."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+SEQ_LEN = 64
+SIZES = {"vocab_size": 256, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-5, "initializer_range": 0.1}
+KEYS = {"model.vocab_size": 256, "model.dim": 32, "model.ffn_dim": 48, "model.num_layers": 2, "model.num_heads": 2,
+        "model.num_kv_heads": 1, "model.head_dim": 16, "model.rope_theta": 10000, "model.rms_norm_eps": 1e-5,
+        "attention.topk": 4, "training.seq_len": SEQ_LEN, "training.steps": 20, "training.lighthouse_steps": 0,
+        "training.batch_size": 4, "training.device": "cpu", "training.threads": 1, "optimizer.learning_rate": 1e-2,
+        "optimizer.warmup_steps": 0, "data.validation_fraction": 0, "logging.tensorboard": "false",
+        "logging.sample_tokens": 0}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """One batch of four sequences and the token after them: the order of the sequences does not matter to its mean loss."""
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    words = "the light house stands at sea, far from land; ships see it.".split()
+    text = " ".join(words[index] for index in np.random.default_rng(1).integers(len(words), size=200))
+    path.write_text(text[: 4 * SEQ_LEN + 1])
+    return path
+
+
+def tiny_llama(tied=False, qwen=False):
+    torch.manual_seed(3)
+    config_type = transformers.Qwen3Config if qwen else transformers.LlamaConfig
+    return transformers.AutoModelForCausalLM.from_config(config_type(
+        **SIZES, tie_word_embeddings=tied, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}))
+
+
+def run_train(program, corpus, folder, run, **keys):
+    options = KEYS | {"training.initial_weights": folder, "data.path": corpus, "logging.run_dir": run} | keys
+    return subprocess.run([program, "train", *(str(text) for key, value in options.items() for text in (f"--{key}", value))],
+                          capture_output=True, text=True, timeout=300)
+
+
+def losses_of(result, run):
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@torch.no_grad()
+def transformers_loss(folder, corpus, dtype=torch.float64):
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
+    tokens = torch.tensor(list(corpus.read_bytes()))
+    inputs, targets = tokens[:-1].view(4, SEQ_LEN), tokens[1:].view(4, SEQ_LEN)
+    return torch.nn.functional.cross_entropy(model(inputs).logits.flatten(0, 1), targets.flatten()).item()
+
+
+@pytest.mark.parametrize("keys", [{}, {"tied": True}, {"qwen": True}], ids=["llama", "tied", "qwen3"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shard_size", ["1GB", "10KB"])
+def test_training_goes_on_where_transformers_is(lighthouse, corpus, tmp_path, keys, dtype, shard_size):
+    folder = tmp_path / "model"
+    tiny_llama(**keys).to(dtype).save_pretrained(folder, max_shard_size=shard_size)
+    assert (folder / "model.safetensors").exists() == (shard_size == "1GB")
+    result = run_train(lighthouse, corpus, folder, tmp_path / "run", **{
+        "model.tie_embeddings": str("tied" in keys).lower(), "model.qk_norm": str("qwen" in keys).lower()})
+    losses = losses_of(result, tmp_path / "run")
+    exact = transformers_loss(folder, corpus)
+    error = abs(transformers_loss(folder, corpus, torch.float32) - exact)
+    assert abs(losses[0] - exact) <= 2 * error + exact * 4e-7  # a few roundings of a mean in fp32
+    assert losses[-1] < losses[0] - 1 and len(losses) == 20
+    assert f"weights from {folder}" in result.stderr
+
+
+def test_both_stages_learn(lighthouse, corpus, tmp_path):
+    tiny_llama().save_pretrained(tmp_path / "model")
+    result = run_train(lighthouse, corpus, tmp_path / "model", tmp_path / "run", **{"training.lighthouse_steps": 12})
+    losses = losses_of(result, tmp_path / "run")
+    assert losses[11] < losses[0] - 0.5 and losses[-1] < losses[0] - 1
+
+
+def test_an_exported_run_is_trained_on(lighthouse, corpus, tmp_path):
+    """export, then the folder as initial weights with a learning rate of next to nothing: equal weights."""
+    tiny_llama().save_pretrained(tmp_path / "model")
+    losses_of(run_train(lighthouse, corpus, tmp_path / "model", tmp_path / "first"), tmp_path / "first")
+    exported = tmp_path / "exported"
+    subprocess.run([lighthouse, "export", "--run", tmp_path / "first", "--output", exported], check=True, timeout=300)
+    losses = losses_of(run_train(lighthouse, corpus, exported, tmp_path / "second", **{
+        "training.steps": 1, "optimizer.learning_rate": 1e-30}), tmp_path / "second")
+    assert abs(losses[0] - transformers_loss(exported, corpus)) < 1e-5
+    [checkpoint] = (tmp_path / "second" / "checkpoints").glob("step-*")
+    before, after = load_file(exported / "model.safetensors"), load_file(checkpoint / "model.safetensors")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+
+
+def refusal(program, corpus, tmp_path, **keys):
+    result = run_train(program, corpus, tmp_path / "model", tmp_path / "run", **keys)
+    assert (result.returncode, result.stdout) == (2, ""), result.stderr
+    assert result.stderr.startswith("lighthouse train: ") and result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def test_options_of_the_refusal_are_the_right_ones(lighthouse, corpus, tmp_path):
+    tiny_llama(qwen=True).save_pretrained(tmp_path / "model")
+    message = refusal(lighthouse, corpus, tmp_path, **{"model.dim": 64, "model.rope_theta": 500000, "model.num_layers": 3})
+    assert "training.initial_weights" in message
+    assert "model.dim (32 there, 64 here), model.num_layers (2 there, 3 here)" in message
+    options = message.split("set the folder's values: ")[1].split()
+    keys = {key.removeprefix("--"): value for key, value in zip(options[::2], options[1::2], strict=True)}
+    assert keys.keys() == {"model.dim", "model.num_layers", "model.rope_theta", "model.qk_norm"}
+    losses_of(run_train(lighthouse, corpus, tmp_path / "model", tmp_path / "run", **keys, **{"training.steps": 1}),
+              tmp_path / "run")
+
+
+def test_what_the_decoder_cannot_run_is_refused(lighthouse, corpus, tmp_path):
+    tiny_llama().save_pretrained(tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0}
+    path.write_text(json.dumps(config | {"rope_parameters": rope}))
+    assert 'rope_type = "llama3" is not supported' in refusal(lighthouse, corpus, tmp_path)
+    path.write_text(json.dumps(config | {"model_type": "gpt2"}))
+    assert 'model_type = "gpt2"' in refusal(lighthouse, corpus, tmp_path)
