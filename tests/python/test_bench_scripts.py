@@ -1,0 +1,31 @@
+"""The benchmarks in Python run, small and on the CPU, and count what they say they count."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lighthouse_attention")
+pytest.importorskip("transformers", minversion="5")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("more", [[], ["--keep-activations", "--full-attention-layers", "0"]], ids=["checkpointed", "kept"])
+def test_huggingface_llama(tmp_path, more):
+    arguments = ["--device", "cpu", "--seq-len", 256, "--layers", 2, "--hidden", 64, "--heads", 4, "--head-dim", 16,
+                 "--vocabulary", 100, "--steps", 2, "--warm-up", 1, "--json", tmp_path / "results.json", *more]
+    result = subprocess.run([sys.executable, ROOT / "bench" / "huggingface_llama.py", *map(str, arguments)], check=True,
+                            capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["parameters"] == 2 * 64 * 100 + 2 * (64 * 64 * 3 + 3 * 64 * 192 + 2 * 64) + 64
+    assert (results["topk"], results["rows"]) == (4, 16 + 2 * 4 * 4)
+    assert results["flops"]["sdpa_attention"] > results["flops"]["lighthouse_attention"]
+    for name in ("lighthouse", "sdpa"):
+        losses = results[name]["losses"]
+        assert len(results[name]["seconds"]) == 2 and len(losses) == 3
+        assert abs(losses[0] - math.log(100)) < 0.2
+    assert f"lighthouse / sdpa: {results['ratio']:.2f}" in result.stdout
