@@ -37,7 +37,6 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=4, help="timed steps of each implementation")
     parser.add_argument("--warm-up", type=int, default=2, help="steps of each before those")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the decoder's layers")
     parser.add_argument("--keep-activations", action="store_true", help="no gradient checkpointing")
     parser.add_argument("--json", metavar="FILE", help="append the results as one line; - is standard output")
     return parser.parse_args()
@@ -54,9 +53,6 @@ def make_model(options):
     huggingface.prepare(model, topk=-(-options.seq_len // 64), full_attention_layers=options.full_attention_layers, packed=False)
     if not options.keep_activations:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if options.compile:
-        for layer in model.model.layers:
-            layer.compile()
     return model.train()
 
 
@@ -132,7 +128,7 @@ def main():
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     device = torch.cuda.get_device_name() if torch.device(options.device).type == "cuda" else options.device
     results = {"device": device, "torch": torch.__version__, "transformers": transformers.__version__,
-               "parameters": num_parameters, "seq_len": options.seq_len, "topk": topk, "rows": rows, "compiled": options.compile,
+               "parameters": num_parameters, "seq_len": options.seq_len, "topk": topk, "rows": rows,
                "checkpointed": not options.keep_activations, "flops": flops}
     print(f"{device}, torch {torch.__version__}, transformers {transformers.__version__}: {num_parameters / 1e6:.1f} million "
           f"parameters, N = {options.seq_len:,}, k = {topk:,}, S = {rows:,}")

@@ -16,7 +16,7 @@ import torch
 from . import library
 from .dilated import dilated_scores
 from .inner import attend_each, stock_attention
-from .operators import ops
+from .operators import gather_by_norm, gather_rows, ops, scatter_rows
 
 SCORERS = ("norm", "dilated", "gla")
 DEVICES = ("cpu", "cuda", "meta")
@@ -225,7 +225,7 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
         o_rows = stock_attention(q_rows, k_rows, v_rows, num_rows, softmax_scale)
     else:
         o_rows = checked_rows(attend_each(attention, q_rows, k_rows, v_rows, num_rows), q_rows)
-    return ops._scatter_rows(o_rows, selected, slots, q.shape[1], layout, offsets)
+    return scatter_rows(o_rows, selected, slots, q.shape[1], layout, offsets)
 
 
 def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_prefix, offsets, selection):
@@ -241,10 +241,10 @@ def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_
     else:
         check_scorer(scorer, dilation, gate)
         if scorer == "norm":
-            return ops._gather_by_norm(q, k, v, layout, cover_prefix, offsets)
+            return gather_by_norm(q, k, v, layout, cover_prefix, offsets)
         s_qk, s_kq = token_scores(q, k, v, scorer=scorer, dilation=dilation, gate=gate, cu_seqlens=offsets)
         selected, slots = ops._select_entries(s_qk, s_kq, layout, cover_prefix, offsets)
-    return *ops._gather_rows(q, k, v, selected, slots, layout, offsets), selected, slots
+    return *gather_rows(q, k, v, selected, slots, layout, offsets), selected, slots
 
 
 def check_options(softmax_scale, gate, scores, selection, attention):

@@ -22,6 +22,8 @@ not: computed again, a selection has the same bits.
 In a traced graph N is a constant: S follows from its value, and so each length is compiled once.
 """
 
+import functools
+
 import torch
 
 from . import library
@@ -116,7 +118,7 @@ def keep(ctx, selection, slots, seq_len, layout, cu_seqlens):
 
 def gather_backward(ctx, *gradients):
     rows = [contiguous_channels(gradient) for gradient in gradients[:3]]
-    return ops._gather_rows_backward(*rows, *ctx.saved_tensors, ctx.seq_len, ctx.layout, ctx.cu_seqlens)
+    return gather_rows_backward(*rows, *ctx.saved_tensors, ctx.seq_len, ctx.layout, ctx.cu_seqlens)
 
 
 def setup_gather(ctx, inputs, output):
@@ -136,7 +138,7 @@ def setup_gather_backward(ctx, inputs, output):
 
 def gather_backward_backward(ctx, *gradients):
     tokens = [contiguous_channels(gradient) for gradient in gradients]
-    return ops._gather_rows(*tokens, *ctx.saved_tensors, ctx.layout, ctx.cu_seqlens)
+    return gather_rows(*tokens, *ctx.saved_tensors, ctx.layout, ctx.cu_seqlens)
 
 
 def setup_scatter(ctx, inputs, output):
@@ -145,7 +147,7 @@ def setup_scatter(ctx, inputs, output):
 
 
 def scatter_backward(ctx, gradient):
-    return ops._scatter_rows_backward(contiguous_channels(gradient), *ctx.saved_tensors, ctx.layout, ctx.cu_seqlens)
+    return scatter_rows_backward(contiguous_channels(gradient), *ctx.saved_tensors, ctx.layout, ctx.cu_seqlens)
 
 
 def setup_scatter_backward(ctx, inputs, output):
@@ -154,52 +156,68 @@ def setup_scatter_backward(ctx, inputs, output):
 
 
 def scatter_backward_backward(ctx, gradient):
-    return ops._scatter_rows(contiguous_channels(gradient), *ctx.saved_tensors, ctx.seq_len, ctx.layout, ctx.cu_seqlens)
+    return scatter_rows(contiguous_channels(gradient), *ctx.saved_tensors, ctx.seq_len, ctx.layout, ctx.cu_seqlens)
 
 
 def differentiable(name, num_inputs, backward, setup_context):
-    """Autograd for an operator whose first `num_inputs` arguments are differentiable."""
-    operator = getattr(ops, name).default
-    rest = [None] * (len(operator._schema.arguments) - num_inputs)
+    """Autograd for an operator whose first `num_inputs` arguments are differentiable.
 
-    def whole_backward(ctx, *gradients):
-        results = backward(ctx, *gradients)
-        return *(results if isinstance(results, tuple) else (results,)), *rest
+    Returns the operator as eager mode calls it: with autograd around the operator, where a call of `torch.ops.lighthouse.*`
+    finds autograd inside, by way of the dispatcher, which takes as long as all the rest. In a traced graph the two are one."""
+    operator = getattr(ops, name).default
 
     if not (hasattr(torch._C, "_AutoDispatchBelowAutograd") and hasattr(torch._C, "_after_autograd_keyset")):
+        rest = (None,) * (len(operator._schema.arguments) - num_inputs)
+
+        def whole_backward(ctx, *gradients):
+            results = backward(ctx, *gradients)
+            return *(results if num_inputs > 1 else (results,)), *rest
+
         torch.library.register_autograd(f"lighthouse::{name}", whole_backward, setup_context=setup_context)
-        return
+        return operator
 
     # What register_autograd does (torch/_library/autograd.py), but for its search for default arguments, of which these
     # operators have none: it is half of the time of a call.
-    def below_autograd(keyset, arguments):
-        with torch._C._AutoDispatchBelowAutograd():
-            return operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+    below_autograd, above_kernels = torch._C._AutoDispatchBelowAutograd, torch._C._after_autograd_keyset
 
     class Differentiable(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, keyset, *arguments):
-            results = below_autograd(keyset, arguments)
+        def forward(ctx, call, arguments, *inputs):  # the fewer arguments, the sooner torch has looked at them
+            with below_autograd():
+                results = call(*arguments)
             setup_context(ctx, arguments, results)
+            ctx._materialize_non_diff_grads = False  # nobody reads gradients of index arrays
             return results
 
         @staticmethod
         def backward(ctx, *gradients):
-            return None, *whole_backward(ctx, *gradients)
+            results = backward(ctx, *gradients)
+            return None, None, *(results if num_inputs > 1 else (results,))
+
+    def run(call, *arguments):
+        inputs = arguments[:num_inputs]
+        if torch.is_grad_enabled() and any([x.requires_grad for x in inputs]):
+            return Differentiable.apply(call, arguments, *inputs)
+        with below_autograd():
+            return call(*arguments)
 
     def kernel(keyset, *arguments):
-        if torch.is_grad_enabled() and any(x.requires_grad for x in arguments[:num_inputs]):
-            return Differentiable.apply(keyset, *arguments)
-        return below_autograd(keyset, arguments)
+        return run(functools.partial(operator.redispatch, keyset & above_kernels), *arguments)
+
+    def eager(*arguments):
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return operator(*arguments)
+        return run(operator, *arguments)
 
     library_of_kernels.impl(name, kernel, "Autograd", with_keyset=True)
+    return eager
 
 
-differentiable("_gather_rows", 3, gather_backward, setup_gather)
-differentiable("_gather_by_norm", 3, gather_backward, setup_gather_by_norm)
-differentiable("_gather_rows_backward", 3, gather_backward_backward, setup_gather_backward)
-differentiable("_scatter_rows", 1, scatter_backward, setup_scatter)
-differentiable("_scatter_rows_backward", 1, scatter_backward_backward, setup_scatter_backward)
+gather_rows = differentiable("_gather_rows", 3, gather_backward, setup_gather)
+gather_by_norm = differentiable("_gather_by_norm", 3, gather_backward, setup_gather_by_norm)
+gather_rows_backward = differentiable("_gather_rows_backward", 3, gather_backward_backward, setup_gather_backward)
+scatter_rows = differentiable("_scatter_rows", 1, scatter_backward, setup_scatter)
+scatter_rows_backward = differentiable("_scatter_rows_backward", 1, scatter_backward_backward, setup_scatter_backward)
 
 
 def batching_rule(name):

@@ -94,15 +94,14 @@ def test_cu_seqlens_as_a_tensor_cannot_be_traced():
 def selections(monkeypatch):
     """Every selection that is made from now on."""
     made = []
-    gather = lighthouse.functional.ops._gather_by_norm
+    gather = lighthouse.functional.gather_by_norm
 
     def record(*arguments):
         results = gather(*arguments)
         made.append(results[3].clone())
         return results
 
-    monkeypatch.setattr(lighthouse.functional, "ops", type("Ops", (), {"_gather_by_norm": staticmethod(record),
-                                                                      "_scatter_rows": torch.ops.lighthouse._scatter_rows}))
+    monkeypatch.setattr(lighthouse.functional, "gather_by_norm", record)
     return made
 
 

@@ -58,6 +58,32 @@ def test_fake_tensors_have_the_layout_of_real_ones(name):
         assert (ours.shape, ours.stride(), ours.dtype) == (theirs.shape, theirs.stride(), theirs.dtype)
 
 
+@pytest.mark.parametrize("name", ["_gather_rows", "_gather_by_norm", "_gather_rows_backward", "_scatter_rows",
+                                  "_scatter_rows_backward"])
+def test_eager_calls_are_the_operators(name):
+    """With autograd around an operator and with autograd inside: the same results, gradients and second derivatives."""
+    def run(call):
+        arguments = arguments_of(name, CASES["grouped"])
+        inputs = [x for x in arguments if isinstance(x, torch.Tensor) and x.requires_grad]
+        results = call(*arguments)
+        outputs = [x for x in (results if isinstance(results, tuple) else [results]) if x.is_floating_point()]
+        cotangents = [torch.ones_like(x, requires_grad=True) for x in outputs]
+        gradients = torch.autograd.grad(outputs, inputs, cotangents, create_graph=True)
+        return *outputs, *gradients, *torch.autograd.grad(gradients, cotangents, [x.cos() for x in gradients])
+
+    eager = getattr(operators, name.removeprefix("_"))
+    assert all(map(torch.equal, run(eager), run(getattr(ops, name))))
+    assert eager(*arguments_of(name, CASES["grouped"], requires_grad=False)) is not None
+
+
+def test_no_gradient_is_made_for_index_arrays():
+    q, k, v, _ = (x.requires_grad_() for x in CASES["grouped"].tensors())
+    rows = operators.gather_by_norm(q, k, v, list(CASES["grouped"].layout.values()), True, None)
+    with torch.profiler.profile() as profile:
+        torch.autograd.grad(rows[:3], (q, k, v), [torch.ones_like(x) for x in rows[:3]])
+    assert not [event.name for event in profile.events() if "zero" in event.name]
+
+
 WITHOUT_PRIVATE_NAMES = """
 import builtins, sys, torch
 sys.path.insert(0, sys.argv[1])
