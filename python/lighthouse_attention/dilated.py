@@ -11,7 +11,7 @@ from .operators import ops
 
 def residue_classes(length, dilation):
     """(first token, classes, tokens of each) of `length` tokens: those that come first may have a token more."""
-    size, longer = divmod(length, dilation)
+    size, longer = length // dilation, operator.index(length % dilation)  # N may be a symbol in a traced graph
     groups = [(0, longer, size + 1), (longer, dilation - longer, size)]
     return [(first, classes, tokens) for first, classes, tokens in groups if classes > 0 and tokens > 0]
 
@@ -79,7 +79,7 @@ def dilated_scores(q, k, v, dilation, cu_seqlens):
     """(s_qk, s_kq), fp32 [B, H_kv, N]."""
     if cu_seqlens is not None and q.is_cuda:
         return dilated_scores_packed(q, k, v, dilation, cu_seqlens)
-    bounds = [0, operator.index(q.shape[1])] if cu_seqlens is None else cu_seqlens
+    bounds = [0, q.shape[1]] if cu_seqlens is None else cu_seqlens
     rows = []
     for batch in range(q.shape[0]):
         documents = [document_scores(*(x[batch, begin:end] for x in (q, k, v)), dilation)

@@ -145,6 +145,7 @@ def token_scores(q, k, v, *, scorer="norm", dilation=4, gate=None, cu_seqlens=No
         ValueError: a shape, dtype or option is wrong.
     """
     check_qkv("token_scores", q, k, v)
+    dilation = operator.index(dilation)
     check_scorer(scorer, dilation, gate)
     q, k, v = under_autocast(q, k, v)
     offsets = host_offsets("token_scores", cu_seqlens)
@@ -215,8 +216,10 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
     check_transforms()
     if attention is None:
         q, k, v = under_autocast(q, k, v)
-    layout = [operator.index(value) for value in (num_levels, pooling_factor, topk, tile_topk)]
     offsets = host_offsets("lighthouse_attention", cu_seqlens)
+    if offsets is not None or not torch.compiler.is_compiling():
+        topk = operator.index(topk)  # else it may be a symbol, as N may, and index() would make it a constant of the graph
+    layout = [operator.index(num_levels), operator.index(pooling_factor), topk, operator.index(tile_topk)]
     q_rows, k_rows, v_rows, selected, slots = select_and_gather(
         q, k, v, layout, scorer=scorer, dilation=dilation, gate=gate, scores=scores, cover_prefix=cover_prefix,
         offsets=offsets, selection=selection)  # [B, H or H_kv, S, d]
@@ -239,6 +242,7 @@ def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_
                 f"[batch, num_kv_heads, seq_len], here {shape}")
         selected, slots = ops._select_entries(scores[0].detach(), scores[1].detach(), layout, cover_prefix, offsets)
     else:
+        dilation = operator.index(dilation)
         check_scorer(scorer, dilation, gate)
         if scorer == "norm":
             return gather_by_norm(q, k, v, layout, cover_prefix, offsets)
@@ -249,10 +253,13 @@ def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_
 
 def check_options(softmax_scale, gate, scores, selection, attention):
     name = "lighthouse_attention"
-    require(softmax_scale is None or (softmax_scale > 0 and math.isfinite(softmax_scale)), f"{name}: softmax_scale is "
-            f"{softmax_scale}; it must be positive and finite, or left out for 1 / sqrt(head_dim)")
-    require(softmax_scale is None or attention is None, f"{name}: softmax_scale is {softmax_scale}, but `attention` is given "
-            "and scales by itself; leave one out")
+    if softmax_scale is not None:  # no require(): a traced graph cannot print what may be a symbol
+        if not 0 < softmax_scale < math.inf:
+            raise ValueError(f"{name}: softmax_scale is {softmax_scale}; it must be positive and finite, or left out for "
+                             "1 / sqrt(head_dim)")
+        if attention is not None:
+            raise ValueError(f"{name}: softmax_scale is {softmax_scale}, but `attention` is given and scales by itself; leave "
+                             "one out")
     instead = "selection" if selection is not None else "scores"
     require(gate is None or (selection is None and scores is None), f"{name}: a gate is given, but {instead} too, so no "
             "scorer is run; leave one out")

@@ -38,10 +38,33 @@ def fake(name):
     return torch.library.register_fake(f"lighthouse::{name}")
 
 
-# int() of a symbolic size makes it a constant of the graph.
 def lengths(seq_len, layout, cu_seqlens):
+    """(gathered_len, num_slots): symbolic where seq_len is. Offsets of packed documents make it a constant, as they are."""
+    if isinstance(seq_len, torch.SymInt) and cu_seqlens is None:
+        return symbolic_lengths(seq_len, layout)
     gathered_len, num_slots, _ = library.plan("lighthouse", int(seq_len), layout, cu_seqlens)
     return gathered_len, num_slots
+
+
+def symbolic_lengths(seq_len, layout):
+    """What include/lighthouse/geometry.h computes, with symbols: S of section (iii), and the real entries of all levels."""
+    library.plan("lighthouse", 1, [1 if isinstance(value, torch.SymInt) else value for value in layout])  # for its checks
+    num_levels, pooling_factor, topk, tile_topk = layout
+    level_sizes = [ceil_div(seq_len, pooling_factor**level) for level in range(num_levels)]
+    num_coarse, num_tiles = level_sizes[-1], ceil_div(topk, tile_topk)
+    if num_coarse // num_tiles >= ceil_div(topk, num_tiles):  # a guard of the graph: no tile runs short
+        return num_coarse + (num_levels - 1) * pooling_factor * topk, sum(level_sizes)
+    gathered_len = num_coarse
+    for tile in range(num_tiles):
+        candidates, budget = ((tile + 1) * total // num_tiles - tile * total // num_tiles for total in (num_coarse, topk))
+        for _ in range(num_levels - 1):
+            candidates = pooling_factor * torch.sym_min(budget, candidates)
+            gathered_len = gathered_len + candidates
+    return gathered_len, sum(level_sizes)
+
+
+def ceil_div(a, b):
+    return (a + b - 1) // b
 
 
 def empty_rows(q, k, gathered_len):

@@ -1,13 +1,19 @@
 """torch.compile and activation checkpointing give the bits of eager mode."""
 
+import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+import torch._dynamo.testing
 from attention_cases import CASES, Case, check_equal, results_of
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 lighthouse = pytest.importorskip("lighthouse_attention")
+from lighthouse_attention import library  # noqa: E402
+from lighthouse_attention.operators import symbolic_lengths  # noqa: E402
+
 lighthouse_attention = lighthouse.lighthouse_attention
 NAMES = [name for name, case in CASES.items() if name != "one-token"]
 
@@ -15,7 +21,8 @@ NAMES = [name for name, case in CASES.items() if name != "one-token"]
 @pytest.fixture(autouse=True)
 def fresh():
     torch.compiler.reset()
-    yield
+    with torch.compiler.config.patch(force_disable_caches=True):  # graphs on disk know nothing of changes to fake kernels
+        yield
     torch.compiler.reset()
 
 
@@ -39,20 +46,88 @@ def test_generated_code():
     check_equal(results_of(torch.compile(function, fullgraph=True), *tensors), results_of(function, *tensors))
 
 
-@pytest.mark.parametrize("dynamic", [None, True])
-def test_sequence_lengths_change(dynamic):
-    """N is a constant of each graph: a new length is compiled anew, whatever `dynamic` says; B is not."""
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    function = partial(lighthouse_attention, **Case().layout)
+# Sequence lengths. S is a function of N, in symbols too: one graph serves all lengths in which no tile runs short.
+
+
+def check_lengths(backend, dynamic, function, cases):
+    """Compiles function(q, k, v), runs it on each case and returns how many graphs there were after each."""
+    counter = torch._dynamo.testing.CompileCounterWithBackend(backend)
     compiled = torch.compile(function, fullgraph=True, backend=counter, dynamic=dynamic)
-    for seq_len in (203, 64, 96, 203):
-        tensors = Case(seq_len=seq_len).tensors()
+    counts = []
+    for case in cases:
+        tensors = case.tensors()
         check_equal(results_of(compiled, *tensors), results_of(function, *tensors))
-    assert counter.frame_count == 3
-    for batch in (3, 5):
-        tensors = Case(batch=batch, seq_len=96).tensors()
-        check_equal(results_of(compiled, *tensors), results_of(function, *tensors))
-    assert counter.frame_count <= 4
+        counts.append(counter.frame_count)
+    return counts
+
+
+LENGTHS = (203, 64, 96, 512, 1000, 203)
+
+
+def test_symbolic_lengths_are_those_of_the_library():
+    for num_levels, pooling_factor, (topk, tile_topk) in itertools.product(
+            (1, 2, 3, 4), (2, 4, 8), ((1, 128), (4, 128), (7, 2), (9, 4), (300, 128), (5, 1))):
+        layout = [num_levels, pooling_factor, topk, tile_topk]
+        for seq_len in (*range(1, 70), 203, 1000, 5000):
+            assert symbolic_lengths(seq_len, layout) == library.plan("test", seq_len, layout)[:2], (layout, seq_len)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_one_graph_for_all_lengths(backend):
+    function = partial(lighthouse_attention, **Case().layout)
+    cases = [Case(seq_len=seq_len) for seq_len in LENGTHS]
+    assert check_lengths(backend, True, function, cases) == [1] * len(cases)
+
+
+def test_the_second_length_makes_it_dynamic():
+    """By default the first graph is for its own sizes, the second for all."""
+    function = partial(lighthouse_attention, **Case().layout)
+    cases = [Case(seq_len=seq_len) for seq_len in LENGTHS]
+    assert check_lengths("aot_eager", None, function, cases) == [1] + [2] * (len(cases) - 1)
+
+
+def test_batch_and_length_change_together():
+    function = partial(lighthouse_attention, **Case().layout)
+    cases = [Case(batch=batch, seq_len=seq_len) for batch, seq_len in ((3, 203), (5, 96), (7, 512))]  # 2 is H_kv: one symbol
+    assert check_lengths("aot_eager", True, function, cases) == [1, 1, 1]
+
+
+def test_short_rows_have_a_graph_of_their_own():
+    function = partial(lighthouse_attention, **Case().layout)
+    cases = [Case(seq_len=seq_len) for seq_len in (203, 41, 20, 33, 96, 30)]
+    assert check_lengths("aot_eager", True, function, cases) == [1, 2, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_topk_may_follow_the_length(backend):
+    def function(q, k, v):
+        return lighthouse_attention(q, k, v, topk=q.shape[1] // 16, pooling_factor=2, tile_topk=8)
+
+    cases = [Case(seq_len=seq_len) for seq_len in (203, 64, 96, 1000, 400)]
+    assert check_lengths(backend, True, function, cases) == [1] * len(cases)
+
+
+@pytest.mark.parametrize("name", ["scores", "gla", "scale", "transposed", "deep"])
+def test_all_lengths_with_other_options(name):
+    case = CASES[name]
+    gate = torch.randn(case.num_heads)
+
+    def function(q, k, v):
+        options = dict(case.layout, scorer=case.scorer, softmax_scale=case.softmax_scale)
+        if name == "gla":
+            options["gate"] = gate.expand(q.shape[:3]).sigmoid().log()
+        if name == "scores":
+            options["scores"] = lighthouse.token_scores(q * 2, k, v)
+        return lighthouse_attention(q, k, v, **options)
+
+    counts = check_lengths("aot_eager", True, function, [replace(case, seq_len=seq_len) for seq_len in (203, 300, 416)])
+    assert len(set(counts)) == 1  # torch begins anew for a softmax_scale, and counts that
+
+
+def test_the_dilated_scorer_has_a_graph_for_each_remainder():
+    function = partial(lighthouse_attention, scorer="dilated", dilation=4, **Case().layout)
+    cases = [Case(seq_len=seq_len) for seq_len in (203, 303, 64, 512, 103, 105, 205)]
+    assert check_lengths("aot_eager", True, function, cases) == [1, 1, 2, 2, 2, 3, 3]
 
 
 def test_documents_change():
