@@ -2,11 +2,13 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/fmax.h>
 #include <ATen/ops/minimum.h>
 #include <ATen/ops/searchsorted.h>
+#include <ATen/ops/stack.h>
 
 #include <utility>
 #include <vector>
@@ -69,13 +71,24 @@ ops::TwoTensors attention_scores(const at::Tensor& q, const at::Tensor& k, const
   return {std::move(s_qk), std::move(s_kq)};
 }
 
-/// Scores of one row by views of its residue classes: q [N, H, D], k and v [N, H_kv, D], s_qk and s_kq [H_kv, N].
-void dilated_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Classes& classes,
-                    const at::Tensor& s_qk, const at::Tensor& s_kq) {
-  const auto [qk, kq] =
-      attention_scores(by_class(q, classes), by_class(k, classes), by_class(v, classes), {classes.length});
-  by_class(s_qk.t(), classes).copy_(qk.transpose(1, 2));
-  by_class(s_kq.t(), classes).copy_(kq.transpose(1, 2));
+/// Scores [H_kv, end - begin] of the tokens [begin, end) of one row, a document, by views of its residue classes:
+/// q [N, H, D], k and v [N, H_kv, D]. Token t is number t / dilation of class t % dilation. Writing through a view of
+/// some classes would be shorter, but a traced graph (torch 2.11) then has zeros in the others.
+ops::TwoTensors document_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t begin,
+                                int64_t end, int64_t dilation) {
+  const int64_t longest = ceil_div(end - begin, dilation);
+  std::vector<at::Tensor> s_qk;  // [classes, H_kv, longest]
+  std::vector<at::Tensor> s_kq;
+  for (const Classes& classes : residue_classes(begin, end, dilation)) {
+    const auto [qk, kq] =
+        attention_scores(by_class(q, classes), by_class(k, classes), by_class(v, classes), {classes.length});
+    s_qk.push_back(at::constant_pad_nd(qk, {0, longest - classes.length}));
+    s_kq.push_back(at::constant_pad_nd(kq, {0, longest - classes.length}));
+  }
+  const auto by_token = [&](const std::vector<at::Tensor>& scores) {
+    return at::cat(scores).permute({1, 2, 0}).flatten(1).narrow(1, 0, end - begin);
+  };
+  return {by_token(s_qk), by_token(s_kq)};
 }
 
 /// Where every token goes when the residue classes of all documents are laid one after another, int64 [N] on the device
@@ -115,19 +128,23 @@ ops::TwoTensors dilated_scores_packed(const at::Tensor& q, const at::Tensor& k, 
 ops::TwoTensors dilated_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t dilation,
                                const ops::Sizes& sizes, at::OptionalIntArrayRef cu_seqlens) {
   if (cu_seqlens && q.is_cuda()) return dilated_scores_packed(q, k, v, dilation, *cu_seqlens);
-  const std::vector<c10::SymInt> shape{sizes.batch, sizes.num_kv_heads, sizes.seq_len};
-  at::Tensor s_qk = at::empty_symint(shape, q.options().dtype(at::kFloat));
-  at::Tensor s_kq = at::empty_symint(shape, q.options().dtype(at::kFloat));
   const int64_t single[] = {0, sizes.seq_len};
   const at::IntArrayRef bounds = cu_seqlens ? *cu_seqlens : at::IntArrayRef(single);
-  for (size_t document = 0; document + 1 < bounds.size(); ++document) {
-    for (const Classes& classes : residue_classes(bounds[document], bounds[document + 1], dilation)) {
-      for (int64_t b = 0; b < ops::fixed_size(q, 0); ++b) {
-        dilated_scores(q[b], k[b], v[b], classes, s_qk[b], s_kq[b]);
-      }
+  std::vector<at::Tensor> s_qk;  // [H_kv, N] of each row
+  std::vector<at::Tensor> s_kq;
+  for (int64_t b = 0; b < ops::fixed_size(q, 0); ++b) {
+    std::vector<at::Tensor> documents_qk;
+    std::vector<at::Tensor> documents_kq;
+    for (size_t document = 0; document + 1 < bounds.size(); ++document) {
+      if (bounds[document] == bounds[document + 1]) continue;
+      auto [qk, kq] = document_scores(q[b], k[b], v[b], bounds[document], bounds[document + 1], dilation);
+      documents_qk.push_back(std::move(qk));
+      documents_kq.push_back(std::move(kq));
     }
+    s_qk.push_back(at::cat(documents_qk, 1));
+    s_kq.push_back(at::cat(documents_kq, 1));
   }
-  return {s_qk, s_kq};
+  return {at::stack(s_qk), at::stack(s_kq)};
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 """Runs cases with the C++ operator library: python cpp_operators.py LIBRARY CASES RESULTS. A process of its own, because
 that library and the Python package register the same operators. CASES holds a list of (operator, q, k, v, grad_out,
-options); RESULTS gets a list of [result, ..., dq, dk, dv], or where an operator throws, of its message."""
+options), with "compiled": True among the options for a traced graph; RESULTS gets a list of [result, ..., dq, dk, dv], or
+where an operator throws, of its message."""
 
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import torch
 def run(name, q, k, v, grad_out, options):
     q, k, v = (x.detach().requires_grad_(x.is_floating_point()) for x in (q, k, v))
     operator = getattr(torch.ops.lighthouse, name)
+    if options.pop("compiled", False):
+        torch.compiler.reset()
+        operator = torch.compile(operator, fullgraph=True, backend="aot_eager")
     if name == "select":
         return [operator(*torch.ops.lighthouse.token_scores(q, k, v), **options)]
     try:
