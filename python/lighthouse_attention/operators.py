@@ -19,7 +19,8 @@ A policy of selective activation checkpointing (torch.utils.checkpoint) may name
 MUST_SAVE for `torch.ops.lighthouse._gather_by_norm.default` (or `_select_entries.default` with other scorers). It need
 not: computed again, a selection has the same bits.
 
-In a traced graph N is a constant: S follows from its value, and so each length is compiled once.
+In a traced graph N and topk may be symbols: S is a function of them, and a graph serves all lengths in which no tile runs
+short; shorter rows have another. Packed documents are constants of a graph.
 """
 
 import functools

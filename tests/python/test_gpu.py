@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from attention_cases import CASES, results_of
+import torch._dynamo.testing
+from attention_cases import CASES, Case, results_of
 from cpp_operators import run_cpp_operators
 
 lighthouse = pytest.importorskip("lighthouse_attention")
@@ -105,3 +106,17 @@ def test_compiles(name):
     compiled = torch.compile(lighthouse_attention, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
         assert torch.equal(compiled(q, k, v, **options), lighthouse_attention(q, k, v, **options))
+
+
+def test_one_graph_for_all_lengths():
+    torch.compiler.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    function = partial(lighthouse_attention, **Case().layout)
+    compiled = torch.compile(function, fullgraph=True, backend=counter, dynamic=True)
+    for seq_len in (203, 512, 96, 4096):
+        q, k, v, grad_out = on_gpu(Case(batch=3, seq_len=seq_len, head_dim=64), torch.bfloat16)[0]
+        out, *gradients = results_of(compiled, q, k, v, grad_out)
+        assert torch.equal(out, function(q, k, v))
+        for ours, theirs in zip(gradients, results_of(function, q, k, v, grad_out)[1:]):  # stock backward may add in any order
+            assert (ours - theirs).abs().max() <= 2**-6 * theirs.abs().max()
+    assert counter.frame_count == 1
