@@ -27,9 +27,10 @@ def rows_of_documents(seq_len, layout, cu_seqlens):
     return library.plan("lighthouse_attention", seq_len, layout, cu_seqlens)[2]
 
 
-def require(condition, message):
+def require(condition, message, *values):
+    """Values that may be symbols of a traced graph, which it cannot print, come apart, for the {} of the message."""
     if not condition:
-        raise ValueError(message)
+        raise ValueError(message.format(*values) if values else message)
 
 
 # How the operators' messages about arguments begin.
@@ -253,13 +254,10 @@ def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_
 
 def check_options(softmax_scale, gate, scores, selection, attention):
     name = "lighthouse_attention"
-    if softmax_scale is not None:  # no require(): a traced graph cannot print what may be a symbol
-        if not 0 < softmax_scale < math.inf:
-            raise ValueError(f"{name}: softmax_scale is {softmax_scale}; it must be positive and finite, or left out for "
-                             "1 / sqrt(head_dim)")
-        if attention is not None:
-            raise ValueError(f"{name}: softmax_scale is {softmax_scale}, but `attention` is given and scales by itself; leave "
-                             "one out")
+    require(softmax_scale is None or 0 < softmax_scale < math.inf, name + ": softmax_scale is {}; it must be positive and "
+            "finite, or left out for 1 / sqrt(head_dim)", softmax_scale)
+    require(softmax_scale is None or attention is None, name + ": softmax_scale is {}, but `attention` is given and scales by "
+            "itself; leave one out", softmax_scale)
     instead = "selection" if selection is not None else "scores"
     require(gate is None or (selection is None and scores is None), f"{name}: a gate is given, but {instead} too, so no "
             "scorer is run; leave one out")

@@ -204,11 +204,11 @@ def check_call(module, query, key, attention_mask, dropout, sliding_window, is_c
     require(attention_mask is None or isinstance(attention_mask, str), f"lighthouse: {name} is given a dense attention_mask "
             f"of shape {shape}; attn_implementation='lighthouse' is causal attention without one: leave attention_mask out, "
             "and tell packed documents apart by position_ids")
-    require(dropout == 0, f"lighthouse: {name} has attention dropout {dropout}; it must be 0: set config.attention_dropout = 0")
-    require(query.shape[2] == key.shape[2], f"lighthouse: {name} has {query.shape[2]} queries and {key.shape[2]} keys, so a cache "
-            "is in use; lighthouse attends over full rows: call model.set_attn_implementation('sdpa') before generating")
-    require(sliding_window is None or sliding_window >= key.shape[2], f"lighthouse: {name} has a sliding window of "
-            f"{sliding_window} tokens, but the row has {key.shape[2]}; set config.sliding_window = None, or use 'sdpa'")
+    require(dropout == 0, "lighthouse: {} has attention dropout {}; it must be 0: set config.attention_dropout = 0", name, dropout)
+    require(query.shape[2] == key.shape[2], "lighthouse: {} has {} queries and {} keys, so a cache is in use; lighthouse attends "
+            "over full rows: call model.set_attn_implementation('sdpa') before generating", name, query.shape[2], key.shape[2])
+    require(sliding_window is None or sliding_window >= key.shape[2], "lighthouse: {} has a sliding window of {} tokens, but the "
+            "row has {}; set config.sliding_window = None, or use 'sdpa'", name, sliding_window, key.shape[2])
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     require(causal, f"lighthouse: {name} is not causal; use 'sdpa' for this model")
     for extra in ("softcap", "s_aux", "position_bias"):

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 import torch
+import torch._dynamo.testing
 
 pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
@@ -227,6 +228,25 @@ def test_compiles_into_one_graph(kind):
     assert torch.equal(logits_of(compiled, input_ids=tokens()), expected)
     with pytest.raises(ValueError, match="packed=False"):
         model(input_ids=tokens(1), position_ids=POSITIONS, use_cache=False)
+
+
+def test_compiles_into_one_graph_for_all_lengths():
+    """k is N / 64 rounded up, a symbol of the graph as N is."""
+    torch.compiler.reset()
+    model = huggingface.prepare(make(), packed=False)
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=True)
+    counts = []
+    for seq_len in (512, 300, 777):
+        row = torch.randint(model.config.vocab_size, (1, seq_len))
+        gradients = []
+        for each in (model, compiled):
+            each(input_ids=row, labels=row, use_cache=False).loss.backward()
+            gradients.append([parameter.grad for parameter in model.parameters()])
+            model.zero_grad()
+        assert all(map(torch.equal, *gradients))
+        counts.append(counter.frame_count)
+    assert len(set(counts)) == 1  # torch begins anew for the scale of the attention, and counts that
 
 
 def test_compiles_with_documents():
