@@ -7,6 +7,7 @@
 
 #include "lighthouse/device_plan.h"
 #include "lighthouse/gather.h"
+#include "lighthouse/head_turn.h"
 #include "lighthouse/scatter.h"
 #include "lighthouse/score.h"
 
@@ -27,10 +28,14 @@ struct PoolParams {
   void* k_coarse;    ///< out [B, num_coarse, H_kv, D]
   void* v_coarse;    ///< out [B, num_coarse, H_kv, D]
   float* workspace;  ///< pool_workspace_elements(...) floats
+  HeadTurn turn = {};
 };
 /// Whether pool_and_score takes these: heads of at most 512 bytes, a multiple of 16, that start at multiples of 16. The
 /// plan must have two levels or more.
 bool can_pool_and_score(const ConstView& q, const ConstView& k, const ConstView& v, DType dtype, int64_t head_dim);
+/// Whether pool_and_score, and gather_rows after it, turn q and k of these as they read them: heads as in
+/// can_turn_gradients, with coarsest windows of 2 to 64 tokens.
+bool can_turn_tokens(const GatherParams& params);
 int64_t pool_workspace_elements(const DevicePlan& plan, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
                                 int64_t head_dim, DType dtype);
 void pool_and_score(const PoolParams& params, const DevicePlan& plan, CudaStream stream);
@@ -82,8 +87,12 @@ struct CoarseMeans {
 /// the selection alone. The order of additions is fixed: tokens of a window as a binary tree where F <= 64, else one
 /// after another; levels of a token from the coarsest down.
 void gather_rows(const GatherParams& params, const int32_t* slots, const CoarseMeans& coarse, const DevicePlan& plan,
-                 CudaStream stream);
-void gather_rows_backward(const GatherBackwardParams& params, const DevicePlan& plan, CudaStream stream);
+                 CudaStream stream, const HeadTurn& turn = {});
+void gather_rows_backward(const GatherBackwardParams& params, const DevicePlan& plan, CudaStream stream,
+                          const HeadTurn& turn = {});
+/// Whether gather_rows_backward turns and scales these: fp32 or bf16; heads of 128, 256 or 512 bytes that start at
+/// multiples of 16; numbers of heads, of queries and of keys, that are multiples of 16, 8 or 4 then.
+bool can_turn_gradients(const GatherBackwardParams& params);
 void scatter_rows(const ScatterParams& params, const DevicePlan& plan, CudaStream stream);
 void scatter_rows_backward(const ScatterBackwardParams& params, const int32_t* slots, const DevicePlan& plan,
                            CudaStream stream);

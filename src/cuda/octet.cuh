@@ -96,8 +96,9 @@ struct WorkItem {
   int32_t channel;
 };
 template <int kLanes, int kVec>
-__device__ __forceinline__ WorkItem work_item(const FastDivide& num_heads, const FastDivide& channel_blocks) {
-  const uint32_t item = blockIdx.x * (blockDim.x / kLanes) + threadIdx.x / kLanes;
+__device__ __forceinline__ WorkItem work_item(const FastDivide& num_heads, const FastDivide& channel_blocks,
+                                              uint32_t block_number = blockIdx.x) {
+  const uint32_t item = block_number * (blockDim.x / kLanes) + threadIdx.x / kLanes;
   const uint32_t rest = num_heads.quotient(item);
   const uint32_t position = channel_blocks.quotient(rest);
   const uint32_t block = rest - position * channel_blocks.divisor();

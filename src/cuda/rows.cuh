@@ -11,6 +11,7 @@
 
 #include "cuda/launch.h"
 #include "cuda/octet.cuh"
+#include "cuda/turn.cuh"
 #include "cuda/vector.cuh"
 #include "lighthouse/device_plan.h"
 
@@ -42,6 +43,7 @@ struct RowMapArgs {
   DevicePlan plan;
   int32_t batch, num_kv_heads, head_dim;
   FastDivide channel_blocks;  ///< groups of lanes that one head takes
+  HeadTurn turn;              ///< kMean only
 };
 using RowsFromTokens = RowMapArgs<const void, void>;
 using TokensFromRows = RowMapArgs<void, const void>;
@@ -64,6 +66,7 @@ void set_common(Args& args, const Params& params, const DevicePlan& plan) {
 }
 
 inline constexpr int kRowMapThreads = 128;
+static_assert(kRowMapThreads == kTurnThreads);
 
 /// Whether 16-byte accesses fit all views and the head dimension.
 template <typename T, typename Args>
@@ -94,6 +97,17 @@ void dispatch_lanes(Args& args, int num_tensors, const Launch& launch) {
     with(vec, std::integral_constant<int, 16>{});
   } else {
     with(vec, std::integral_constant<int, 32>{});
+  }
+}
+
+/// Calls launch(std::bool_constant) with whether the kernel turns q and k.
+template <typename T, int kVec, RowMap kMap, typename Args, typename Launch>
+void dispatch_turn(const Args& args, const Launch& launch) {
+  if (args.turn.cos == nullptr) return launch(std::false_type{});
+  if constexpr (kHasTurn<T> && kVec > 1 && kMap == RowMap::kMean) {
+    launch(std::true_type{});
+  } else {
+    LIGHTHOUSE_CHECK(false, "no kernel turns heads with these strides and of this dtype");
   }
 }
 

@@ -10,13 +10,15 @@ namespace lighthouse {
 /// copied from their means by another kernel.
 enum class Units { kAll, kExpanded };
 
-/// A group of lanes owns a unit of one head, a lane kVec channels of it. Tokens are read once; a row is written once,
-/// by the group whose window it sums. grid: row_map_grid over units or expanded windows.
-template <typename T, int kVec, int kLanes, RowMap kMap, Units kUnits>
-__global__ void __launch_bounds__(kRowMapThreads, 5)
+/// A group of lanes owns a unit of one head, a lane kVec channels of it. Tokens are read once, and with kTurned turned
+/// then; a row is written once, by the group whose window it sums. grid: row_map_grid over units or expanded windows.
+template <typename T, int kVec, int kLanes, RowMap kMap, Units kUnits, bool kTurned>
+__global__ void __launch_bounds__(kRowMapThreads, kTurned ? kTurnBlocks : 5)
     rows_from_units_kernel(const __grid_constant__ RowsFromTokens args) {
   using Nodes = NodeRows<kLog2Octet, kLanes>;
+  using Channels = HeadChannels<T, kVec, kLanes, kTurned>;
   __shared__ typename WindowSum<T, kVec, kRowMapThreads>::Shared waiting;
+  __shared__ AngleTileIf<kTurned, kOctet, Channels::kHalf> angles[kRowMapThreads / kLanes];  // a group's own
   constexpr int kShift = kShiftOf<kMap>;
   constexpr bool kListed = kUnits == Units::kExpanded;
   const auto& tensor = args.tensors[blockIdx.y];
@@ -26,6 +28,9 @@ __global__ void __launch_bounds__(kRowMapThreads, 5)
   if (item.position >= (kListed ? plan.num_expanded : plan.num_units)) return;
   const auto kv_head = static_cast<int32_t>(tensor.group.quotient(item.head));
   const bool own_channels = item.channel < args.head_dim;
+  const bool turns = kTurned && blockIdx.y < kTurnedTensors;
+  auto& own_angles = angles[threadIdx.x / kLanes];
+  const int32_t channel = Channels::first(item.channel);
   const int log2_coarse = (plan.num_levels - 1) * plan.log2_pool;
   const int log2_unit_len = log2_unit(plan.num_levels, plan.log2_pool);
   const int num_octets = 1 << (log2_unit_len - kLog2Octet);
@@ -42,12 +47,12 @@ __global__ void __launch_bounds__(kRowMapThreads, 5)
         kListed && log2_coarse < kLog2Octet ? ((1U << (1 << log2_coarse)) - 1) << (begin - first) : 0xFFU;
     const int32_t* slots = args.slots + head_of_batch * plan.num_slots + document.slot_begin;
     const T* tokens = static_cast<const T*>(tensor.tokens.data) + batch * tensor.tokens.batch_stride +
-                      item.head * tensor.tokens.head_stride + item.channel +
+                      item.head * tensor.tokens.head_stride + channel +
                       (int64_t{document.token_begin} + first - kShift) * tensor.tokens.seq_stride;
     T* rows = static_cast<T*>(tensor.rows.data) + batch * tensor.rows.batch_stride +
-              item.head * tensor.rows.head_stride + item.channel;
+              item.head * tensor.rows.head_stride + channel;
     const auto write = [&](int32_t row, const Vec<T, kVec>& value) {
-      if (row != kNoRow && own_channels) store_vec(rows + int64_t{row} * tensor.rows.seq_stride, value);
+      if (row != kNoRow && own_channels) Channels::store(rows + int64_t{row} * tensor.rows.seq_stride, value);
     };
     const auto write_sum = [&](int32_t row, const Sum<T>(&sum)[kVec], int log2) {
       const Sum<T> scale = kMap == RowMap::kMean ? Sum<T>(1) / static_cast<Sum<T>>(1 << log2) : Sum<T>(1);
@@ -59,8 +64,22 @@ __global__ void __launch_bounds__(kRowMapThreads, 5)
       Nodes nodes;
       nodes.template load<kShift>(slots, plan, document, position, wanted, group);
       Octet<T, kVec> values;
-      values.load(tokens + int64_t{octet} * kOctet * tensor.tokens.seq_stride, tensor.tokens.seq_stride,
+      if constexpr (kTurned) {
+        if (turns) {
+          __syncwarp();  // the octet before is done
+          own_angles.template begin_load<kLanes>(args.turn, int64_t{document.token_begin} + position, plan.seq_len,
+                                                 group.lane);
+        }
+      }
+      values.load(Channels(), tokens + int64_t{octet} * kOctet * tensor.tokens.seq_stride, tensor.tokens.seq_stride,
                   position - kShift, document.seq_len, own_channels, wanted);
+      if constexpr (kTurned) {
+        if (turns) {
+          own_angles.wait();
+          __syncwarp();
+          values.turn(own_angles, channel);
+        }
+      }
       const unsigned in_warp = nodes.in_warp();
       if ((in_warp & 0xFF) != 0) {
 #pragma unroll
@@ -190,13 +209,16 @@ void launch_units(const RowsFromTokens& args, int num_tensors, CudaStream stream
       copy_coarse_kernel<T, kVec, kLanes><<<copies, kRowMapThreads, 0, stream>>>(args);
       LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
       const dim3 grid = row_map_grid(args, num_tensors, plan.num_expanded, kLanes);
-      rows_from_units_kernel<T, kVec, kLanes, kMap, Units::kExpanded><<<grid, kRowMapThreads, 0, stream>>>(args);
+      dispatch_turn<T, kVec, kMap>(args, [&](auto turned) {
+        rows_from_units_kernel<T, kVec, kLanes, kMap, Units::kExpanded, turned.value>
+            <<<grid, kRowMapThreads, 0, stream>>>(args);
+      });
       LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
       return;
     }
   }
   const dim3 grid = row_map_grid(args, num_tensors, plan.num_units, kLanes);
-  rows_from_units_kernel<T, kVec, kLanes, kMap, Units::kAll><<<grid, kRowMapThreads, 0, stream>>>(args);
+  rows_from_units_kernel<T, kVec, kLanes, kMap, Units::kAll, false><<<grid, kRowMapThreads, 0, stream>>>(args);
   LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -204,6 +226,9 @@ template <RowMap kMap>
 void launch_rows_from_tokens(RowsFromTokens args, int num_tensors, DType dtype, CudaStream stream) {
   const DevicePlan& plan = args.plan;
   const bool by_unit = (plan.num_levels - 1) * plan.log2_pool <= kLog2MaxUnit;
+  LIGHTHOUSE_CHECK(args.turn.cos == nullptr || (by_unit && args.expanded != nullptr),
+                   "gather: tokens are turned in windows of at most ", 1 << kLog2MaxUnit,
+                   " tokens, after pool_and_score");
   dispatch_dtype(dtype, [&](auto element) {
     using T = decltype(element);
     dispatch_lanes<T>(args, num_tensors, [&](auto vec, auto lanes) {

@@ -13,31 +13,78 @@ __device__ __forceinline__ unsigned tokens_inside(int32_t token, int32_t seq_len
   return from & (left >= kTokens ? ~0U : left <= 0 ? 0U : (1U << left) - 1);
 }
 
+/// A factor for each of kTokens tokens, spread over the lanes of a group.
+template <int kTokens, int kLanes>
+class TokenScales {
+  static constexpr int kPerLane = (kTokens + kLanes - 1) / kLanes;
+
+ public:
+  /// Those of tokens from seq_len on are not read.
+  __device__ __forceinline__ void load(const float* scale, int64_t token, int64_t seq_len,
+                                       const LaneGroup<kLanes>& group) {
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int t = group.lane + i * kLanes;
+      scale_[i] = t < kTokens && token + t < seq_len ? scale[token + t] : 0;
+    }
+  }
+  /// A whole warp asks.
+  __device__ __forceinline__ float of(int t) const {
+    return LaneGroup<kLanes>::broadcast(scale_[t / kLanes], t % kLanes);
+  }
+
+ private:
+  float scale_[kPerLane];
+};
+
+/// Blocks of a multiprocessor that leave each the registers it needs.
+template <int kLanes, bool kTurned>
+inline constexpr int kTokenBlocks = kTurned        ? (kLanes == 8 ? 3 : kTurnBlocks)
+                                    : kLanes == 16 ? 5
+                                                   : 4;
+
 /// A group of lanes owns 16 tokens of one head, a lane kVec channels of it. The row of a window is read once for all
-/// its tokens in the group; tokens are written once. Sums start at the coarsest level. grid: row_map_grid over groups
-/// of tokens.
-template <typename T, int kVec, int kLanes, RowMap kMap>
-__global__ void __launch_bounds__(kRowMapThreads, kLanes == 16 ? 5 : 4)
+/// its tokens in the group; tokens are written once. Sums start at the coarsest level. kTurned: q and k are turned
+/// back, and every token is scaled, before it is rounded. grid: row_map_grid over groups of tokens; kTurned: the
+/// tensors, always three, are part of x.
+template <typename T, int kVec, int kLanes, RowMap kMap, bool kTurned>
+__global__ void __launch_bounds__(kRowMapThreads, kTokenBlocks<kLanes, kTurned>)
     tokens_from_rows_kernel(const __grid_constant__ TokensFromRows args) {
   using Nodes = NodeRows<kLog2Group, kLanes>;
+  using Channels = HeadChannels<T, kVec, kLanes, kTurned>;
   constexpr int kShift = kShiftOf<kMap>;
-  const auto& tensor = args.tensors[blockIdx.y];
+  constexpr int kTokens = 1 << kLog2Group;
+  __shared__ AngleTileIf<kTurned, kTokens, Channels::kHalf> angles;  // all groups of a block are at the same tokens
+  // Where heads are turned the blocks of q, k and v take turns: the angles that they read, and the rows of packed heads
+  // that they write, are in the L2 cache together.
+  const uint32_t own_tensor = kTurned ? blockIdx.x % 3 : blockIdx.y;
+  const auto& tensor = args.tensors[own_tensor];
   const DevicePlan& plan = args.plan;
   const LaneGroup<kLanes> group;
-  const WorkItem item = work_item<kLanes, kVec>(tensor.num_heads, args.channel_blocks);
+  const WorkItem item =
+      work_item<kLanes, kVec>(tensor.num_heads, args.channel_blocks, kTurned ? blockIdx.x / 3 : blockIdx.x);
   if (item.position >= plan.num_groups) return;
   const DeviceDocument document = plan.find(&DeviceDocument::group_begin, item.position);
   const int32_t first = (item.position - document.group_begin) << kLog2Group;
   const auto kv_head = static_cast<int32_t>(tensor.group.quotient(item.head));
-  const bool own_channels = item.channel < args.head_dim;
+  const bool own_channels = kTurned || item.channel < args.head_dim;
+  const int32_t channel = Channels::first(item.channel);
   const unsigned inside = own_channels ? tokens_inside(first - kShift, document.seq_len) : 0;
+
+  const bool turns = kTurned && own_tensor < kTurnedTensors;
+  const int64_t first_token = int64_t{document.token_begin} + first;
+  if constexpr (kTurned) {
+    if (turns) {
+      angles.template begin_load<kRowMapThreads>(args.turn, first_token, plan.seq_len, static_cast<int>(threadIdx.x));
+    }
+  }
 
   for (int64_t batch = blockIdx.z; batch < args.batch; batch += gridDim.z) {
     const int32_t* slots = args.slots + (batch * args.num_kv_heads + kv_head) * plan.num_slots + document.slot_begin;
     const T* rows = static_cast<const T*>(tensor.rows.data) + batch * tensor.rows.batch_stride +
-                    item.head * tensor.rows.head_stride + item.channel;
+                    item.head * tensor.rows.head_stride + channel;
     T* out = static_cast<T*>(tensor.tokens.data) + batch * tensor.tokens.batch_stride +
-             item.head * tensor.tokens.head_stride + item.channel +
+             item.head * tensor.tokens.head_stride + channel +
              (int64_t{document.token_begin} + first - kShift) * tensor.tokens.seq_stride;
     Nodes nodes;
     nodes.template load<kShift>(slots, plan, document, first, ~0U, group);
@@ -51,10 +98,12 @@ __global__ void __launch_bounds__(kRowMapThreads, kLanes == 16 ? 5 : 4)
     }
     unsigned levels = group.any(wide_row != kNoRow);
     const unsigned in_warp = nodes.in_warp();
+    TokenScales<kTokens, kLanes> scales;
+    if constexpr (kTurned) scales.load(args.turn.row_scale + batch * plan.seq_len, first_token, plan.seq_len, group);
 
     const auto load_row = [&](int32_t row) {  // zero where there is none
       Vec<T, kVec> value{};
-      if (row != kNoRow && own_channels) value = load_vec<T, kVec>(rows + int64_t{row} * tensor.rows.seq_stride);
+      if (row != kNoRow && own_channels) value = Channels::load(rows + int64_t{row} * tensor.rows.seq_stride);
       return value;
     };
     const auto add = [&](Sum<T>(&sum)[kVec], const Vec<T, kVec>& row, int log2) {
@@ -70,13 +119,26 @@ __global__ void __launch_bounds__(kRowMapThreads, kLanes == 16 ? 5 : 4)
       for (int i = 0; i < kVec; ++i) to[i] = from[i];
     };
     const auto store = [&](int t, const Sum<T>(&sum)[kVec]) {
-      if (inside >> t & 1) store_vec(out + t * tensor.tokens.seq_stride, round_vec<T, kVec>(sum, 1));
+      if constexpr (kTurned) {
+        const float scale = scales.of(t);  // which a whole warp asks for
+        if ((inside >> t & 1) == 0) return;
+        Sum<T> back[kVec];
+        copy(back, sum);
+        if (turns) angles.template turn<true>(back, t, channel);
+        Channels::store(out + t * tensor.tokens.seq_stride, round_vec<T, kVec>(back, scale));
+      } else {
+        if (inside >> t & 1) store_vec(out + t * tensor.tokens.seq_stride, round_vec<T, kVec>(sum, 1));
+      }
     };
 
     Vec<T, kVec> four_rows[4] = {};  // on their way while the wider windows are added
     if ((in_warp >> Nodes::begin(2) & 0xF) != 0) {
 #pragma unroll
       for (int four = 0; four < 4; ++four) four_rows[four] = load_row(nodes.row(Nodes::begin(2) + four));
+    }
+    if constexpr (kTurned) {
+      angles.wait();
+      __syncthreads();
     }
     Sum<T> all[kVec] = {};
     while (levels != 0) {
@@ -125,7 +187,10 @@ void launch_tokens_from_rows(TokensFromRows args, int num_tensors, DType dtype, 
     using T = decltype(element);
     dispatch_lanes<T>(args, num_tensors, [&](auto vec, auto lanes) {
       const dim3 grid = row_map_grid(args, num_tensors, args.plan.num_groups, lanes.value);
-      tokens_from_rows_kernel<T, vec.value, lanes.value, kMap><<<grid, kRowMapThreads, 0, stream>>>(args);
+      dispatch_turn<T, vec.value, kMap>(args, [&](auto turned) {
+        tokens_from_rows_kernel<T, vec.value, lanes.value, kMap, turned.value>
+            <<<turned.value ? dim3(3 * grid.x, 1, grid.z) : grid, kRowMapThreads, 0, stream>>>(args);
+      });
       LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
     });
   });

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/octet.cuh"
+#include "cuda/turn.cuh"
 
 namespace lighthouse {
 
@@ -13,13 +14,30 @@ struct Octet {
 
   /// Loads the tokens [token, token + 8) of a document of seq_len tokens that `wanted` has a bit for; others, and
   /// tokens outside, are zero. `source` is where `token` lies or would lie.
-  __device__ __forceinline__ void load(const T* source, int64_t stride, int32_t token, int32_t seq_len,
-                                       bool own_channels, unsigned wanted) {
+  template <typename Channels>
+  __device__ __forceinline__ void load(const Channels& channels, const T* source, int64_t stride, int32_t token,
+                                       int32_t seq_len, bool own_channels, unsigned wanted) {
 #pragma unroll
     for (int t = 0; t < kOctet; ++t) {
       value[t] = Vec<T, kVec>{};
       const bool inside = token + t >= 0 && token + t < seq_len;
-      if (own_channels && inside && (wanted >> t & 1)) value[t] = load_vec<T, kVec>(source + t * stride);
+      // Turning takes the registers that addresses worked out all at once would.
+      const T* from = Channels::kTurns ? source : source + t * stride;
+      if (own_channels && inside && (wanted >> t & 1)) value[t] = channels.load(from);
+      if (Channels::kTurns) source += stride;
+    }
+  }
+
+  /// Turns every token in place, rounded as rotated heads are; zeros stay zeros.
+  template <typename Tile>
+  __device__ __forceinline__ void turn(const Tile& angles, int32_t channel) {
+#pragma unroll
+    for (int t = 0; t < kOctet; ++t) {
+      float head[kVec];
+#pragma unroll
+      for (int i = 0; i < kVec; ++i) head[i] = value[t].wide(i);
+      angles.template turn<false>(head, t, channel);
+      value[t] = round_vec<T, kVec>(head, 1);
     }
   }
 };

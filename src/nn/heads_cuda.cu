@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cuda/turn.cuh"
 #include "lighthouse/geometry.h"
 #include "nn/kernels.h"
 #include "nn/rows.cuh"
@@ -54,8 +55,9 @@ __device__ __forceinline__ void turn(RowVec<T>& first, RowVec<T>& second, const 
   float high[kVec<T>];
 #pragma unroll
   for (int i = 0; i < kVec<T>; ++i) {
-    low[i] = first.wide(i) * cos[i] - second.wide(i) * sin[i];
-    high[i] = second.wide(i) * cos[i] + first.wide(i) * sin[i];
+    low[i] = first.wide(i);
+    high[i] = second.wide(i);
+    turn_pair(low[i], high[i], cos[i], sin[i]);
   }
   first = round_vec<T, kVec<T>>(low, scale);
   second = round_vec<T, kVec<T>>(high, scale);

@@ -14,6 +14,7 @@ namespace lighthouse {
 namespace {
 
 constexpr int kThreads = 128;
+static_assert(kThreads == kTurnThreads);
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
 struct PoolTensor {
@@ -27,6 +28,7 @@ struct PoolArgs {
   PoolTensor tensors[3];
   DevicePlan plan;
   int32_t batch, head_dim;
+  HeadTurn turn;
 };
 
 /// Maxima of the windows of one unit, fed eight norms at a time.
@@ -69,10 +71,14 @@ class WindowMaxima {
 };
 
 /// A group of kLanes threads owns one head and every (groups of that head)-th unit; a lane owns kVec channels. Each
-/// element is read once. grid = (groups, tensors, batch); the number of groups is a multiple of the heads.
-template <typename T, int kVec, int kLanes>
-__global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant__ PoolArgs args) {
+/// element is read once, and with kTurned q and k are turned then. grid = (groups, tensors, batch); the number of
+/// groups is a multiple of the heads.
+template <typename T, int kVec, int kLanes, bool kTurned>
+__global__ void __launch_bounds__(kThreads, kTurned ? kTurnBlocks : 5)
+    pool_kernel(const __grid_constant__ PoolArgs args) {
+  using Channels = HeadChannels<T, kVec, kLanes, kTurned>;
   __shared__ typename WindowSum<T, kVec, kThreads>::Shared waiting;
+  __shared__ AngleTileIf<kTurned, kOctet, Channels::kHalf> angles;  // all groups of a block are at the same tokens
   const PoolTensor& tensor = args.tensors[blockIdx.y];
   const DevicePlan& plan = args.plan;
   const LaneGroup<kLanes> group;
@@ -80,9 +86,10 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
   const auto head = static_cast<int32_t>(number % tensor.num_heads);
   const auto stride = static_cast<int32_t>(gridDim.x * (kThreads / kLanes) / tensor.num_heads);
   const auto first_unit = static_cast<int32_t>(number / tensor.num_heads);
-  const int32_t lowest_unit = __shfl_sync(~0U, first_unit, 0);
-  const int channel = group.lane * kVec;
-  const bool own_channels = channel < args.head_dim;
+  const int32_t lowest_unit = kTurned ? first_unit : __shfl_sync(~0U, first_unit, 0);
+  const bool turns = kTurned && tensor.maxima != nullptr;
+  const int32_t channel = Channels::first(group.lane * kVec);
+  const bool own_channels = kTurned || group.lane * kVec < args.head_dim;
   const int log2_coarse = (plan.num_levels - 1) * plan.log2_pool;
   const int log2_unit_len = log2_unit(plan.num_levels, plan.log2_pool);
   const int num_octets = 1 << (log2_unit_len - kLog2Octet);
@@ -95,7 +102,7 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
     // The groups of a warp go on together until the first of them, whose unit is the lowest, is done.
     for (int32_t step = 0; lowest_unit + step < plan.num_units; step += stride) {
       const int32_t unit = min(first_unit + step, plan.num_units - 1);
-      const bool active = first_unit + step < plan.num_units;
+      const bool active = kTurned || first_unit + step < plan.num_units;
       const DeviceDocument document = plan.find(&DeviceDocument::unit_begin, unit);
       const int32_t num_coarse = plan.size_of(document, plan.num_levels - 1);
       const int32_t local_unit = unit - document.unit_begin;
@@ -107,8 +114,22 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
       for (int octet = 0; octet < num_octets; ++octet) {
         const int32_t token = (local_unit << log2_unit_len) + octet * kOctet;
         Octet<T, kVec> values;
-        values.load(x + (document.token_begin + int64_t{token}) * tensor.x.seq_stride, tensor.x.seq_stride, token,
-                    document.seq_len, own_channels && active, 0xFF);
+        const int64_t first_token = document.token_begin + int64_t{token};
+        if constexpr (kTurned) {
+          if (turns) {
+            __syncthreads();  // the octet before is done
+            angles.template begin_load<kThreads>(args.turn, first_token, plan.seq_len, static_cast<int>(threadIdx.x));
+          }
+        }
+        values.load(Channels(), x + first_token * tensor.x.seq_stride, tensor.x.seq_stride, token, document.seq_len,
+                    own_channels && active, 0xFF);
+        if constexpr (kTurned) {
+          if (turns) {
+            angles.wait();
+            __syncthreads();
+            values.turn(angles, channel);
+          }
+        }
         Sum<T> square[kOctet];
         const auto add_square = [&](int t, const Sum<T>(&channels)[kVec]) {
           square[t] = 0;
@@ -121,9 +142,9 @@ __global__ __launch_bounds__(kThreads, 5) void pool_kernel(const __grid_constant
             const int32_t entry = (token >> log2) + index;
             if (entry >= num_coarse || !own_channels || !active) return;
             const Sum<T> scale = Sum<T>(1) / static_cast<Sum<T>>(1 << log2);
-            store_vec(static_cast<T*>(tensor.coarse) + element(coarse_begin + entry),
-                      round_vec<T, kVec>(window, scale));
-          } else if (log2 == kLog2MaxUnit && log2_coarse > kLog2MaxUnit) {
+            Channels::store(static_cast<T*>(tensor.coarse) + element(coarse_begin + entry),
+                            round_vec<T, kVec>(window, scale));
+          } else if (!kTurned && log2 == kLog2MaxUnit && log2_coarse > kLog2MaxUnit) {
             const int log2_parts = log2_coarse - kLog2MaxUnit;
             if (local_unit >= num_coarse << log2_parts || !own_channels || !active) return;
             auto* out = static_cast<Sum<T>*>(tensor.coarse) + element((coarse_begin << log2_parts) + local_unit);
@@ -209,13 +230,18 @@ void launch_pool_maxima(PoolMaximaArgs args, int first_level, CudaStream stream)
 
 template <typename T, int kVec, int kLanes>
 void launch_pool(const PoolArgs& args, CudaStream stream) {
-  constexpr int64_t kBlocks = 132 * 5;  // as many as run at once
+  const bool turned = args.turn.cos != nullptr;
+  const int64_t running = 132 * (turned ? kTurnBlocks : 5);  // blocks at once
   int64_t num_heads = 0;
   for (const PoolTensor& tensor : args.tensors) num_heads = std::max<int64_t>(num_heads, tensor.num_heads);
   const int64_t groups = args.plan.num_units * num_heads;
-  const int64_t blocks = std::min(kBlocks, ceil_div(groups, kThreads / kLanes));
+  const int64_t blocks = std::min(running, ceil_div(groups, kThreads / kLanes));
   const dim3 grid(static_cast<unsigned>(ceil_div(blocks, num_heads) * num_heads), 3, batch_blocks(args.batch));
-  pool_kernel<T, kVec, kLanes><<<grid, kThreads, 0, stream>>>(args);
+  if (!turned) {
+    pool_kernel<T, kVec, kLanes, false><<<grid, kThreads, 0, stream>>>(args);
+  } else if constexpr (kHasTurn<T>) {
+    pool_kernel<T, kVec, kLanes, true><<<grid, kThreads, 0, stream>>>(args);
+  }
   LIGHTHOUSE_CUDA_CHECK(cudaGetLastError());
 }
 
@@ -240,6 +266,13 @@ bool can_pool_and_score(const ConstView& q, const ConstView& k, const ConstView&
   return head_dim * bytes % 16 == 0 && head_dim * bytes <= 32 * 16 && aligned(q) && aligned(k) && aligned(v);
 }
 
+bool can_turn_tokens(const GatherParams& params) {
+  const SelectionConfig& config = params.plan->config;
+  return has_turn(params.dtype, params.head_dim, params.num_heads, params.num_kv_heads) && config.num_levels > 1 &&
+         (config.num_levels - 1) * config.log2_pool() <= kLog2MaxUnit &&
+         can_pool_and_score(params.q, params.k, params.v, params.dtype, params.head_dim);
+}
+
 int64_t pool_workspace_elements(const DevicePlan& plan, int64_t batch, int64_t num_heads, int64_t num_kv_heads,
                                 int64_t head_dim, DType dtype) {
   if (coarse_shift(plan) <= kLog2MaxUnit) return 0;
@@ -252,7 +285,12 @@ void pool_and_score(const PoolParams& params, const DevicePlan& plan, CudaStream
   args.plan = plan;
   args.batch = static_cast<int32_t>(params.batch);
   args.head_dim = static_cast<int32_t>(params.head_dim);
+  args.turn = params.turn;
   const bool whole_windows = coarse_shift(plan) <= kLog2MaxUnit;
+  LIGHTHOUSE_CHECK(
+      params.turn.cos == nullptr ||
+          (has_turn(params.dtype, params.head_dim, params.num_heads, params.num_kv_heads) && whole_windows),
+      "pool_and_score: no kernel turns these heads in windows of ", int64_t{1} << coarse_shift(plan));
   const auto num_heads = static_cast<int32_t>(params.num_heads);
   const auto num_kv_heads = static_cast<int32_t>(params.num_kv_heads);
   args.tensors[0] = {params.q, params.q_coarse, params.max_qk, num_heads};

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 4 : 8)
       Sum<T> square[kOctet] = {};
       for (int64_t channel = group.lane * kVec; channel < params.head_dim; channel += kLanes * kVec) {
         Octet<T, kVec> values;
-        values.load(x + channel, params.x.seq_stride, 0, count, true, 0xFF);
+        values.load(HeadChannels<T, kVec, kLanes, false>(), x + channel, params.x.seq_stride, 0, count, true, 0xFF);
 #pragma unroll
         for (int t = 0; t < kOctet; ++t) {
 #pragma unroll
