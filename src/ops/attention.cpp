@@ -87,6 +87,16 @@ ops::SelectedRows select_and_gather(const at::Tensor& q, const at::Tensor& k, co
   return {std::move(q_rows), std::move(k_rows), std::move(v_rows), std::move(maps.selection), std::move(maps.slots)};
 }
 
+/// Section (v).
+ops::AttendedRows attend(const ops::SelectedRows& rows, const SequencePlan& plan, const AttentionOptions& options) {
+  const auto& [q_rows, k_rows, v_rows, selection, slots] = rows;
+  const std::vector<int64_t> num_rows = rows_of_documents(plan);
+  at::Tensor o_rows = options.attention ? ops::attend_each(checked(options.attention), q_rows, k_rows, v_rows, num_rows)
+                                        : ops::stock_attention(q_rows, k_rows, v_rows, num_rows, options.softmax_scale,
+                                                               options.deterministic);
+  return {std::move(o_rows), {selection, slots}, plan.seq_len};
+}
+
 }  // namespace
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -112,12 +122,13 @@ AttendedRows attend_rows(const at::Tensor& q, const at::Tensor& k, const at::Ten
   const SequencePlan plan =
       checked_plan(kOperation, options.selection_config, sizes.seq_len, sizes.batch, options.cu_seqlens);
   check_options(options);
-  auto [q_rows, k_rows, v_rows, selection, slots] = select_and_gather(q, k, v, sizes, options);
-  const std::vector<int64_t> num_rows = rows_of_documents(plan);
-  at::Tensor o_rows = options.attention ? attend_each(checked(options.attention), q_rows, k_rows, v_rows, num_rows)
-                                        : stock_attention(q_rows, k_rows, v_rows, num_rows, options.softmax_scale,
-                                                          options.deterministic);
-  return {std::move(o_rows), {std::move(selection), std::move(slots)}, sizes.seq_len};
+  return attend(select_and_gather(q, k, v, sizes, options), plan, options);
+}
+
+AttendedRows attend_selected(const SelectedRows& rows, int64_t seq_len, const AttentionOptions& options) {
+  const int64_t batch = std::get<0>(rows).size(0);
+  check_options(options);
+  return attend(rows, checked_plan(kOperation, options.selection_config, seq_len, batch, options.cu_seqlens), options);
 }
 
 }  // namespace ops

@@ -4,13 +4,13 @@
 #include <torch/library.h>
 #endif
 
-#include <cstddef>
 #include <utility>
 #include <vector>
 
 #include "cuda/upload.h"
 #include "lighthouse/cuda_stages.h"
 #include "ops/cuda_call.h"
+#include "ops/one_pass_gather.h"
 #include "ops/stage_params.h"
 
 namespace lighthouse::ops {
@@ -37,13 +37,6 @@ TwoTensors gla_scores_cuda(const Tensor& q, const Tensor& k, const Tensor& v, co
     gla_scores(params, bounds, workspace, call.stream());
   });
   return {std::move(prepared.s_qk), std::move(prepared.s_kq)};
-}
-
-/// Both index arrays from the maxima of a call.
-void select_on_device(CudaCall& call, SelectMaximaParams params, const SequencePlan& plan,
-                      const DevicePlan& on_device) {
-  params.workspace = call.integers(select_workspace_elements(plan, params.batch, params.num_kv_heads));
-  select_entries(params, plan, on_device, call.stream());
 }
 
 TwoTensors select_entries_cuda(const Tensor& s_qk, const Tensor& s_kq, Integers layout, bool cover_prefix,
@@ -148,47 +141,15 @@ SelectedRows gather_in_steps(const Tensor& q, const Tensor& k, const Tensor& v, 
   return {std::move(q_rows), std::move(k_rows), std::move(v_rows), std::move(selection), std::move(slots)};
 }
 
-/// One pass over q, k and v for norms, maxima and the coarsest means; gather then reads what was expanded only.
 SelectedRows gather_by_norm_cuda(const Tensor& q, const Tensor& k, const Tensor& v, Integers layout, bool cover_prefix,
                                  OptionalIntegers cu_seqlens) {
   GatherByNormCall prepared = prepare_gather_by_norm(q, k, v, layout, cover_prefix, cu_seqlens);
-  const int64_t batch = q.size(0);
-  const int64_t num_heads = q.size(2);
-  const int64_t num_kv_heads = k.size(2);
-  const int64_t head_dim = q.size(3);
-  if (layout[0] == 1 || !can_pool_and_score(by_token(q), by_token(k), by_token(v), stage_dtype(q), head_dim)) {
+  const GatherParams params = gather_params(q, k, v, prepared.selection, prepared.rows);
+  if (layout[0] == 1 || !can_pool_and_score(params.q, params.k, params.v, params.dtype, params.head_dim)) {
     return gather_in_steps(q, k, v, layout, cover_prefix, cu_seqlens);
   }
-  restate_cuda_errors([&] {
-    CudaCall call(q);
-    const DevicePlan plan = call.plan(prepared.rows.plan);
-    const GatherParams gather = gather_params(q, k, v, prepared.selection, prepared.rows);
-    // Few allocations: at short lengths they are a good part of the time.
-    const int64_t q_maxima = batch * num_heads * plan.num_maxima;
-    const int64_t k_maxima = batch * num_kv_heads * plan.num_maxima;
-    float* maxima = call.floats(q_maxima + k_maxima);
-    float* workspace =
-        call.floats(pool_workspace_elements(plan, batch, num_heads, num_kv_heads, head_dim, gather.dtype));
-    int32_t* expanded = call.integers(batch * num_kv_heads * plan.num_expanded);
-    const int64_t head_means = batch * plan.num_coarse * head_dim;
-    const Tensor means = empty({(num_heads + 2 * num_kv_heads) * head_means}, q);
-    const auto element_size = static_cast<int64_t>(q.element_size());
-    auto* const q_means = static_cast<std::byte*>(means.mutable_data_ptr());
-    auto* const k_means = q_means + num_heads * head_means * element_size;
-    auto* const v_means = k_means + num_kv_heads * head_means * element_size;
-    pool_and_score({gather.q, gather.k, gather.v, gather.dtype, batch, num_heads, num_kv_heads, head_dim, maxima,
-                    maxima + q_maxima, q_means, k_means, v_means, workspace},
-                   plan, call.stream());
-    select_on_device(
-        call,
-        {maxima, maxima + q_maxima, batch, num_heads, num_kv_heads, prepared.selection.mutable_data_ptr<int32_t>(),
-         prepared.slots.mutable_data_ptr<int32_t>(), expanded, nullptr},
-        prepared.rows.plan, plan);
-    gather_rows(gather, prepared.slots.const_data_ptr<int32_t>(), {q_means, k_means, v_means, expanded}, plan,
-                call.stream());
-  });
-  return {std::move(prepared.rows.q), std::move(prepared.rows.k), std::move(prepared.rows.v),
-          std::move(prepared.selection), std::move(prepared.slots)};
+  gather_in_one_pass(params, q, {}, prepared);
+  return selected_rows(prepared);
 }
 
 Tensor offsets_like_cuda(const Tensor& like, Integers offsets) {

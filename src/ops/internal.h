@@ -73,6 +73,8 @@ struct AttendedRows {
 };
 AttendedRows attend_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                          const AttentionOptions& options);
+/// The same from rows that are gathered already: `options` without scores, gate or selection.
+AttendedRows attend_selected(const SelectedRows& rows, int64_t seq_len, const AttentionOptions& options);
 
 /// int32 offsets on the device of `like`, without pinned memory: a CUDA graph replays them.
 at::Tensor offsets_like(const at::Tensor& like, at::IntArrayRef offsets);

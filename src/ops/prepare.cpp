@@ -133,16 +133,23 @@ GatherByNormCall prepare_gather_by_norm(const Tensor& q, const Tensor& k, const 
   return {empty_rows(std::move(plan), sizes, q), std::move(selection), std::move(slots)};
 }
 
-ThreeTensorsCall prepare_gather_rows_backward(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
-                                              const Tensor& selection, const Tensor& slots, const Size& seq_len,
-                                              Integers layout, OptionalIntegers cu_seqlens) {
+SequencePlan gather_backward_plan(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
+                                  const Tensor& selection, const Tensor& slots, const Size& seq_len, Integers layout,
+                                  OptionalIntegers cu_seqlens) {
   constexpr const char* kOperation = "gather backward";
   const Sizes sizes = check_rows(kOperation, dq_rows, dk_rows, dv_rows);
   SequencePlan plan = checked_plan(kOperation, config_of(layout), fixed(seq_len), sizes.batch, cu_seqlens);
   check_num_rows(kOperation, sizes.seq_len, plan);
   check_index_arrays(kOperation, selection, slots, sizes.batch, sizes.num_kv_heads, plan, dq_rows);
-  const Shape q_shape{sizes.batch, plan.seq_len, sizes.num_heads, sizes.head_dim};
-  const Shape kv_shape{sizes.batch, plan.seq_len, sizes.num_kv_heads, sizes.head_dim};
+  return plan;
+}
+
+ThreeTensorsCall prepare_gather_rows_backward(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
+                                              const Tensor& selection, const Tensor& slots, const Size& seq_len,
+                                              Integers layout, OptionalIntegers cu_seqlens) {
+  SequencePlan plan = gather_backward_plan(dq_rows, dk_rows, dv_rows, selection, slots, seq_len, layout, cu_seqlens);
+  const Shape q_shape{size(dq_rows, 0), plan.seq_len, size(dq_rows, 1), size(dq_rows, 3)};
+  const Shape kv_shape{size(dq_rows, 0), plan.seq_len, size(dk_rows, 1), size(dq_rows, 3)};
   return {std::move(plan), empty(q_shape, dq_rows), empty(kv_shape, dq_rows), empty(kv_shape, dq_rows)};
 }
 

@@ -39,6 +39,10 @@ struct ThreeTensorsCall {
 };
 ThreeTensorsCall prepare_gather_rows(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& selection,
                                      const Tensor& slots, Integers layout, OptionalIntegers cu_seqlens);
+/// The checks and the plan of the next one, without its outputs.
+SequencePlan gather_backward_plan(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
+                                  const Tensor& selection, const Tensor& slots, const Size& seq_len, Integers layout,
+                                  OptionalIntegers cu_seqlens);
 ThreeTensorsCall prepare_gather_rows_backward(const Tensor& dq_rows, const Tensor& dk_rows, const Tensor& dv_rows,
                                               const Tensor& selection, const Tensor& slots, const Size& seq_len,
                                               Integers layout, OptionalIntegers cu_seqlens);
