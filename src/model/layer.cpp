@@ -12,6 +12,7 @@
 #include "model/output_projection.h"
 #include "model/part_clock.h"
 #include "model/qkv_projection.h"
+#include "model/selected_projection.h"
 
 namespace lighthouse {
 namespace {
@@ -77,9 +78,22 @@ Heads normed_and_rotated(const Heads& heads, const LayerWeights& weights, const 
           rotate(rms_norm(heads.k, weights.k_norm, eps), pass.rotation, dtype), heads.v};
 }
 
+/// Attention on what the norm scorer selects of the heads that attention is given.
+Residual selected_attention(const Residual& in, const Layer& layer, const Pass& pass) {
+  const SelectionConfig& selection = layer.lighthouse->selection;
+  const auto [x, rows] = selected_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps,
+                                             pass.model.head_dim, pass.rotation, selection, pass.cu_seqlens);
+  enter_part(Part::kAttention);
+  const ops::AttendedRows attended = ops::attend_selected(rows, x.size(1), attention_options(x, layer, pass));
+  return {x, scattered_output_projection(attended, selection, pass.cu_seqlens, layer.weights, layer.compute)};
+}
+
 /// x + in.update and what attention adds to it.
 Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
   const bool qk_norm = pass.model.qk_norm;
+  if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm) {
+    return selected_attention(in, layer, pass);
+  }
   auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
                                    qk_norm ? nullptr : &pass.rotation);
   enter_part(Part::kAttention);
