@@ -15,10 +15,13 @@ constexpr double kStageShare = 0.85;        // of the copy rate that score, gath
 constexpr double kGlaShare = 0.35;          // and the gla scorer, for two passes over q, k, v
 constexpr double kSelectSeconds = 24e-6;    // of select: latency, not bytes
 constexpr double kRowShare = 0.85;          // and row operators
-constexpr double kRowForwardPasses = 12;    // of C: two norms with residual sums, RoPE
+constexpr double kRowForwardPasses = 8;     // of C: two norms with residual sums
 constexpr double kRowForwardFfnPasses = 3;  // of F: SwiGLU
-constexpr double kRowBackwardPasses = 14;
+constexpr double kRowBackwardPasses = 8;
 constexpr double kRowBackwardFfnPasses = 6;
+constexpr double kRopeForwardPasses = 4;  // of C
+constexpr double kRopeBackwardPasses = 6;
+constexpr double kTurnPasses = 1.5;           // what RoPE adds to gather, and to its adjoint, where it is part of them
 constexpr double kQkNormPasses = 5;           // of q and k, forward and backward
 constexpr double kLossPasses = 6;             // over logits
 constexpr double kEmbeddingPasses = 6;        // of C: lookup and its backward, final norm
@@ -55,7 +58,7 @@ class Costs {
     times.both.products = 3 * times.forward.products;
     add_attention(shape, times);
     if (shape.lighthouse) add_stages(shape, times);
-    add_rows(times);
+    add_rows(shape, times);
     return times;
   }
 
@@ -111,13 +114,15 @@ class Costs {
     const double o = bytes(s_.tokens * s_.q_channels);
     const double o_rows = bytes(s_.batch * shape.rows * s_.q_channels);
     const double coarse = bytes(s_.batch * shape.num_coarse * s_.qkv);
-    const bool norm = config_.attention.scorer == "norm" && !config_.model.qk_norm;  // one pass scores and pools
+    const bool norm = selects_by_norm();
     const double read = norm ? bytes(s_.batch * shape.tokens_read * s_.qkv) + coarse : qkv;
     const double forward = (norm ? qkv + coarse : 0) + read + rows + o_rows + o;
     const double backward = o + o_rows + rows + qkv;
     times.forward.stages = copy(forward, kStageShare) + kSelectSeconds + scorer_seconds();
     times.both.stages = times.forward.stages + copy(backward, kStageShare);
   }
+  /// One pass scores, pools and turns.
+  bool selects_by_norm() const { return config_.attention.scorer == "norm" && !config_.model.qk_norm; }
   double scorer_seconds() const {
     const std::string& scorer = config_.attention.scorer;
     const double qkv = bytes(s_.tokens * s_.qkv);
@@ -130,10 +135,12 @@ class Costs {
     return attention + copy(q_and_k, kStageShare);
   }
 
-  void add_rows(LayerTimes& times) const {
+  void add_rows(const LayerShape& shape, LayerTimes& times) const {
     const double ffn = static_cast<double>(s_.ffn) / static_cast<double>(s_.dim);
-    const double forward = kRowForwardPasses + kRowForwardFfnPasses * ffn;
-    const double backward = kRowBackwardPasses + kRowBackwardFfnPasses * ffn;
+    const bool turned = shape.lighthouse && selects_by_norm();
+    const double forward = kRowForwardPasses + (turned ? kTurnPasses : kRopeForwardPasses) + kRowForwardFfnPasses * ffn;
+    const double backward =
+        kRowBackwardPasses + (turned ? kTurnPasses : kRopeBackwardPasses) + kRowBackwardFfnPasses * ffn;
     times.forward.rows = copy(forward * vector_, kRowShare);
     times.both.rows = copy((forward + backward) * vector_, kRowShare);
     if (config_.model.qk_norm) {
