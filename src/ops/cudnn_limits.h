@@ -13,8 +13,8 @@ struct CudnnLimits {
   /// More than this is cut: into slices of as many KV heads, with their query heads, as fit in, at least one. The
   /// slices run one after another in the same workspace, on views. 1.5 GiB are two heads at S = 18,432.
   int64_t slice_bytes = int64_t{3} << 29;
-  /// Where one KV head takes more than this, the rows are cut too, into blocks of queries and of keys whose pairs follow
-  /// one another (cudnn_blocks.h): from S = 32,769, earlier with grouped heads.
+  /// Where one KV head takes more than this, the rows are cut too, into blocks of queries and of keys whose pairs
+  /// follow one another (cudnn_blocks.h): from S = 32,769, earlier with grouped heads.
   int64_t group_bytes = int64_t{2} << 30;
 
   /// Bytes for one KV head and the `group` query heads that share it.

@@ -28,7 +28,8 @@ TEST(LoadRun, GivesTheConfigurationAndTheNewestWeights) {
 
 TEST(LoadRun, ReadsARunThatIsInProgress) {
   const TemporaryFolder folder;
-  const RunConfig config = tiny_config(folder);
+  RunConfig config = tiny_config(folder);
+  config.checkpoint.asynchronous = false;  // step 6 is whole before step 7 begins
   TrainOptions options;
   int64_t loaded_step = -1;
   options.on_gradients = [&](int64_t step, const NamedTensors&) {
