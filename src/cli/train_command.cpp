@@ -128,7 +128,7 @@ void add_train_command(CLI::App& app) {
       ->add_option("--profile-steps", options->profile_steps,
                    "The first and the last step of the trace; default: three steps after the warm-up of this start")
       ->option_text("A:B");
-  command->footer("Lists are separated by commas: --attention.full_attention_layers 0,1,28,29");
+  command->footer("Lists are separated by commas: --attention.full_attention_layers 0,1,28,29 (none: [])");
   command->callback([options] { run_train(*options); });
 }
 

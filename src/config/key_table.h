@@ -64,7 +64,8 @@ std::string limits_text(const Key& key);
 /// "an integer from 1 to 8", "true or false": what an error says that a value must be.
 std::string expectation(const Key& key);
 
-/// Reads an argument's text as the key's type; lists are separated by commas. nullopt when it does not read as one.
+/// Reads an argument's text as the key's type; lists are separated by commas, those of integers also as
+/// TOML writes them. nullopt when it does not read as one.
 std::optional<Value> parse_text(const Key& key, const std::string& text);
 /// Stores the value unless its type is wrong or the limits forbid it: then returns false and changes nothing.
 bool assign(const Key& key, RunConfig& config, const Value& value);

@@ -107,7 +107,15 @@ std::vector<std::string> split_commas(const std::string& text) {
   return parts;
 }
 
-std::optional<Value> parse_integers(const std::string& text) {
+/// Without the brackets and spaces that TOML has around a list, if it has any.
+std::string without_brackets(std::string text) {
+  if (!text.starts_with('[') || !text.ends_with(']')) return text;
+  std::erase(text, ' ');
+  return text.substr(1, text.size() - 2);
+}
+
+std::optional<Value> parse_integers(const std::string& with_brackets) {
+  const std::string text = without_brackets(with_brackets);
   std::vector<int64_t> values;
   for (const std::string& part : split_commas(text)) {
     const auto value = parse_number<int64_t>(part);

@@ -41,7 +41,7 @@ void apply_override(RunConfig& config, const std::string& key, const std::string
   } else if (const auto* choice = std::get_if<NameChoice>(&known->limits)) {
     message += did_you_mean("", nearest_name(value, choice->names));
   } else if (std::holds_alternative<std::vector<int64_t>*>(known->field(config))) {
-    message += ", separated by commas as 0,1,28,29";
+    message += ", separated by commas as 0,1,28,29, or [] for none";
   }
   throw ConfigError(message);
 }

@@ -41,7 +41,8 @@ void apply_toml_file(RunConfig& config, const std::filesystem::path& path);
 /// The same from text; errors call it `source`.
 void apply_toml(RunConfig& config, const std::string& text, const std::string& source);
 
-/// Sets one key from the command line's text (`--training.steps 200`). Lists are separated by commas, as 0,1,28,29.
+/// Sets one key from the command line's text (`--training.steps 200`). Lists are separated by commas, as 0,1,28,29
+/// or [] for none.
 /// Throws ConfigError, and then `config` is unchanged.
 void apply_override(RunConfig& config, const std::string& key, const std::string& value);
 /// All overrides of a command line, {key, value}: model.preset first; of a repeated key the last one counts.

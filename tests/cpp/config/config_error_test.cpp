@@ -123,7 +123,8 @@ const WrongInput kWrongOverrides[] = {
     {"wrong_offload", option("training.offload", "host"), {"--training.offload host: must be true or false"}},
     {"wrong_deterministic", option("training.deterministic", "1"), {"must be true or false"}},
     {"empty_element", option("attention.full_attention_layers", "0,,1"), {"0,,1", "separated by commas"}},
-    {"brackets", option("attention.full_attention_layers", "[0]"), {"each at least 0, separated by commas"}},
+    {"open_bracket", option("attention.full_attention_layers", "[0"), {"each at least 0, separated by commas"}},
+    {"no_list", option("attention.full_attention_layers", "none"), {"0,1,28,29, or [] for none"}},
     {"invalid_utf8", option("data.path", "\xff"), {"--data.path", "not valid UTF-8"}},
 };
 INSTANTIATE_TEST_SUITE_P(Overrides, ConfigErrorTest, testing::ValuesIn(kWrongOverrides), test_name);

@@ -60,6 +60,11 @@ TEST(ConfigTest, OverridesSetEveryType) {
                            {"data.extensions", ".h,.cpp"},
                            {"attention.full_attention_layers", "0,1,28,29"},
                            {"attention.topk_per_layer", ""}});
+  RunConfig in_brackets = config;
+  apply_overrides(in_brackets, {{"attention.full_attention_layers", "[0, 1, 28, 29]"}});
+  EXPECT_EQ(in_brackets, config);
+  apply_overrides(in_brackets, {{"attention.full_attention_layers", "[]"}});
+  EXPECT_TRUE(in_brackets.attention.full_attention_layers.empty());
   EXPECT_EQ(config.training.steps, 7);
   EXPECT_EQ(config.optimizer.learning_rate, 3e-4);
   EXPECT_EQ(config.optimizer.clip_norm, 2.0);
