@@ -17,14 +17,9 @@
 namespace lighthouse {
 namespace {
 
-at::OptionalIntArrayRef as_array(const std::vector<int64_t>& cu_seqlens) {
-  if (cu_seqlens.empty()) return std::nullopt;
-  return at::IntArrayRef(cu_seqlens);
-}
-
 at::Tensor dense_attention(const Heads& heads, const Pass& pass) {
   return causal_attention(heads.q.transpose(1, 2), heads.k.transpose(1, 2), heads.v.transpose(1, 2), std::nullopt,
-                          as_array(pass.cu_seqlens), pass.deterministic)
+                          ops::optional_offsets(pass.cu_seqlens), pass.deterministic)
       .transpose(1, 2);  // [B, N, H, D]
 }
 
@@ -65,7 +60,7 @@ AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, cons
   options.selection_config = layer.lighthouse->selection;
   options.score_config = layer.lighthouse->score;
   options.gate = score_gate(x, layer.weights, pass.model.rms_norm_eps);
-  options.cu_seqlens = as_array(pass.cu_seqlens);
+  options.cu_seqlens = ops::optional_offsets(pass.cu_seqlens);
   options.deterministic = pass.deterministic;
   return options;
 }

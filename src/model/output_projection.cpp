@@ -46,16 +46,13 @@ struct ScatterMap {
   int64_t seq_len;
   std::vector<int64_t> layout;
   std::vector<int64_t> cu_seqlens;
-
-  at::OptionalIntArrayRef documents() const {
-    return cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(cu_seqlens);
-  }
 };
 
 struct ScatteredOutputFunction : torch::autograd::Function<ScatteredOutputFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& rows, const at::Tensor& /*o_proj*/,
                             const ops::IndexMaps& maps, const ScatterMap& map, const ComputeLayer& compute) {
-    const at::Tensor o = ops::scatter_rows(rows, maps.selection, maps.slots, map.seq_len, map.layout, map.documents());
+    const at::Tensor o = ops::scatter_rows(rows, maps.selection, maps.slots, map.seq_len, map.layout,
+                                           ops::optional_offsets(map.cu_seqlens));
     context->save_for_backward({rows, maps.selection, maps.slots, compute.o_proj});
     context->saved_data["seq_len"] = map.seq_len;
     context->saved_data["layout"] = map.layout;
@@ -67,10 +64,12 @@ struct ScatteredOutputFunction : torch::autograd::Function<ScatteredOutputFuncti
     const variable_list saved = context->get_saved_variables();
     const ScatterMap map{context->saved_data["seq_len"].toInt(), context->saved_data["layout"].toIntVector(),
                          context->saved_data["cu_seqlens"].toIntVector()};
-    const at::Tensor o = ops::scatter_rows(saved[0], saved[1], saved[2], map.seq_len, map.layout, map.documents());
+    const at::Tensor o =
+        ops::scatter_rows(saved[0], saved[1], saved[2], map.seq_len, map.layout, ops::optional_offsets(map.cu_seqlens));
     const auto [d_o, d_matrix] = project_output_back(gradients[0], o, saved[3]);
     enter_part(Part::kAttention);
-    const at::Tensor d_rows = ops::scatter_rows_backward(d_o, saved[1], saved[2], map.layout, map.documents());
+    const at::Tensor d_rows =
+        ops::scatter_rows_backward(d_o, saved[1], saved[2], map.layout, ops::optional_offsets(map.cu_seqlens));
     return {d_rows, d_matrix, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };

@@ -23,10 +23,6 @@ struct GatherArguments {
   std::vector<int64_t> layout;
   bool cover_prefix;
   std::vector<int64_t> cu_seqlens;
-
-  at::OptionalIntArrayRef documents() const {
-    return cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(cu_seqlens);
-  }
 };
 
 /// Turns the heads of the product, where gather does not.
@@ -35,20 +31,21 @@ ops::SelectedRows turned_rows(const QkvProduct& product, const QkvArguments& qkv
   const at::Tensor q = product.q(qkv);
   const at::Tensor k = product.k(qkv);
   const at::Tensor v = product.v(qkv);
-  auto rows = ops::gather_turned_by_norm(q, k, v, {cos, sin}, gather.layout, gather.cover_prefix, gather.documents());
+  auto rows = ops::gather_turned_by_norm(q, k, v, {cos, sin}, gather.layout, gather.cover_prefix,
+                                         ops::optional_offsets(gather.cu_seqlens));
   if (rows) return *std::move(rows);
   rotate_heads_(product.heads, qkv.num_heads + qkv.num_kv_heads, cos, sin);
-  return ops::gather_by_norm(q, k, v, gather.layout, gather.cover_prefix, gather.documents());
+  return ops::gather_by_norm(q, k, v, gather.layout, gather.cover_prefix, ops::optional_offsets(gather.cu_seqlens));
 }
 
 /// pack_head_gradients of gather's adjoint.
 at::Tensor packed_gradient(const variable_list& rows, const ops::IndexMaps& maps, int64_t seq_len,
                            const ops::Angles& angles, const at::Tensor& inverse_rms, const GatherArguments& gather) {
   const auto packed = ops::gather_rows_backward_turned(rows[0], rows[1], rows[2], maps, seq_len, angles, inverse_rms,
-                                                       gather.layout, gather.documents());
+                                                       gather.layout, ops::optional_offsets(gather.cu_seqlens));
   if (packed) return packed->flatten(2).flatten(0, 1);
   const auto [dq, dk, dv] = ops::gather_rows_backward(rows[0], rows[1], rows[2], maps.selection, maps.slots, seq_len,
-                                                      gather.layout, gather.documents());
+                                                      gather.layout, ops::optional_offsets(gather.cu_seqlens));
   return pack_head_gradients(dq, dk, dv, angles.cos, angles.sin, inverse_rms);
 }
 

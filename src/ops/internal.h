@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "lighthouse/geometry.h"
 #include "lighthouse/ops.h"
@@ -22,6 +23,10 @@
 namespace lighthouse::ops {
 
 std::array<int64_t, 4> layout_of(const SelectionConfig& config);
+/// Offsets of packed documents as the operators take them: none of an empty list. A view.
+inline at::OptionalIntArrayRef optional_offsets(const std::vector<int64_t>& cu_seqlens) {
+  return cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(cu_seqlens);
+}
 
 /// fp32 [B, H_kv, N] of x [B, N, H, D]: the largest of each group of heads.
 at::Tensor token_norms(const at::Tensor& x, c10::SymInt num_kv_heads);

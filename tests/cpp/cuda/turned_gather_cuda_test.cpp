@@ -19,9 +19,7 @@ struct Case {
   SelectionConfig selection;
   std::vector<int64_t> cu_seqlens;
 
-  at::OptionalIntArrayRef documents() const {
-    return cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(cu_seqlens);
-  }
+  at::OptionalIntArrayRef documents() const { return ops::optional_offsets(cu_seqlens); }
   int64_t total_heads() const { return num_heads + 2 * num_kv_heads; }
 };
 

@@ -109,9 +109,7 @@ Results in_one(const Case& c, at::ScalarType dtype) {
   return {rows, inputs.gradients(x, rows)};
 }
 
-at::OptionalIntArrayRef documents(const Case& c) {
-  return c.cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(c.cu_seqlens);
-}
+at::OptionalIntArrayRef documents(const Case& c) { return ops::optional_offsets(c.cu_seqlens); }
 
 /// By qkv_projection and gather, with a selection that was made elsewhere or, without one, by the norms.
 Results in_parts(const Case& c, const Inputs& inputs, const ops::SelectedRows* chosen = nullptr) {
