@@ -164,6 +164,12 @@ void check_arguments(const Checkpoint& checkpoint, int64_t keep) {
 
 }  // namespace
 
+int64_t total_bytes(const NamedTensors& tensors) {
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors) bytes += static_cast<int64_t>(tensor.nbytes());
+  return bytes;
+}
+
 void save_checkpoint(const fs::path& run_dir, const Checkpoint& checkpoint, int64_t keep) {
   check_arguments(checkpoint, keep);
   const fs::path parent = run_dir / "checkpoints";

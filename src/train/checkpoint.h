@@ -27,6 +27,8 @@ namespace lighthouse {
 /// Tensors by name: fp64, fp32, fp16, bf16, int64, int32, int16, int8, uint8 or bool, on any device, any strides.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
+int64_t total_bytes(const NamedTensors& tensors);
+
 struct Checkpoint {
   int64_t step = 0;  ///< optimizer steps done
   NamedTensors model;

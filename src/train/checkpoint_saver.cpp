@@ -26,12 +26,6 @@ NamedTensors host_memory_for(const NamedTensors& tensors) {
   return host;
 }
 
-int64_t bytes_of(const NamedTensors& tensors) {
-  int64_t bytes = 0;
-  for (const auto& [name, tensor] : tensors) bytes += static_cast<int64_t>(tensor.nbytes());
-  return bytes;
-}
-
 c10::impl::VirtualGuardImpl streams_of(at::Device device) { return c10::impl::VirtualGuardImpl(device.type()); }
 
 }  // namespace
@@ -50,7 +44,7 @@ CheckpointSaver::CheckpointSaver(std::filesystem::path run_dir, const Checkpoint
     saved_.model = host_memory_for(model);
     saved_.optimizer = host_memory_for(optimizer);
   } catch (const c10::Error& error) {
-    throw std::runtime_error("no " + with_unit(static_cast<double>(bytes_of(live_))) +
+    throw std::runtime_error("no " + with_unit(static_cast<double>(total_bytes(live_))) +
                              "B of host memory to copy checkpoints to (" + error.what_without_backtrace() +
                              "); checkpoint.asynchronous = false needs none: steps then wait until one is written");
   }

@@ -46,12 +46,6 @@ std::string what_is_not_finite(const StepRecord& record, const NamedTensors& par
   return what;
 }
 
-int64_t checkpoint_bytes(const Decoder& decoder) {
-  int64_t elements = 0;
-  for (const auto& [name, parameter] : decoder.parameters()) elements += parameter.numel();
-  return elements * 3 * static_cast<int64_t>(sizeof(float));  // weights and two moments
-}
-
 }  // namespace
 
 Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
@@ -93,7 +87,9 @@ void Trainer::restore() {
 }
 
 void Trainer::open_run_folder() {
-  const int64_t needed = checkpoint_bytes(decoder_);
+  NamedTensors model = decoder_.parameters();
+  model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
+  const int64_t needed = total_bytes(model) + total_bytes(optimizer_.state());
   if (folder_.free_bytes() < needed) {
     throw std::runtime_error("'" + folder_.path().string() + "': the disk has " +
                              with_unit(static_cast<double>(folder_.free_bytes())) + "B left and a checkpoint takes " +
@@ -102,8 +98,6 @@ void Trainer::open_run_folder() {
   }
   write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
   log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
-  NamedTensors model = decoder_.parameters();
-  model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
   saver_.emplace(folder_.path(), config_.checkpoint, std::move(model), optimizer_.state());
 }
 
