@@ -44,13 +44,34 @@ inline std::string run_on_read_only_disk(const std::filesystem::path& folder, co
   });
 }
 
-/// The same with files limited to `bytes`: needs no rights, fails with EFBIG in the middle of a write.
+/// Files of this process end at `bytes` while one exists: needs no rights, fails with EFBIG in the middle of a write.
+class SmallFiles {
+ public:
+  explicit SmallFiles(rlim_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    limited_ = ::setrlimit(RLIMIT_FSIZE, &limit) == 0;
+  }
+  ~SmallFiles() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, SIG_DFL);
+  }
+  SmallFiles(const SmallFiles&) = delete;
+  SmallFiles& operator=(const SmallFiles&) = delete;
+
+  bool limited() const { return limited_; }
+
+ private:
+  rlimit before_{};
+  bool limited_ = false;
+};
+
+/// The same in a child process, as run_on_small_disk.
 inline std::string run_with_small_files(size_t bytes, const std::function<std::string()>& body) {
   return run_in_child([&] {
-    std::signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{bytes, bytes};
-    if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return std::string("no limit");
-    return body();
+    const SmallFiles limit(bytes);
+    return limit.limited() ? body() : std::string("no limit");
   });
 }
 

@@ -6,7 +6,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "cpp/io/full_disk.h"
 #include "cpp/train/train_support.h"
 #include "lighthouse/check.h"
 #include "support/test_device.h"
