@@ -32,7 +32,7 @@ struct AttentionConfig {
   int64_t topk = 64;
   int64_t tile_topk = 128;
   bool cover_prefix = true;
-  std::string scorer = "norm";  ///< norm | dilated | gla
+  std::string scorer = "norm";  ///< norm | dilated | gla | random (a control for experiments)
   int64_t dilation = 4;
   std::vector<int64_t>
       full_attention_layers;            ///< layers that are dense in stage 1 too; the paper keeps {0, 1, 28, 29} of 30

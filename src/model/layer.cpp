@@ -12,6 +12,7 @@
 #include "model/output_projection.h"
 #include "model/part_clock.h"
 #include "model/qkv_projection.h"
+#include "model/random_scores.h"
 #include "model/selected_projection.h"
 
 namespace lighthouse {
@@ -65,6 +66,19 @@ AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, cons
   return options;
 }
 
+/// Scores of heads from elsewhere than the scorer within attention: normed heads all have the same norm, so theirs come
+/// from the heads before; random ones are no scorer of the operators.
+void score_ahead(const Heads& heads, bool qk_norm, AttentionOptions& options) {
+  if (options.score_config.scorer == "random") {
+    options.scores = random_scores(heads.q.detach(), heads.k.detach());
+    options.score_config = {};
+  } else if (qk_norm) {
+    options.scores = token_scores(heads.q.detach(), heads.k.detach(), heads.v.detach(), options.score_config,
+                                  options.gate, options.cu_seqlens);
+    options.gate = std::nullopt;
+  }
+}
+
 /// Norm and rotation of q and k, which come without.
 Heads normed_and_rotated(const Heads& heads, const LayerWeights& weights, const Pass& pass) {
   const double eps = pass.model.rms_norm_eps;
@@ -93,15 +107,11 @@ Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass
                                    qk_norm ? nullptr : &pass.rotation);
   enter_part(Part::kAttention);
   AttentionOptions options;
-  if (layer.lighthouse) options = attention_options(x, layer, pass);
-  if (qk_norm) {
-    if (layer.lighthouse) {  // normed heads all have the same norm: scores come from the heads before
-      options.scores = token_scores(heads.q.detach(), heads.k.detach(), heads.v.detach(), options.score_config,
-                                    options.gate, options.cu_seqlens);
-      options.gate = std::nullopt;
-    }
-    heads = normed_and_rotated(heads, layer.weights, pass);
+  if (layer.lighthouse) {
+    options = attention_options(x, layer, pass);
+    score_ahead(heads, qk_norm, options);
   }
+  if (qk_norm) heads = normed_and_rotated(heads, layer.weights, pass);
   if (pass.cache != nullptr) {
     return {x, output_projection(cached_attention(heads, layer.index, pass), layer.weights, layer.compute)};
   }

@@ -129,6 +129,7 @@ class Costs {
     if (scorer == "gla") return copy(2 * qkv, kGlaShare);
     const double q_and_k = bytes(s_.tokens * (s_.q_channels + s_.kv_channels));
     if (scorer == "norm") return config_.model.qk_norm ? copy(q_and_k, kStageShare) : 0;
+    if (scorer == "random") return copy(q_and_k, kStageShare);
     const auto length = static_cast<double>(config_.training.seq_len) / static_cast<double>(config_.attention.dilation);
     const double attention = static_cast<double>(s_.batch) * scorer_flops(config_) /
                              (attention_rate(profile_, length).forward * head_factor());

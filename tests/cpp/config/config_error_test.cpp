@@ -87,7 +87,7 @@ const WrongInput kWrongFiles[] = {
     {"beyond_double", toml("[optimizer]\neps = 1e400\n"), {"small.toml:2: ", "1e400"}},
     {"unknown_choice",
      toml("[attention]\nscorer = \"nrom\"\n"),
-     {"small.toml:2: attention.scorer = \"nrom\": must be norm, dilated or gla", "did you mean norm?"}},
+     {"small.toml:2: attention.scorer = \"nrom\": must be norm, dilated, gla or random", "did you mean norm?"}},
     {"unknown_preset",
      toml("[model]\npreset = \"llama3-7b\"\n"),
      {"small.toml:2: model.preset = \"llama3-7b\": must be tiny, small, base, paper", "did you mean llama3-"}},
@@ -169,7 +169,7 @@ TEST(ConfigValidateTest, ChecksLimitsToo) {
     validate(config);
     FAIL() << "accepted";
   } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("attention.scorer = \"nrom\": must be norm, dilated or gla"));
+    EXPECT_THAT(error.what(), HasSubstr("attention.scorer = \"nrom\": must be norm, dilated, gla or random"));
   }
 }
 
