@@ -142,7 +142,7 @@ def checkpoint_step(run):
 
 
 def timeless(lines):
-    clocked = ("time", "tokens_per_s", "mfu", "peak_memory", "parts")
+    clocked = ("time", "train_seconds", "tokens_per_s", "mfu", "peak_memory", "parts")
     return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 
 

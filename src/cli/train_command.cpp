@@ -43,7 +43,7 @@ void print_summary(const TrainResult& result, const TrainingConfig& training, st
   }
   out << std::left << std::setw(28) << "loss" << std::right << std::setw(17) << "before the switch" << std::setw(12)
       << "last" << '\n';
-  print_row(out, "training", at_switch.pre_switch_loss, result.loss, at_switch.recovered_step);
+  print_row(out, "training", at_switch.pre_switch_loss, result.loss, std::nullopt);
   if (result.validation) {
     const std::optional<double> lighthouse = result.validation->lighthouse;
     if (training.lighthouse_steps > 0) {

@@ -10,9 +10,7 @@
 #endif
 
 namespace lighthouse {
-namespace {
 
-/// As the driver names it; "" on the CPU.
 std::string device_name(at::Device device) {
 #if defined(LIGHTHOUSE_WITH_CUDA)
   cudaDeviceProp properties{};
@@ -22,8 +20,6 @@ std::string device_name(at::Device device) {
 #endif
   return "";
 }
-
-}  // namespace
 
 at::Device resolve_device(const std::string& name) {
   if (name == "cpu" || (name == "auto" && !at::hasCUDA())) return at::kCPU;

@@ -19,6 +19,9 @@ at::ScalarType resolve_precision(const std::string& name);
 /// How training.precision, device, recompute, offload and deterministic make a decoder compute.
 Execution resolve_execution(const TrainingConfig& training);
 
+/// As the driver names it, "NVIDIA H100 80GB HBM3"; "" on the CPU.
+std::string device_name(at::Device device);
+
 /// The FLOP/s that the device promises for products in training.precision; nullopt where that is not known.
 std::optional<double> peak_flops(const TrainingConfig& training, at::Device device);
 

@@ -46,10 +46,12 @@ nlohmann::ordered_json to_json(const StepRecord& record) {
                                  {"grad_norm", record.gradient_norm},
                                  {"tokens", record.tokens},
                                  {"tokens_per_s", record.tokens_per_s},
-                                 {"time", record.seconds}};
+                                 {"time", record.seconds},
+                                 {"train_seconds", record.train_seconds}};
   if (record.mfu) json["mfu"] = *record.mfu;
   if (record.peak_memory) json["peak_memory"] = *record.peak_memory;
   if (record.parts) json["parts"] = parts_to_json(*record.parts);
+  if (!record.spike.empty()) json["spike"] = record.spike;
   if (!record.skipped.empty()) json["skipped"] = record.skipped;
   if (record.validation) {
     json["validation_loss"] = record.validation->dense;

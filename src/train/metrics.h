@@ -19,7 +19,7 @@ namespace lighthouse {
 /// Mean losses in nats over the validation sequences.
 struct ValidationRecord {
   double dense = 0;
-  std::optional<double> lighthouse;  ///< measured in stage 1
+  std::optional<double> lighthouse;  ///< measured where the run has a stage 1
 };
 
 /// What is logged of one optimizer step.
@@ -34,15 +34,18 @@ struct StepRecord {
   std::optional<double> mfu;                   ///< model FLOPs utilisation of this step, where it is known
   std::optional<int64_t> peak_memory;          ///< bytes allocated on the device at most, since the last record
   std::optional<PartSeconds> parts;            ///< where the step's time went; of a step that was measured
+  double step_seconds = 0;                     ///< of this step
   double seconds = 0;                          ///< spent by the run so far, earlier starts included
+  double train_seconds = 0;                    ///< the same of steps alone: no validation, no waiting for checkpoints
+  std::string spike;                           ///< not empty: what of this step stands out (spike_detector.h)
   std::string skipped;                         ///< not empty: why the step was not applied to the weights
   std::optional<ValidationRecord> validation;  ///< with the weights after this step
   std::optional<SwitchReport> switch_report;   ///< of a step that changed it
 };
 
-/// Keys step, stage, loss, learning_rate, grad_norm, tokens, tokens_per_s, time, and where there are any:
-/// mfu, peak_memory, parts (an object), skipped, validation_loss, validation_loss_lighthouse, switch. Numbers that are
-/// not finite become null.
+/// Keys step, stage, loss, learning_rate, grad_norm, tokens, tokens_per_s, time, train_seconds, and where there
+/// are any: mfu, peak_memory, parts (an object), spike, skipped, validation_loss, validation_loss_lighthouse, switch.
+/// Numbers that are not finite become null.
 nlohmann::ordered_json to_json(const StepRecord& record);
 /// The numbers of a record under TensorBoard's names.
 std::vector<std::pair<std::string, double>> scalars(const StepRecord& record);

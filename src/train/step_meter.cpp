@@ -9,16 +9,11 @@
 #include "plan/flops.h"
 #include "train/device.h"
 #include "train/device_memory.h"
+#include "train/median.h"
 #include "train/text.h"
 
 namespace lighthouse {
 namespace {
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 PartSeconds shares_of(PartSeconds seconds) {
   const double whole = std::accumulate(seconds.begin(), seconds.end(), 0.0);
@@ -54,9 +49,9 @@ void StepMeter::end(StepRecord& record) {
     if (!stage.seconds) stage.seconds.emplace();
     for (size_t part = 0; part < kNumParts; ++part) stage.seconds->at(part) += record.parts->at(part);
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  record.tokens_per_s = static_cast<double>(tokens_per_step(config_.training)) / seconds;
-  if (stage.ideal_seconds) record.mfu = *stage.ideal_seconds / seconds;
+  record.step_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  record.tokens_per_s = static_cast<double>(tokens_per_step(config_.training)) / record.step_seconds;
+  if (stage.ideal_seconds) record.mfu = *stage.ideal_seconds / record.step_seconds;
   stage.tokens_per_s.push_back(record.tokens_per_s);
   if (record.mfu) stage.mfu.push_back(*record.mfu);
 }

@@ -34,7 +34,8 @@ class StepMeter {
 
   /// The step that will be number `step`. Every logging.timing_interval of them is measured by part.
   void begin(int64_t step);
-  /// Fills tokens_per_s, mfu and, of a measured step, parts. A step that ended in an exception needs no end().
+  /// Fills step_seconds, tokens_per_s, mfu and, of a measured step, parts. A step that ended in an exception needs no
+  /// end().
   void end(StepRecord& record);
   /// The peak of allocated memory since the last call; nullopt on the CPU.
   std::optional<int64_t> take_peak_memory(Stage stage);

@@ -20,24 +20,27 @@ void read(const nlohmann::json& json, const char* key, std::optional<T>& value) 
   value = found.is_null() ? std::nullopt : std::optional<T>(found.get<T>());
 }
 
-/// "training loss 2.3 before, +0.1 at the first dense step, recovered at step 318"
-std::string side(const char* name, double before, double jump, const char* when, std::optional<int64_t> recovered) {
-  return name + (" loss " + fixed(before, 4)) + " before, " + signed_fixed(jump, 4) + " " + when + ", " +
-         (recovered ? "recovered at step " + std::to_string(*recovered) + ": below the pre-switch loss"
-                    : std::string("not recovered yet"));
+std::string lean(double gap) {
+  return gap < 0 ? "with Lighthouse attention it is " + fixed(-gap, 4) + " lower: the model still leans on stage 1"
+                 : "with Lighthouse attention it is " + fixed(gap, 4) + " higher: it leans on stage 1 no more";
 }
 
 }  // namespace
 
-std::string summary(const SwitchReport& report, int64_t lighthouse_steps) {
+std::string summary(const SwitchReport& report, int64_t lighthouse_steps, std::optional<double> gap) {
   std::string text;
-  if (report.pre_switch_loss && report.loss_jump) {
-    text =
-        side("training", *report.pre_switch_loss, *report.loss_jump, "at the first dense step", report.recovered_step);
-  }
+  const auto add = [&](const std::string& part) { text += (text.empty() ? "" : "; ") + part; };
   if (report.pre_switch_validation && report.validation_jump) {
-    text += (text.empty() ? "" : "; ") + side("validation", *report.pre_switch_validation, *report.validation_jump,
-                                              "with dense attention", report.validation_recovered_step);
+    add("validation loss " + fixed(*report.pre_switch_validation, 4) + " before, " +
+        signed_fixed(*report.validation_jump, 4) + " with dense attention, " +
+        (report.validation_recovered_step
+             ? "recovered at step " + std::to_string(*report.validation_recovered_step) + ": below the pre-switch loss"
+             : std::string("not recovered yet")));
+  }
+  if (gap) add(lean(*gap));
+  if (report.pre_switch_loss && report.loss_jump) {
+    add("training loss " + fixed(*report.pre_switch_loss, 4) + " before (it looks ahead), " +
+        signed_fixed(*report.loss_jump, 4) + " at the first dense step");
   }
   return text.empty() ? "" : "switch to dense attention after step " + std::to_string(lighthouse_steps) + ": " + text;
 }
@@ -45,7 +48,6 @@ std::string summary(const SwitchReport& report, int64_t lighthouse_steps) {
 nlohmann::ordered_json to_json(const SwitchReport& report) {
   return {{"pre_switch_loss", or_null(report.pre_switch_loss)},
           {"loss_jump", or_null(report.loss_jump)},
-          {"recovered_step", or_null(report.recovered_step)},
           {"pre_switch_validation", or_null(report.pre_switch_validation)},
           {"validation_jump", or_null(report.validation_jump)},
           {"validation_recovered_step", or_null(report.validation_recovered_step)}};
@@ -77,16 +79,9 @@ std::string SwitchTracker::begin_dense(int64_t step, double loss) {
 
 std::string SwitchTracker::add_loss(int64_t step, double loss) {
   const bool dense = switches_ && step > lighthouse_steps_;
-  std::string event = dense && !in_dense_ ? begin_dense(step, loss) : "";
+  const std::string event = dense && !in_dense_ ? begin_dense(step, loss) : "";
   losses_.push_back(loss);
   if (static_cast<int64_t>(losses_.size()) > window_) losses_.pop_front();
-  if (dense && report_.pre_switch_loss && !report_.recovered_step && window_is_full() &&
-      *smoothed_loss() < *report_.pre_switch_loss) {
-    report_.recovered_step = step;
-    event += (event.empty() ? "" : "; ") + std::string("recovered at step ") + std::to_string(step) +
-             ": below the pre-switch loss (training, mean of " + std::to_string(window_) +
-             " steps: " + fixed(*smoothed_loss(), 4) + " < " + fixed(*report_.pre_switch_loss, 4) + ")";
-  }
   return event;
 }
 
@@ -118,7 +113,6 @@ nlohmann::ordered_json SwitchTracker::to_json() const {
 void SwitchTracker::load_json(const nlohmann::json& json) {
   read(json, "pre_switch_loss", report_.pre_switch_loss);
   read(json, "loss_jump", report_.loss_jump);
-  read(json, "recovered_step", report_.recovered_step);
   read(json, "pre_switch_validation", report_.pre_switch_validation);
   read(json, "validation_jump", report_.validation_jump);
   read(json, "validation_recovered_step", report_.validation_recovered_step);

@@ -92,8 +92,10 @@ TrainState read_state(const nlohmann::json& json, const TrainingConfig& training
   state.tokens = json.at("tokens").get<int64_t>();
   state.skipped_in_row = json.at("skipped_in_row").get<int64_t>();
   state.seconds = json.at("seconds").get<double>();
+  state.train_seconds = json.value("train_seconds", 0.0);  // absent from older checkpoints, like spikes
   state.last_validation = validation_from_json(json.at("last_validation"));
   state.switch_tracker.load_json(json.at("switch"));
+  if (json.contains("spikes")) state.spike_detector.load_json(json["spikes"]);
   return state;
 }
 
@@ -106,8 +108,10 @@ std::string state_to_json(const TrainState& state, const RunIdentity& identity) 
                                        {"tokens", state.tokens},
                                        {"skipped_in_row", state.skipped_in_row},
                                        {"seconds", state.seconds},
+                                       {"train_seconds", state.train_seconds},
                                        {"last_validation", validation_to_json(state.last_validation)},
                                        {"switch", state.switch_tracker.to_json()},
+                                       {"spikes", state.spike_detector.to_json()},
                                        {"fingerprint", identity.fingerprint},
                                        {"threads", identity.threads},
                                        {"device", identity.device},

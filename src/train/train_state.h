@@ -8,6 +8,7 @@
 
 #include "config/run_config.h"
 #include "train/metrics.h"
+#include "train/spike_detector.h"
 #include "train/switch_tracker.h"
 
 namespace lighthouse {
@@ -22,8 +23,10 @@ struct TrainState {
   int64_t tokens = 0;          ///< trained on
   int64_t skipped_in_row = 0;  ///< last steps that were not applied
   double seconds = 0;          ///< of training, earlier starts included
+  double train_seconds = 0;    ///< of its steps alone
   std::optional<ValidationRecord> last_validation;
   SwitchTracker switch_tracker;
+  SpikeDetector spike_detector;
 };
 
 /// What the bits of a run depend on.

@@ -17,6 +17,7 @@
 #include "train/device.h"
 #include "train/initial_weights.h"
 #include "train/out_of_memory.h"
+#include "train/run_description.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
 
@@ -97,6 +98,8 @@ void Trainer::open_run_folder() {
                              "B; free some space or give another logging.run_dir");
   }
   write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
+  write_file_durably(folder_.path() / kRunDescriptionFile,
+                     describe_run(decoder_, loader_, config_.data.path, identity_.threads));
   log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
   saver_.emplace(folder_.path(), config_.checkpoint, std::move(model), optimizer_.state());
 }
@@ -138,12 +141,17 @@ StepRecord Trainer::step() {
   if (std::isfinite(record.loss)) {
     report_switch(record, state_.switch_tracker.add_loss(record.step, record.loss));
   }
-  state_.seconds = seconds_before_ + session_seconds();
+  if (record.skipped.empty()) {
+    record.spike = state_.spike_detector.add(record.stage, record.loss, record.gradient_norm);
+  }
 
   // 6. What the logs say of it.
+  meter_.end(record);
+  state_.train_seconds += record.step_seconds;
+  state_.seconds = seconds_before_ + session_seconds();
   record.tokens = state_.tokens;
   record.seconds = state_.seconds;
-  meter_.end(record);
+  record.train_seconds = state_.train_seconds;
   return record;
 }
 
@@ -179,7 +187,8 @@ void Trainer::validate(StepRecord& record) {
     return validation_loss(decoder_, loader_, config_.validation.sequences, mode).loss;
   };
   record.validation = ValidationRecord{loss(AttentionMode::kDense), std::nullopt};
-  if (record.stage == Stage::kLighthouse) record.validation->lighthouse = loss(AttentionMode::kLighthouse);
+  // After the switch too: less than the dense loss, it says that the weights still lean on stage 1.
+  if (config_.training.lighthouse_steps > 0) record.validation->lighthouse = loss(AttentionMode::kLighthouse);
   state_.last_validation = record.validation;
   report_switch(record, state_.switch_tracker.add_validation(record.step, record.validation->dense,
                                                              record.validation->lighthouse));
@@ -199,8 +208,9 @@ void Trainer::log(StepRecord& record) {
   if (!record.skipped.empty()) {
     console_.warn("step " + std::to_string(record.step) + " was not applied: " + record.skipped);
   }
+  if (!record.spike.empty()) console_.note("step " + std::to_string(record.step) + ": " + record.spike);
   const bool due = record.step % config_.logging.interval == 0 || record.validation || !record.skipped.empty() ||
-                   record.switch_report || record.parts || is_last_of_stage(record.step);
+                   !record.spike.empty() || record.switch_report || record.parts || is_last_of_stage(record.step);
   if (due) record.peak_memory = meter_.take_peak_memory(record.stage);
   if (due) log_->write(record, [this](const std::string& text) { console_.warn(text); });
 
@@ -335,8 +345,10 @@ TrainResult Trainer::finish() {
   result.loss = state_.switch_tracker.smoothed_loss();
   result.validation = state_.last_validation;
   result.switch_report = state_.switch_tracker.report();
+  result.num_spikes = state_.spike_detector.count();
   result.tokens = state_.tokens;
   result.seconds = state_.seconds;
+  result.train_seconds = state_.train_seconds;
   result.speed = meter_.summary();
   if (!result.complete) {
     console_.note("stopped by " + std::string(StopSignals::name(StopSignals::received())) + " after step " +
@@ -344,10 +356,20 @@ TrainResult Trainer::finish() {
     return result;
   }
   console_.note("done: " + std::to_string(result.step) + " steps, " + with_unit(static_cast<double>(result.tokens)) +
-                " tokens in " + duration(result.seconds) + "; training loss " + fixed(result.loss.value_or(NAN), 4) +
+                " tokens in " + duration(result.seconds) + " (steps alone " + duration(result.train_seconds) +
+                "); training loss " + fixed(result.loss.value_or(NAN), 4) +
                 (result.validation ? ", dense validation loss " + fixed(result.validation->dense, 4) : ""));
-  const std::string switched = summary(result.switch_report, config_.training.lighthouse_steps);
+  std::optional<double> gap;
+  if (result.switch_report.validation_jump && result.validation && result.validation->lighthouse) {
+    gap = *result.validation->lighthouse - result.validation->dense;
+  }
+  const std::string switched = summary(result.switch_report, config_.training.lighthouse_steps, gap);
   if (!switched.empty()) console_.note(switched);
+  if (result.num_spikes > 0) {
+    console_.note(std::to_string(result.num_spikes) +
+                  " steps stood out by their loss or gradient norm (spike in metrics.jsonl); many of them ask for a "
+                  "longer optimizer.warmup_steps or a lower optimizer.learning_rate");
+  }
   return result;
 }
 

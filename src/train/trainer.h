@@ -44,13 +44,15 @@ struct TrainResult {
   std::optional<double> loss;                  ///< training loss, mean of the last steps (SwitchTracker's window)
   std::optional<ValidationRecord> validation;  ///< the last one
   SwitchReport switch_report;
+  int64_t num_spikes = 0;         ///< steps whose loss or gradient norm stood out (spike_detector.h)
   int64_t tokens = 0;             ///< trained on
   double seconds = 0;             ///< of training, earlier starts included
+  double train_seconds = 0;       ///< of its steps alone
   std::vector<StageSpeed> speed;  ///< of this start
 };
 
-/// A run in its folder. Files: config.toml (the resolved configuration), metrics.jsonl (metrics.h),
-/// events.out.tfevents.* (tensorboard_writer.h), checkpoints/ (checkpoint.h), lock (run_folder.h).
+/// A run in its folder. Files: config.toml (the resolved configuration), run.json (run_description.h), metrics.jsonl
+/// (metrics.h), events.out.tfevents.* (tensorboard_writer.h), checkpoints/ (checkpoint.h), lock (run_folder.h).
 class Trainer {
  public:
   /// Opens data, model and run folder, and goes back to the newest whole checkpoint. Before all of it fits together

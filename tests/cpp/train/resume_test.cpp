@@ -33,6 +33,7 @@ Outcome outcome(const RunConfig& config) {
   Outcome result{load_checkpoint(list_checkpoints(run_dir).front()), {}, read_timeless_metrics(run_dir)};
   result.state = nlohmann::json::parse(result.checkpoint.state_json);
   result.state.erase("seconds");
+  result.state.erase("train_seconds");
   result.state.erase("config");  // holds the run folder
   return result;
 }

@@ -26,7 +26,7 @@ TEST(SwitchTracker, WindowIsTwentyStepsOrTheShorterStage) {
 }
 
 // The mean of the four losses before the switch is 5.
-TEST(SwitchTracker, JumpAndRecoveryOfTheTrainingLoss) {
+TEST(SwitchTracker, JumpOfTheTrainingLoss) {
   SwitchTracker tracker(stages(4, 11));
   EXPECT_EQ(tracker.window(), 4);
   EXPECT_EQ(tracker.smoothed_loss(), std::nullopt);
@@ -39,16 +39,18 @@ TEST(SwitchTracker, JumpAndRecoveryOfTheTrainingLoss) {
   EXPECT_EQ(tracker.report().pre_switch_loss, 5.0);
   EXPECT_EQ(tracker.report().loss_jump, 1.5);
   EXPECT_EQ(tracker.smoothed_loss(), 6.5);
+}
 
-  EXPECT_THAT(tracker.add_loss(6, 4.0), IsEmpty());
-  EXPECT_THAT(tracker.add_loss(7, 4.0), IsEmpty());  // below on average, but the window is not full
-  EXPECT_THAT(tracker.add_loss(8, 5.5), IsEmpty());  // 20 / 4: not below
-  EXPECT_THAT(tracker.add_loss(9, 6.5), IsEmpty());
-  EXPECT_EQ(tracker.report().recovered_step, std::nullopt);
-  EXPECT_THAT(tracker.add_loss(10, 3.75), HasSubstr("recovered at step 10: below the pre-switch loss"));
-  EXPECT_EQ(tracker.report().recovered_step, 10);
-  EXPECT_THAT(tracker.add_loss(11, 1.0), IsEmpty()) << "once";
-  EXPECT_EQ(tracker.report().recovered_step, 10);
+// Losses of stage 1 look ahead: that a training loss falls below them or does not says nothing of the dense model.
+TEST(SwitchTracker, TrainingLossesNeverMeanRecovery) {
+  SwitchTracker tracker(stages(4, 11));
+  for (int64_t step = 1; step <= 4; ++step) EXPECT_THAT(tracker.add_loss(step, 5.0), IsEmpty());
+  EXPECT_THAT(tracker.add_validation(4, 7.0, 5.0), HasSubstr("+2.0000"));
+  EXPECT_THAT(tracker.add_loss(5, 6.0), HasSubstr("first with dense attention"));
+  for (int64_t step = 6; step <= 11; ++step) EXPECT_THAT(tracker.add_loss(step, 1.0), IsEmpty());
+  EXPECT_THAT(tracker.add_validation(11, 6.0, 5.0), IsEmpty());
+  EXPECT_EQ(tracker.report().validation_recovered_step, std::nullopt);
+  EXPECT_THAT(summary(tracker.report(), 4, -1.0), AllOf(HasSubstr("not recovered yet"), HasSubstr("1.0000 lower")));
 }
 
 TEST(SwitchTracker, JumpAndRecoveryOfTheValidationLoss) {
@@ -73,7 +75,7 @@ TEST(SwitchTracker, RunsOfOneStageHaveNoSwitch) {
     }
     EXPECT_EQ(tracker.report(), SwitchReport{});
     EXPECT_EQ(tracker.smoothed_loss(), 3.5);
-    EXPECT_THAT(summary(tracker.report(), lighthouse_steps), IsEmpty());
+    EXPECT_THAT(summary(tracker.report(), lighthouse_steps, std::nullopt), IsEmpty());
   }
 }
 
@@ -104,18 +106,21 @@ TEST(SwitchTracker, GoesOnFromItsJsonAtEveryStep) {
   }
 }
 
-TEST(SwitchTracker, SummaryTellsBothLossesAndWhetherTheyRecovered) {
+TEST(SwitchTracker, SummaryTellsWhetherTheDenseModelRecovered) {
   SwitchReport report;
+  report.pre_switch_validation = 2.0;
+  report.validation_jump = 0.25;
+  EXPECT_EQ(summary(report, 300, std::nullopt),
+            "switch to dense attention after step 300: validation loss 2.0000 before, +0.2500 with dense attention, "
+            "not recovered yet");
+  report.validation_recovered_step = 318;
   report.pre_switch_loss = 2.5;
   report.loss_jump = 0.125;
-  report.recovered_step = 318;
-  EXPECT_EQ(summary(report, 300),
-            "switch to dense attention after step 300: training loss 2.5000 before, +0.1250 at the first dense step, "
-            "recovered at step 318: below the pre-switch loss");
-  report.pre_switch_validation = 2.0;
-  report.validation_jump = -0.25;
-  EXPECT_THAT(summary(report, 300),
-              HasSubstr("; validation loss 2.0000 before, -0.2500 with dense attention, not recovered yet"));
+  EXPECT_EQ(summary(report, 300, 0.5),
+            "switch to dense attention after step 300: validation loss 2.0000 before, +0.2500 with dense attention, "
+            "recovered at step 318: below the pre-switch loss; with Lighthouse attention it is 0.5000 higher: it leans "
+            "on stage 1 no more; training loss 2.5000 before (it looks ahead), +0.1250 at the first dense step");
+  EXPECT_THAT(summary(report, 300, -0.03), HasSubstr("0.0300 lower: the model still leans on stage 1"));
 }
 
 }  // namespace

@@ -40,17 +40,19 @@ TEST(Metrics, RecordHoldsWhatThereIs) {
   record.stage = Stage::kDense;
   EXPECT_EQ(to_json(record).dump(),
             R"({"step":7,"stage":2,"loss":2.5,"learning_rate":0.0,"grad_norm":0.0,"tokens":0,"tokens_per_s":0.0,)"
-            R"("time":0.0})");
+            R"("time":0.0,"train_seconds":0.0})");
   record.loss = std::nan("");
   record.skipped = "the loss is nan";
   record.validation = ValidationRecord{3.0, 2.0};
-  record.switch_report.emplace().recovered_step = 7;
+  record.spike = "loss 7";
+  record.switch_report.emplace().validation_recovered_step = 7;
   const auto json = nlohmann::json::parse(to_json(record).dump());
   EXPECT_TRUE(json.at("loss").is_null());
   EXPECT_EQ(json.at("skipped"), "the loss is nan");
   EXPECT_EQ(json.at("validation_loss"), 3.0);
   EXPECT_EQ(json.at("validation_loss_lighthouse"), 2.0);
-  EXPECT_EQ(json.at("switch").at("recovered_step"), 7);
+  EXPECT_EQ(json.at("switch").at("validation_recovered_step"), 7);
+  EXPECT_EQ(json.at("spike"), "loss 7");
 }
 
 TEST(Metrics, GoingOnDropsLaterStepsAndBrokenLines) {

@@ -90,6 +90,7 @@ inline std::vector<nlohmann::json> read_timeless_metrics(const std::filesystem::
   std::vector<nlohmann::json> lines = read_metrics(run_dir);
   for (nlohmann::json& line : lines) {
     line.erase("time");
+    line.erase("train_seconds");
     line.erase("tokens_per_s");
     line.erase("mfu");
     line.erase("peak_memory");

@@ -1,0 +1,19 @@
+// RUN/run.json: with what a run was made, for whoever compares runs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "data/sequence_loader.h"
+#include "model/decoder.h"
+
+namespace lighthouse {
+
+inline constexpr const char* kRunDescriptionFile = "run.json";
+
+/// JSON: versions (lighthouse, torch), device and its name, threads, parameters; of the corpus path, fingerprint,
+/// training_tokens and validation_sequences.
+std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const std::string& data_path,
+                         int64_t threads);
+
+}  // namespace lighthouse
