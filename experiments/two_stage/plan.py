@@ -1,0 +1,137 @@
+"""The plan of runs: which there are, in which order, and what the trainer is told. docs/experiments.md says why."""
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: two_stage.toml with `options`, as `lighthouse train` takes them."""
+
+    ladder: str
+    arm: str
+    seed: int
+    options: dict = field(hash=False)
+
+    @property
+    def name(self):
+        return f"{self.ladder}-{self.arm}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A model, a length and a number of steps; `share` of them are stage one."""
+
+    dim: int
+    layers: int
+    heads: int
+    ffn: int
+    seq_len: int
+    batch: int
+    steps: int
+    warmup: int
+    rate_steps: int     # of the dense runs that find the rate; 0: FIXED_RATE
+    interval: int       # steps between validations
+    sequences: int      # of a validation
+    share: float = 0.625
+
+    def options(self, steps=None):
+        steps = steps or self.steps
+        return {
+            "model.dim": self.dim, "model.num_layers": self.layers, "model.num_heads": self.heads,
+            "model.num_kv_heads": self.heads, "model.ffn_dim": self.ffn,
+            "attention.topk": self.seq_len // 64,
+            "training.seq_len": self.seq_len, "training.batch_size": self.batch, "training.steps": steps,
+            "training.lighthouse_steps": round(self.share * steps),
+            "optimizer.warmup_steps": self.warmup,
+            "validation.interval": self.interval, "validation.sequences": self.sequences,
+        }
+
+
+LADDERS = {
+    # 5M parameters, 200M tokens
+    "a": Ladder(dim=256, layers=6, heads=2, ffn=704, seq_len=32768, batch=2, steps=3052, warmup=200,
+                rate_steps=1000, interval=100, sequences=32),
+    # 15M parameters, 262M tokens
+    "b": Ladder(dim=384, layers=8, heads=3, ffn=1024, seq_len=65536, batch=1, steps=4000, warmup=200,
+                rate_steps=1000, interval=200, sequences=16),
+    # 41M parameters, 98M tokens
+    "c": Ladder(dim=512, layers=12, heads=4, ffn=1536, seq_len=98304, batch=1, steps=1000, warmup=100,
+                rate_steps=200, interval=100, sequences=10),
+    # The paper's 268M parameters, 15M tokens: speed, switch and recovery only.
+    "d": Ladder(dim=1024, layers=30, heads=8, ffn=1536, seq_len=98304, batch=1, steps=152, warmup=30,
+                rate_steps=0, interval=19, sequences=4),
+}
+SEEDS = {"a": 6, "b": 3, "c": 1, "d": 1}
+RATES = (1e-3, 2e-3, 4e-3)
+FIXED_RATE = 2e-3  # the paper's, where no rate is looked for
+RATE_SEED = 100  # not one of the seeds that are compared
+
+DENSE = {"training.lighthouse_steps": 0}
+MAIN_ARMS = {"dense": DENSE, "two-stage": {}}
+
+# One line each in docs/experiments.md; on ladder A, seeds 1 and 2. A share of lighthouse_steps is one of the steps.
+ABLATIONS = {
+    "levels-2": {"attention.num_levels": 2},
+    "levels-4": {"attention.num_levels": 4},
+    "pool-2": {"attention.pooling_factor": 2},
+    "pool-8": {"attention.pooling_factor": 8},
+    "topk-512th": {"attention.topk": 64},
+    "topk-128th": {"attention.topk": 256},
+    "topk-16th": {"attention.topk": 2048},
+    "scorer-dilated": {"attention.scorer": "dilated"},
+    "scorer-gla": {"attention.scorer": "gla"},
+    "scorer-random": {"attention.scorer": "random"},
+    "tile-32": {"attention.tile_topk": 32},
+    "tile-whole": {"attention.tile_topk": 512},
+    "no-cover-prefix": {"attention.cover_prefix": "false"},
+    "dense-layers-2": {"attention.full_attention_layers": "0,5"},
+    "dense-layers-4": {"attention.full_attention_layers": "0,1,4,5"},
+    "large-k": {"attention.pooling_factor": 2, "attention.topk": 2048},
+    "split-50": {"training.lighthouse_steps": 0.5},
+    "split-75": {"training.lighthouse_steps": 0.75},
+    "split-87": {"training.lighthouse_steps": 0.875},
+    "cosine": {"optimizer.schedule": "cosine"},
+    "dense-cosine": {"optimizer.schedule": "cosine", **DENSE},
+    "wsd": {"optimizer.schedule": "wsd"},
+    "dense-wsd": {"optimizer.schedule": "wsd", **DENSE},
+    "documents": {"data.packing": "documents", "training.batch_size": 1, "training.gradient_accumulation": 2},
+    "dense-documents": {"data.packing": "documents", "training.batch_size": 1, "training.gradient_accumulation": 2,
+                        **DENSE},
+}
+
+
+def make_run(ladder, arm, seed, changes, steps=None):
+    options = LADDERS[ladder].options(steps) | changes
+    if isinstance(options["training.lighthouse_steps"], float):  # a share of the steps
+        options["training.lighthouse_steps"] = round(options["training.lighthouse_steps"] * options["training.steps"])
+    return Run(ladder, arm, seed, options | {"training.seed": seed, "data.seed": seed})
+
+
+def rate_run(ladder, rate):
+    """Dense and shorter: the best of these has the rate of all arms of its ladder."""
+    return make_run(ladder, f"rate-{rate:g}", RATE_SEED, DENSE | {"optimizer.learning_rate": rate},
+                    LADDERS[ladder].rate_steps)
+
+
+def rates(losses):
+    """Those to try, given the losses {rate: loss} of those that were tried: one more where the best is at the end."""
+    if len(losses) < len(RATES):
+        return RATES
+    best = min(RATES, key=losses.get)
+    if best == RATES[0]:
+        return (best / 2, *RATES)
+    return (*RATES, 2 * best) if best == RATES[-1] else RATES
+
+
+def main_pairs(ladder):
+    """Both arms of each seed. They take turns in coming first, so that neither always has the warmer card."""
+    pairs = []
+    for seed in range(1, SEEDS[ladder] + 1):
+        pair = [make_run(ladder, arm, seed, changes) for arm, changes in MAIN_ARMS.items()]
+        pairs.append(pair if seed % 2 else pair[::-1])
+    return pairs
+
+
+def jobs():
+    """Lists of runs that one card makes one after another, in the order of the plan, without those for rates."""
+    ablations = [[make_run("a", arm, seed, changes)] for arm, changes in ABLATIONS.items() for seed in (1, 2)]
+    return main_pairs("a") + main_pairs("b") + ablations + main_pairs("c") + main_pairs("d")

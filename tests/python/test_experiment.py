@@ -1,0 +1,128 @@
+"""The plan of runs and what makes them (experiments/two_stage), with a stand-in for the trainer."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments/two_stage"
+sys.path.insert(0, str(FOLDER))
+import plan  # noqa: E402
+
+# Trains until the file `go` is there or a signal comes; `fail` makes it fail.
+PROGRAM = """#!/usr/bin/env python3
+import pathlib, signal, sys, time
+here = pathlib.Path(__file__).parent
+if sys.argv[1] == "eval":
+    print('{"validation_loss": 1.5}')
+    sys.exit(0)
+folder = pathlib.Path(sys.argv[sys.argv.index("--logging.run_dir") + 1])
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "config.toml").write_text("")
+rate = float(sys.argv[sys.argv.index("--optimizer.learning_rate") + 1])
+with (folder / "metrics.jsonl").open("a") as out:
+    out.write('{"step": 1, "validation_loss": %g}\\n' % abs(rate - 0.0031))
+if (here / "fail").exists():
+    print("lighthouse train: no")
+    sys.exit(1)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+while not (here / "go").exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    program = tmp_path / "lighthouse"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    for name in ("corpus/train", "corpus/heldout"):
+        (tmp_path / name).mkdir(parents=True)
+
+    def call(*options, code=0):
+        command = [sys.executable, FOLDER / "run.py", "--program", program, "--corpus", tmp_path / "corpus", "--results",
+                   tmp_path / "results", "--work", tmp_path / "work", *options]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60,
+                              env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return call
+
+
+def all_runs():
+    return [run for job in plan.jobs() for run in job] + [plan.rate_run("a", rate) for rate in plan.RATES]
+
+
+def test_runs_have_names_of_their_own_and_arms_share_all_but_what_they_are_about():
+    runs = all_runs()
+    assert len({run.name for run in runs}) == len(runs)
+    for ladder, num_seeds in plan.SEEDS.items():
+        pairs = plan.main_pairs(ladder)
+        assert len(pairs) == num_seeds
+        for first, second in pairs:
+            assert {first.arm, second.arm} == {"dense", "two-stage"} and first.seed == second.seed
+            differing = {key for key in first.options if first.options[key] != second.options[key]}
+            assert differing == {"training.lighthouse_steps"}
+            assert first.options["training.seed"] == first.options["data.seed"] == first.seed
+    shares = {run.arm: run.options["training.lighthouse_steps"] / run.options["training.steps"] for run in runs}
+    assert shares["dense"] == 0 and shares["two-stage"] == 0.625
+    assert shares["split-50"] == 0.5 and shares["split-75"] == pytest.approx(0.75, abs=1e-3)
+    assert plan.RATE_SEED > max(plan.SEEDS.values())
+
+
+def test_the_rate_is_the_best_of_three_or_of_one_more_where_the_best_is_at_an_end():
+    assert plan.rates({}) == plan.rates({1e-3: 1.0}) == (1e-3, 2e-3, 4e-3)
+    assert plan.rates({1e-3: 1.2, 2e-3: 1.0, 4e-3: 1.1}) == (1e-3, 2e-3, 4e-3)
+    assert plan.rates({1e-3: 1.0, 2e-3: 1.1, 4e-3: 1.2}) == (5e-4, 1e-3, 2e-3, 4e-3)
+    assert plan.rates({1e-3: 1.2, 2e-3: 1.1, 4e-3: 1.0}) == (1e-3, 2e-3, 4e-3, 8e-3)
+    assert plan.rates({1e-3: 1.2, 2e-3: 1.1, 4e-3: 1.0, 8e-3: 0.9}) == (1e-3, 2e-3, 4e-3, 8e-3)
+
+
+def test_every_option_is_a_key_of_the_trainer(lighthouse):
+    keys = subprocess.run([lighthouse, "train", "--print-config"], capture_output=True, text=True, check=True).stdout
+    for run in all_runs():
+        for key in run.options:
+            assert f"\n{key.split('.')[1]} = " in keys, key
+
+
+def test_a_run_is_made_once_and_goes_on_where_the_time_ended_it(make, tmp_path):
+    only = ("--only", "d-dense-s1")
+    assert "d-dense-s1 is saved and goes on" in make(*only, "--minutes", "0.01")
+    assert not list(tmp_path.glob("results/*"))
+    (tmp_path / "go").touch()
+    assert "1 of 1 runs are made" in make(*only)
+    result = tmp_path / "results/d-dense-s1"
+    assert json.loads((result / "eval.json").read_text()) == {"validation_loss": 1.5}
+    assert len((result / "metrics.jsonl").read_text().splitlines()) == 2, "the same folder both times"
+    record = json.loads((result / "record.json").read_text())
+    assert (record["arm"], record["seed"], record["exit_code"]) == ("dense", 1, 0)
+    assert "--training.lighthouse_steps" in record["command"]
+    (tmp_path / "go").unlink()
+    assert "1 of 1 runs are made" in make(*only), "not once more"
+    assert "done" in make(*only, "--list")
+
+
+def test_a_run_that_fails_is_listed_with_what_it_said(make, tmp_path):
+    (tmp_path / "fail").touch()
+    assert "failed with exit code 1" in make("--only", "d-dense-s1")
+    record = json.loads((tmp_path / "results/d-dense-s1/record.json").read_text())
+    assert record["exit_code"] == 1 and "lighthouse train: no" in record["messages"]
+    assert not (tmp_path / "results/d-dense-s1/eval.json").exists()
+
+
+def test_what_is_missing_is_said(make, tmp_path):
+    assert "no run is named like 'z-*'" in make("--only", "z-*", code=1)
+    (tmp_path / "corpus/heldout").rmdir()
+    assert "heldout' is missing" in make("--only", "d-*", code=1)
+
+
+def test_cards_share_the_jobs_and_wait_for_the_rate(make, tmp_path):
+    (tmp_path / "go").touch()
+    assert "10 of 10 runs are made" in make("--only", "b-*", "--cards", "2")  # the best rate is the last: one more
+    for arm in ("dense", "two-stage"):
+        command = json.loads((tmp_path / f"results/b-{arm}-s3/record.json").read_text())["command"]
+        assert command[command.index("--optimizer.learning_rate") + 1] == "0.004"
+    assert (tmp_path / "results/b-rate-0.008-s100").exists() and not (tmp_path / "results/b-rate-0.0005-s100").exists()
