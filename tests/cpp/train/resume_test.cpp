@@ -257,6 +257,20 @@ TEST_F(Resume, WithAnotherNumberOfThreadsIsWarnedAbout) {
   EXPECT_THAT(log, HasSubstr("warning: the run goes on with 2 threads instead of 1"));
 }
 
+TEST_F(Resume, ACheckpointFromBeforeSpikesAndTrainSecondsGoesOn) {
+  const RunConfig run = config("run");
+  run_until_signal(run, 4);
+  Checkpoint checkpoint = load_checkpoint(list_checkpoints(run.logging.run_dir).front());
+  nlohmann::json state = nlohmann::json::parse(checkpoint.state_json);
+  state.erase("spikes");
+  state.erase("train_seconds");
+  state["switch"]["recovered_step"] = nullptr;  // what training losses used to decide
+  checkpoint.state_json = state.dump();
+  checkpoint.step = 6;
+  save_checkpoint(run.logging.run_dir, checkpoint, 2);
+  EXPECT_TRUE(train(run).complete);
+}
+
 TEST_F(Resume, StateThatIsNotOursIsDamage) {
   const RunConfig run = config("run");
   run_until_signal(run, 4);
