@@ -1,103 +1,184 @@
 #include <CLI/CLI.hpp>
-#include <cmath>
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "cli/commands.h"
+#include "cli/eval_options.h"
+#include "cli/eval_report.h"
 #include "cli/open_run.h"
 #include "config/schema.h"
-#include "eval/validation.h"
-#include "train/text.h"
+#include "lighthouse/check.h"
+#include "model/import.h"
+#include "train/device.h"
+#include "train/out_of_memory.h"
+#include "train/schedule.h"
 
 namespace lighthouse::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
-  std::string run;
-  std::string data;
-  std::string attention = "both";
-  std::string device;
-  std::optional<int64_t> sequences;  ///< empty: as in the run
-  std::optional<int64_t> seq_len;    ///< empty: as in the run
-  bool json = false;
+/// What is measured, and the held-out text that goes with it.
+struct Subject {
+  Decoder decoder;
+  DataConfig data;
+  std::optional<int64_t> seq_len;
+  int64_t split_len = 0;                 ///< by which the run set its held-out text apart; 0: seq_len
+  std::optional<CorpusIdentity> corpus;  ///< that it must be
+  Json header;
 };
 
-/// The run's configuration with what the command line asks for.
-RunConfig configure(const RunConfig& run, const Options& options) {
-  RunConfig config = run;
-  if (!options.data.empty()) config.data.path = config.data.validation_path = options.data;
-  if (options.sequences) config.validation.sequences = *options.sequences;
+Subject open_model(const EvalOptions& options) {
+  const Execution execution{.dtype = resolve_precision(options.precision.empty() ? "fp32" : options.precision),
+                            .device = resolve_device(options.device.empty() ? "auto" : options.device)};
+  DataConfig data;
+  data.path = data.validation_path = options.data;
+  return {load_huggingface(options.model, {}, execution),
+          data,
+          options.seq_len,
+          0,
+          std::nullopt,
+          {{"model", options.model}, {"step", nullptr}, {"stage", nullptr}}};
+}
+
+Subject open_subject(const EvalOptions& options) {
+  if (!options.model.empty()) return open_model(options);
+  LoadedRun run = open_run(options.run, options.device, options.precision);
+  RunConfig config = run.config;
   if (options.seq_len) config.training.seq_len = *options.seq_len;
   validate(config);
-  return config;
-}
-
-/// Names as in metrics.jsonl.
-Json evaluate(const LoadedRun& run, const Options& options) {
-  const RunConfig config = configure(run.config, options);
-  const SequenceLoader loader(config.data, config.training.seq_len, config.model.vocab_size);
-  Json result = {{"run", options.run}, {"step", run.step}, {"seq_len", config.training.seq_len}};
-  const auto add = [&](const char* name, AttentionMode mode) {
-    const ValidationLoss loss = validation_loss(run.decoder, loader, config.validation.sequences, mode);
-    result["sequences"] = loss.num_sequences;
-    result["targets"] = loss.num_targets;
-    result[name] = std::isfinite(loss.loss) ? Json(loss.loss) : Json();
-  };
-  if (options.attention != "lighthouse") add("validation_loss", AttentionMode::kDense);
-  if (options.attention != "dense") add("validation_loss_lighthouse", AttentionMode::kLighthouse);
-  return result;
-}
-
-void print_loss(const Json& result, const char* key, const char* name) {
-  if (!result.contains(key)) return;
-  std::cout << name;
-  if (result[key].is_null()) {
-    std::cout << "not finite\n";
-    return;
+  const auto stage = static_cast<int>(stage_at(config.training, run.step - 1));
+  Subject subject{
+      std::move(run.decoder),      config.data, config.training.seq_len,
+      run.config.training.seq_len, run.corpus,  {{"run", options.run}, {"step", run.step}, {"stage", stage}}};
+  if (!options.data.empty()) {
+    subject.data.path = subject.data.validation_path = options.data;
+    subject.split_len = 0;
+    subject.corpus.reset();
   }
-  const double loss = result[key].get<double>();
-  std::cout << fixed(loss, 4) << " nats, " << fixed(loss / std::log(2.0), 4) << " bits a token; perplexity "
-            << fixed(std::exp(loss), 3) << '\n';
+  return subject;
 }
 
-void print(const Json& result) {
-  std::cout << "run " << result["run"].get<std::string>() << " after step " << result["step"] << ", "
-            << result["sequences"] << " sequences of " << result["seq_len"] << " tokens\n";
-  print_loss(result, "validation_loss", "dense       ");
-  print_loss(result, "validation_loss_lighthouse", "lighthouse  ");
+std::unique_ptr<SequenceLoader> open_corpus(const Subject& subject) {
+  auto loader = std::make_unique<SequenceLoader>(subject.data, subject.seq_len.value_or(0),
+                                                 subject.decoder.config().vocab_size, subject.split_len);
+  if (!subject.corpus) return loader;
+  const std::string other = difference(*subject.corpus, loader->identity());
+  LIGHTHOUSE_CHECK(other.empty(), "the corpus '", subject.data.path, "' is not the one of the run (", other,
+                   "), so it may hold what was trained on; give that data, or other text with --data PATH");
+  return loader;
 }
 
-void run_eval(const Options& options) {
-  const Json result = evaluate(open_run(options.run, options.device), options);
+/// What a task would refuse after others were measured for long.
+void check_settings(const Subject& subject, const EvalSettings& settings, const std::vector<const Task*>& tasks) {
+  LIGHTHOUSE_CHECK(settings.context == 0 || settings.context < *subject.seq_len, "--context ", settings.context,
+                   ": must be less than the sequence length, ", *subject.seq_len);
+  for (const Task* task : tasks) {
+    if (task->prompt == nullptr) continue;
+    const ModelConfig& model = subject.decoder.config();
+    LIGHTHOUSE_CHECK(reads_bytes(model), "--task ", task->name, ": its prompts are bytes, and the model has ",
+                     model.vocab_size, " tokens instead of 256; other vocabularies need a tokenizer");
+    for (const int64_t length : settings.lengths) make_prompt(*task, settings, sentences_filler(), length, 0);
+  }
+}
+
+void show_prompts(const EvalOptions& options, const EvalSettings& settings, const Filler& filler) {
+  for (const Task* task : options.chosen_tasks()) {
+    if (task->prompt == nullptr) continue;
+    for (const int64_t length : settings.lengths) {
+      for (int64_t trial = 0; trial < options.show; ++trial) {
+        const Prompt prompt = make_prompt(*task, settings, filler, length, trial);
+        const Json json = {{"task", task->name}, {"length", length}, {"text", prompt.text}, {"answer", prompt.answer}};
+        if (options.json) {
+          std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
+        } else {
+          std::cout << prompt.text << "\n[answer: " << prompt.answer << "]\n";
+        }
+      }
+    }
+  }
+}
+
+Json measure(const char* name, Json (*task)(Evaluation& evaluation), Evaluation& evaluation) {
+  try {
+    return task(evaluation);
+  } catch (const std::exception& error) {
+    const auto reason = out_of_memory_reason(error);
+    if (!reason) throw;
+    throw std::runtime_error(std::string("out of memory in task ") + name + ": " + *reason +
+                             "; shorter sequences (--seq-len, --lengths), --precision bf16 or --device cpu would do");
+  }
+}
+
+/// The losses under the names that metrics.jsonl has for them.
+void add_validation_loss(const Json& loss, Json& report) {
+  for (const auto& [mode, result] : loss.items()) {
+    report[mode == "dense" ? "validation_loss" : "validation_loss_lighthouse"] = result["loss"];
+    report["sequences"] = result["sequences"].size();
+    report["targets"] = result["targets"];
+  }
+}
+
+Json evaluate(const Subject& subject, const SequenceLoader* loader, const EvalSettings& settings,
+              const std::vector<const Task*>& tasks) {
+  Json report = {{"format", 1}};
+  report.update(subject.header);
+  report["seq_len"] = subject.seq_len ? Json(*subject.seq_len) : Json();
+  if (loader != nullptr) {
+    const int64_t available = loader->num_validation_sequences();
+    const bool own_path = !subject.data.validation_path.empty();
+    report["corpus"] = {{"path", own_path ? subject.data.validation_path : subject.data.path},
+                        {"fingerprint", loader->content_fingerprint()},
+                        {"sequences", std::min(settings.sequences, available)},
+                        {"available", available}};
+  }
+  report["bytes_per_token"] = reads_bytes(subject.decoder.config()) ? Json(1.0) : Json();
+  Evaluation evaluation(subject.decoder, loader, settings);
+  Json results = Json::object();
+  for (const Task* task : tasks) results[task->name] = measure(task->name, task->measure, evaluation);
+  if (settings.context > 0) results["context"] = measure("context", measure_context, evaluation);
+  if (results.contains("loss")) add_validation_loss(results["loss"], report);
+  report["tasks"] = std::move(results);
+  return report;
+}
+
+void run_eval(const EvalOptions& options) {
+  options.check();
+  if (options.show > 0 && options.filler != "corpus") {
+    return show_prompts(options, options.settings(options.seq_len), sentences_filler());
+  }
+  const Subject subject = open_subject(options);
+  const EvalSettings settings = options.settings(subject.seq_len);
+  const std::vector<const Task*> tasks = options.chosen_tasks();
+  check_settings(subject, settings, tasks);
+  const auto loader = options.reads_corpus() ? open_corpus(subject) : nullptr;
+  if (options.show > 0) {
+    return show_prompts(options, settings, Evaluation(subject.decoder, loader.get(), settings).filler());
+  }
+  const Json report = evaluate(subject, loader.get(), settings, tasks);
   if (options.json) {
-    std::cout << result.dump(2) << '\n';
+    std::cout << report.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
   } else {
-    print(result);
+    print_evaluation(report, std::cout);
   }
 }
 
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("eval", "Measure a run's loss on validation text");
-  auto options = std::make_shared<Options>();
-  command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->required()->option_text("RUN");
-  command->add_option("--attention", options->attention, "With which attention: dense, lighthouse or both")
-      ->check(CLI::IsMember({"dense", "lighthouse", "both"}))
-      ->option_text("both");
-  command->add_option("--data", options->data, "Another corpus than the run's validation text, all of it")
-      ->option_text("PATH");
-  command->add_option("--sequences", options->sequences, "At most so many sequences; usually as the run")
-      ->option_text("N");
-  command->add_option("--seq-len", options->seq_len, "Tokens of a sequence; usually as the run")->option_text("N");
-  command->add_option("--device", options->device, "auto, cpu or cuda; usually as the run")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->option_text("DEVICE");
-  command->add_flag("--json", options->json, "Print JSON");
+  CLI::App* command = app.add_subcommand("eval", "Measure a model: loss on held-out text, retrieval from long prompts");
+  auto options = std::make_shared<EvalOptions>();
+  add_eval_options(*command, *options);
+  command->footer(
+      "Examples:\n"
+      "  lighthouse eval --run runs/mine\n"
+      "  lighthouse eval --run runs/mine --task loss,position --context 1024 --json\n"
+      "  lighthouse eval --run runs/mine --task passkey,copy --lengths 4096,16384\n"
+      "  lighthouse eval --model my_model --data text/ --seq-len 4096\n"
+      "  lighthouse eval --task passkey --lengths 512 --show 1");
   command->callback([options] { run_eval(*options); });
 }
 

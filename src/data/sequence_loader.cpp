@@ -53,6 +53,7 @@ struct SequenceLoader::Corpus {
   std::unique_ptr<Packer> training;
   std::unique_ptr<Packer> validation;  ///< null without validation
   std::string fingerprint;
+  std::shared_ptr<const TokenSource> source, validation_source;
 };
 
 namespace {
@@ -83,17 +84,24 @@ std::string make_fingerprint(const TokenSource& training, const TokenSource& val
 
 }  // namespace
 
-SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size)
+std::string difference(const CorpusIdentity& before, const CorpusIdentity& now) {
+  if (before.fingerprint != now.fingerprint) return "files, their sizes or how they are read differ";
+  if (before.content.empty() || now.content.empty() || before.content == now.content) return "";
+  return "its files have the same names and sizes, but not the same bytes";
+}
+
+SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size, int64_t split_len)
     : corpus_(std::make_unique<Corpus>()) {
   check_config(config, seq_len, vocab_size);
+  if (split_len == 0) split_len = seq_len;
   const bool by_documents = config.packing == "documents";
   const bool own_corpus = !config.validation_path.empty();
   const std::shared_ptr<const TokenSource> source = open_source(config.path, config.format, config.extensions);
   const double fraction = own_corpus ? 0 : config.validation_fraction;
   const int64_t validation_begin =
-      by_documents ? split_documents(*source, fraction, seq_len) : split_chunks(*source, fraction, seq_len);
-  corpus_->training = make_packer(config.packing, {source, seq_len, vocab_size, config.seed}, 0, validation_begin);
-  check_training(*corpus_->training, *source, config, seq_len);
+      by_documents ? split_documents(*source, fraction, split_len) : split_chunks(*source, fraction, split_len);
+  corpus_->training = make_packer(config.packing, {source, split_len, vocab_size, config.seed}, 0, validation_begin);
+  check_training(*corpus_->training, *source, config, split_len);
 
   std::shared_ptr<const TokenSource> validation_source = source;
   if (own_corpus) validation_source = open_source(config.validation_path, config.format, config.extensions);
@@ -105,7 +113,9 @@ SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_
                      own_corpus ? config.validation_path : config.path, "' leaves no sequence of ", seq_len,
                      " tokens for validation; give more text or a smaller training.seq_len");
   }
-  corpus_->fingerprint = make_fingerprint(*source, *validation_source, config, seq_len);
+  corpus_->fingerprint = make_fingerprint(*source, *validation_source, config, split_len);
+  corpus_->source = source;
+  corpus_->validation_source = validation_source;
 }
 
 SequenceLoader::~SequenceLoader() = default;
@@ -128,5 +138,11 @@ int64_t SequenceLoader::num_validation_sequences() const {
 }
 int64_t SequenceLoader::num_training_tokens() const { return corpus_->training->num_tokens(); }
 std::string SequenceLoader::fingerprint() const { return corpus_->fingerprint; }
+std::string SequenceLoader::content_fingerprint() const {
+  const auto describe = [](const TokenSource& source) { return source.fingerprint() + ' ' + content_checksum(source); };
+  std::string text = describe(*corpus_->source);
+  if (corpus_->validation_source != corpus_->source) text += ' ' + describe(*corpus_->validation_source);
+  return checksum(std::as_bytes(std::span(text)));
+}
 
 }  // namespace lighthouse

@@ -18,6 +18,14 @@ struct Sequence {
 };
 inline constexpr int64_t kIgnoredTarget = -100;
 
+/// By what a run knows its corpus again.
+struct CorpusIdentity {
+  std::string fingerprint;  ///< SequenceLoader::fingerprint
+  std::string content;      ///< SequenceLoader::content_fingerprint; empty: not known
+};
+/// What differs, in words; "" for the same corpus. A content that is not known agrees with any.
+std::string difference(const CorpusIdentity& before, const CorpusIdentity& now);
+
 /// packing = "chunks": all documents form one stream, cut into sequences; the last tokens, `validation_fraction` of the
 /// sequences and at least one, are for validation and no token of them is trained on.
 /// packing = "documents": every epoch lays the documents in a new order one after another and cuts that every N tokens;
@@ -26,7 +34,10 @@ class SequenceLoader {
  public:
   /// Opens and checks the corpus (memory-mapped). Throws InvalidArgument naming the file and what would do: missing or
   /// empty corpus, damaged index, fewer tokens than one sequence.
-  SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size);
+  ///
+  /// `split_len`: the sequence length by which validation text is set apart, and training text cut, where that is not
+  /// seq_len (0: it is). Validation at another length than a run's then reads only what the run held out.
+  SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size, int64_t split_len = 0);
   ~SequenceLoader();
 
   /// Sequence `index` of an endless stream; each epoch visits every training sequence once in an order shuffled by the
@@ -41,6 +52,10 @@ class SequenceLoader {
   /// Hash of corpus sizes, names and configuration: a checkpoint resumes only on the same data. The place of the corpus
   /// does not count.
   std::string fingerprint() const;
+  /// Checksum of names, sizes and samples of the tokens (content_checksum), and of nothing else: equal for two runs on
+  /// the same text. Reads them when it is called.
+  std::string content_fingerprint() const;
+  CorpusIdentity identity() const { return {fingerprint(), content_fingerprint()}; }
 
  private:
   struct Corpus;

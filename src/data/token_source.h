@@ -54,6 +54,10 @@ std::unique_ptr<TokenSource> open_text_source(const std::string& path, const std
 /// one after another, without gaps.
 std::unique_ptr<TokenSource> open_megatron_source(const std::string& prefix);
 
+/// Checksum of what the tokens are: 256 stretches of 4,096, spread evenly from the first token to the last, so all of a
+/// small corpus and 1 MiB of any larger one. Throws as read does.
+std::string content_checksum(const TokenSource& source);
+
 /// Reads tokens that must be in [0, vocab_size); throws InvalidArgument naming file, position and value.
 void read_checked(const TokenSource& source, int64_t begin, int64_t vocab_size, std::span<int64_t> tokens);
 

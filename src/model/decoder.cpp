@@ -43,6 +43,12 @@ void check_token_tensor(const at::Tensor& tokens, const char* name, at::Device d
                    device, "; move them");
 }
 
+void check_targets(const at::Tensor& targets, const at::Tensor& tokens, at::Device device) {
+  check_token_tensor(targets, "targets", device);
+  LIGHTHOUSE_CHECK(targets.sizes() == tokens.sizes(), "Decoder: targets ", targets.sizes(), " and tokens ",
+                   tokens.sizes(), " must have the same shape");
+}
+
 void check_documents(std::span<const int64_t> cu_seqlens, const at::Tensor& tokens) {
   if (cu_seqlens.empty()) return;
   LIGHTHOUSE_CHECK(tokens.size(0) == 1, "Decoder: packed documents (cu_seqlens) need a batch of 1, not ",
@@ -69,12 +75,25 @@ at::Tensor Decoder::forward(const at::Tensor& tokens, AttentionMode mode, std::s
 
 at::Tensor Decoder::loss(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
                          std::span<const int64_t> cu_seqlens) const {
-  check_token_tensor(targets, "targets", execution_.device);
-  LIGHTHOUSE_CHECK(targets.sizes() == tokens.sizes(), "Decoder: targets ", targets.sizes(), " and tokens ",
-                   tokens.sizes(), " must have the same shape");
+  check_targets(targets, tokens, execution_.device);
   const Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
   return head_loss(run_layers(tokens, mode, pass), weights_.norm, model_.rms_norm_eps, weights_.lm_head,
                    compute_.lm_head, targets);
+}
+
+at::Tensor Decoder::token_losses(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
+                                 std::span<const int64_t> cu_seqlens) const {
+  const at::NoGradGuard no_grad;
+  check_targets(targets, tokens, execution_.device);
+  const Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  return head_token_losses(run_layers(tokens, mode, pass), weights_.norm, model_.rms_norm_eps, compute_.lm_head,
+                           targets);
+}
+
+at::Tensor Decoder::last_logits(const at::Tensor& tokens, AttentionMode mode) const {
+  const at::NoGradGuard no_grad;
+  const Pass pass = begin_pass(tokens, {}, nullptr);
+  return last_logits(run_layers(tokens, mode, pass));
 }
 
 at::Tensor Decoder::decode(const at::Tensor& tokens, KvCache& cache) const {
@@ -84,7 +103,7 @@ at::Tensor Decoder::decode(const at::Tensor& tokens, KvCache& cache) const {
                    " sequences, tokens ", tokens.size(0));
   const Residual stream = run_layers(tokens, AttentionMode::kDense, pass);  // [B, n, dim]
   cache.advance(tokens.size(1));
-  return logits({stream.x.select(1, -1), stream.update->select(1, -1)});  // [B, vocab]
+  return last_logits(stream);
 }
 
 Pass Decoder::begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_seqlens, KvCache* cache) const {
@@ -123,6 +142,10 @@ at::Tensor Decoder::logits(const Residual& stream) const {
   const at::ScalarType dtype = execution_.dtype;
   const at::Tensor head = at::GradMode::is_enabled() ? weights_.lm_head.to(dtype) : compute_.lm_head;
   return at::linear(normed.to(dtype), head).to(c10::promoteTypes(dtype, at::kFloat));
+}
+
+at::Tensor Decoder::last_logits(const Residual& stream) const {
+  return logits({stream.x.select(1, -1), stream.update->select(1, -1)});  // [B, vocab]
 }
 
 std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode) const {

@@ -43,6 +43,14 @@ class Decoder {
   at::Tensor loss(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
                   std::span<const int64_t> cu_seqlens = {}) const;
 
+  /// The terms of that mean, [B, N] fp32 (fp64 for fp64): the cross-entropy of each target, 0 where it does not count.
+  /// No gradient.
+  at::Tensor token_losses(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
+                          std::span<const int64_t> cu_seqlens = {}) const;
+
+  /// Logits [B, vocab] of the last token of each sequence alone, as forward's. No gradient.
+  at::Tensor last_logits(const at::Tensor& tokens, AttentionMode mode) const;
+
   /// Logits [B, vocab] of the last of `tokens` [B, n], appending their keys and values to the cache. Dense attention,
   /// no gradient.
   at::Tensor decode(const at::Tensor& tokens, KvCache& cache) const;
@@ -59,6 +67,7 @@ class Decoder {
   Pass begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_seqlens, KvCache* cache) const;
   Residual run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const;
   at::Tensor logits(const Residual& stream) const;
+  at::Tensor last_logits(const Residual& stream) const;
   std::optional<LighthouseSettings> layer_settings(size_t layer, AttentionMode mode) const;
 
   ModelConfig model_;

@@ -28,44 +28,59 @@ struct Arguments {
   bool needs_gradients;
 };
 
+/// What the logits' gradients become, chunk by chunk.
+struct HeadGradients {
+  at::Tensor scale;    ///< [rows], of each row's gradient
+  at::Tensor dnormed;  ///< [rows, dim]; written
+  at::Tensor dhead;    ///< [vocab, dim]; added to
+};
+
+int64_t rows_per_chunk(const at::Tensor& head, int64_t logit_bytes) {
+  return std::max<int64_t>(logit_bytes / (head.size(0) * head.element_size()), 1);
+}
+
+/// Cross entropy [rows] of head(normed) and, where `gradients` is not null, its gradients.
+at::Tensor row_losses(const Normed& in, const Arguments& arguments, HeadGradients* gradients) {
+  const at::Tensor x_rows = in.sum.flatten(0, -2);
+  const at::Tensor normed_rows = in.normed.flatten(0, -2);
+  const int64_t num_rows = x_rows.size(0);
+  at::Tensor losses = at::empty({num_rows}, in.inverse_rms.options());
+  for (int64_t row = 0; row < num_rows; row += arguments.rows_per_chunk) {
+    const auto chunk = [&](const at::Tensor& rows) {
+      return rows.narrow(0, row, std::min(arguments.rows_per_chunk, num_rows - row));
+    };
+    const at::Tensor logits = project(chunk(normed_rows), arguments.head);
+    enter_part(Part::kOther);
+    if (gradients == nullptr) {
+      chunk(losses).copy_(cross_entropy(logits, chunk(arguments.targets)));
+      continue;
+    }
+    chunk(losses).copy_(cross_entropy_(logits, chunk(arguments.targets), chunk(gradients->scale)));
+    chunk(gradients->dnormed).copy_(project_back(logits, arguments.head));
+    add_matrix_gradient(gradients->dhead, logits, chunk(x_rows));
+    enter_part(Part::kOther);
+  }
+  return losses;
+}
+
 struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& in, const std::optional<at::Tensor>& update,
                             const at::Tensor& norm, const at::Tensor& /*head*/, const Arguments& arguments) {
     enter_part(Part::kOther);
-    const auto& [head, targets, eps, rows_per_chunk, needs_gradients] = arguments;
-    const auto [x, normed, inverse_rms] = add_rms_norm(in, update.value_or(at::Tensor()), norm, eps);
-    const at::Tensor x_rows = x.flatten(0, -2);
-    const at::Tensor normed_rows = normed.flatten(0, -2);
-    const at::Tensor count = targets.ne(kNoTarget).sum().clamp_min(1);
-    // Gradients of the logits are taken times 1 / rms, as rms_norm_backward_ and split_norm_gradient_ want them.
-    const at::Tensor scale = inverse_rms / count;
-    const int64_t num_rows = x_rows.size(0);
-
-    at::Tensor losses = at::empty({num_rows}, inverse_rms.options());
-    at::Tensor dnormed, dhead;
-    if (needs_gradients) {
-      dnormed = at::empty_like(x_rows);
-      dhead = at::zeros(head.sizes(), inverse_rms.options());
-    }
-    for (int64_t row = 0; row < num_rows; row += rows_per_chunk) {
-      const auto chunk = [&](const at::Tensor& rows) {
-        return rows.narrow(0, row, std::min(rows_per_chunk, num_rows - row));
-      };
-      const at::Tensor logits = project(chunk(normed_rows), head);
-      enter_part(Part::kOther);
-      if (!needs_gradients) {
-        chunk(losses).copy_(cross_entropy(logits, chunk(targets)));
-        continue;
-      }
-      chunk(losses).copy_(cross_entropy_(logits, chunk(targets), chunk(scale)));
-      chunk(dnormed).copy_(project_back(logits, head));
-      add_matrix_gradient(dhead, logits, chunk(x_rows));
-      enter_part(Part::kOther);
-    }
-    if (needs_gradients) {
-      const at::Tensor dnorm = split_norm_gradient_(dhead, head, norm);
-      const at::Tensor dx = rms_norm_backward_(dnormed, x, norm, inverse_rms, {});
-      context->save_for_backward({dx, dnorm.to(norm.scalar_type()), dhead.to(norm.scalar_type())});
+    const Normed normed = add_rms_norm(in, update.value_or(at::Tensor()), norm, arguments.eps);
+    const at::Tensor count = arguments.targets.ne(kNoTarget).sum().clamp_min(1);
+    at::Tensor losses;
+    if (arguments.needs_gradients) {
+      // Gradients of the logits are taken times 1 / rms, as rms_norm_backward_ and split_norm_gradient_ want them.
+      const at::Tensor& inverse_rms = normed.inverse_rms;
+      HeadGradients gradients{inverse_rms / count, at::empty_like(normed.sum.flatten(0, -2)),
+                              at::zeros(arguments.head.sizes(), inverse_rms.options())};
+      losses = row_losses(normed, arguments, &gradients);
+      const at::Tensor dnorm = split_norm_gradient_(gradients.dhead, arguments.head, norm);
+      const at::Tensor dx = rms_norm_backward_(gradients.dnormed, normed.sum, norm, inverse_rms, {});
+      context->save_for_backward({dx, dnorm.to(norm.scalar_type()), gradients.dhead.to(norm.scalar_type())});
+    } else {
+      losses = row_losses(normed, arguments, nullptr);
     }
     context->saved_data["has_update"] = update.has_value();
     const at::Tensor sum = losses.sum(at::kDouble) / count;
@@ -85,11 +100,20 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
 
 at::Tensor head_loss(const Residual& in, const at::Tensor& norm, double eps, const at::Tensor& head,
                      const at::Tensor& compute_head, const at::Tensor& targets, int64_t logit_bytes) {
-  const int64_t row_bytes = compute_head.size(0) * compute_head.element_size();
   const bool needs_gradients = at::GradMode::is_enabled() && (in.x.requires_grad() || head.requires_grad());
   return HeadLossFunction::apply(
       in.x, in.update, norm, head,
-      Arguments{compute_head, targets.flatten(), eps, std::max<int64_t>(logit_bytes / row_bytes, 1), needs_gradients});
+      Arguments{compute_head, targets.flatten(), eps, rows_per_chunk(compute_head, logit_bytes), needs_gradients});
+}
+
+at::Tensor head_token_losses(const Residual& in, const at::Tensor& norm, double eps, const at::Tensor& compute_head,
+                             const at::Tensor& targets, int64_t logit_bytes) {
+  const at::NoGradGuard no_grad;
+  enter_part(Part::kOther);
+  const Normed normed = add_rms_norm(in.x, in.update.value_or(at::Tensor()), norm, eps);
+  return row_losses(normed, {compute_head, targets.flatten(), eps, rows_per_chunk(compute_head, logit_bytes), false},
+                    nullptr)
+      .view(targets.sizes());
 }
 
 }  // namespace lighthouse

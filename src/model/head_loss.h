@@ -20,4 +20,8 @@ inline constexpr int64_t kLogitBytes = int64_t{1} << 30;  ///< the most that the
 at::Tensor head_loss(const Residual& in, const at::Tensor& norm, double eps, const at::Tensor& head,
                      const at::Tensor& compute_head, const at::Tensor& targets, int64_t logit_bytes = kLogitBytes);
 
+/// The terms of that mean without gradient: [B, N], 0 where a target does not count.
+at::Tensor head_token_losses(const Residual& in, const at::Tensor& norm, double eps, const at::Tensor& compute_head,
+                             const at::Tensor& targets, int64_t logit_bytes = kLogitBytes);
+
 }  // namespace lighthouse

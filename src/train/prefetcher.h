@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "data/sequence_loader.h"
-#include "eval/batch.h"
+#include "model/batch.h"
 
 namespace lighthouse {
 

@@ -6,6 +6,7 @@
 #include "train/checkpoint.h"
 #include "train/device.h"
 #include "train/run_folder.h"
+#include "train/train_state.h"
 
 namespace lighthouse {
 namespace {
@@ -36,7 +37,7 @@ LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& devi
                   {.dtype = resolve_precision(precision.empty() ? config.training.precision : precision),
                    .device = resolve_device(device.empty() ? config.training.device : device)});
   load_parameters(decoder, checkpoint->model);
-  return {config, checkpoint->step, std::move(decoder)};
+  return {config, checkpoint->step, corpus_from_json(checkpoint->state_json, run_dir.string()), std::move(decoder)};
 }
 
 }  // namespace lighthouse

@@ -7,13 +7,15 @@
 #include <string>
 
 #include "config/run_config.h"
+#include "data/sequence_loader.h"
 #include "model/decoder.h"
 
 namespace lighthouse {
 
 struct LoadedRun {
   RunConfig config;
-  int64_t step;  ///< steps done by the checkpoint
+  int64_t step;           ///< steps done by the checkpoint
+  CorpusIdentity corpus;  ///< what it was trained on
   Decoder decoder;
 };
 

@@ -42,17 +42,21 @@ std::vector<std::string> differing_keys(const RunConfig& saved, const RunConfig&
   return names;
 }
 
-void check_same_run(const RunConfig& saved, const std::string& fingerprint, const RunIdentity& now,
+CorpusIdentity read_corpus(const nlohmann::json& state) {
+  return {state.at("fingerprint").get<std::string>(), state.value("content", std::string())};
+}
+
+void check_same_run(const RunConfig& saved, const CorpusIdentity& corpus, const RunIdentity& now,
                     const std::string& source) {
   const std::vector<std::string> differing = differing_keys(saved, now.config);
   std::string list;
   for (const std::string& key : differing) list += (list.empty() ? "" : ", ") + key;
   LIGHTHOUSE_CHECK(differing.empty(), "cannot go on from '", source, "': the configuration differs in ", list,
                    "; use the values of the run, or start a new one with another logging.run_dir");
-  LIGHTHOUSE_CHECK(fingerprint == now.fingerprint, "cannot go on from '", source, "': the corpus '",
-                   now.config.data.path, "' is not the one of the run, which was '", saved.data.path,
-                   "' (files, their sizes or how they are read differ); give that data, or start a new run with "
-                   "another logging.run_dir");
+  const std::string other = difference(corpus, now.corpus);
+  LIGHTHOUSE_CHECK(other.empty(), "cannot go on from '", source, "': the corpus '", now.config.data.path,
+                   "' is not the one of the run, which was '", saved.data.path, "' (", other,
+                   "); give that data, or start a new run with another logging.run_dir");
 }
 
 void warn_of_other_bits(const nlohmann::json& json, const RunIdentity& now,
@@ -112,11 +116,20 @@ std::string state_to_json(const TrainState& state, const RunIdentity& identity) 
                                        {"last_validation", validation_to_json(state.last_validation)},
                                        {"switch", state.switch_tracker.to_json()},
                                        {"spikes", state.spike_detector.to_json()},
-                                       {"fingerprint", identity.fingerprint},
+                                       {"fingerprint", identity.corpus.fingerprint},
+                                       {"content", identity.corpus.content},
                                        {"threads", identity.threads},
                                        {"device", identity.device},
                                        {"config", to_toml(identity.config)}};
   return json.dump(2);
+}
+
+CorpusIdentity corpus_from_json(const std::string& text, const std::string& source) {
+  try {
+    return read_corpus(parse_json(text, source));
+  } catch (const nlohmann::json::exception& error) {
+    throw DamagedFile("'" + source + "': the state of the run does not read: " + error.what());
+  }
 }
 
 TrainState state_from_json(const std::string& text, const RunIdentity& now, const std::string& source,
@@ -128,7 +141,7 @@ TrainState state_from_json(const std::string& text, const RunIdentity& now, cons
                      ", this program reads ", kVersion);
     RunConfig saved;
     apply_toml(saved, json.at("config").get<std::string>(), source);
-    check_same_run(saved, json.at("fingerprint").get<std::string>(), now, source);
+    check_same_run(saved, read_corpus(json), now, source);
     TrainState state = read_state(json, now.config.training);
     warn_of_other_bits(json, now, warn);
     return state;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "config/run_config.h"
+#include "data/sequence_loader.h"
 #include "train/metrics.h"
 #include "train/spike_detector.h"
 #include "train/switch_tracker.h"
@@ -32,13 +33,16 @@ struct TrainState {
 /// What the bits of a run depend on.
 struct RunIdentity {
   RunConfig config;
-  std::string fingerprint;  ///< of the data
+  CorpusIdentity corpus;
   int64_t threads = 0;
   std::string device;
 };
 
 /// The JSON object of a checkpoint.
 std::string state_to_json(const TrainState& state, const RunIdentity& identity);
+
+/// The corpus of the run. Its content is not known from versions that kept no checksum of it. Throws DamagedFile.
+CorpusIdentity corpus_from_json(const std::string& json, const std::string& source);
 
 /// Reads it back for a run that is configured as `now`. Throws InvalidArgument naming the keys that differ when it is
 /// the checkpoint of another run: model, attention, training, optimizer and data may not change; where the data lies,

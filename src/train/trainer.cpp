@@ -57,7 +57,7 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
       decoder_(config_.model, config_.attention, static_cast<uint64_t>(config_.training.seed),
                resolve_execution(config_.training)),
       optimizer_(decoder_.parameters(), config_.optimizer),
-      identity_{config_, loader_.fingerprint(), at::get_num_threads(), decoder_.device().str()},
+      identity_{config_, loader_.identity(), at::get_num_threads(), decoder_.device().str()},
       folder_(config_.logging.run_dir),
       state_(config_.training),
       prefetcher_(loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device()),

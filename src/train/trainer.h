@@ -13,7 +13,7 @@
 
 #include "config/run_config.h"
 #include "data/sequence_loader.h"
-#include "eval/batch.h"
+#include "model/batch.h"
 #include "model/decoder.h"
 #include "train/checkpoint_saver.h"
 #include "train/console.h"

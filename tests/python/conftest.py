@@ -37,3 +37,15 @@ def lighthouse(build_folder):
     if not program.exists():
         pytest.skip(f"{program} is not built")
     return program
+
+
+@pytest.fixture
+def foreign_model(tmp_path):
+    """A model of transformers with another vocabulary than bytes."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(1)
+    config = transformers.LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                                      num_attention_heads=2, num_key_value_heads=1, head_dim=16)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "foreign")
+    return tmp_path / "foreign"

@@ -1,61 +1,12 @@
-"""What follows training: generate, export, eval; and bench attention. On one small run that all tests share."""
+"""What follows training: generate and export; and bench attention. On one small run that all tests share."""
 
 import json
-import math
-import shutil
-import subprocess
 
-import numpy as np
 import pytest
 import torch
 import transformers
 
-SEQ_LEN = 64
-KEYS = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 16,
-        "model.ffn_dim": 48, "attention.topk": 4, "training.seq_len": SEQ_LEN, "training.steps": 60,
-        "training.lighthouse_steps": 40, "training.batch_size": 8, "training.device": "cpu", "training.threads": 2,
-        "optimizer.learning_rate": 1e-2, "optimizer.warmup_steps": 3, "validation.interval": 20,
-        "validation.sequences": 2, "logging.sample_tokens": 40}
-WORDS = "the light house stands at sea, far from land; ships see it.".split()
-
-
-def words(count, seed):
-    return " ".join(WORDS[index] for index in np.random.default_rng(seed).integers(len(WORDS), size=count))
-
-
-class Trained:
-    """A finished run."""
-
-    def __init__(self, program, folder):
-        self.program, self.folder = program, folder / "run"
-        (folder / "corpus.txt").write_text(words(20000, seed=1))
-        options = KEYS | {"data.path": folder / "corpus.txt", "logging.run_dir": self.folder}
-        self.options = [str(text) for key, value in options.items() for text in (f"--{key}", value)]
-        self.output = self("train", *self.options, run=False)
-
-    def run(self, command, *arguments, run=True, **options):
-        given = ["--run", self.folder] if run else []
-        return subprocess.run([self.program, *command.split(), *map(str, [*given, *arguments])], capture_output=True,
-                              timeout=300, **options)
-
-    def __call__(self, command, *arguments, **options):
-        """Standard output of a command that goes well."""
-        result = self.run(command, *arguments, **options)
-        assert result.returncode == 0, result.stderr.decode()
-        return result.stdout.decode()  # strictly: it is UTF-8
-
-    def refusal(self, command, *arguments, exit_code=2, **options):
-        result = self.run(command, *arguments, **options)
-        errors = result.stderr.decode()
-        assert (result.returncode, result.stdout) == (exit_code, b""), errors
-        assert errors.startswith(f"lighthouse {command}: ") and errors.count("\n") == 1, errors
-        return errors
-
-    def metrics(self):
-        return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
-
-    def config(self):
-        return (self.folder / "config.toml").read_text()
+from trained_run import SEQ_LEN, WORDS, Trained, words
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +21,6 @@ def exported(trained, tmp_path_factory):
     assert paths == [str(folder / name) for name in ("model.safetensors", "config.json", "generation_config.json")]
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.rsplit("/", 1)[1] for path in paths)
     return folder
-
-
-@pytest.fixture
-def foreign_model(tmp_path):
-    """A model of transformers with another vocabulary than bytes."""
-    torch.manual_seed(1)
-    config = transformers.LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
-                                      num_attention_heads=2, num_key_value_heads=1, head_dim=16)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "foreign")
-    return tmp_path / "foreign"
 
 
 # ---- train ----------------------------------------------------------------------------------------------------------
@@ -243,61 +184,6 @@ def test_wrong_export_leaves_nothing(trained, tmp_path):
     assert "--dtype" in trained.refusal("export", "--output", tmp_path / "model", "--dtype", "fp8")
     assert "not a run folder" in trained.refusal("export", "--run", tmp_path, "--output", tmp_path / "model", run=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-# ---- eval -----------------------------------------------------------------------------------------------------------
-
-
-def test_eval_measures_what_training_did(trained):
-    result = json.loads(trained("eval", "--json"))
-    assert (result["step"], result["seq_len"], result["sequences"], result["targets"]) == (60, SEQ_LEN, 2, 2 * SEQ_LEN)
-    assert result["validation_loss"] == trained.metrics()[-1]["validation_loss"]
-    assert result["validation_loss_lighthouse"] > 0
-    text = trained("eval")
-    assert f"dense       {result['validation_loss']:.4f} nats" in text
-    assert f"perplexity {math.exp(result['validation_loss_lighthouse']):.3f}" in text
-
-
-def test_eval_of_one_attention(trained):
-    assert "validation_loss_lighthouse" not in json.loads(trained("eval", "--attention", "dense", "--json"))
-    assert "validation_loss" not in json.loads(trained("eval", "--attention", "lighthouse", "--json"))
-
-
-def test_eval_on_other_text_and_sizes(trained, tmp_path):
-    (tmp_path / "other.txt").write_text(words(500, seed=2))
-    tokens = (tmp_path / "other.txt").stat().st_size
-    result = json.loads(trained("eval", "--data", tmp_path / "other.txt", "--sequences", 1000, "--json"))
-    assert result["targets"] == (tokens - 1) // SEQ_LEN * SEQ_LEN
-    longer = json.loads(trained("eval", "--seq-len", 256, "--sequences", 1, "--json"))
-    assert longer["targets"] == 256
-
-
-WRONG_EVAL = {
-    "unknown attention": (["--attention", "sparse"], "--attention"),
-    "no sequences": (["--sequences", 0], "validation.sequences"),
-    "empty sequences": (["--seq-len", 0], "training.seq_len"),
-    "missing corpus": (["--data", "/no/such/corpus"], "/no/such/corpus"),
-    "too short a corpus": (["--seq-len", 1 << 20], "tokens"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_EVAL)
-def test_wrong_eval_is_named(trained, case):
-    arguments, part = WRONG_EVAL[case]
-    assert part in trained.refusal("eval", *arguments)
-
-
-def test_damaged_checkpoint_is_named_and_the_one_before_taken(trained, tmp_path):
-    shutil.copytree(trained.folder, tmp_path / "run")
-    older, newest = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
-    (newest / "model.safetensors").write_bytes((newest / "model.safetensors").read_bytes()[:-1])
-    result = trained.run("eval", "--run", tmp_path / "run", "--json", run=False)
-    assert result.returncode == 0
-    assert json.loads(result.stdout)["step"] == int(older.name.removeprefix("step-"))
-    assert newest.name in result.stderr.decode() and "model.safetensors" in result.stderr.decode()
-    (older / "model.safetensors").unlink()
-    result = trained.run("eval", "--run", tmp_path / "run", run=False)
-    assert result.returncode == 1 and b"model.safetensors" in result.stderr
 
 
 # ---- bench ----------------------------------------------------------------------------------------------------------

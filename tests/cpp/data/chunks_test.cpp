@@ -169,6 +169,56 @@ TEST(Fingerprint, TellsCorporaAndConfigurationsApart) {
   EXPECT_EQ(all.size(), 9U);
 }
 
+TEST(Fingerprint, OfTheContentTellsBytesApartAndNothingElse) {
+  const TemporaryFolder folder;
+  constexpr size_t kBytes = 3 << 20;  // more than all samples
+  std::string text(kBytes, 'a');
+  write_bytes(folder / "one/a.txt", text);
+  write_bytes(folder / "elsewhere/a.txt", text);
+  text.back() = 'b';
+  write_bytes(folder / "end/a.txt", text);
+  write_bytes(folder / "other/a.txt", std::string(kBytes, 'c'));
+  write_bytes(folder / "small/a.txt", std::string(5000, 'a'));
+  write_bytes(folder / "middle/a.txt", std::string(2500, 'a') + 'b' + std::string(2499, 'a'));
+  const auto loader = [&](const char* place, int64_t seed = 1, int64_t seq_len = 10) {
+    DataConfig config = data_config(folder / place, "chunks", 0.1);
+    config.seed = seed;
+    return SequenceLoader(config, seq_len, 256);
+  };
+  const std::string first = loader("one").content_fingerprint();
+  EXPECT_EQ(first, loader("elsewhere").content_fingerprint());
+  EXPECT_EQ(first, loader("one", 2, 100).content_fingerprint());
+  for (const char* changed : {"end", "other"}) {
+    EXPECT_NE(first, loader(changed).content_fingerprint()) << changed;
+    EXPECT_EQ(loader("one").fingerprint(), loader(changed).fingerprint()) << changed;
+    EXPECT_THAT(difference(loader("one").identity(), loader(changed).identity()), HasSubstr("not the same bytes"));
+  }
+  EXPECT_NE(loader("small").content_fingerprint(), loader("middle").content_fingerprint())
+      << "a small corpus is read whole";
+  EXPECT_EQ(difference(loader("one").identity(), loader("elsewhere").identity()), "");
+  EXPECT_THAT(difference(loader("one").identity(), loader("small").identity()), HasSubstr("sizes"));
+  EXPECT_EQ(difference({loader("one").fingerprint(), ""}, loader("end").identity()), "") << "of an earlier version";
+}
+
+// Whatever the length, only what was held out at the length of the split is read.
+TEST(ChunkSplit, AtAnotherLengthKeepsToWhatWasHeldOut) {
+  const TemporaryFolder folder;
+  const std::string text = numbered_text(3000);
+  write_bytes(folder / "text", text);
+  const DataConfig config = data_config(folder / "text", "chunks", 0.1);
+  const SequenceLoader run(config, 70, 256);
+  const auto held_out = static_cast<size_t>(run.num_validation_sequences() * 70 + 1);
+  for (const int64_t seq_len : {1, 13, 64, 100, 279, 280}) {
+    const SequenceLoader other(config, seq_len, 256, 70);
+    EXPECT_EQ(other.num_validation_sequences(), static_cast<int64_t>(held_out - 1) / seq_len);
+    EXPECT_EQ(tokens_of(other.validation_sequence(0)),
+              bytes_at(text, text.size() - held_out, static_cast<size_t>(seq_len) + 1));
+    EXPECT_EQ(other.fingerprint(), run.fingerprint());
+    EXPECT_EQ(other.sequences_per_epoch(), run.sequences_per_epoch());
+  }
+  EXPECT_THAT(message_of<InvalidArgument>([&] { SequenceLoader(config, 281, 256, 70); }), HasSubstr("281 tokens"));
+}
+
 TEST(Threads, ReadTheSame) {
   const TemporaryFolder folder;
   for (int number = 0; number < 50; ++number) {

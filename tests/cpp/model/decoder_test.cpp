@@ -231,6 +231,49 @@ TEST(Loss, IsZeroWithoutTargets) {
 
 std::string refused(const std::function<void()>& body) { return message_of<InvalidArgument>(body); }
 
+TEST(Decoder, TokenLossesAreTheTermsOfTheLoss) {
+  const Decoder decoder = small_decoder(at::kDouble);
+  const at::Tensor tokens = random_tokens(1, 40, 31);
+  const at::Tensor targets = random_tokens(1, 40, 31, 2);
+  targets[0][7] = kNoTarget;
+  targets[0][39] = kNoTarget;
+  const std::vector<int64_t> packed = {0, 3, 40};
+  for (const std::vector<int64_t>& cu_seqlens : {std::vector<int64_t>(), packed}) {
+    const at::Tensor losses = decoder.token_losses(tokens, targets, kDense, cu_seqlens);
+    ASSERT_EQ(losses.sizes(), tokens.sizes());
+    EXPECT_FALSE(losses.requires_grad());
+    const at::Tensor log_p = decoder.forward(tokens, kDense, cu_seqlens).to(at::kDouble).log_softmax(2);
+    const at::Tensor exact = -log_p.gather(2, targets.clamp_min(0).unsqueeze(2)).squeeze(2);
+    expect_equal_in_fp64(losses, exact * targets.ne(kNoTarget));
+    EXPECT_EQ(losses[0][7].item<double>(), 0);
+    const at::Tensor loss = decoder.loss(tokens, targets, kDense, cu_seqlens);
+    expect_equal_in_fp64(losses.sum() / 38, loss);
+  }
+}
+
+TEST(Decoder, TokenLossesAreFp32AndTheirMeanTheLossOfBothAttentions) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const Decoder decoder = small_decoder(dtype);
+    const at::Tensor tokens = random_tokens(3, 64, 31);
+    const at::Tensor targets = random_tokens(3, 64, 31, 2);
+    for (const AttentionMode mode : {AttentionMode::kDense, AttentionMode::kLighthouse}) {
+      const at::Tensor losses = decoder.token_losses(tokens, targets, mode);
+      EXPECT_EQ(losses.scalar_type(), at::kFloat);
+      EXPECT_TRUE(same_bits(losses.sum(at::kDouble).div(3 * 64).to(at::kFloat), decoder.loss(tokens, targets, mode)));
+    }
+  }
+  EXPECT_THROW(small_decoder(at::kFloat).token_losses(random_tokens(1, 4, 31), random_tokens(1, 5, 31), kDense),
+               InvalidArgument);
+}
+
+TEST(Decoder, LastLogitsAreThoseOfForward) {
+  const Decoder decoder = small_decoder(at::kDouble);
+  const at::Tensor tokens = random_tokens(3, 20, 31);
+  const at::Tensor logits = decoder.last_logits(tokens, kDense);
+  EXPECT_FALSE(logits.requires_grad());
+  expect_equal_in_fp64(logits, decoder.forward(tokens, kDense).select(1, -1));
+}
+
 TEST(DecoderErrors, SizesThatDoNotFitTogether) {
   const auto message = [](auto change) {
     ModelConfig model = small_model();

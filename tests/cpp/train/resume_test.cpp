@@ -219,6 +219,11 @@ TEST_F(Resume, WithAnotherConfigurationIsRefusedNamingTheKeys) {
   write_bytes(folder_ / "other.txt", tiny_corpus(30000));
   EXPECT_THAT(refused([&](RunConfig& changed) { changed.data.path = (folder_ / "other.txt").string(); }),
               AllOf(HasSubstr("other.txt"), HasSubstr("corpus.txt")));
+  std::string text = tiny_corpus();
+  text[20000] ^= 1;
+  write_bytes(folder_ / "spoiled.txt", text);
+  EXPECT_THAT(refused([&](RunConfig& changed) { changed.data.path = (folder_ / "spoiled.txt").string(); }),
+              AllOf(HasSubstr("not the same bytes"), HasSubstr("spoiled.txt")));
   TrainOptions never;
   never.resume = false;
   EXPECT_THAT(refused([](RunConfig&) {}, never), HasSubstr("holds a run already"));

@@ -1,4 +1,4 @@
-#include "eval/batch.h"
+#include "model/batch.h"
 
 #include <ATen/ops/empty.h>
 

@@ -1,0 +1,178 @@
+#include "cli/eval_options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+
+#include "cli/commands.h"
+#include "lighthouse/check.h"
+
+namespace lighthouse::cli {
+namespace {
+
+template <typename... Parts>
+void require(bool condition, const Parts&... parts) {
+  if (!condition) throw UsageError(detail::concat(parts...));
+}
+
+bool has_prompts(const EvalOptions& options) {
+  const std::vector<const Task*> tasks = options.chosen_tasks();
+  return std::any_of(tasks.begin(), tasks.end(), [](const Task* task) { return task->prompt != nullptr; });
+}
+
+void check_values(const EvalOptions& options) {
+  constexpr int64_t kMost = int64_t{1} << 30;
+  for (const int64_t length : options.lengths) {
+    require(length >= 1 && length <= kMost, "--lengths ", length, ": must be 1 to ", kMost, " bytes");
+  }
+  for (const double depth : options.depths) {
+    require(depth >= 0 && depth <= 100, "--depths ", depth, ": must be 0 to 100, in percent");
+  }
+  require(options.trials.value_or(1) >= 1, "--trials ", options.trials.value_or(1), ": must be at least 1");
+  require(options.context.value_or(1) >= 1, "--context ", options.context.value_or(1), ": must be at least 1");
+  require(options.sequences >= 1, "--sequences ", options.sequences, ": must be at least 1");
+}
+
+void check_model(const EvalOptions& options) {
+  require(options.attention.empty() || options.attention == "dense", "--attention ", options.attention,
+          ": a folder of transformers has no options of Lighthouse Attention; --model is measured with dense "
+          "attention, a run with either");
+  require(!options.reads_corpus() || !options.data.empty(),
+          "--model: give the text to measure it on, as --data PATH; only synthetic tasks go without");
+  require(options.seq_len || (!options.reads_corpus() && !options.lengths.empty()),
+          "--model: give a sequence length, as --seq-len 4096; the folder does not say which to measure at");
+}
+
+/// The sequence length and its halves down to 256, shortest first.
+std::vector<int64_t> halves(int64_t seq_len) {
+  constexpr int64_t kShortest = 256;
+  std::vector<int64_t> lengths = {seq_len};
+  while (lengths.front() / 2 >= kShortest) lengths.insert(lengths.begin(), lengths.front() / 2);
+  return lengths;
+}
+
+std::string task_names() {
+  std::string names;
+  for (const Task& task : all_tasks()) names += (names.empty() ? "" : ",") + std::string(task.name);
+  return names;
+}
+
+std::string task_list() {
+  std::string list = "What to measure, one or several:";
+  for (const Task& task : all_tasks())
+    list += std::string(&task == &all_tasks().front() ? " " : "; ") + task.name + ", " + task.help;
+  return list;
+}
+
+void add_prompt_options(CLI::App& command, EvalOptions& options) {
+  command
+      .add_option("--lengths", options.lengths,
+                  "Bytes of prompts, as 1024,4096; usually the sequence length and its halves")
+      ->delimiter(',')
+      ->option_text("N,N");
+  command.add_option("--trials", options.trials, "Prompts of each length; usually 70, of copy 16")->option_text("N");
+  command.add_option("--depths", options.depths, "Where in a prompt the digit lies, in percent")
+      ->delimiter(',')
+      ->option_text("0,15,30,50,70,85,100");
+  command.add_option("--keys", options.keys, "Digits in a prompt of multikey, 2 to 10")->option_text("4");
+  command
+      .add_option("--filler", options.filler,
+                  "What prompts are filled with: sentences that say nothing, or held-out text")
+      ->check(CLI::IsMember({"sentences", "corpus"}))
+      ->option_text("sentences");
+  command.add_option("--show", options.show, "Print so many prompts of each length, and measure nothing")
+      ->check(CLI::PositiveNumber)
+      ->option_text("N");
+}
+
+}  // namespace
+
+std::vector<const Task*> EvalOptions::chosen_tasks() const {
+  std::vector<const Task*> chosen;
+  for (const std::string& name : tasks) {
+    const Task* task = &find_task(name);
+    if (std::find(chosen.begin(), chosen.end(), task) == chosen.end()) chosen.push_back(task);
+  }
+  return chosen;
+}
+
+bool EvalOptions::reads_corpus() const {
+  const std::vector<const Task*> chosen = chosen_tasks();
+  return context || filler == "corpus" ||
+         std::any_of(chosen.begin(), chosen.end(), [](const Task* task) { return task->prompt == nullptr; });
+}
+
+void EvalOptions::check() const {
+  const bool prompts = has_prompts(*this);
+  require(show == 0 || prompts, "--show: give the task whose prompts to show, as --task passkey");
+  require(show > 0 || run.empty() != model.empty(),
+          "give what to measure, one of --run RUN, a run folder, and --model FOLDER, an exported one");
+  require(run.empty() || model.empty(), "--run and --model: give one of them");
+  require(show == 0 || filler != "corpus" || !run.empty() || !model.empty(),
+          "--filler corpus: give the run whose held-out text to take, as --run RUN");
+  check_values(*this);
+  if (!model.empty()) check_model(*this);
+  require(attention != "lighthouse" || !(prompts || context),
+          "--attention lighthouse: prompts and --context are measured with dense attention, as a trained model is "
+          "used; ask for them in a command of their own");
+  require(data.empty() || reads_corpus(),
+          "--data: no task here reads a corpus; prompts are filled with it by --filler corpus");
+  require(prompts || (lengths.empty() && !trials && filler != "corpus"),
+          "--lengths, --trials and --filler: no task here has prompts; add one, as --task passkey");
+}
+
+EvalSettings EvalOptions::settings(std::optional<int64_t> measured_len) const {
+  constexpr int64_t kShownLength = 1024;
+  EvalSettings settings;
+  const std::string wanted = !attention.empty() ? attention : run.empty() ? "dense" : "both";
+  settings.modes.clear();
+  if (wanted != "lighthouse") settings.modes.push_back(AttentionMode::kDense);
+  if (wanted != "dense") settings.modes.push_back(AttentionMode::kLighthouse);
+  settings.sequences = sequences;
+  settings.context = context.value_or(0);
+  settings.lengths = lengths;
+  if (lengths.empty()) {
+    const int64_t length = measured_len.value_or(kShownLength);
+    settings.lengths = show > 0 ? std::vector{length} : halves(length);
+  }
+  for (const double depth : depths) settings.depths.push_back(depth / 100);
+  settings.trials = trials;
+  settings.keys = keys;
+  settings.corpus_filler = filler == "corpus";
+  settings.seed = seed;
+  return settings;
+}
+
+void add_eval_options(CLI::App& command, EvalOptions& options) {
+  command.add_option("--run", options.run, "Run folder: its newest whole checkpoint")->option_text("RUN");
+  command.add_option("--model", options.model, "Folder of 'lighthouse export' or transformers")->option_text("FOLDER");
+  command.add_option("--task", options.tasks, task_list())
+      ->delimiter(',')
+      ->type_name('{' + task_names() + '}')
+      ->option_text("loss");
+  command.add_option("--attention", options.attention, "Of loss and position: dense, lighthouse or both")
+      ->check(CLI::IsMember({"dense", "lighthouse", "both"}))
+      ->option_text("both");
+  command.add_option("--data", options.data, "Another corpus than the run's held-out text, all of it")
+      ->option_text("PATH");
+  command.add_option("--sequences", options.sequences, "At most so many sequences, spread over the text")
+      ->option_text("64");
+  command.add_option("--seq-len", options.seq_len, "Tokens of a sequence, also beyond training; usually as the run")
+      ->option_text("N");
+  command
+      .add_option("--context", options.context,
+                  "Also the worth of far context: the loss with the last C to 1.25 C tokens less that with all")
+      ->option_text("C");
+  add_prompt_options(command, options);
+  command.add_option("--seed", options.seed, "Of the sample of sequences and of the prompts")
+      ->check(CLI::NonNegativeNumber)
+      ->option_text("1");
+  command.add_option("--device", options.device, "auto, cpu or cuda; usually as the run")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->option_text("DEVICE");
+  command.add_option("--precision", options.precision, "fp32 or bf16; usually as the run, of a model fp32")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->option_text("PRECISION");
+  command.add_flag("--json", options.json, "Print JSON");
+}
+
+}  // namespace lighthouse::cli
