@@ -22,7 +22,7 @@ import plan
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 KEPT = ("config.toml", "run.json", "metrics.jsonl", "eval.json")
-EVALUATION = ["--task", "loss,position,copy", "--sequences", "128", "--json"]
+EVALUATION = ["--task", "loss,position,passkey,copy", "--context", "4096", "--sequences", "128", "--json"]
 
 
 def parse_arguments():

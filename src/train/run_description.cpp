@@ -16,6 +16,7 @@ std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, c
   for (const auto& [name, parameter] : decoder.parameters()) num_parameters += parameter.numel();
   const Json corpus = {{"path", data_path},
                        {"fingerprint", loader.fingerprint()},
+                       {"content", loader.content_fingerprint()},
                        {"training_tokens", loader.num_training_tokens()},
                        {"validation_sequences", loader.num_validation_sequences()}};
   const Json json = {{"lighthouse", LIGHTHOUSE_VERSION},

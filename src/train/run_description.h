@@ -12,7 +12,7 @@ namespace lighthouse {
 inline constexpr const char* kRunDescriptionFile = "run.json";
 
 /// JSON: versions (lighthouse, torch), device and its name, threads, parameters; of the corpus path, fingerprint,
-/// training_tokens and validation_sequences.
+/// content, training_tokens and validation_sequences.
 std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const std::string& data_path,
                          int64_t threads);
 
