@@ -34,7 +34,7 @@ def fetch_archive(package, folder):
 
 
 def read_files(archive):
-    """Yields (path, reader) of every regular file in the archive's order; reader() gives the bytes while it is current."""
+    """Yields (path, size, read) of the regular files in the archive's order; read() works until the next is asked for."""
     try:
         with tarfile.open(archive, "r|xz") as files:
             for member in files:

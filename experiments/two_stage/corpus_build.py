@@ -74,6 +74,7 @@ def drop_near_copies(package, folder):
                                     {"files": 1, "bytes": size, "seen": seen, "shingles": total})
         if dropped:
             file.unlink()
+            _remove_empty(file.parent)
     for name, count in counts.items():
         if count["files"] == 0:
             raise CorpusError(f"{package.name}: no file of held-out '{name}' is left: each has more than {MAX_SEEN:.0%} of "
@@ -82,6 +83,12 @@ def drop_near_copies(package, folder):
         "files": count["files"], "bytes": count["bytes"], "share_seen": round(count["seen"] / max(count["shingles"], 1), 5),
         "dropped_files": count["dropped_files"], "dropped_bytes": count["dropped_bytes"]} for name, count in counts.items()}
     return {"shingle_bytes": SHINGLE_BYTES, "dropped_above": MAX_SEEN, "held_out": rows}
+
+
+def _remove_empty(folder):
+    while not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 def write_manifest(package, folder, near_copies):

@@ -67,7 +67,7 @@ LINUX = Package(
     licence="GPL-2.0 with the syscall note",
     archive="linux_6.1.176.orig.tar.xz",
     archive_sha256="9aad4025973feea3f0d978e82ab7db97d8d5ce3f59fcc6b1f316153d66e3a504",
-    source=Limits(min_bytes=49152, max_bytes=1_000_000),
+    source=Limits(min_bytes=40960, max_bytes=1_000_000),
     test=None,
     left_out=("drivers/gpu/drm/amd/include/asic_reg/",),
     extensionless=(),

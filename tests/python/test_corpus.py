@@ -57,7 +57,7 @@ TREE = KEPT | {
     "lib/picture.svg": prose(12, 4000),
     "notes": prose(13, 4000),
     "test/checks.c": b"\n".join(b"// CHECK-NEXT: " + line for line in prose(14, 4000).split(b"\n")),
-    "tool/copy.c": prose(15, 2500) + COPIED[:4000],
+    "tool/inner/copy.c": prose(15, 2500) + COPIED[:4000],
 }
 
 
@@ -103,6 +103,7 @@ def test_choice_and_hold_out(built):
     train, held_out = contents(built / "train"), contents(built / "heldout")
     assert train | held_out == KEPT
     assert set(held_out) == {"tool/main.c", "tool/near.c"}
+    assert not (built / "heldout" / "tool" / "inner").exists()
 
 
 def test_manifest(built):
@@ -113,7 +114,7 @@ def test_manifest(built):
     assert manifest["train"]["bytes_by_kind"] == {"C and C++": 11000, "documentation": 4000,
                                                   "tests: compiler IR and assembly": 2500}
     copies = manifest["near_copies"]["held_out"]["tool"]
-    assert (copies["files"], copies["dropped_files"], copies["dropped_bytes"]) == (2, 1, len(TREE["tool/copy.c"]))
+    assert (copies["files"], copies["dropped_files"], copies["dropped_bytes"]) == (2, 1, len(TREE["tool/inner/copy.c"]))
     # 500 copied bytes, of which the first line is in every file: 437 windows; and 28 of that line at the head of both.
     seen, total = 437 + 2 * (len(COMMON) - 63), 5000 - 63 + 4500 - 63
     assert copies["share_seen"] == pytest.approx(seen / total, abs=1e-5)
