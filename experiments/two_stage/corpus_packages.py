@@ -72,7 +72,7 @@ LINUX = Package(
     left_out=("drivers/gpu/drm/amd/include/asic_reg/",),
     extensionless=(),
     held_out=("sound/",),
-    manifest_sha256="",
+    manifest_sha256="6595291109a083adf5b721d3221a554ca5de7d6453f944cf147d11ded658a603",
 )
 
 PACKAGES = {package.name: package for package in (LLVM, LINUX)}
