@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "model/layer.h"
 #include "model/part_clock.h"
 #include "model/recompute.h"
+#include "nn/cross_entropy.h"
 
 namespace lighthouse {
 namespace {
@@ -96,6 +98,46 @@ at::Tensor Decoder::last_logits(const at::Tensor& tokens, AttentionMode mode) co
   return last_logits(run_layers(tokens, mode, pass));
 }
 
+Decoder Decoder::with_attention(const AttentionConfig& attention) const {
+  check_config(model_, attention, execution_);
+  LIGHTHOUSE_CHECK(attention.scorer != "gla" || attention_.scorer == "gla",
+                   "Decoder: attention.scorer \"gla\" needs gates, which a model made with \"", attention_.scorer,
+                   "\" does not have; use norm or dilated");
+  Decoder other(*this);
+  other.attention_ = attention;
+  return other;
+}
+
+at::Tensor Decoder::hidden_states(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens,
+                                  SelectionTape* recorded) const {
+  const at::NoGradGuard no_grad;
+  Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  if (recorded != nullptr) recorded->assign(weights_.layers.size(), at::Tensor());
+  pass.recorded = recorded;
+  return normed(run_layers(tokens, mode, pass));
+}
+
+at::Tensor Decoder::hidden_states(const at::Tensor& tokens, const SelectionTape& held,
+                                  std::span<const int64_t> cu_seqlens) const {
+  const at::NoGradGuard no_grad;
+  LIGHTHOUSE_CHECK(held.size() == weights_.layers.size(), "Decoder: the tape holds selections of ", held.size(),
+                   " layers, the model has ", weights_.layers.size());
+  for (size_t layer = 0; layer < held.size(); ++layer) {
+    const bool selects = layer_settings(layer, AttentionMode::kLighthouse).has_value();
+    LIGHTHOUSE_CHECK(held[layer].defined() == selects, "Decoder: layer ", layer, selects ? " selects" : " is dense",
+                     ", but the tape holds ", selects ? "no selection" : "a selection",
+                     " for it; record it with the same attention options");
+  }
+  Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  pass.held = &held;
+  return normed(run_layers(tokens, AttentionMode::kLighthouse, pass));
+}
+
+at::Tensor Decoder::head_losses(const at::Tensor& hidden, const at::Tensor& targets) const {
+  compute_.refresh();
+  return head_losses_of(hidden.to(execution_.dtype), compute_.lm_head, targets);
+}
+
 at::Tensor Decoder::decode(const at::Tensor& tokens, KvCache& cache) const {
   const at::NoGradGuard no_grad;
   const Pass pass = begin_pass(tokens, {}, &cache);
@@ -136,12 +178,15 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   return stream;
 }
 
-at::Tensor Decoder::logits(const Residual& stream) const {
+at::Tensor Decoder::normed(const Residual& stream) const {
   enter_part(Part::kOther);
-  const at::Tensor normed = rms_norm(stream.x + *stream.update, weights_.norm, model_.rms_norm_eps);
+  return rms_norm(stream.x + *stream.update, weights_.norm, model_.rms_norm_eps);
+}
+
+at::Tensor Decoder::logits(const Residual& stream) const {
   const at::ScalarType dtype = execution_.dtype;
   const at::Tensor head = at::GradMode::is_enabled() ? weights_.lm_head.to(dtype) : compute_.lm_head;
-  return at::linear(normed.to(dtype), head).to(c10::promoteTypes(dtype, at::kFloat));
+  return at::linear(normed(stream).to(dtype), head).to(c10::promoteTypes(dtype, at::kFloat));
 }
 
 at::Tensor Decoder::last_logits(const Residual& stream) const {

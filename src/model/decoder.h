@@ -11,6 +11,7 @@
 #include "model/compute_weights.h"
 #include "model/execution.h"
 #include "model/residual.h"
+#include "model/selection_tape.h"
 #include "model/weights.h"
 
 namespace lighthouse {
@@ -29,10 +30,13 @@ class Decoder {
   /// Fresh weights from `seed`: the same on every machine. Throws InvalidArgument for sizes that do not fit together.
   Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, const Execution& execution = {});
   Decoder(Decoder&&) = default;
-  Decoder(const Decoder&) = delete;  // a copy would share its weights
   Decoder& operator=(Decoder&&) = default;
   Decoder& operator=(const Decoder&) = delete;
   ~Decoder() = default;
+
+  /// This model with other Lighthouse attention: it has the same weights, not a copy of them. Throws InvalidArgument as
+  /// the constructor does, and for the gla scorer where this model has no gates.
+  Decoder with_attention(const AttentionConfig& attention) const;
 
   /// Logits [B, N, vocab] fp32 of tokens [B, N] int64, each in [0, vocab). `cu_seqlens`: offsets of packed documents
   /// (B = 1), empty if not packed; positions restart in every document.
@@ -51,6 +55,18 @@ class Decoder {
   /// Logits [B, vocab] of the last token of each sequence alone, as forward's. No gradient.
   at::Tensor last_logits(const at::Tensor& tokens, AttentionMode mode) const;
 
+  /// What the output head reads: [B, N, dim] fp32 (fp64 for fp64), without gradient. `recorded`, unless null, becomes
+  /// the tape of the pass.
+  at::Tensor hidden_states(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens = {},
+                           SelectionTape* recorded = nullptr) const;
+  /// The same with Lighthouse attention to what `held` says, whatever the tokens are. Throws InvalidArgument unless
+  /// held is of a pass of this model over as many tokens (and documents).
+  at::Tensor hidden_states(const at::Tensor& tokens, const SelectionTape& held,
+                           std::span<const int64_t> cu_seqlens = {}) const;
+  /// Cross-entropy [B, N] in nats of every target given hidden_states, fp32 (fp64 for fp64) without gradient; 0 for
+  /// targets of -100.
+  at::Tensor head_losses(const at::Tensor& hidden, const at::Tensor& targets) const;
+
   /// Logits [B, vocab] of the last of `tokens` [B, n], appending their keys and values to the cache. Dense attention,
   /// no gradient.
   at::Tensor decode(const at::Tensor& tokens, KvCache& cache) const;
@@ -61,11 +77,14 @@ class Decoder {
   /// Fixed tensors that are not part of the exported model (the gla gate's weights): saved in checkpoints.
   const NamedTensors& buffers() const { return buffers_; }
   const ModelConfig& config() const { return model_; }
+  const AttentionConfig& attention() const { return attention_; }
   at::Device device() const { return execution_.device; }
 
  private:
+  Decoder(const Decoder&) = default;  // shares the weights
   Pass begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_seqlens, KvCache* cache) const;
   Residual run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const;
+  at::Tensor normed(const Residual& stream) const;
   at::Tensor logits(const Residual& stream) const;
   at::Tensor last_logits(const Residual& stream) const;
   std::optional<LighthouseSettings> layer_settings(size_t layer, AttentionMode mode) const;

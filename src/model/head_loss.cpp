@@ -30,6 +30,7 @@ struct Arguments {
 
 /// What the logits' gradients become, chunk by chunk.
 struct HeadGradients {
+  at::Tensor x;        ///< [rows, dim], what was normed
   at::Tensor scale;    ///< [rows], of each row's gradient
   at::Tensor dnormed;  ///< [rows, dim]; written
   at::Tensor dhead;    ///< [vocab, dim]; added to
@@ -39,12 +40,12 @@ int64_t rows_per_chunk(const at::Tensor& head, int64_t logit_bytes) {
   return std::max<int64_t>(logit_bytes / (head.size(0) * head.element_size()), 1);
 }
 
-/// Cross entropy [rows] of head(normed) and, where `gradients` is not null, its gradients.
-at::Tensor row_losses(const Normed& in, const Arguments& arguments, HeadGradients* gradients) {
-  const at::Tensor x_rows = in.sum.flatten(0, -2);
-  const at::Tensor normed_rows = in.normed.flatten(0, -2);
-  const int64_t num_rows = x_rows.size(0);
-  at::Tensor losses = at::empty({num_rows}, in.inverse_rms.options());
+/// Cross entropy [rows], fp32 or fp64, of head(normed) and, where `gradients` is not null, its gradients.
+at::Tensor row_losses(const at::Tensor& normed, const Arguments& arguments, HeadGradients* gradients) {
+  const at::Tensor normed_rows = normed.flatten(0, -2);
+  const int64_t num_rows = normed_rows.size(0);
+  at::Tensor losses =
+      at::empty({num_rows}, normed.options().dtype(c10::promoteTypes(normed.scalar_type(), at::kFloat)));
   for (int64_t row = 0; row < num_rows; row += arguments.rows_per_chunk) {
     const auto chunk = [&](const at::Tensor& rows) {
       return rows.narrow(0, row, std::min(arguments.rows_per_chunk, num_rows - row));
@@ -57,7 +58,7 @@ at::Tensor row_losses(const Normed& in, const Arguments& arguments, HeadGradient
     }
     chunk(losses).copy_(cross_entropy_(logits, chunk(arguments.targets), chunk(gradients->scale)));
     chunk(gradients->dnormed).copy_(project_back(logits, arguments.head));
-    add_matrix_gradient(gradients->dhead, logits, chunk(x_rows));
+    add_matrix_gradient(gradients->dhead, logits, chunk(gradients->x));
     enter_part(Part::kOther);
   }
   return losses;
@@ -73,14 +74,15 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
     if (arguments.needs_gradients) {
       // Gradients of the logits are taken times 1 / rms, as rms_norm_backward_ and split_norm_gradient_ want them.
       const at::Tensor& inverse_rms = normed.inverse_rms;
-      HeadGradients gradients{inverse_rms / count, at::empty_like(normed.sum.flatten(0, -2)),
+      const at::Tensor x = normed.sum.flatten(0, -2);
+      HeadGradients gradients{x, inverse_rms / count, at::empty_like(x),
                               at::zeros(arguments.head.sizes(), inverse_rms.options())};
-      losses = row_losses(normed, arguments, &gradients);
+      losses = row_losses(normed.normed, arguments, &gradients);
       const at::Tensor dnorm = split_norm_gradient_(gradients.dhead, arguments.head, norm);
       const at::Tensor dx = rms_norm_backward_(gradients.dnormed, normed.sum, norm, inverse_rms, {});
       context->save_for_backward({dx, dnorm.to(norm.scalar_type()), gradients.dhead.to(norm.scalar_type())});
     } else {
-      losses = row_losses(normed, arguments, nullptr);
+      losses = row_losses(normed.normed, arguments, nullptr);
     }
     context->saved_data["has_update"] = update.has_value();
     const at::Tensor sum = losses.sum(at::kDouble) / count;
@@ -111,9 +113,14 @@ at::Tensor head_token_losses(const Residual& in, const at::Tensor& norm, double 
   const at::NoGradGuard no_grad;
   enter_part(Part::kOther);
   const Normed normed = add_rms_norm(in.x, in.update.value_or(at::Tensor()), norm, eps);
-  return row_losses(normed, {compute_head, targets.flatten(), eps, rows_per_chunk(compute_head, logit_bytes), false},
-                    nullptr)
-      .view(targets.sizes());
+  return head_losses_of(normed.normed, compute_head, targets, logit_bytes);
+}
+
+at::Tensor head_losses_of(const at::Tensor& normed, const at::Tensor& compute_head, const at::Tensor& targets,
+                          int64_t logit_bytes) {
+  const at::NoGradGuard no_grad;
+  const Arguments arguments{compute_head, targets.flatten(), 0, rows_per_chunk(compute_head, logit_bytes), false};
+  return row_losses(normed, arguments, nullptr).view(targets.sizes());
 }
 
 }  // namespace lighthouse

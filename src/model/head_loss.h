@@ -23,5 +23,8 @@ at::Tensor head_loss(const Residual& in, const at::Tensor& norm, double eps, con
 /// The terms of that mean without gradient: [B, N], 0 where a target does not count.
 at::Tensor head_token_losses(const Residual& in, const at::Tensor& norm, double eps, const at::Tensor& compute_head,
                              const at::Tensor& targets, int64_t logit_bytes = kLogitBytes);
+/// The same of what is normed already, [B, N, dim] in the dtype of compute_head.
+at::Tensor head_losses_of(const at::Tensor& normed, const at::Tensor& compute_head, const at::Tensor& targets,
+                          int64_t logit_bytes = kLogitBytes);
 
 }  // namespace lighthouse

@@ -60,7 +60,11 @@ AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, cons
   AttentionOptions options;
   options.selection_config = layer.lighthouse->selection;
   options.score_config = layer.lighthouse->score;
-  options.gate = score_gate(x, layer.weights, pass.model.rms_norm_eps);
+  if (pass.held != nullptr) {
+    options.selection = (*pass.held)[layer.index];
+  } else {
+    options.gate = score_gate(x, layer.weights, pass.model.rms_norm_eps);
+  }
   options.cu_seqlens = ops::optional_offsets(pass.cu_seqlens);
   options.deterministic = pass.deterministic;
   return options;
@@ -69,6 +73,7 @@ AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, cons
 /// Scores of heads from elsewhere than the scorer within attention: normed heads all have the same norm, so theirs come
 /// from the heads before; random ones are no scorer of the operators.
 void score_ahead(const Heads& heads, bool qk_norm, AttentionOptions& options) {
+  if (options.selection) return;
   if (options.score_config.scorer == "random") {
     options.scores = random_scores(heads.q.detach(), heads.k.detach());
     options.score_config = {};
@@ -77,6 +82,10 @@ void score_ahead(const Heads& heads, bool qk_norm, AttentionOptions& options) {
                                   options.gate, options.cu_seqlens);
     options.gate = std::nullopt;
   }
+}
+
+void record_selection(const ops::AttendedRows& rows, const Layer& layer, const Pass& pass) {
+  if (pass.recorded != nullptr) (*pass.recorded)[layer.index] = rows.maps.selection;
 }
 
 /// Norm and rotation of q and k, which come without.
@@ -94,13 +103,14 @@ Residual selected_attention(const Residual& in, const Layer& layer, const Pass& 
                                              pass.model.head_dim, pass.rotation, selection, pass.cu_seqlens);
   enter_part(Part::kAttention);
   const ops::AttendedRows attended = ops::attend_selected(rows, x.size(1), attention_options(x, layer, pass));
+  record_selection(attended, layer, pass);
   return {x, scattered_output_projection(attended, selection, pass.cu_seqlens, layer.weights, layer.compute)};
 }
 
 /// x + in.update and what attention adds to it.
 Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
   const bool qk_norm = pass.model.qk_norm;
-  if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm) {
+  if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm && pass.held == nullptr) {
     return selected_attention(in, layer, pass);
   }
   auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
@@ -117,6 +127,7 @@ Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass
   }
   if (!layer.lighthouse) return {x, output_projection(dense_attention(heads, pass), layer.weights, layer.compute)};
   const ops::AttendedRows rows = ops::attend_rows(heads.q, heads.k, heads.v, options);
+  record_selection(rows, layer, pass);
   return {x,
           scattered_output_projection(rows, options.selection_config, pass.cu_seqlens, layer.weights, layer.compute)};
 }

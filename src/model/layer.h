@@ -13,6 +13,7 @@
 #include "model/kv_cache.h"
 #include "model/residual.h"
 #include "model/rope.h"
+#include "model/selection_tape.h"
 #include "model/weights.h"
 
 namespace lighthouse {
@@ -31,6 +32,9 @@ struct Pass {
   bool deterministic = false;       ///< attention repeats its bits on CUDA too
   bool keep_gate_up = true;         ///< for backward; false: multiplied out again
   KvCache* cache = nullptr;         ///< not null: the tokens go on from those in the cache; dense attention only
+
+  SelectionTape* recorded = nullptr;    ///< not null, [num_layers]: Lighthouse layers write their selections to it
+  const SelectionTape* held = nullptr;  ///< not null, [num_layers]: selections to take instead of scoring anything
 };
 
 /// The tensors of one layer.
