@@ -2,7 +2,6 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 
 #include <algorithm>
@@ -15,7 +14,6 @@
 #include "model/layer.h"
 #include "model/part_clock.h"
 #include "model/recompute.h"
-#include "nn/cross_entropy.h"
 
 namespace lighthouse {
 namespace {
