@@ -19,6 +19,7 @@ class UsageError : public std::runtime_error {
 
 void add_train_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
+void add_audit_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_bench_command(CLI::App& app);

@@ -32,9 +32,19 @@ ConfigOptions::ConfigOptions(CLI::App& command) {
   for (const KeyInfo& key : config_keys()) options_.emplace_back(key.key, add_key_option(command, key));
 }
 
+ConfigOptions::ConfigOptions(CLI::App& command, const std::string& section, const std::string& group) {
+  for (const KeyInfo& key : config_keys()) {
+    if (key.key.starts_with(section + ".")) options_.emplace_back(key.key, add_key_option(command, key)->group(group));
+  }
+}
+
 RunConfig ConfigOptions::load() const {
   RunConfig config;
   if (!file_.empty()) apply_toml_file(config, file_);
+  return apply_to(std::move(config));
+}
+
+RunConfig ConfigOptions::apply_to(RunConfig config) const {
   std::vector<std::pair<std::string, std::string>> overrides;
   for (const auto& [key, option] : options_) {
     if (option->count() > 0) overrides.emplace_back(key, option->results().back());

@@ -59,6 +59,7 @@ std::unique_ptr<CLI::App> make_app() {
   app->require_subcommand(1);
   add_train_command(*app);
   add_eval_command(*app);
+  add_audit_command(*app);
   add_generate_command(*app);
   add_export_command(*app);
   add_bench_command(*app);

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release"))
 LIGHTHOUSE = Path(os.environ.get("LIGHTHOUSE_BIN", BUILD / "bin" / "lighthouse")).resolve()
-COMMANDS = ["train", "eval", "generate", "export", "bench", "plan", "info", "completion"]
+COMMANDS = ["train", "eval", "audit", "generate", "export", "bench", "plan", "info", "completion"]
 
 pytestmark = pytest.mark.skipif(not LIGHTHOUSE.exists(), reason=f"{LIGHTHOUSE} is not built")
 

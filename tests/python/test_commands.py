@@ -1,4 +1,4 @@
-"""What follows training: generate and export; and bench attention. On one small run that all tests share."""
+"""What follows training: generate, export and audit; and bench attention. On one small run that all tests share."""
 
 import json
 
@@ -184,6 +184,53 @@ def test_wrong_export_leaves_nothing(trained, tmp_path):
     assert "--dtype" in trained.refusal("export", "--output", tmp_path / "model", "--dtype", "fp8")
     assert "not a run folder" in trained.refusal("export", "--run", tmp_path, "--output", tmp_path / "model", run=False)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# ---- audit ----------------------------------------------------------------------------------------------------------
+
+AUDIT = ("--sequences", 3, "--changes", 2)
+
+
+def test_audit_measures_held_and_free_selections(trained):
+    result = json.loads(trained("audit", "--json", "--loss", "--tile-topk", "4,2", *AUDIT))
+    assert (result["step"], result["seq_len"], result["sequences"], result["causal"]) == (60, SEQ_LEN, 3, True)
+    held, free = result["selection_held"], result["selection_free"]
+    assert all(held[name]["outputs"] > 0 and held[name]["moved"] == held[name]["max_delta"] == 0
+               for name in ("one_later_token", "all_later_tokens", "replayed", "dense"))
+    assert [(tile["tile_topk"], tile["tiles"], tile["tile_tokens"]) for tile in free] == [(2, 2, 32), (4, 1, SEQ_LEN)]
+    assert all(0 < tile["one_later_token"]["max_distance"] < tile["tile_tokens"] for tile in free)
+    assert free[1]["loss"]["by_distance_to_cut"][0]["targets"] == 3 * 2
+    text = trained("audit", *AUDIT)
+    assert "selection held\n" in text and "selection free, one later token changed\n" in text and "own - other" not in text
+
+
+def test_audit_of_an_exported_model_takes_attention_and_text(trained, exported):
+    options = ("--model", exported, "--data", trained.folder.parent / "corpus.txt", "--seq-len", SEQ_LEN,
+               "--attention.topk", 3, "--attention.scorer", "dilated", *AUDIT, "--json")
+    result = json.loads(trained("audit", *options, run=False))
+    assert (result["model"], result["causal"], result["attention"]["scorer"]) == (str(exported), True, "dilated")
+    assert [tile["tile_topk"] for tile in result["selection_free"]] == [3]
+
+
+WRONG_AUDIT = {
+    "dense layers only": (["--attention.full_attention_layers", "0,1"], "names all 2 layers"),
+    "nothing to select": (["--seq-len", 16], "16 tokens gather"),
+    "gates that are not there": (["--attention.scorer", "gla"], "gates"),
+    "one sequence": (["--sequences", 1], "--sequences 1"),
+    "a tile of nothing": (["--tile-topk", "4,0"], "--tile-topk"),
+    "unknown key": (["--attention.top", 4], "did you mean --attention.topk?"),
+    "two models": (["--model", "x"], "--run RUN"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_AUDIT)
+def test_wrong_audit_is_named(trained, case):
+    arguments, part = WRONG_AUDIT[case]
+    assert part in trained.refusal("audit", *arguments)
+
+
+def test_audit_of_a_model_needs_text(trained, exported):
+    assert "--data" in trained.refusal("audit", "--model", exported, run=False)
 
 
 # ---- bench ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <stdexcept>
+
+#include "audit/audit.h"
+#include "cli/audit_report.h"
+#include "cli/commands.h"
+#include "cli/config_options.h"
+#include "cli/open_run.h"
+#include "model/import.h"
+#include "train/device.h"
+
+namespace lighthouse::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options {
+  std::string run;
+  std::string model;
+  std::string data;
+  std::string device;
+  std::unique_ptr<ConfigOptions> attention;
+  std::optional<int64_t> seq_len;  ///< empty: as in the run
+  int64_t sequences = 8;
+  AuditOptions audit;
+  bool json = false;
+};
+
+struct AuditedModel {
+  Json name;  ///< {"run", "step"} or {"model"}
+  RunConfig config;
+  Decoder decoder;
+};
+
+/// The configuration of the model with what the command line asks for.
+RunConfig configure(RunConfig config, const Options& options) {
+  if (!options.data.empty()) config.data.path = config.data.validation_path = options.data;
+  if (options.seq_len) config.training.seq_len = *options.seq_len;
+  return options.attention->apply_to(std::move(config));
+}
+
+AuditedModel open_model(const Options& options) {
+  if (options.run.empty() == options.model.empty()) {
+    throw UsageError("give the model: --run RUN, a run folder, or --model FOLDER, an exported one");
+  }
+  if (!options.run.empty()) {
+    LoadedRun run = open_run(options.run, options.device);
+    RunConfig config = configure(run.config, options);
+    Decoder decoder = run.decoder.with_attention(config.attention);
+    return {{{"run", options.run}, {"step", run.step}}, std::move(config), std::move(decoder)};
+  }
+  if (options.data.empty()) throw UsageError("--model needs text to run it on: --data PATH");
+  RunConfig config;
+  config.model = read_huggingface_config(options.model);
+  config = configure(std::move(config), options);
+  const at::Device device = resolve_device(options.device.empty() ? "auto" : options.device);
+  Decoder decoder = load_huggingface(options.model, config.attention, {.device = device});
+  return {{{"model", options.model}}, std::move(config), std::move(decoder)};
+}
+
+/// Held-out sequences, spread evenly over the corpus.
+std::vector<Sequence> read_sequences(const RunConfig& config, int64_t wanted) {
+  const SequenceLoader loader(config.data, config.training.seq_len, config.model.vocab_size);
+  const int64_t available = loader.num_validation_sequences();
+  const int64_t count = std::min(available, wanted);
+  std::vector<Sequence> sequences;
+  for (int64_t i = 0; i < count; ++i) sequences.push_back(loader.validation_sequence(i * available / count));
+  return sequences;
+}
+
+Json attention_json(const AttentionConfig& attention, int64_t num_layers) {
+  Json topk = attention.topk_per_layer.empty() ? Json(attention.topk) : Json(attention.topk_per_layer);
+  return {{"num_layers", num_layers},
+          {"full_attention_layers", attention.full_attention_layers},
+          {"num_levels", attention.num_levels},
+          {"pooling_factor", attention.pooling_factor},
+          {"topk", std::move(topk)},
+          {"tile_topk", attention.tile_topk},
+          {"cover_prefix", attention.cover_prefix},
+          {"scorer", attention.scorer}};
+}
+
+void print_header(const Json& report) {
+  if (report.contains("run")) {
+    std::cout << "run " << report["run"].get<std::string>() << " after step " << report["step"];
+  } else {
+    std::cout << "model " << report["model"].get<std::string>();
+  }
+  const Json& attention = report["attention"];
+  std::cout << ", " << report["sequences"] << " sequences of " << report["seq_len"] << " tokens, "
+            << report["changes_per_sequence"] << " changes each\nLighthouse attention in "
+            << attention["num_layers"].get<int64_t>() - static_cast<int64_t>(attention["full_attention_layers"].size())
+            << " of " << attention["num_layers"] << " layers: num_levels " << attention["num_levels"]
+            << ", pooling_factor " << attention["pooling_factor"] << ", topk " << attention["topk"] << ", tile_topk "
+            << attention["tile_topk"] << ", scorer " << attention["scorer"].get<std::string>() << "\n\n";
+}
+
+void run_audit(const Options& options) {
+  const AuditedModel model = open_model(options);
+  if (options.sequences < 2) {
+    throw UsageError("--sequences " + std::to_string(options.sequences) +
+                     ": must be at least 2; one sequence is changed to tokens of another");
+  }
+  const std::vector<Sequence> sequences = read_sequences(model.config, options.sequences);
+  const Audit result = audit(model.decoder, sequences, options.audit);
+  const std::optional<std::string> wrong = violation(result.held);
+  Json report = model.name;
+  report["seq_len"] = model.config.training.seq_len;
+  report["sequences"] = sequences.size();
+  report["changes_per_sequence"] = options.audit.changes_per_sequence;
+  report["seed"] = options.audit.seed;
+  report["attention"] = attention_json(model.config.attention, model.config.model.num_layers);
+  report["causal"] = !wrong.has_value();
+  report.update(audit_json(result));
+  if (options.json) {
+    std::cout << report.dump(2) << '\n';
+  } else {
+    print_header(report);
+    print_audit(result, std::cout);
+  }
+  if (wrong) throw std::runtime_error(*wrong);
+}
+
+}  // namespace
+
+void add_audit_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("audit", "Measure what is causal in a model with Lighthouse attention");
+  auto options = std::make_shared<Options>();
+  command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->option_text("RUN");
+  command->add_option("--model", options->model, "Folder of 'lighthouse export' or transformers; needs --data")
+      ->option_text("FOLDER");
+  command->add_option("--data", options->data, "Another corpus than the run's validation text, all of it")
+      ->option_text("PATH");
+  command->add_flag("--loss", options->audit.loss, "Measure too whether look-ahead lowers the loss of stage one");
+  command
+      ->add_option("--tile-topk", options->audit.tile_topk,
+                   "With a free selection: budgets of a tile, as 32,64 "
+                   "[32, 64, ... to one tile for the sequence]")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber)
+      ->option_text("N,N,...");
+  command->add_option("--sequences", options->sequences, "At most so many sequences, spread over the text")
+      ->capture_default_str();
+  command->add_option("--changes", options->audit.changes_per_sequence, "Places of each sequence that are changed")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--seed", options->audit.seed, "Of those places")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command->add_option("--seq-len", options->seq_len, "Tokens of a sequence; usually as the run")->option_text("N");
+  command->add_option("--device", options->device, "auto, cpu or cuda; usually as the run")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->option_text("DEVICE");
+  command->add_flag("--json", options->json, "Print JSON");
+  options->attention =
+      std::make_unique<ConfigOptions>(*command, "attention", "[attention] usually as the run, defaults with --model");
+  command->footer(
+      "lighthouse audit --run runs/mine\n"
+      "lighthouse audit --run runs/mine --loss --sequences 64 --json\n"
+      "lighthouse audit --model my_model --data text/ --seq-len 32768 --attention.topk 512\n"
+      "Exit codes: 0 no earlier output moved with the selection held, 1 one did, or it failed, 2 wrong usage.");
+  command->callback([options] { run_audit(*options); });
+}
+
+}  // namespace lighthouse::cli
