@@ -8,8 +8,14 @@
 
 import sys
 
+import torch
+
+# What a process registers once serves a package that is imported again too.
+sys.modules |= vars(torch.ops.lighthouse).get("registered", {})
+
 try:
     from . import library, operators  # operators registers what the library leaves to Python
+    torch.ops.lighthouse.registered = {module.__name__: module for module in (library, operators)}
     from .functional import gathered_length, lighthouse_attention, select, token_scores
     from .module import LighthouseAttention, switch_to_dense
 

@@ -1,6 +1,13 @@
-"""python -m lighthouse_attention: versions, devices, operators, and what does not fit together. Exit code 1 then."""
+"""python -m lighthouse_attention: versions, devices, operators, and what does not fit together. Exit code 1 then.
 
+python -m lighthouse_attention run PROGRAM ...: a Python program (a file, a command, or -m MODULE) in which transformers knows
+attn_implementation="lighthouse", though the program does not import this package.
+"""
+
+import os
 import platform
+import runpy
+import shutil
 import sys
 
 import torch
@@ -57,7 +64,7 @@ def main():
     print(f"python     {platform.python_version()}, {platform.system()} {platform.machine()}")
     print(f"torch      {torch.__version__}, CUDA {torch.version.cuda or 'none'}")
     try:
-        from . import library, operators
+        from . import library, operators, versions
     except ImportError as error:
         print(f"\nproblem: {error}")
         return 1
@@ -71,6 +78,8 @@ def main():
           + (f"CUDA {built['cuda']} for {built['architectures']}" if built["cuda"] else "without CUDA"))
     for package in ("transformers", "torchtitan"):
         print(f"{package:<10} {version_of(package)}")
+    if version_of("transformers") != "not installed" and versions.transformers_problem(version_of("transformers")):
+        problems.append(versions.transformers_problem(version_of("transformers")))
     for line in device_lines(problems):
         print(line)
     print("operators  " + " ".join(f"lighthouse::{name}" for name in operators.NAMES))
@@ -81,5 +90,20 @@ def main():
     return 1 if problems else 0
 
 
+def run(arguments):
+    """What `python ARGUMENTS` would do, after the import."""
+    if not arguments or arguments == ["-m"]:
+        print("usage: python -m lighthouse_attention run FILE|COMMAND|-m MODULE ...", file=sys.stderr)
+        return 2
+    from . import huggingface  # noqa: F401
+    is_module = arguments[0] == "-m"
+    program, sys.argv = arguments[is_module], arguments[is_module:]
+    if is_module:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(program if os.path.exists(program) else shutil.which(program) or program, run_name="__main__")
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(sys.argv[2:]) if sys.argv[1:2] == ["run"] else main())

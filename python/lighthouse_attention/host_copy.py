@@ -1,13 +1,14 @@
 """Values of a device tensor that every layer of a forward asks for: read once."""
 
+import threading
 import weakref
 
 import torch
 
 
-class HostCopy:
-    """read(tensor, *more) of the latest arguments. The tensor is told by identity and version, so one that was written to is
-    read again."""
+class HostCopy(threading.local):
+    """read(tensor, *more) of the latest arguments of this thread. The tensor is told by identity and version, so one that was
+    written to is read again."""
 
     def __init__(self, read):
         self.read = read

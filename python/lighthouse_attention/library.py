@@ -6,16 +6,14 @@ from pathlib import Path
 
 import torch
 
+from .versions import release
+
 MINIMUM_TORCH = (2, 10)
 FILE_NAME = "liblighthouse_stable.so"
 
 
 class LibraryError(ImportError):
     """The operators cannot be loaded; the message says why and what would do."""
-
-
-def _release(version):
-    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split("+")[0].split(".")[:2])
 
 
 def find():
@@ -25,11 +23,15 @@ def find():
 
 
 def _check_torch():
-    if _release(torch.__version__) < MINIMUM_TORCH:
+    if release(torch.__version__) < MINIMUM_TORCH:
         raise LibraryError(f"lighthouse_attention: torch is {torch.__version__}; it must be "
                            f"{'.'.join(map(str, MINIMUM_TORCH))} or newer, whose stable ABI the operators use: "
                            f"pip install --upgrade torch")
-    if torch._C._jit_get_schemas_for_operator("lighthouse::_token_norms"):
+    loaded = [path for path in torch.ops.loaded_libraries if Path(path).name == FILE_NAME]
+    if str(find()) not in loaded and torch._C._jit_get_schemas_for_operator("lighthouse::_token_norms"):
+        if loaded:
+            raise LibraryError(f"lighthouse_attention: this process has loaded the operators already, from {loaded[0]}; import "
+                               f"{find()} in a new process (in a notebook: restart the kernel)")
         raise LibraryError("lighthouse_attention: this process has loaded the C++ operator library (liblighthouse_ops.so), "
                            "which registers the same operators; import lighthouse_attention in a process without it")
 

@@ -57,6 +57,13 @@ def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=N
     return stock_attention(*by_row, num_tokens, softmax_scale).transpose(1, 2)
 
 
+def unwrapped(model):
+    """The model within DistributedDataParallel, an average of weights, torch.compile and the like."""
+    while not hasattr(model, "config") and hasattr(model, "module"):
+        model = model.module
+    return getattr(model, "_orig_mod", model)
+
+
 def switch_to_dense(model):
     """Stage two: turns every LighthouseAttention of `model` into plain causal attention, in place. A transformers model
     goes on with attn_implementation="sdpa". Weights, optimizer and data position stay as they are.
@@ -71,9 +78,10 @@ def switch_to_dense(model):
     switched = [module for module in modules if module.enabled]
     for module in switched:
         module.enabled = False
-    configured = getattr(getattr(model, "config", None), "_attn_implementation", None) == "lighthouse"
+    decoder = unwrapped(model)
+    configured = getattr(getattr(decoder, "config", None), "_attn_implementation", None) == "lighthouse"
     if configured:
-        model.set_attn_implementation("sdpa")
+        decoder.set_attn_implementation("sdpa")
     require(modules or configured, "switch_to_dense: the model has no LighthouseAttention, and its attn_implementation is "
             "not 'lighthouse'; there is nothing to switch")
     return len(switched) + configured

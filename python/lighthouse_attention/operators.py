@@ -29,6 +29,10 @@ import torch
 
 from . import library
 
+if "NAMES" in globals():
+    raise ImportError("lighthouse_attention: this process has the operators already, and they cannot be registered again; to reload "
+                      "lighthouse_attention.operators, begin a new process (in a notebook: restart the kernel)")
+
 NAMES = ("_token_norms", "_gla_scores", "_select_entries", "_invert_selection", "_gather_rows", "_gather_rows_backward",
          "_scatter_rows", "_scatter_rows_backward", "_gather_by_norm", "_offsets_like")
 ops = torch.ops.lighthouse

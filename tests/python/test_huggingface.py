@@ -1,4 +1,4 @@
-"""transformers: tiny decoders train in both stages; packed documents; what is refused; checkpoints to and from C++."""
+"""transformers: tiny decoders train in both stages; what is refused; checkpoints to and from C++."""
 
 import json
 import subprocess
@@ -9,28 +9,8 @@ import torch._dynamo.testing
 
 pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
+from huggingface_models import MODELS, ONE_TILE, POSITIONS, SIZES, logits_of, make, prepared, tokens, warnings_of  # noqa: E402
 from lighthouse_attention import huggingface, lighthouse_attention, switch_to_dense, token_scores  # noqa: E402
-
-SIZES = dict(vocab_size=61, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-             num_key_value_heads=2, head_dim=16, bos_token_id=1, eos_token_id=2, pad_token_id=0, attention_dropout=0.0)
-MODELS = {"llama": transformers.LlamaConfig, "qwen3": transformers.Qwen3Config, "mistral": transformers.MistralConfig}
-
-
-def make(kind="llama", attention="lighthouse", **sizes):
-    torch.manual_seed(3)
-    return transformers.AutoModelForCausalLM.from_config(MODELS[kind](**(SIZES | sizes)), attn_implementation=attention)
-
-
-def tokens(batch=2, seq_len=128, seed=0):
-    """A text that can be learnt: each row counts with a step of its own."""
-    start, step = torch.randint(3, 9, (2, batch, 1), generator=torch.Generator().manual_seed(seed))
-    return (start + step * torch.arange(seq_len)) % 58 + 3
-
-
-def logits_of(model, **inputs):
-    with torch.no_grad():
-        return model(use_cache=False, **inputs).logits
-
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_trains_in_both_stages(kind):
@@ -111,60 +91,6 @@ def test_options_survive_a_checkpoint(tmp_path):
     assert torch.equal(logits_of(again, input_ids=tokens()), logits_of(model, input_ids=tokens()))
 
 
-# Packed documents.
-
-LENGTHS = [50, 1, 77]
-POSITIONS = torch.cat([torch.arange(length) for length in LENGTHS])[None]
-ONE_TILE = dict(topk=6, tile_topk=128, num_levels=2)
-
-
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("told_by", ["position_ids", "cu_seq_lens"])
-def test_documents_are_apart(kind, told_by):
-    model = huggingface.prepare(make(kind), **ONE_TILE)
-    row = tokens(1)
-    inputs = dict(input_ids=row, position_ids=POSITIONS)
-    if told_by == "cu_seq_lens":
-        offsets = torch.tensor([0, 50, 51, 128], dtype=torch.int32)
-        inputs |= dict(cu_seq_lens_q=offsets, cu_seq_lens_k=offsets, max_length_q=77, max_length_k=77)
-    together = logits_of(model, **inputs)
-    for part, ours in zip(row.split(LENGTHS, 1), together.split(LENGTHS, 1)):
-        alone = logits_of(model, input_ids=part)
-        assert (ours - alone).abs().max() <= 1e-5  # matrix products of other shapes round differently, on logits below 1
-
-
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
-def test_documents_of_several_rows(kind):
-    model = huggingface.prepare(make(kind), **ONE_TILE)
-    rows = tokens(2)
-    positions = torch.cat([POSITIONS, torch.arange(128)[None]])
-    together = logits_of(model, input_ids=rows, position_ids=positions)
-    model.config.lighthouse["topk"] *= 2  # the budget that the one long row had
-    alone = logits_of(model, input_ids=rows[1:], position_ids=positions[1:])
-    assert (together[1:] - alone).abs().max() <= 1e-5
-
-
-def test_positions_are_read_once_a_forward(monkeypatch):
-    read = []
-    monkeypatch.setattr(huggingface.offsets_of, "read", lambda *arguments: read.append(1) or huggingface.read_offsets(*arguments))
-    model = huggingface.prepare(make(num_hidden_layers=3), **ONE_TILE)
-    positions = POSITIONS.clone()
-    for batch in (1, 2, 2):
-        model(input_ids=tokens(batch), position_ids=positions, use_cache=False)
-    assert len(read) == 2
-    before = model(input_ids=tokens(1), position_ids=positions, use_cache=False).logits
-    positions.copy_(torch.cat([torch.arange(length) for length in (64, 64)])[None])  # as for a captured graph: the same tensor
-    after = model(input_ids=tokens(1), position_ids=positions, use_cache=False).logits
-    assert len(read) == 4 and not torch.equal(before, after)
-
-
-def test_dense_layers_keep_documents_apart_too():
-    model = huggingface.prepare(make(), full_attention_layers=[0, 1], **ONE_TILE)
-    sdpa = make(attention="sdpa")
-    inputs = dict(input_ids=tokens(1), position_ids=POSITIONS)
-    assert (logits_of(model, **inputs) - logits_of(sdpa, **inputs)).abs().max() <= 1e-5
-
-
 # QK-norm.
 
 
@@ -185,25 +111,13 @@ def test_qk_norm_scores_what_goes_into_the_norm(monkeypatch):
     assert all(map(torch.equal, seen[0], token_scores(q, k, v)))
 
 
-@pytest.mark.parametrize("attention", ["lighthouse", "sdpa"])
-def test_nothing_is_kept_after_a_forward(attention):
-    model = huggingface.prepare(make("qwen3"), topk=4, full_attention_layers=[0])
-    model.set_attn_implementation(attention)
-    logits_of(model, input_ids=tokens())
-    assert not any(layer.self_attn._lighthouse_norms for layer in model.model.layers)
-
-
-def warnings_of(call, monkeypatch):
-    messages = []
-    monkeypatch.setattr(huggingface.logger, "warning_once", messages.append)
-    call()
-    return messages
-
-
 def test_qk_norm_warns_where_it_is_not_prepared(monkeypatch):
-    messages = warnings_of(lambda: logits_of(make("qwen3"), input_ids=tokens()), monkeypatch)
+    plain = make("qwen3", "sdpa")  # and never asked for lighthouse while it was built
+    plain.set_attn_implementation("lighthouse")
+    messages = warnings_of(lambda: logits_of(plain, input_ids=tokens()), monkeypatch)
     assert "has QK-norm" in messages[0] and "prepare(model)" in messages[0]
-    assert not warnings_of(lambda: logits_of(huggingface.prepare(make("qwen3")), input_ids=tokens()), monkeypatch)
+    assert not warnings_of(lambda: logits_of(make("qwen3"), input_ids=tokens()), monkeypatch)
+    assert not warnings_of(lambda: logits_of(huggingface.prepare(plain), input_ids=tokens()), monkeypatch)
     assert not warnings_of(lambda: logits_of(make(), input_ids=tokens()), monkeypatch)
 
 
@@ -249,15 +163,6 @@ def test_compiles_into_one_graph_for_all_lengths():
     assert len(set(counts)) == 1  # torch begins anew for the scale of the attention, and counts that
 
 
-def test_compiles_with_documents():
-    torch.compiler.reset()
-    model = huggingface.prepare(make(), topk=4)
-    compiled = torch.compile(model, backend="aot_eager")
-    for positions in (None, POSITIONS):
-        inputs = dict(input_ids=tokens(1), position_ids=positions)
-        assert torch.equal(logits_of(compiled, **inputs), logits_of(model, **inputs))
-
-
 # What is refused.
 
 
@@ -268,7 +173,7 @@ def padded():
 
 
 REFUSED = {
-    "padding": (dict(), dict(attention_mask=padded()), ["hides 3 of 256 tokens", "DataCollatorWithFlattening"]),
+    "padding": (dict(), dict(attention_mask=padded()), ["hides 3 of 256 tokens", "padding_side", "DataCollatorWithFlattening"]),
     "dense": (dict(), dict(attention_mask=torch.ones(2, 1, 128, 128, dtype=torch.bool).tril()),
               ["dense attention_mask of shape [2, 1, 128, 128]", "position_ids"]),
     "window": (dict(kind="mistral", sliding_window=100), dict(), ["sliding window of 100", "row has 128"]),
@@ -301,6 +206,7 @@ def test_generation_is_dense():
 def test_wrong_options():
     for options, message in [(dict(topk=0), "topk is 0"), (dict(scorer="gla"), "scorer is 'gla'.*norm or dilated"),
                              (dict(layers={0: dict(k=3)}), "option 'k'; options are topk"),
+                             (dict(top_k=3), "no option 'top_k'; options are topk"),
                              (dict(layers={0: dict(num_levels=9)}), "num_levels is 9")]:
         with pytest.raises(ValueError, match=message):
             huggingface.prepare(make(), **options)

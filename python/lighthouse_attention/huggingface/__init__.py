@@ -1,0 +1,248 @@
+"""Hugging Face transformers: attn_implementation="lighthouse" for causal decoders.
+
+    import transformers, lighthouse_attention.huggingface as lighthouse   # importing it registers "lighthouse"
+    model = transformers.AutoModelForCausalLM.from_pretrained(name, attn_implementation="lighthouse")
+    lighthouse.prepare(model, topk=1536, full_attention_layers=[0, 1, 28, 29])
+    ...                                                                   # stage one
+    model.set_attn_implementation("sdpa")                                 # stage two; or switch_to_dense(model)
+
+`prepare` is optional: without it topk is N / 64 and every layer takes part. The weights and the checkpoint are those of the
+plain model in both stages; the options are in its config.json. A model holds no other state of ours, so a copy of it, pickled
+or not, is as good as the original.
+
+Several documents go into one row, told apart by `position_ids` that begin again (DataCollatorWithFlattening), by
+`cu_seq_lens_q` or by an attention_mask of document numbers; no document sees another. Padding comes last. Causal attention
+in training and evaluation only: to generate, switch to "sdpa".
+
+Reading documents or padding out of a tensor waits for the device once in a forward, not in each layer.
+"""
+
+import transformers
+
+from .. import versions
+
+if versions.transformers_problem(transformers.__version__):
+    raise ImportError(versions.transformers_problem(transformers.__version__))
+
+import inspect  # noqa: E402
+
+import torch  # noqa: E402
+from transformers import AttentionInterface, AttentionMaskInterface  # noqa: E402
+from transformers.utils import logging  # noqa: E402
+
+from ..functional import lighthouse_attention, require  # noqa: E402
+from ..module import dense_attention, unwrapped  # noqa: E402
+from . import qk_norm  # noqa: E402
+from .documents import documents_of, without_numbers  # noqa: E402
+from .options import NAME, configure, configured, may_be_packed, options_of  # noqa: E402
+
+PACKED = "packed"  # instead of a mask: the row holds several documents
+logger = logging.get_logger(__name__)
+
+
+def prepare(model, **options):
+    """Sets the options of a model's lighthouse attention. Those that are not given stay as `config.lighthouse` has them, which
+    is where they are kept (of a model of several parts, in its text configuration), and so in a saved config.json.
+
+    A model that was loaded without attn_implementation="lighthouse" and without such options, to be switched to it later,
+    needs this call: it has a model with QK-norm score the tensors before the norm, and masks of document numbers read.
+
+    Args:
+        model: a transformers causal decoder, or its configuration.
+        topk: k; by default (None) N / 64, rounded up, for each row of N tokens.
+        num_levels, pooling_factor, tile_topk, scorer, dilation, cover_prefix: as in lighthouse_attention; scorer is "norm" or
+            "dilated".
+        full_attention_layers: indices of layers that stay dense (the paper keeps the first and last two of 30).
+        layers: {layer index: {option: value}} for layers with options of their own.
+        packed: rows may hold several documents (True). False promises that none does: then torch.compile makes one graph of
+            the model, where it otherwise breaks it to read position_ids, and compiles anew for other documents.
+
+    Returns:
+        model.
+
+    Raises:
+        ValueError: an option is out of range, or unknown.
+    """
+    if isinstance(model, transformers.PretrainedConfig):
+        configure(model.get_text_config(), options)
+        return model
+    configure(unwrapped(model).config.get_text_config(), options)
+    for module in model.modules():
+        for name, child in module.named_children():
+            add_hooks(module, name, child)
+    return model
+
+
+# Hooks: functions that know nothing but their arguments. They are added when a model is built, so to one that was loaded
+# again too.
+
+
+def add_hooks(module, name, child):
+    """On what becomes the child `name` of `module`, or on that, if it is a part of a model that asks for lighthouse."""
+    decoder = isinstance(module, transformers.PreTrainedModel) and isinstance(child, torch.nn.ModuleList)  # of its layers
+    config = vars(module).get("config")
+    if not (decoder or name in qk_norm.NORMS) or not isinstance(config, transformers.PretrainedConfig):
+        return
+    if config._attn_implementation != NAME and not configured(config.get_text_config()):
+        return
+    if decoder:
+        qk_norm.add_hook(module, read_mask, with_kwargs=True)
+    else:
+        qk_norm.add_hook(module, qk_norm.enter_layer)
+        qk_norm.add_hook(child, qk_norm.KEEPERS[qk_norm.NORMS[name]])
+
+
+def read_mask(model, arguments, named):
+    """Before a model's forward: what transformers would drop of attention_mask, see documents.without_numbers."""
+    if model.config._attn_implementation != NAME or (torch.compiler.is_compiling() and not may_be_packed(model.config)):
+        return None
+    refuse_tracing()
+    if arguments:
+        parameters = list(inspect.signature(model.forward).parameters)
+        if parameters[0] != "input_ids":
+            return None
+        named = dict(zip(parameters, arguments)) | named
+    tokens = named.get("input_ids") if named.get("input_ids") is not None else named.get("inputs_embeds")
+    mask = named.get("attention_mask")
+    if not isinstance(mask, torch.Tensor) or tokens is None or mask.shape != tokens.shape[:2]:
+        return None
+    mask, position_ids = without_numbers(mask, named.get("position_ids"))
+    return (), named | dict(attention_mask=mask, position_ids=position_ids)
+
+
+def refuse_tracing():
+    if torch.jit.is_tracing():
+        raise NotImplementedError("lighthouse: tracing (torch.jit.trace, ONNX without dynamo) is not supported, as lengths would "
+                                  "become constants; use torch.export with prepare(model, packed=False)")
+
+
+# What transformers calls.
+
+
+def lighthouse_mask(attention_mask=None, allow_is_causal_skip=None, use_vmap=False, **kwargs):
+    """Instead of a mask: None for plain causal rows, PACKED for documents, [B, N] for padding. Others are refused."""
+    refuse_tracing()
+    qk_norm.leave_layer()  # one that an error ended
+    if allow_is_causal_skip is None:
+        raise ValueError("lighthouse: the model asks for a bidirectional mask; attn_implementation='lighthouse' is causal "
+                         "attention only: use 'sdpa' for this model")
+    if use_vmap:
+        raise ValueError("lighthouse: the model adds a mask function of its own to the causal mask; "
+                         "attn_implementation='lighthouse' takes no dense mask: use 'sdpa' for this model")
+    if attention_mask is not None and not attention_mask.all():
+        return attention_mask
+    return None if allow_is_causal_skip else PACKED
+
+
+def check_call(module, query, key, attention_mask, dropout, sliding_window, is_causal, extras):
+    name = type(module).__name__
+    require(query.shape[2] == key.shape[2], "lighthouse: {} has {} queries and {} keys, so a cache is in use; lighthouse attends "
+            "over full rows: call model.set_attn_implementation('sdpa') before generating", name, query.shape[2], key.shape[2])
+    shape = list(getattr(attention_mask, "shape", []))
+    require(len(shape) in (0, 2), f"lighthouse: {name} is given a dense attention_mask "
+            f"of shape {shape}; attn_implementation='lighthouse' is causal attention without one: leave attention_mask out, "
+            "and tell packed documents apart by position_ids")
+    require(dropout == 0, "lighthouse: {} has attention dropout {}; it must be 0: set config.attention_dropout = 0", name, dropout)
+    require(sliding_window is None or sliding_window >= key.shape[2], "lighthouse: {} has a sliding window of {} tokens, but the "
+            "row has {}; set config.sliding_window = None, or use 'sdpa'", name, sliding_window, key.shape[2])
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    require(causal, f"lighthouse: {name} is not causal; use 'sdpa' for this model")
+    for extra in ("softcap", "s_aux", "position_bias"):
+        require(extras.get(extra) is None, f"lighthouse: {name} uses {extra}, which a stock attention in the middle does not "
+                "know; use 'eager' for this model")
+
+
+def documents_in(layer, mask, batch, seq_len, *, position_ids, **said):
+    """The offsets of packed documents and padding in each row; None where each row is one document."""
+    compiling, packed = torch.compiler.is_compiling(), may_be_packed(layer.config)
+    padding = mask if isinstance(mask, torch.Tensor) else None
+    if not packed and (compiling or mask is None and not any(x is not None for x in said.values())):
+        return None
+    require(position_ids is not None or not isinstance(mask, str) or said["cu_seq_lens_q"] is not None, "lighthouse: the mask is "
+            "no plain causal one, and there are no position_ids that would say why; attn_implementation='lighthouse' takes full "
+            "rows, or packed documents with position_ids")
+    documents = documents_of(batch, seq_len, mask=padding, position_ids=position_ids if packed or padding is None else None, **said)
+    require(packed or documents is None or padding is not None, "lighthouse: the row holds several documents, but prepare was told "
+            "packed=False; leave that out")
+    require(documents is not None or not isinstance(mask, str) or compiling, "lighthouse: the mask is no plain causal one (blocks "
+            "of tokens that see one another?), and position_ids show no packed documents; attn_implementation='lighthouse' attends "
+            "causally only")
+    return documents
+
+
+def warn(layer, scores, scorer):
+    """Once for each of these; not in a traced graph."""
+    name = type(layer).__name__
+    if scorer == "norm" and scores is None and qk_norm.norms_of(layer):
+        logger.warning_once(f"lighthouse: {name} has QK-norm, and scores are the norms after it, which say little about which "
+                            "tokens matter. Call lighthouse_attention.huggingface.prepare(model), which scores the tensors before "
+                            "it.")
+    if not layer.training:
+        own = "" if configured(layer.config) else (
+            " This model was never prepared: topk is N / 64, in all layers. Beside a model with other options (as the reference of "
+            "DPO, which trainers load again) give it the same, by prepare(model, ...).")
+        logger.warning_once(f"lighthouse: {name} is in eval() under attn_implementation='lighthouse', whose selection looks ahead: the "
+                            "score of a token depends on later ones. To judge a model, call model.set_attn_implementation('sdpa') "
+                            "first; a frozen reference of a model in stage one is right as it is." + own)
+
+
+def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None,
+                       is_causal=None, position_ids=None, cu_seq_lens_q=None, cu_seq_lens_k=None, seq_idx=None, **kwargs):
+    """query [B, H, N, d], key and value [B, H_kv, N, d] -> ([B, N, H, d], None)."""
+    refuse_tracing()
+    kept = qk_norm.leave_layer()
+    check_call(module, query, key, attention_mask, dropout, sliding_window, is_causal, kwargs)
+    batch, _, seq_len, _ = query.shape
+    options, scores = options_of(module, seq_len), None
+    if options is not None:
+        scorer = options.get("scorer", "norm")
+        scores = qk_norm.scores_before_norm(kept, query, key, value) if scorer == "norm" and kept else None
+        if not torch.compiler.is_compiling():
+            warn(module, scores, scorer)
+    documents = documents_in(module, attention_mask, batch, seq_len, position_ids=position_ids, cu_seq_lens_q=cu_seq_lens_q,
+                             cu_seq_lens_k=cu_seq_lens_k, seq_idx=seq_idx)
+
+    def attend(q, k, v, scores, offsets):
+        if options is None:
+            return dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scaling)
+        return lighthouse_attention(q, k, v, scores=scores, cu_seqlens=offsets, softmax_scale=scaling, **options)
+
+    heads = [x.transpose(1, 2) for x in (query, key, value)]
+    if documents is None:
+        return attend(*heads, scores, None), None
+    return torch.cat([attend(*(x[row:row + 1] for x in heads), scores and [score[row:row + 1] for score in scores], offsets)
+                      for row, offsets in enumerate(documents)]), None
+
+
+def register():
+    """In place of an earlier import of this module in the process, if there was one."""
+    earlier = AttentionInterface._global_mapping.get(NAME)
+    if earlier is not None:  # models that were built then have its hooks
+        earlier.registration.remove()
+        qk_norm.current = earlier.current
+    lighthouse_forward.current = qk_norm.current
+    lighthouse_forward.registration = torch.nn.modules.module.register_module_module_registration_hook(add_hooks)
+    AttentionInterface.register(NAME, lighthouse_forward)
+    AttentionMaskInterface.register(NAME, lighthouse_mask)
+
+
+register()
+
+
+class SwitchToDense(transformers.TrainerCallback):
+    """Stage two from optimizer step `step` on. The stage is a function of the step, so a resumed run needs nothing else.
+
+    Args:
+        step: the first step that runs dense; must not be negative.
+        others: models that switch with the one that is trained, as the reference of DPO: trainer.ref_model.
+    """
+
+    def __init__(self, step, *others):
+        require(step >= 0, f"SwitchToDense: step is {step}; it must be 0 or more")
+        self.step, self.others = step, others
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        for each in map(unwrapped, (model, *self.others)):
+            if state.global_step >= self.step and each.config._attn_implementation == NAME:
+                each.set_attn_implementation("sdpa")
+                logger.warning(f"lighthouse: dense attention from step {state.global_step} on")

@@ -1,0 +1,53 @@
+"""The options of a model's lighthouse attention. They are in `config.lighthouse`, and so in a saved config.json."""
+
+from .. import library
+from ..functional import require
+
+NAME = "lighthouse"
+OF_A_LAYER = dict(topk=None, num_levels=3, pooling_factor=4, tile_topk=128, scorer="norm", dilation=4, cover_prefix=True)
+OF_A_MODEL = dict(full_attention_layers=(), layers={}, packed=True)
+SCORERS = ("norm", "dilated")  # gla needs the input of the block, which transformers does not hand to an attention
+
+
+def configured(config):
+    """{} of a configuration that was never prepared."""
+    return getattr(config, NAME, None) or {}
+
+
+def configure(config, options):
+    """Writes config.lighthouse: `options`, else what is there, else the defaults."""
+    known = OF_A_LAYER | OF_A_MODEL
+    unknown = set(options) - set(known)
+    require(not unknown, f"prepare: there is no option '{min(unknown, default='')}'; options are {', '.join(known)}")
+    options = known | configured(config) | options
+    layers = {str(layer): dict(own) for layer, own in (options["layers"] or {}).items()}
+    for own in [{}, *layers.values()]:
+        unknown = set(own) - set(OF_A_LAYER)
+        require(not unknown, f"prepare: layers has the option '{min(unknown, default='')}'; options are {', '.join(OF_A_LAYER)}")
+        check({name: options[name] for name in OF_A_LAYER} | own)
+    config.lighthouse = options | dict(layers=layers, full_attention_layers=sorted(options["full_attention_layers"]))
+
+
+def check(options):
+    topk = 1 if options["topk"] is None else options["topk"]
+    library.plan("prepare", 1, (options["num_levels"], options["pooling_factor"], topk, options["tile_topk"]))
+    require(options["scorer"] in SCORERS, f"prepare: scorer is '{options['scorer']}'; with transformers it must be "
+            f"{' or '.join(SCORERS)}")
+    require(options["dilation"] >= 1, f"prepare: dilation is {options['dilation']}; it must be at least 1")
+
+
+def options_of(layer, seq_len):
+    """Keyword arguments of lighthouse_attention for a layer; None for one that stays dense."""
+    options = configured(layer.config)
+    index = getattr(layer, "layer_idx", None)
+    if index in options.get("full_attention_layers", ()):
+        return None
+    options = options | options.get("layers", {}).get(str(index), {})
+    options = {name: options[name] for name in OF_A_LAYER if name in options}
+    if options.get("topk") is None:
+        options["topk"] = -(-seq_len // 64)
+    return options
+
+
+def may_be_packed(config):
+    return configured(config).get("packed", True)
