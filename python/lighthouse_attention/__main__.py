@@ -96,12 +96,17 @@ def run(arguments):
         print("usage: python -m lighthouse_attention run FILE|COMMAND|-m MODULE ...", file=sys.stderr)
         return 2
     from . import huggingface  # noqa: F401
-    is_module = arguments[0] == "-m"
-    program, sys.argv = arguments[is_module], arguments[is_module:]
-    if is_module:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(program if os.path.exists(program) else shutil.which(program) or program, run_name="__main__")
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return 0
+    sys.argv = arguments
+    file = arguments[0] if os.path.exists(arguments[0]) else shutil.which(arguments[0])
+    if file is None:
+        print(f"python -m lighthouse_attention run: {arguments[0]} is neither a file nor a command", file=sys.stderr)
+        return 2
+    sys.path.insert(0, os.path.dirname(os.path.abspath(file)))
+    runpy.run_path(file, run_name="__main__")
     return 0
 
 

@@ -1,5 +1,9 @@
 """Tiny decoders of transformers, and what tests ask of them."""
 
+import inspect
+import sys
+
+import pytest
 import torch
 import transformers
 from lighthouse_attention import huggingface
@@ -18,6 +22,16 @@ ONE_TILE = dict(topk=6, tile_topk=128, num_levels=2)  # each document has all of
 def make(kind="llama", attention="lighthouse", **sizes):
     torch.manual_seed(3)
     return transformers.AutoModelForCausalLM.from_config(MODELS[kind](**(SIZES | sizes)), attn_implementation=attention)
+
+
+def other(name, **sizes):
+    """A decoder of another family, unless this transformers has none, or one that makes its masks itself."""
+    config = getattr(transformers, f"{name}Config", None) or pytest.skip(f"this transformers has no {name}")
+    torch.manual_seed(3)
+    model = transformers.AutoModelForCausalLM.from_config(config(**(SIZES | sizes)), attn_implementation="lighthouse")
+    if "create_causal_mask" not in inspect.getsource(sys.modules[type(model).__module__]):
+        pytest.skip(f"{name} of transformers {transformers.__version__} makes its masks itself")
+    return model
 
 
 def prepared(kind="llama", **options):

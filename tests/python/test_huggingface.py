@@ -9,7 +9,7 @@ import torch._dynamo.testing
 
 pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
-from huggingface_models import MODELS, ONE_TILE, POSITIONS, SIZES, logits_of, make, prepared, tokens, warnings_of  # noqa: E402
+from huggingface_models import MODELS, POSITIONS, SIZES, logits_of, make, other, tokens, warnings_of  # noqa: E402
 from lighthouse_attention import huggingface, lighthouse_attention, switch_to_dense, token_scores  # noqa: E402
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -47,10 +47,7 @@ OTHERS = {"Gemma": {}, "Gemma3Text": {}, "GPTNeoX": {}, "Granite": {}, "Mixtral"
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_decoders(name):
-    torch.manual_seed(3)
-    config = getattr(transformers, f"{name}Config", None) or pytest.skip(f"this transformers has no {name}")
-    model = transformers.AutoModelForCausalLM.from_config(config(**(SIZES | OTHERS[name])), attn_implementation="lighthouse")
-    huggingface.prepare(model, topk=4)
+    model = huggingface.prepare(other(name, **OTHERS[name]), topk=4)
     model(input_ids=tokens(), labels=tokens(), use_cache=False).loss.backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
 

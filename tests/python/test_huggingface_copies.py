@@ -15,7 +15,7 @@ import torch
 
 pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
-from huggingface_models import MODELS, ONE_TILE, SIZES, logits_of, make, noise, prepared, warnings_of  # noqa: E402
+from huggingface_models import MODELS, ONE_TILE, logits_of, make, noise, other, prepared, warnings_of  # noqa: E402
 from lighthouse_attention import huggingface, switch_to_dense  # noqa: E402
 
 
@@ -241,10 +241,7 @@ QK_NORMS = {"Gemma3Text": {}, "Olmo2": {}, "Qwen3Moe": dict(num_experts=4, num_e
 @pytest.mark.parametrize("name", QK_NORMS)
 def test_other_qk_norms(name, tmp_path, monkeypatch):
     """Names and shapes of norms differ: none falls back to norms after the norm, whether prepared or loaded again."""
-    config = getattr(transformers, f"{name}Config", None) or pytest.skip(f"this transformers has no {name}")
-    torch.manual_seed(3)
-    model = transformers.AutoModelForCausalLM.from_config(config(**(SIZES | QK_NORMS[name])), attn_implementation="lighthouse")
-    huggingface.prepare(model, **ONE_TILE)
+    model = huggingface.prepare(other(name, **QK_NORMS[name]), **ONE_TILE)
     messages = warnings_of(lambda: logits_of(model, input_ids=noise()), monkeypatch)
     again = loaded(model, tmp_path, attn_implementation="lighthouse")
     messages += warnings_of(lambda: logits_of(again, input_ids=noise()), monkeypatch)

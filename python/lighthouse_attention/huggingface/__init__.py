@@ -239,7 +239,7 @@ class SwitchToDense(transformers.TrainerCallback):
 
     def __init__(self, step, *others):
         require(step >= 0, f"SwitchToDense: step is {step}; it must be 0 or more")
-        self.step, self.others = step, others
+        self.step, self.others = step, [other for other in others if other is not None]
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         for each in map(unwrapped, (model, *self.others)):
