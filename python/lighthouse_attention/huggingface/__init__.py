@@ -216,7 +216,7 @@ def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, s
 
 def register():
     """In place of an earlier import of this module in the process, if there was one."""
-    earlier = AttentionInterface._global_mapping.get(NAME)
+    earlier = AttentionInterface().get(NAME)
     if earlier is not None:  # models that were built then have its hooks
         earlier.registration.remove()
         qk_norm.current = earlier.current

@@ -105,7 +105,8 @@ def check_hidden(offsets, hidden, seq_len, num_tokens):
         return
     raise ValueError(f"lighthouse: attention_mask hides {sum(end - begin for begin, end in hidden)} of {num_tokens} tokens, those from "
                      f"{place(part[0], seq_len)} on in front of others; with attn_implementation='lighthouse' padding must come last "
-                     "(tokenizer.padding_side = 'right'), or leave none: pack documents into one row (DataCollatorWithFlattening)")
+                     "(tokenizer.padding_side = 'right'), or leave none: pack documents into one row (DataCollatorWithFlattening). To "
+                     "generate, call model.set_attn_implementation('sdpa') first")
 
 
 @torch.compiler.disable
