@@ -17,24 +17,21 @@ in training and evaluation only: to generate, switch to "sdpa".
 Reading documents or padding out of a tensor waits for the device once in a forward, not in each layer.
 """
 
+import inspect
+
+import torch
 import transformers
+from transformers.utils import logging
 
 from .. import versions
+from ..functional import lighthouse_attention, require
+from ..module import dense_attention, unwrapped
+from . import qk_norm
+from .documents import documents_of, without_numbers
+from .options import NAME, configure, configured, may_be_packed, options_of
 
 if versions.transformers_problem(transformers.__version__):
     raise ImportError(versions.transformers_problem(transformers.__version__))
-
-import inspect  # noqa: E402
-
-import torch  # noqa: E402
-from transformers import AttentionInterface, AttentionMaskInterface  # noqa: E402
-from transformers.utils import logging  # noqa: E402
-
-from ..functional import lighthouse_attention, require  # noqa: E402
-from ..module import dense_attention, unwrapped  # noqa: E402
-from . import qk_norm  # noqa: E402
-from .documents import documents_of, without_numbers  # noqa: E402
-from .options import NAME, configure, configured, may_be_packed, options_of  # noqa: E402
 
 PACKED = "packed"  # instead of a mask: the row holds several documents
 logger = logging.get_logger(__name__)
@@ -107,7 +104,7 @@ def read_mask(model, arguments, named):
     if not isinstance(mask, torch.Tensor) or tokens is None or mask.shape != tokens.shape[:2]:
         return None
     mask, position_ids = without_numbers(mask, named.get("position_ids"))
-    return (), named | dict(attention_mask=mask, position_ids=position_ids)
+    return (), named | dict(attention_mask=mask) | ({} if position_ids is None else dict(position_ids=position_ids))
 
 
 def refuse_tracing():
@@ -139,7 +136,7 @@ def check_call(module, query, key, attention_mask, dropout, sliding_window, is_c
     require(query.shape[2] == key.shape[2], "lighthouse: {} has {} queries and {} keys, so a cache is in use; lighthouse attends "
             "over full rows: call model.set_attn_implementation('sdpa') before generating", name, query.shape[2], key.shape[2])
     shape = list(getattr(attention_mask, "shape", []))
-    require(len(shape) in (0, 2), f"lighthouse: {name} is given a dense attention_mask "
+    require(shape in ([], [query.shape[0], query.shape[2]]), f"lighthouse: {name} is given a dense attention_mask "
             f"of shape {shape}; attn_implementation='lighthouse' is causal attention without one: leave attention_mask out, "
             "and tell packed documents apart by position_ids")
     require(dropout == 0, "lighthouse: {} has attention dropout {}; it must be 0: set config.attention_dropout = 0", name, dropout)
@@ -216,14 +213,14 @@ def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, s
 
 def register():
     """In place of an earlier import of this module in the process, if there was one."""
-    earlier = AttentionInterface().get(NAME)
+    earlier = transformers.AttentionInterface().get(NAME)
     if earlier is not None:  # models that were built then have its hooks
         earlier.registration.remove()
         qk_norm.current = earlier.current
     lighthouse_forward.current = qk_norm.current
     lighthouse_forward.registration = torch.nn.modules.module.register_module_module_registration_hook(add_hooks)
-    AttentionInterface.register(NAME, lighthouse_forward)
-    AttentionMaskInterface.register(NAME, lighthouse_mask)
+    transformers.AttentionInterface.register(NAME, lighthouse_forward)
+    transformers.AttentionMaskInterface.register(NAME, lighthouse_mask)
 
 
 register()
