@@ -225,10 +225,18 @@ def test_lora(tmp_path):
     assert switch_to_dense(adapted) == 1 and adapted.config._attn_implementation == "sdpa"
 
 
-def test_within_wrappers():
-    """DistributedDataParallel and its like know no config."""
+@pytest.fixture
+def one_process():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrap", [averaged, torch.nn.parallel.DistributedDataParallel], ids=["moving average", "DistributedDataParallel"])
+def test_within_wrappers(wrap, one_process):
+    """They know no config."""
     expected = logits_of(prepared("qwen3").eval(), input_ids=noise())
-    wrapper = averaged(make("qwen3").eval())
+    wrapper = wrap(make("qwen3").eval())
     assert huggingface.prepare(wrapper, **ONE_TILE) is wrapper
     assert torch.equal(logits_of(wrapper, input_ids=noise()), expected)
     assert switch_to_dense(wrapper) == 1 and wrapper.module.config._attn_implementation == "sdpa"

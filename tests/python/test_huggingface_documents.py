@@ -122,9 +122,24 @@ def test_padding_trains():
     assert (gradients[0] - gradients[1]).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_documents_are_computed_again_for_backward(reentrant):
+    """Gradient checkpointing: scores and documents of the second time are those of the first."""
+    gradients = []
+    for checkpointing in (False, True):
+        model = prepared("qwen3").train()
+        if checkpointing:
+            model.gradient_checkpointing_enable(dict(use_reentrant=reentrant))
+        for inputs in (dict(position_ids=POSITIONS), dict(attention_mask=NUMBERS), dict(attention_mask=padded([100]))):
+            model(input_ids=noise(1), labels=noise(1), use_cache=False, **inputs).loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(map(torch.equal, *gradients))
+
+
 def test_documents_compile():
     torch.compiler.reset()
-    model, row = prepared("qwen3"), noise(1)
+    row = noise(1)
+    model = huggingface.prepare(make("qwen3", num_hidden_layers=1), **ONE_TILE)
     compiled = torch.compile(model, backend="aot_eager")
     for inputs in (dict(), dict(position_ids=POSITIONS), dict(attention_mask=NUMBERS), dict(attention_mask=padded([100]))):
         assert torch.equal(logits_of(compiled, input_ids=row, **inputs), logits_of(model, input_ids=row, **inputs))
