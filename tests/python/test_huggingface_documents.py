@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
 from huggingface_models import (LENGTHS, MODELS, NUMBERS, OFFSETS, ONE_TILE, POSITIONS, logits_of, make, noise,  # noqa: E402
-                                prepared, tokens)
+                                prepared, tokens, warnings_of)
 from lighthouse_attention import huggingface  # noqa: E402
 from lighthouse_attention.huggingface import documents  # noqa: E402
 
@@ -164,6 +164,19 @@ def test_dense_layers_keep_documents_apart_too():
     sdpa = make(attention="sdpa")
     inputs = dict(input_ids=tokens(1), position_ids=POSITIONS)
     assert (logits_of(model, **inputs) - logits_of(sdpa, **inputs)).abs().max() <= 1e-5
+
+
+def test_a_model_that_was_switched_says_what_it_does_not_see(monkeypatch):
+    """transformers makes bool of the mask before anyone looks, unless the model has the hook of `prepare`."""
+    model = make(attention="sdpa")
+    model.set_attn_implementation("lighthouse")
+    messages = warnings_of(lambda: logits_of(model, input_ids=noise(1), attention_mask=NUMBERS), monkeypatch)
+    assert len(messages) == 1 and "no document numbers" in messages[0] and "prepare(model)" in messages[0]
+    assert not warnings_of(lambda: logits_of(make(), input_ids=noise(1), attention_mask=NUMBERS), monkeypatch)
+    huggingface.prepare(model, **ONE_TILE)
+    expected = logits_of(prepared(), input_ids=noise(1), attention_mask=NUMBERS)
+    assert not warnings_of(lambda: logits_of(model, input_ids=noise(1), attention_mask=NUMBERS), monkeypatch)
+    assert torch.equal(logits_of(model, input_ids=noise(1), attention_mask=NUMBERS), expected)
 
 
 def hole(begin, end):

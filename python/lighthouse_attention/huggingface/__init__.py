@@ -126,8 +126,12 @@ def lighthouse_mask(attention_mask=None, allow_is_causal_skip=None, use_vmap=Fal
     if use_vmap:
         raise ValueError("lighthouse: the model adds a mask function of its own to the causal mask; "
                          "attn_implementation='lighthouse' takes no dense mask: use 'sdpa' for this model")
-    if attention_mask is not None and not attention_mask.all():
-        return attention_mask
+    if attention_mask is not None:
+        if not attention_mask.all():
+            return attention_mask
+        if not torch.compiler.is_compiling() and attention_mask.shape[-1] == kwargs.get("q_length", attention_mask.shape[-1]):
+            logger.warning_once("lighthouse: this model was not built for attn_implementation='lighthouse', so that only zeros of its "
+                                "attention_mask are seen, no document numbers. Call lighthouse_attention.huggingface.prepare(model).")
     return None if allow_is_causal_skip else PACKED
 
 
