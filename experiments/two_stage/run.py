@@ -9,6 +9,7 @@ import fnmatch
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -82,16 +83,21 @@ class Results:
         left = set(plan.rates(losses)) - set(losses)
         return None if left else min(losses, key=losses.get)
 
-    def keep(self, run, source, record):
-        """The record appears whole or not at all."""
+    def keep(self, run, source, record, names):
+        """The record appears whole or not at all, with `names` {path: name} for what lies elsewhere on another machine."""
+        def renamed(text):
+            for path, name in names.items():
+                text = text.replace(path, name)
+            return text
+
         result = self.folder / run.name
         partial = result.with_name(result.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name in KEPT:
             if (source / name).exists():
-                shutil.copy(source / name, partial)
-        (partial / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+                (partial / name).write_text(renamed((source / name).read_text()))
+        (partial / "record.json").write_text(renamed(json.dumps(record, indent=1)) + "\n")
         shutil.rmtree(result, ignore_errors=True)
         partial.rename(result)
 
@@ -173,12 +179,13 @@ class Runner:
         if code is None:
             return False
         record = {"ladder": run.ladder, "arm": run.arm, "seed": run.seed, "exit_code": code,
-                  "date": datetime.date.today().isoformat(),
-                  "command": [part.replace(str(ROOT) + os.sep, "") for part in command]}
+                  "date": datetime.date.today().isoformat(), "command": shlex.join(command)}
         if code != 0:
-            record["messages"] = log.read_text(errors="replace")[-2000:].replace(str(ROOT) + os.sep, "")
+            record["messages"] = log.read_text(errors="replace")[-2000:]
+        names = {str(self.arguments.program): "lighthouse", str(self.arguments.corpus): ".corpus/two_stage",
+                 str(self.arguments.work): "runs/two_stage", str(ROOT) + os.sep: ""}
         with self.lock:
-            self.results.keep(run, folder, record)
+            self.results.keep(run, folder, record, names)
             self.lock.notify_all()
         return True
 

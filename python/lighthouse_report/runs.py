@@ -1,4 +1,4 @@
-"""The folder of a run: config.toml, metrics.jsonl, and where there are any checkpoints/*/state.json and eval*.json."""
+"""The folder of a run: config.toml, metrics.jsonl, and where there are any run.json, checkpoints/*/state.json and eval*.json."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class Run:
     records: list           # lines of metrics.jsonl, steps ascending; numbers are finite or absent
     evaluation: Evaluation
     fingerprints: dict      # those known of FINGERPRINTS
-    machine: str            # "cuda:0, 8 threads", or "unknown"
+    machine: str            # "NVIDIA H100 80GB HBM3, 8 threads, torch 2.11.0", or what of it is known
 
     @property
     def steps(self):
@@ -82,11 +82,25 @@ def read_run(path):
     if not records:
         raise ReportError(f"{metrics_file}: no step yet; try again when the run has made some")
     evaluation = read_evaluation(path)
-    state = newest_state(path)
-    fingerprints = dict(zip(FINGERPRINTS, (state.get("content"), evaluation.fingerprint, state.get("fingerprint"))))
-    machine = f"{state['device']}, {state.get('threads', '?')} threads" if "device" in state else "unknown"
+    description = read_description(path)
+    corpus = description.get("corpus", description)
+    fingerprints = dict(zip(FINGERPRINTS, (corpus.get("content"), evaluation.fingerprint, corpus.get("fingerprint"))))
     return Run(path, read_config(config_file), records, evaluation,
-               {source: str(value) for source, value in fingerprints.items() if value}, machine)
+               {source: str(value) for source, value in fingerprints.items() if value}, machine_of(description))
+
+
+def read_description(path):
+    """run.json; of runs from before there was one, the state of the newest checkpoint; {} without either."""
+    file = path / "run.json"
+    return read_json(file) if file.is_file() else newest_state(path)
+
+
+def machine_of(description):
+    if "device" not in description:
+        return "unknown"
+    parts = [description.get("device_name") or description["device"], f"{description.get('threads', '?')} threads"]
+    parts += [f"{name} {description[name]}" for name in ("lighthouse", "torch") if name in description]
+    return ", ".join(map(str, parts))
 
 
 def read_config(file):

@@ -3,7 +3,7 @@
 #include <memory>
 #include <utility>
 
-#include "eval/batch.h"
+#include "model/batch.h"
 
 namespace lighthouse {
 namespace {

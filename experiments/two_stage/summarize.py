@@ -1,0 +1,131 @@
+"""Writes the tables of docs/experiments.md from the records in results/: one of each ladder's pairs, one of all runs."""
+import argparse
+import fnmatch
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "python"))
+import plan  # noqa: E402
+from lighthouse_report.comparison import Measure, clock_at_loss  # noqa: E402
+from lighthouse_report.runs import read_run  # noqa: E402
+from lighthouse_report.student import estimate  # noqa: E402
+
+FINAL = Measure("eval.json", True)
+MARGIN = 0.005  # of the mean dense loss
+TAIL = 0.1      # of the steps, whose validations are averaged
+COPY = (192, 4032)
+
+
+class Made:
+    """A run that is made."""
+
+    def __init__(self, folder):
+        self.name = folder.name
+        self.record = json.loads((folder / "record.json").read_text())
+        self.run = read_run(folder) if self.record["exit_code"] == 0 else None
+        self.evaluated = (folder / "eval.json").exists()
+
+    @property
+    def card(self):
+        return re.sub(r"^NVIDIA |,.*", "", self.run.machine)
+
+    @property
+    def tail(self):
+        return statistics.fmean(record["validation_loss"] for record in self.run.validations
+                                if record["step"] > (1 - TAIL) * self.run.steps)
+
+    def copy(self, distance):
+        return next(cell["value"] for cell in self.run.evaluation.copies if cell["distance"] == distance)
+
+    def passkey(self):
+        cells = self.run.evaluation.retrieval["passkey"]
+        return sum(cell["correct"] for cell in cells) / sum(cell["trials"] for cell in cells)
+
+
+def table(header, rows):
+    return ["| " + " | ".join(map(str, row)) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def interval(values, digits=4):
+    found = estimate(values)
+    return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}], p = {found.p:.2g}"
+
+
+def seconds(value):
+    return "-" if value is None else "never" if value == float("inf") else f"{value:.0f}"
+
+
+def pair_tables(ladder, made):
+    """The pairs of the main arms and what they show."""
+    pairs = [(dense, made[dense.name.replace("dense", "two-stage")]) for dense in made.values()
+             if fnmatch.fnmatch(dense.name, f"{ladder}-dense-s*") and dense.name.replace("dense", "two-stage") in made]
+    pairs = [pair for pair in pairs if pair[0].run and pair[1].run]
+    if not pairs:
+        return []
+    loss = [(FINAL.loss(dense.run), FINAL.loss(two.run)) for dense, two in pairs]
+    clocks = [[(dense.run.last[clock], two.run.last[clock]) for dense, two in pairs] for clock in ("train_seconds", "time")]
+    rows = [[dense.record["seed"], f"{base:.4f}", f"{other:.4f}", f"{other - base:+.4f}", f"{steps[0]:.1f}", f"{steps[1]:.1f}",
+             f"{steps[1] / steps[0]:.3f}", f"{whole[1] / whole[0]:.3f}",
+             seconds(clock_at_loss(two.run, dense.run.last["validation_loss"], "train_seconds"))]
+            for (dense, two), (base, other), steps, whole in zip(pairs, loss, *clocks)]
+    lines = [f"### Ladder {ladder.upper()}: {pairs[0][0].card}, {pairs[0][0].record['date']}", ""]
+    lines += table(["seed", "dense loss", "two-stage loss", "difference", "dense, s of steps", "two-stage, s", "ratio",
+                    "ratio with validation", "s until dense's last loss"], rows)
+    if len(pairs) > 1:
+        base = statistics.fmean(first for first, _ in loss)
+        lines += ["", f"* Final weights: mean difference {interval([second - first for first, second in loss])}; the mean dense "
+                  f"loss is {base:.4f}, the margin {MARGIN * base:+.4f}.",
+                  f"* Mean of the validations in the last tenth: {interval([two.tail - dense.tail for dense, two in pairs])}."]
+        for name, clock in zip(("steps alone", "with validation"), clocks):
+            ratios = [two / dense for dense, two in clock]
+            lines.append(f"* Time, {name}: two-stage over dense {statistics.fmean(ratios):.3f} ({min(ratios):.3f} to "
+                         f"{max(ratios):.3f}).")
+    return [*lines, ""]
+
+
+def run_row(one):
+    command = one.record["command"]
+    rate = re.search(r"--optimizer.learning_rate (\S+)", command).group(1)
+    if one.run is None:
+        return [one.name, rate, "-", one.record["date"], f"failed, exit code {one.record['exit_code']}", *["-"] * 8]
+    last = one.run.last
+    losses = [f"{FINAL.loss(one.run):.4f}" if one.evaluated else "-", f"{one.tail:.4f}"]
+    gap = FINAL.leaning(one.run) if one.evaluated else None
+    copies = [f"{one.copy(distance):.2f}" if one.evaluated else "-" for distance in COPY]
+    return [one.name, rate, one.card, one.record["date"], *losses, "-" if gap is None else f"{gap:+.2f}", *copies,
+            f"{one.passkey():.2f}" if one.evaluated else "-", f"{last['train_seconds']:.1f}", f"{last['time']:.1f}",
+            sum(record["spike"] is not None for record in one.run.records)]
+
+
+def summary(results):
+    made = {folder.name: Made(folder) for folder in sorted(results.iterdir()) if (folder / "record.json").exists()}
+    lines = []
+    for ladder in plan.LADDERS:
+        lines += pair_tables(ladder, made)
+    lines += ["### All runs", ""]
+    lines += table(["run", "rate", "card", "date", "dense loss", "last tenth", "Lighthouse less dense",
+                    *[f"copy at {distance:,}, bits" for distance in COPY], "passkey", "s of steps", "s", "spikes"],
+                   [run_row(one) for one in made.values()])
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/experiments.md")
+    arguments = parser.parse_args()
+    begin, end = "<!-- tables: experiments/two_stage/summarize.py -->\n", "<!-- end of tables -->"
+    before, found, rest = arguments.page.read_text().partition(begin)
+    if not found or end not in rest:
+        sys.exit(f"{arguments.page}: no place for the tables; it is marked {begin.strip()} and {end}")
+    after = rest[rest.index(end):]
+    arguments.page.write_text(before + begin + "\n".join(summary(arguments.results)) + "\n" + after)
+
+
+if __name__ == "__main__":
+    main()
