@@ -130,7 +130,9 @@ TEST(SequenceLosses, CountPositionsFromTheBeginningOfEachDocument) {
       const auto place = static_cast<size_t>(token);
       const bool counts = sequence.targets[place] != kIgnoredTarget;
       EXPECT_EQ(losses.positions[place], counts ? token - sequence.cu_seqlens[document] : -1);
-      if (!counts) EXPECT_EQ(losses.nats[place], 0);
+      if (!counts) {
+        EXPECT_EQ(losses.nats[place], 0);
+      }
     }
   }
   EXPECT_EQ(losses.part(0, 10).count + losses.part(10, 64).count, losses.all().count);
