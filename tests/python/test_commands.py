@@ -32,7 +32,8 @@ def test_train_ends_with_losses_run_folder_and_a_sample(trained):
     report = [line["switch"] for line in by_step.values() if "switch" in line][-1]
     assert lines[0].split() == ["loss", "before", "the", "switch", "last"]
     assert lines[1].startswith("training ") and f"{report['pre_switch_loss']:.4f}" in lines[1]
-    assert lines[2].split() == ["validation,", "lighthouse", f"{by_step[40]['validation_loss_lighthouse']:.4f}", "-"]
+    assert lines[2].split() == ["validation,", "lighthouse", f"{by_step[40]['validation_loss_lighthouse']:.4f}",
+                                f"{by_step[60]['validation_loss_lighthouse']:.4f}"]
     assert lines[3].split()[:4] == ["validation,", "dense", f"{by_step[40]['validation_loss']:.4f}",
                                     f"{by_step[60]['validation_loss']:.4f}"]
     assert lines[4] == f"run folder: {trained.folder}"
