@@ -148,7 +148,7 @@ def timeless(lines):
 
 def state(checkpoint):
     values = json.loads((checkpoint / "state.json").read_text())
-    return {key: value for key, value in values.items() if key not in ("seconds", "config")}
+    return {key: value for key, value in values.items() if key not in ("seconds", "train_seconds", "config")}
 
 
 def check_same(run, unbroken):
