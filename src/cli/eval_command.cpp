@@ -109,7 +109,7 @@ Json measure(const char* name, Json (*task)(Evaluation& evaluation), Evaluation&
     const auto reason = out_of_memory_reason(error);
     if (!reason) throw;
     throw std::runtime_error(std::string("out of memory in task ") + name + ": " + *reason +
-                             "; shorter sequences (--seq-len, --lengths), --precision bf16 or --device cpu would do");
+                             "; shorter sequences (--seq-len, --lengths) and --precision bf16 take less");
   }
 }
 
@@ -166,19 +166,25 @@ void run_eval(const EvalOptions& options) {
   }
 }
 
+std::string task_list() {
+  std::string list = "Tasks:\n";
+  for (const Task& task : all_tasks()) list += detail::concat("  ", task.name, ": ", task.help, '\n');
+  return list;
+}
+
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "Measure a model: loss on held-out text, retrieval from long prompts");
   auto options = std::make_shared<EvalOptions>();
   add_eval_options(*command, *options);
-  command->footer(
-      "Examples:\n"
-      "  lighthouse eval --run runs/mine\n"
-      "  lighthouse eval --run runs/mine --task loss,position --context 1024 --json\n"
-      "  lighthouse eval --run runs/mine --task passkey,copy --lengths 4096,16384\n"
-      "  lighthouse eval --model my_model --data text/ --seq-len 4096\n"
-      "  lighthouse eval --task passkey --lengths 512 --show 1");
+  command->footer(task_list() +
+                  "\nExamples:\n"
+                  "  lighthouse eval --run runs/mine\n"
+                  "  lighthouse eval --run runs/mine --task loss,position --context 1024 --json\n"
+                  "  lighthouse eval --run runs/mine --task passkey,copy --lengths 4096,16384\n"
+                  "  lighthouse eval --model my_model --data text/ --seq-len 4096\n"
+                  "  lighthouse eval --task passkey --lengths 512 --show 1");
   command->callback([options] { run_eval(*options); });
 }
 

@@ -56,13 +56,6 @@ std::string task_names() {
   return names;
 }
 
-std::string task_list() {
-  std::string list = "What to measure, one or several:";
-  for (const Task& task : all_tasks())
-    list += std::string(&task == &all_tasks().front() ? " " : "; ") + task.name + ", " + task.help;
-  return list;
-}
-
 void add_prompt_options(CLI::App& command, EvalOptions& options) {
   command
       .add_option("--lengths", options.lengths,
@@ -145,7 +138,7 @@ EvalSettings EvalOptions::settings(std::optional<int64_t> measured_len) const {
 void add_eval_options(CLI::App& command, EvalOptions& options) {
   command.add_option("--run", options.run, "Run folder: its newest whole checkpoint")->option_text("RUN");
   command.add_option("--model", options.model, "Folder of 'lighthouse export' or transformers")->option_text("FOLDER");
-  command.add_option("--task", options.tasks, task_list())
+  command.add_option("--task", options.tasks, "What to measure, one or several, as loss,passkey")
       ->delimiter(',')
       ->type_name('{' + task_names() + '}')
       ->option_text("loss");

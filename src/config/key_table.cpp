@@ -102,7 +102,7 @@ std::vector<Key> data_keys() {
 std::vector<Key> output_keys() {
   return {
       KEY(validation.interval, (IntegerRange{0}), "steps between validations; 0: only at the end"),
-      KEY(validation.sequences, (IntegerRange{1, kMaxSize}), "validation sequences read each time"),
+      KEY(validation.sequences, (IntegerRange{1, kMaxSize}), "sequences read each time, spread over the held-out text"),
       KEY(checkpoint.interval, (IntegerRange{0}), "steps between checkpoints; 0: only at the end and on a signal"),
       KEY(checkpoint.keep, (IntegerRange{1, kMaxSize}), "newest checkpoints that stay"),
       KEY(checkpoint.asynchronous, AnyValue{}, "write from a copy in host memory while training goes on"),

@@ -107,7 +107,7 @@ Prompt passkey_prompt(const PromptOptions& options) {
 
 Prompt multikey_prompt(const PromptOptions& options) {
   constexpr std::array kNames = {"amber", "birch", "cedar", "delta", "ember",
-                                 "frost", "grove", "heron", "ivory", "jasper"};
+                                 "frost", "grove", "heron", "ivory", "jewel"};
   constexpr auto kMost = static_cast<int64_t>(kNames.size());
   LIGHTHOUSE_CHECK(options.num_keys >= 2 && options.num_keys <= kMost, "multikey: ", options.num_keys,
                    " keys; must be 2 to ", kMost);

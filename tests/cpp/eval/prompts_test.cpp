@@ -65,7 +65,7 @@ TEST(Passkey, LiesAtItsDepthAndIsAskedForAtTheEnd) {
     const Prompt prompt = passkey_prompt(options(10000, depth));
     EXPECT_THAT(prompt.text, EndsWith("What is the pass key? The pass key is "));
     EXPECT_THAT(prompt.answer, MatchesRegex("[0-9]"));
-    EXPECT_THAT(prompt.text.substr(static_cast<size_t>(prompt.source) - 16), StartsWith("\nThe pass key is")) << depth;
+    EXPECT_THAT(prompt.text.substr(static_cast<size_t>(prompt.source) - 16), StartsWith("The pass key is ")) << depth;
     EXPECT_NEAR(static_cast<double>(prompt.source) / 10000, depth, 0.015);  // of intro and question
   }
 }

@@ -15,11 +15,14 @@ TEST(SpreadSample, TakesOneOfEveryStretch) {
     for (uint64_t seed = 1; seed <= 20; ++seed) {
       const std::vector<int64_t> sample = spread_sample(available, wanted, seed);
       ASSERT_EQ(sample.size(), static_cast<size_t>(wanted));
-      for (int64_t part = 0; part < wanted; ++part) {
-        // To one index, for the stretches are of two lengths.
-        EXPECT_GE(sample[static_cast<size_t>(part)], part * available / wanted) << available << ' ' << wanted;
-        EXPECT_LE(sample[static_cast<size_t>(part)], (part + 1) * available / wanted) << available << ' ' << wanted;
+      int64_t end = 0;
+      for (int64_t part = 0; part < wanted; ++part) {  // the first available % wanted stretches have one index more
+        const int64_t begin = end;
+        end += available / wanted + (part < available % wanted ? 1 : 0);
+        EXPECT_GE(sample[static_cast<size_t>(part)], begin) << available << ' ' << wanted;
+        EXPECT_LT(sample[static_cast<size_t>(part)], end) << available << ' ' << wanted;
       }
+      EXPECT_EQ(end, available);
       EXPECT_EQ(std::set(sample.begin(), sample.end()).size(), sample.size());
       EXPECT_LT(sample.back(), available);
     }

@@ -27,14 +27,20 @@ EvalSettings settings() {
   result.modes = {AttentionMode::kDense, AttentionMode::kLighthouse};
   result.sequences = 6;
   result.context = 16;
-  result.lengths = {160, 256};
+  result.lengths = {220, 256};
   result.depths = {0, 0.5, 1};
   return result;
 }
 
+RunConfig eval_config(const TemporaryFolder& folder) {
+  RunConfig config = tiny_config(folder);
+  config.data.validation_fraction = 0.04;  // seven sequences of 200
+  return config;
+}
+
 struct Fixture {
   TemporaryFolder folder;
-  RunConfig config = tiny_config(folder);
+  RunConfig config = eval_config(folder);
   SequenceLoader loader{config.data, 200, config.model.vocab_size};
   Decoder decoder{config.model, config.attention, 1};
   Evaluation evaluation{decoder, &loader, settings()};
@@ -130,9 +136,7 @@ TEST(SequenceLosses, CountPositionsFromTheBeginningOfEachDocument) {
       const auto place = static_cast<size_t>(token);
       const bool counts = sequence.targets[place] != kIgnoredTarget;
       EXPECT_EQ(losses.positions[place], counts ? token - sequence.cu_seqlens[document] : -1);
-      if (!counts) {
-        EXPECT_EQ(losses.nats[place], 0);
-      }
+      EXPECT_TRUE(counts || losses.nats[place] == 0);
     }
   }
   EXPECT_EQ(losses.part(0, 10).count + losses.part(10, 64).count, losses.all().count);
@@ -159,16 +163,15 @@ TEST(ContextTask, IsNothingWhereAttentionIsNothing) {
 // One target at a time, from the window that the definition gives it.
 TEST(ContextTask, GivesEveryTargetAtLeastCAndLessThanAQuarterMore) {
   const Fixture run;
-  for (const int64_t context : {1, 16, 150, 199}) {
+  for (const int64_t context : {150, 199}) {
     EvalSettings asked = settings();
-    asked.sequences = 2;
+    asked.sequences = 1;
     asked.context = context;
     Evaluation evaluation(run.decoder, &run.loader, asked);
     const Json result = measure_context(evaluation);
     const int64_t stride = std::min(std::max<int64_t>(context / 4, 1), 200 - context);
-    double least = 0;  // nats with exactly C tokens for the first target of each window
     double limited = 0;
-    for (const int64_t index : validation_sample(run.loader, 2, 1)) {
+    for (const int64_t index : validation_sample(run.loader, 1, 1)) {
       const Sequence sequence = run.loader.validation_sequence(index);
       for (int64_t target = context; target < 200; ++target) {
         const int64_t first = context + (target - context) / stride * stride;
@@ -183,8 +186,8 @@ TEST(ContextTask, GivesEveryTargetAtLeastCAndLessThanAQuarterMore) {
         limited += run.decoder.loss(batch.tokens, batch.targets, AttentionMode::kDense).item<double>();
       }
     }
-    const double expected = limited / static_cast<double>(2 * (200 - context));
-    EXPECT_NEAR(result["limited"].get<double>(), expected, 8 * expected * kFloatRounding) << context << least;
+    const double expected = limited / static_cast<double>(200 - context);
+    EXPECT_NEAR(result["limited"].get<double>(), expected, 8 * expected * kFloatRounding) << context;
     EXPECT_NEAR(result["difference"].get<double>(), result["limited"].get<double>() - result["full"].get<double>(),
                 1e-12);
   }
@@ -223,7 +226,7 @@ TEST(RetrievalTasks, OfAModelThatAlwaysSaysSeven) {
       EXPECT_EQ(length["trials"], 70);
       const double sum = std::log(std::exp(kLogit) + 9);  // of the ten digits' exponentials
       const double expected = kLogit * static_cast<double>(sevens) / 70 - sum;
-      EXPECT_NEAR(length["log_probability"].get<double>(), expected, 10 * kFloatRounding);
+      EXPECT_NEAR(length["log_probability"].get<double>(), expected, kLogit * run.config.model.rms_norm_eps);
       EXPECT_LT(length["interval"][0].get<double>(), static_cast<double>(sevens) / 70);
     }
     EXPECT_EQ(result["cells"][0]["trials"], 24);  // 70 over three depths
@@ -236,7 +239,7 @@ TEST(CopyTask, OfTheUniformModelIsOneByte) {
   run.forget_tokens();
   const Json result = measure_copy(run.evaluation);
   ASSERT_EQ(result["cells"].size(), 2U);
-  EXPECT_EQ(result["cells"][0]["distance"], 160 - kCopyBytes);
+  EXPECT_EQ(result["cells"][0]["distance"], 220 - kCopyBytes);
   EXPECT_EQ(result["cells"][0]["trials"], 16);
   EXPECT_NEAR(result["cells"][1]["bits_per_byte"].get<double>(), 8, 8 * kFloatRounding);
 }
@@ -260,7 +263,7 @@ TEST(Filler, MayBeHeldOutText) {
   EXPECT_EQ(text.size(), 500U);
   const std::string corpus = tiny_corpus();
   const size_t place = corpus.find(text.substr(0, 200));
-  EXPECT_GE(place, corpus.size() - 6 * 200) << "of the validation text";
+  EXPECT_GE(place, corpus.size() - 7 * 200 - 1) << "of the validation text";
   EXPECT_NE(place, std::string::npos);
   EXPECT_EQ(filler(500, 3), text);
 }
