@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the CUDA part of docs/benchmarks.md, between its markers, and docs/figures/attention-time.svg from the JSON
-lines of `lighthouse bench attention --device cuda --output FILE` and bench/flex_attention_window.py. Needs nothing but
+"""Writes the CUDA part of docs/benchmarks.md and the times of docs/tuning.md, between their markers, and
+docs/figures/attention-time.svg from the JSON lines of `lighthouse bench attention --device cuda --output FILE` and bench/flex_attention_window.py. Needs nothing but
 Python 3.9."""
 
 import argparse
@@ -166,6 +166,20 @@ def report(results, figure):
     return "\n".join(lines).rstrip() + "\n"
 
 
+def tuning_row(results):
+    both, graph = "forward+backward", "forward+backward in graph"
+    return [results.case, f"{results.any_line()['gathered_len']:,}", number(results.ms(f"dense {both}")),
+            number(results.ms(f"lighthouse {both}")), number(results.speed_up(both)), number(results.speed_up(graph)),
+            number(results.overhead(both))]
+
+
+def tuning(results):
+    header = ["N, scorer, shape", "S", "dense, ms", "lighthouse, ms", "times faster", "in a CUDA graph",
+              "over stock attention on S rows"]
+    lines = ["", *crossover_lines(results), *table(header, [tuning_row(case) for case in results.measured_cases()])]
+    return "\n".join(lines).rstrip() + "\n\n"
+
+
 def put_between_markers(page, text):
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -178,6 +192,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="JSON lines")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--tuning", type=Path, default=ROOT / "docs" / "tuning.md")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "attention-time.svg")
     arguments = parser.parse_args()
     results = read_results(arguments.results)
@@ -185,7 +200,9 @@ def main():
     if drawing:
         arguments.figure.write_text(drawing)
     link = os.path.relpath(arguments.figure, arguments.page.parent) if drawing else None
-    arguments.page.write_text(put_between_markers(arguments.page.read_text(), report(results, link)))
+    pages = [(arguments.page, report(results, link)), (arguments.tuning, tuning(results))]
+    for page, text in [(page, put_between_markers(page.read_text(), text)) for page, text in pages]:
+        page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,12 @@ LINES = [
 
 def run_report(folder, lines, page=PAGE):
     results, page_path, figure = folder / "bench.jsonl", folder / "page.md", folder / "time.svg"
+    tuning = folder / "tuning.md"
+    tuning.write_text(PAGE)
     results.write_text("".join(json.dumps(x) + "\n" for x in lines))
     page_path.write_text(page)
     done = subprocess.run([sys.executable, ROOT / "scripts" / "benchmark_report.py", results, "--page", page_path,
-                           "--figure", figure], capture_output=True, text=True, timeout=60)
+                           "--tuning", tuning, "--figure", figure], capture_output=True, text=True, timeout=60)
     return done, page_path.read_text(), figure
 
 
@@ -122,3 +124,24 @@ def test_what_it_cannot_do_is_said(tmp_path, lines, page, message):
     done, text, _ = run_report(tmp_path, lines, page)
     assert done.returncode == 1 and message in done.stderr
     assert text == page
+
+
+def test_the_times_of_tuning_are_of_the_same_results(report, tmp_path):
+    run_report(tmp_path, LINES)
+    text = (tmp_path / "tuning.md").read_text()
+    assert text.startswith("# Page\n\nbefore\n<!-- begin: cuda -->\n") and "N = 5,123 (forward+backward)" in text
+    cells = [cell.strip() for cell in row_of(text, "| 8,192").split("|")[1:-1]]
+    assert cells == ["8,192, norm, L=3 p=4 k=128", "1,536", "1.1", "0.5", "2.2", "3", "1.92"]
+
+
+def test_the_two_pages_of_the_documentation_agree():
+    pages = [(ROOT / "docs" / name).read_text() for name in ("benchmarks.md", "tuning.md")]
+    blocks = [page.split("<!-- begin: cuda -->")[1].split("<!-- end: cuda -->")[0] for page in pages]
+    times = blocks[0][blocks[0].index("### Times") : blocks[0].index("### In a CUDA graph")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in blocks[1].splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    for case, gathered, dense, ours, speed_up, _, overhead in rows[2:]:
+        cells = [cell.strip() for cell in row_of(times, f"| {case} |").split("|")[1:-1]]
+        assert [cells[1], cells[3], cells[7], cells[11], cells[9]] == [gathered, dense, ours, speed_up, overhead]
+    [crossover] = [line for line in blocks[1].splitlines() if line.startswith("Length from which")]
+    assert crossover in blocks[0]
