@@ -1,11 +1,14 @@
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/generated_text.h"
 #include "cli/open_run.h"
-#include "io/mapped_file.h"
+#include "io/input_file.h"
+#include "lighthouse/check.h"
+#include "model/huggingface_config.h"
 #include "model/import.h"
 #include "train/device.h"
 
@@ -21,8 +24,22 @@ struct Options {
   GenerateOptions generate;
 };
 
+/// A file that the command line names and that is not there is wrong usage, whatever it is for.
+std::string read_prompt(const Options& options) {
+  if (options.prompt_file.empty()) return options.prompt;
+  try {
+    return read_text_file(options.prompt_file);
+  } catch (const std::runtime_error& error) {  // std::system_error or DamagedFile
+    throw UsageError(std::string("--prompt-file: ") + error.what());
+  }
+}
+
 Decoder open_model(const Options& options) {
   if (!options.model.empty()) {
+    if (!std::filesystem::exists(std::filesystem::path(options.model) / kHuggingfaceConfigFile)) {
+      throw UsageError("--model: '" + options.model + "' is no folder with a " + kHuggingfaceConfigFile +
+                       "; give one that lighthouse export or save_pretrained has written");
+    }
     return load_huggingface(options.model, {}, {.device = resolve_device(options.device)});
   }
   return std::move(open_run(options.run, options.device, "fp32").decoder);
@@ -35,7 +52,7 @@ void run_generate(const Options& options) {
   if (options.prompt.empty() == options.prompt_file.empty()) {
     throw UsageError("give what to go on from: --prompt TEXT or --prompt-file FILE");
   }
-  const std::string prompt = options.prompt_file.empty() ? options.prompt : read_text_file(options.prompt_file);
+  const std::string prompt = read_prompt(options);
   const Decoder decoder = open_model(options);
   const TokenFormat format = token_format(decoder.config());
   write_generated(decoder, parse_tokens(prompt, format), options.generate, format, std::cout);
@@ -52,23 +69,26 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--prompt", options->prompt, "What to go on from")->option_text("TEXT");
   command->add_option("--prompt-file", options->prompt_file, "The same from a file")->option_text("FILE");
   command->add_option("--max-tokens", options->generate.max_tokens, "How many tokens to generate")
-      ->capture_default_str();
+      ->option_text(detail::concat(options->generate.max_tokens));
   command->add_flag("--greedy", options->generate.greedy, "Always the likeliest token");
   command
       ->add_option("--temperature", options->generate.temperature,
                    "Divides the logits: below 1 likelier tokens, above 1 more variety")
-      ->capture_default_str();
+      ->option_text(detail::concat(options->generate.temperature));
   command->add_option("--top-p", options->generate.top_p, "Sample from the likeliest tokens of this probability")
-      ->capture_default_str();
+      ->option_text(detail::concat(options->generate.top_p));
   command->add_option("--seed", options->generate.seed, "Of the sampling: the same seed, the same text")
       ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+      ->option_text(detail::concat(options->generate.seed));
   command->add_option("--device", options->device, "Where to compute: auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->option_text("auto");
   command->footer(
       "Prompt and text go to standard output. A model of 256 tokens reads and writes bytes, shown as UTF-8; another "
-      "one reads and writes token numbers, separated by spaces.");
+      "one reads and writes token numbers, separated by spaces.\n\n"
+      "Examples:\n"
+      "  lighthouse generate --run runs/mine --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95\n"
+      "  lighthouse generate --model my_model --prompt-file prompt.txt --max-tokens 500 --greedy");
   command->callback([options] { run_generate(*options); });
 }
 

@@ -8,7 +8,7 @@
 #include "data/token_source.h"
 #include "io/checksum.h"
 #include "io/errors.h"
-#include "io/mapped_file.h"
+#include "io/input_file.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -99,30 +99,38 @@ T element(std::span<const std::byte> array, uint64_t index) {
   return value;
 }
 
-/// What is mapped or unreadable is the caller's to put right: one kind of error for all of it.
-std::unique_ptr<MappedFile> map_file(const std::string& path) {
+/// What cannot be opened is the caller's to put right: one kind of error for all of it.
+template <typename Open>
+auto open_or_refuse(const Open& open) {
   try {
-    return std::make_unique<MappedFile>(path);
+    return open();
   } catch (const std::runtime_error& error) {  // std::system_error or DamagedFile
     LIGHTHOUSE_CHECK(false, "data: ", error.what(), "; a Megatron-LM data set is a pair PREFIX.bin and PREFIX.idx");
+    throw;
   }
-  return nullptr;
 }
 
 class MegatronSource final : public TokenSource {
  public:
   explicit MegatronSource(const std::string& prefix)
-      : index_path_(prefix + ".idx"), data_path_(prefix + ".bin"), data_(map_file(data_path_)) {
-    const auto index = map_file(index_path_);
-    read_index(index->bytes());
+      : index_path_(prefix + ".idx"),
+        data_path_(prefix + ".bin"),
+        data_(open_or_refuse([&] { return InputFile(data_path_); })) {
+    const std::vector<std::byte> index = open_or_refuse([&] { return read_file(index_path_); });
+    read_index(index);
     LIGHTHOUSE_CHECK(num_tokens() > 0, "data: '", index_path_,
                      "' lists no token; set data.path to a data set with text");
-    fingerprint_ = checksum(index->bytes());
+    fingerprint_ = checksum(index);
+    index_bytes_ = static_cast<int64_t>(index.size());
   }
 
   void read(int64_t begin, std::span<int64_t> tokens) const override {
-    type_.widen(data_->bytes().data() + static_cast<size_t>(begin) * type_.bytes, tokens);
+    const size_t num_bytes = tokens.size() * type_.bytes;
+    const auto bytes = std::make_unique_for_overwrite<std::byte[]>(num_bytes);
+    data_.read(begin * static_cast<int64_t>(type_.bytes), {bytes.get(), num_bytes});
+    type_.widen(bytes.get(), tokens);
   }
+  std::vector<CorpusFile> files() const override { return {{".idx", index_bytes_}, {".bin", data_.size()}}; }
   std::string describe(int64_t token) const override {
     return detail::concat("token ", token, " of '", data_path_, "'");
   }
@@ -151,7 +159,7 @@ class MegatronSource final : public TokenSource {
     std::vector<int64_t> offsets = {0};
     offsets.reserve(num_sequences + 1);
     const auto width = static_cast<int64_t>(type_.bytes);
-    const auto data_bytes = static_cast<int64_t>(data_->bytes().size());
+    const auto data_bytes = data_.size();
     for (uint64_t sequence = 0; sequence < num_sequences; ++sequence) {
       const auto size = element<int32_t>(sizes, sequence);
       const auto pointer = element<int64_t>(pointers, sequence);
@@ -187,7 +195,8 @@ class MegatronSource final : public TokenSource {
   }
 
   std::string index_path_, data_path_;
-  std::unique_ptr<MappedFile> data_;
+  InputFile data_;
+  int64_t index_bytes_ = 0;
   TokenType type_{};
 };
 

@@ -1,6 +1,7 @@
 // Finds out which format a corpus has.
 #include <filesystem>
 
+#include "data/corpus_files.h"
 #include "data/token_source.h"
 #include "lighthouse/check.h"
 
@@ -20,6 +21,11 @@ std::string megatron_prefix(const std::string& path) {
     if (path.ends_with(ending)) return path.substr(0, path.size() - 4);
   }
   return path;
+}
+
+void check_names(const std::string& path, const TokenSource& source) {
+  if (!fs::is_directory(path)) return refuse_what_is_not_text(path);
+  for (const CorpusFile& file : source.files()) refuse_what_is_not_text(fs::path(path) / file.name);
 }
 
 std::string detect_format(const std::string& path) {
@@ -44,7 +50,10 @@ std::unique_ptr<TokenSource> open_source(const std::string& path, const std::str
   LIGHTHOUSE_CHECK(format == "auto" || format == "text" || format == "megatron", "data: format \"", format,
                    "\" must be auto, text or megatron");
   const std::string chosen = format == "auto" ? detect_format(path) : format;
-  return chosen == "text" ? open_text_source(path, extensions) : open_megatron_source(megatron_prefix(path));
+  if (chosen == "megatron") return open_megatron_source(megatron_prefix(path));
+  std::unique_ptr<TokenSource> source = open_text_source(path, extensions);
+  if (format == "auto") check_names(path, *source);
+  return source;
 }
 
 }  // namespace lighthouse

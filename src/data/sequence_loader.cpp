@@ -54,6 +54,7 @@ struct SequenceLoader::Corpus {
   std::unique_ptr<Packer> validation;  ///< null without validation
   std::string fingerprint;
   std::shared_ptr<const TokenSource> source, validation_source;
+  std::vector<CorpusFile> files;
 };
 
 namespace {
@@ -116,6 +117,10 @@ SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_
   corpus_->fingerprint = make_fingerprint(*source, *validation_source, config, split_len);
   corpus_->source = source;
   corpus_->validation_source = validation_source;
+  corpus_->files = source->files();
+  for (const CorpusFile& file : own_corpus ? validation_source->files() : std::vector<CorpusFile>()) {
+    corpus_->files.push_back({"validation: " + file.name, file.bytes});
+  }
 }
 
 SequenceLoader::~SequenceLoader() = default;
@@ -137,6 +142,7 @@ int64_t SequenceLoader::num_validation_sequences() const {
   return corpus_->validation ? corpus_->validation->num_sequences() : 0;
 }
 int64_t SequenceLoader::num_training_tokens() const { return corpus_->training->num_tokens(); }
+const std::vector<CorpusFile>& SequenceLoader::files() const { return corpus_->files; }
 std::string SequenceLoader::fingerprint() const { return corpus_->fingerprint; }
 std::string SequenceLoader::content_fingerprint() const {
   const auto describe = [](const TokenSource& source) { return source.fingerprint() + ' ' + content_checksum(source); };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "config/run_config.h"
+#include "data/token_source.h"
 
 namespace lighthouse {
 
@@ -32,7 +33,7 @@ std::string difference(const CorpusIdentity& before, const CorpusIdentity& now);
 /// the last documents are for validation. packer.h says more.
 class SequenceLoader {
  public:
-  /// Opens and checks the corpus (memory-mapped). Throws InvalidArgument naming the file and what would do: missing or
+  /// Opens and checks the corpus. Throws InvalidArgument naming the file and what would do: missing or
   /// empty corpus, damaged index, fewer tokens than one sequence.
   ///
   /// `split_len`: the sequence length by which validation text is set apart, and training text cut, where that is not
@@ -49,6 +50,8 @@ class SequenceLoader {
   int64_t sequences_per_epoch() const;
   int64_t num_validation_sequences() const;  ///< 0 without validation_path and with validation_fraction 0
   int64_t num_training_tokens() const;       ///< of the corpus, less what is for validation
+  /// What the corpora were read from, that of validation_path as "validation: NAME".
+  const std::vector<CorpusFile>& files() const;
   /// Hash of corpus sizes, names and configuration: a checkpoint resumes only on the same data. The place of the corpus
   /// does not count.
   std::string fingerprint() const;

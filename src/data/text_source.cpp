@@ -1,18 +1,15 @@
 // Bytes of text files as tokens.
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <deque>
 #include <filesystem>
 #include <mutex>
 #include <system_error>
 
+#include "data/corpus_files.h"
 #include "data/token_source.h"
 #include "io/checksum.h"
 #include "io/errors.h"
-#include "io/mapped_file.h"
-#include "io/posix.h"
+#include "io/input_file.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -20,53 +17,30 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// Mappings kept at once: far below the kernel's limit of 65,530, enough for the files of several sequences.
-constexpr size_t kMaxMapped = 1024;
-
-bool has_ending(const std::string& name, const std::vector<std::string>& extensions) {
-  return extensions.empty() || std::any_of(extensions.begin(), extensions.end(),
-                                           [&](const std::string& ending) { return name.ends_with(ending); });
-}
-
-/// Paths relative to the folder, in byte order.
-std::vector<std::string> list_files(const std::string& folder, const std::vector<std::string>& extensions) {
-  std::vector<std::string> names;
-  try {
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-      std::error_code dangling;  // links to nothing and in circles are no files
-      if (entry.is_regular_file(dangling) && has_ending(entry.path().filename().string(), extensions)) {
-        names.push_back(entry.path().lexically_relative(folder).generic_string());
-      }
-    }
-  } catch (const fs::filesystem_error& error) {
-    LIGHTHOUSE_CHECK(false, "data: cannot list '", folder, "': ", error.what());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
+// Files kept open at once: a corpus of a few large files opens each once, one of many small ones is far from the limits
+// of a process (1,024 files by default).
+constexpr size_t kMaxOpen = 16;
 
 /// Size of a file that can be opened for reading.
 int64_t readable_size(const fs::path& path) {
   try {
-    const FileDescriptor file = open_file(path, O_RDONLY | O_NONBLOCK);
-    struct stat status {};
-    if (::fstat(file.get(), &status) != 0) throw_system_error(errno, "cannot read", path);
-    LIGHTHOUSE_CHECK(S_ISREG(status.st_mode), "data: '", path.string(), "' is neither a file nor a folder");
-    return status.st_size;
+    return InputFile(path).size();
+  } catch (const DamagedFile&) {
+    LIGHTHOUSE_CHECK(false, "data: '", path.string(), "' is neither a file nor a folder");
   } catch (const std::system_error& error) {
     LIGHTHOUSE_CHECK(false, "data: ", error.what(), "; set data.path to readable text or a Megatron-LM prefix");
   }
   return 0;
 }
 
-/// Maps files when they are first read and keeps the latest mapped ones, so that neither open files nor mappings grow
-/// with the number of files.
+/// Opens files when they are first read and keeps the latest ones open.
 class TextSource final : public TokenSource {
  public:
   TextSource(const std::string& path, const std::vector<std::string>& extensions) : root_(path) {
     std::error_code missing;  // reported by readable_size
     const bool is_folder = fs::is_directory(root_, missing);
-    const std::vector<std::string> names = is_folder ? list_files(path, extensions) : std::vector<std::string>{""};
+    const std::vector<std::string> names =
+        is_folder ? list_corpus_files(root_, extensions) : std::vector<std::string>{""};
     Checksum checksum;
     for (const std::string& name : names) {
       const int64_t size = readable_size(full_path(name));
@@ -77,19 +51,20 @@ class TextSource final : public TokenSource {
       checksum.update(std::as_bytes(std::span(line)));
     }
     fingerprint_ = checksum.hex();
-    mapped_.resize(names_.size());
-    LIGHTHOUSE_CHECK(num_tokens() > 0, "data: '", path, "' is empty", is_folder ? ": no file with a byte in it" : "",
+    open_.resize(names_.size());
+    LIGHTHOUSE_CHECK(num_tokens() > 0, "data: '", path, "' is empty",
+                     is_folder ? ": no file with a byte in it, hidden files, runs and models apart," : "",
                      is_folder && !extensions.empty() ? " whose name ends as data.extensions asks" : "",
                      "; set data.path to text");
   }
 
   void read(int64_t begin, std::span<int64_t> tokens) const override {
+    const auto bytes = std::make_unique_for_overwrite<std::byte[]>(tokens.size());
     for (size_t document = document_of(begin); !tokens.empty(); ++document) {
       const int64_t skipped = begin - document_offsets_[document];
       const int64_t left = document_offsets_[document + 1] - begin;
       const auto count = std::min(tokens.size(), static_cast<size_t>(left));
-      const std::shared_ptr<const MappedFile> file = map(document);
-      const std::byte* bytes = file->bytes().data() + skipped;
+      open(document)->read(skipped, std::span(bytes.get(), count));
       for (size_t position = 0; position < count; ++position)
         tokens[position] = std::to_integer<int64_t>(bytes[position]);
       tokens = tokens.subspan(count);
@@ -103,7 +78,16 @@ class TextSource final : public TokenSource {
                           "'");
   }
 
+  std::vector<CorpusFile> files() const override {
+    std::vector<CorpusFile> files;
+    for (size_t document = 0; document < names_.size(); ++document) {
+      files.push_back({names_[document].empty() ? root_.filename().string() : names_[document], length(document)});
+    }
+    return files;
+  }
+
  private:
+  int64_t length(size_t document) const { return document_offsets_[document + 1] - document_offsets_[document]; }
   fs::path full_path(const std::string& name) const { return name.empty() ? root_ : root_ / name; }
 
   size_t document_of(int64_t token) const {
@@ -111,29 +95,28 @@ class TextSource final : public TokenSource {
     return static_cast<size_t>(after - document_offsets_.begin() - 1);
   }
 
-  std::shared_ptr<const MappedFile> map(size_t document) const {
+  std::shared_ptr<const InputFile> open(size_t document) const {
     const std::scoped_lock lock(mutex_);
-    if (mapped_[document]) return mapped_[document];
-    auto file = std::make_shared<const MappedFile>(full_path(names_[document]));
-    const int64_t expected = document_offsets_[document + 1] - document_offsets_[document];
-    if (static_cast<int64_t>(file->bytes().size()) != expected) {
-      throw DamagedFile(detail::concat("data: '", full_path(names_[document]).string(), "' had ", expected,
-                                       " bytes when the run started and has ", file->bytes().size(), " now"));
+    if (open_[document]) return open_[document];
+    auto file = std::make_shared<const InputFile>(full_path(names_[document]));
+    if (file->size() != length(document)) {
+      throw DamagedFile(detail::concat("data: '", full_path(names_[document]).string(), "' had ", length(document),
+                                       " bytes when the run started and has ", file->size(), " now"));
     }
-    if (mapping_order_.size() == kMaxMapped) {
-      mapped_[mapping_order_.front()].reset();  // readers of it hold their own share
-      mapping_order_.pop_front();
+    if (opening_order_.size() == kMaxOpen) {
+      open_[opening_order_.front()].reset();  // readers of it hold their own share
+      opening_order_.pop_front();
     }
-    mapping_order_.push_back(document);
-    mapped_[document] = file;
+    opening_order_.push_back(document);
+    open_[document] = file;
     return file;
   }
 
   fs::path root_;
   std::vector<std::string> names_;  ///< [num_documents], relative to root_; one empty name when root_ is a file
   mutable std::mutex mutex_;
-  mutable std::vector<std::shared_ptr<const MappedFile>> mapped_;  ///< [num_documents], null where not mapped
-  mutable std::deque<size_t> mapping_order_;                       ///< documents that are mapped, oldest first
+  mutable std::vector<std::shared_ptr<const InputFile>> open_;  ///< [num_documents], null where not open
+  mutable std::deque<size_t> opening_order_;                    ///< documents that are open, oldest first
 };
 
 }  // namespace

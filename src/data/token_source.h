@@ -9,6 +9,11 @@
 
 namespace lighthouse {
 
+struct CorpusFile {
+  std::string name;  ///< relative to the corpus
+  int64_t bytes = 0;
+};
+
 /// The documents of a corpus laid one after another, in a fixed order. Reading is safe from several threads.
 class TokenSource {
  public:
@@ -28,6 +33,9 @@ class TokenSource {
   /// Where a token stands, for messages: file and position in it.
   virtual std::string describe(int64_t token) const = 0;
 
+  /// What the corpus was read from, in its order.
+  virtual std::vector<CorpusFile> files() const = 0;
+
   /// Checksum of names and sizes, and of a Megatron index; not of a folder's place.
   const std::string& fingerprint() const { return fingerprint_; }
 
@@ -43,7 +51,7 @@ std::unique_ptr<TokenSource> open_source(const std::string& path, const std::str
                                          const std::vector<std::string>& extensions);
 
 /// A text file, or the files of a folder and the folders in it whose names end in one of `extensions` (any when empty),
-/// sorted by path. Tokens are bytes; a file is a document. Links to files are followed, links to folders are not.
+/// sorted by path (corpus_files.h says which are left out). Tokens are bytes; a file is a document.
 std::unique_ptr<TokenSource> open_text_source(const std::string& path, const std::vector<std::string>& extensions);
 
 /// PREFIX.bin and PREFIX.idx as Megatron-LM writes them: the index is

@@ -87,10 +87,10 @@ void check_file_sizes(const fs::path& folder, const Manifest& manifest) {
   }
 }
 
-void check_file(const fs::path& path, std::span<const std::byte> bytes, const FileEntry& expected) {
-  require(static_cast<int64_t>(bytes.size()) == expected.summary.bytes, path, bytes.size(),
-          " bytes; the manifest says ", expected.summary.bytes);
-  require(checksum(bytes) == expected.summary.checksum, path, "checksum of the file differs from the manifest's");
+void check_file(const fs::path& path, const FileSummary& found, const FileEntry& expected) {
+  require(found.bytes == expected.summary.bytes, path, found.bytes, " bytes; the manifest says ",
+          expected.summary.bytes);
+  require(found.checksum == expected.summary.checksum, path, "checksum of the file differs from the manifest's");
 }
 
 void check_tensor(const fs::path& path, const RawTensor& found, const TensorEntry& expected) {

@@ -46,7 +46,7 @@ Manifest read_manifest(const std::filesystem::path& folder);
 void check_file_sizes(const std::filesystem::path& folder, const Manifest& manifest);
 
 /// Content against the manifest. Throw DamagedFile naming file and tensor.
-void check_file(const std::filesystem::path& path, std::span<const std::byte> bytes, const FileEntry& expected);
+void check_file(const std::filesystem::path& path, const FileSummary& found, const FileEntry& expected);
 void check_tensor(const std::filesystem::path& path, const RawTensor& found, const TensorEntry& expected);
 
 }  // namespace lighthouse

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <limits>
 #include <system_error>
 
 namespace lighthouse {
@@ -49,12 +50,24 @@ FileDescriptor open_file(const fs::path& path, int flags, mode_t mode) {
   return FileDescriptor(descriptor);
 }
 
+bool is_lacking(int error) { return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOLCK; }
+
 void sync_file(const FileDescriptor& file, const fs::path& path) {
-  // EINVAL: a file system that cannot sync this kind of file (folders on some network file systems)
-  if (::fsync(file.get()) != 0 && errno != EINVAL) throw_system_error(errno, "cannot sync", path);
+  while (::fsync(file.get()) != 0) {
+    if (is_lacking(errno)) return;  // folders on some network file systems
+    if (errno != EINTR) throw_system_error(errno, "cannot sync", path);
+  }
 }
 
 void sync_folder(const fs::path& folder) { sync_file(open_file(folder, O_RDONLY | O_DIRECTORY), folder); }
+
+int64_t free_bytes(const fs::path& path) {
+  std::error_code unknown;
+  const fs::space_info space = fs::space(path, unknown);
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  if (unknown || space.capacity == 0 || space.available > uintmax_t{kMost}) return kMost;
+  return static_cast<int64_t>(space.available);
+}
 
 fs::path parent_folder(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
@@ -114,10 +127,11 @@ void remove_folder(const fs::path& folder) {
   if (::rename(folder.c_str(), holder.path.c_str()) != 0) {
     const int error = errno;
     ::rmdir(holder.path.c_str());
-    throw_system_error(error, "cannot remove", folder);
+    if (error != EXDEV) throw_system_error(error, "cannot remove", folder);
   }
   std::error_code error;
   fs::remove_all(holder.path, error);
+  fs::remove_all(folder, error);  // still there where folders do not move: those of an overlay's lower layer
   if (error) throw_system_error(error.value(), "cannot remove", folder);
 }
 

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -35,10 +36,16 @@ class FileDescriptor {
 /// open(2), not inherited by child programs. Throws std::system_error.
 FileDescriptor open_file(const std::filesystem::path& path, int flags, mode_t mode = 0666);
 
-/// fsync(2). Throws std::system_error.
+/// Whether an error number says that a file system has no such operation: locks, or fsync of a folder.
+bool is_lacking(int error);
+
+/// fsync(2), where the file system has it. Throws std::system_error.
 void sync_file(const FileDescriptor& file, const std::filesystem::path& path);
 /// Makes the names in a folder durable: what was created, renamed or removed there.
 void sync_folder(const std::filesystem::path& folder);
+
+/// Room on the disk of `path` for this user, in bytes; the largest number where the file system does not say.
+int64_t free_bytes(const std::filesystem::path& path);
 
 /// The folder that holds `path`: "." for a bare name.
 std::filesystem::path parent_folder(const std::filesystem::path& path);
@@ -58,7 +65,8 @@ Temporary create_temporary_folder(const std::filesystem::path& parent);
 /// Removes temporaries in `parent` whose process has died. Never throws: what cannot be locked or removed stays.
 void remove_abandoned_temporaries(const std::filesystem::path& parent) noexcept;
 
-/// Removes a folder as a whole: it is renamed to a temporary first, so that a crash leaves no half of it behind.
+/// Removes a folder as a whole: it is renamed to a temporary first, where the file system can, so that a crash leaves
+/// no half of it behind.
 void remove_folder(const std::filesystem::path& folder);
 
 }  // namespace lighthouse

@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "io/durable_file.h"
-#include "io/mapped_file.h"
+#include "io/input_file.h"
 
 namespace lighthouse {
 
-/// One tensor to write, or one found in a file. `data` is not owned.
+/// One tensor to write. `data` is not owned.
 struct RawTensor {
   std::string name;
   std::string dtype;  ///< safetensors' name: F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL
@@ -32,22 +32,33 @@ size_t element_bytes(const std::string& dtype);
 FileSummary write_safetensors(const std::filesystem::path& path, const std::vector<RawTensor>& tensors,
                               const std::map<std::string, std::string>& metadata = {});
 
-/// A memory-mapped file. The constructor checks everything that the header claims against the file's size (length,
-/// JSON, dtypes, shapes, offsets, overlaps, holes) and throws DamagedFile naming file and tensor; std::system_error
-/// when the file cannot be opened.
+/// One tensor found in a file.
+struct StoredTensor {
+  std::string name;
+  std::string dtype;  ///< as in RawTensor
+  std::vector<int64_t> shape;
+  int64_t begin = 0;  ///< its first byte in the file
+  int64_t bytes = 0;
+};
+
+/// A file of tensors, open for reading. The constructor checks everything that the header claims against the file's
+/// size (length, JSON, dtypes, shapes, offsets, overlaps, holes) and throws DamagedFile naming file and tensor;
+/// std::system_error when the file cannot be opened.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
 
-  const std::vector<RawTensor>& tensors() const { return tensors_; }  ///< in file order; views into the mapping
-  const RawTensor& tensor(const std::string& name) const;             ///< throws DamagedFile when absent
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }  ///< in file order
+  const StoredTensor& tensor(const std::string& name) const;             ///< throws DamagedFile when absent
+  /// Fills `data`, tensor.bytes long, row-major and little-endian. Throws as InputFile::read does.
+  void read(const StoredTensor& tensor, std::span<std::byte> data) const { file_.read(tensor.begin, data); }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  std::span<const std::byte> bytes() const { return file_.bytes(); }  ///< the whole file
+  const InputFile& file() const { return file_; }
 
  private:
   std::filesystem::path path_;
-  MappedFile file_;
-  std::vector<RawTensor> tensors_;
+  InputFile file_;
+  std::vector<StoredTensor> tensors_;
   std::map<std::string, std::string> metadata_;
 };
 

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "io/errors.h"
@@ -21,19 +20,20 @@ template <typename... Parts>
 }
 
 /// The JSON text between the length and the data.
-std::string_view header_text(std::span<const std::byte> file, const std::string& source) {
-  if (file.empty()) fail(source, "empty file");
-  if (file.size() < kLengthBytes) {
-    fail(source, "truncated: ", file.size(), " bytes, the header length alone takes 8");
-  }
+std::string header_text(const InputFile& file, const std::string& source) {
+  const auto size = static_cast<uint64_t>(file.size());
+  if (size == 0) fail(source, "empty file");
+  if (size < kLengthBytes) fail(source, "truncated: ", size, " bytes, the header length alone takes 8");
   uint64_t length = 0;
-  std::memcpy(&length, file.data(), sizeof length);
+  file.read(0, std::as_writable_bytes(std::span(&length, 1)));
   if (length == 0) fail(source, "header length is 0");
-  if (length > file.size() - kLengthBytes || length > kMaxHeaderBytes) {
+  if (length > size - kLengthBytes || length > kMaxHeaderBytes) {
     fail(source, "header length ", length, " is more than the file holds or the format allows (",
-         std::min<uint64_t>(file.size() - kLengthBytes, kMaxHeaderBytes), ")");
+         std::min<uint64_t>(size - kLengthBytes, kMaxHeaderBytes), ")");
   }
-  return {reinterpret_cast<const char*>(file.data()) + kLengthBytes, length};
+  std::string text(length, '\0');
+  file.read(kLengthBytes, std::as_writable_bytes(std::span(text)));
+  return text;
 }
 
 int64_t non_negative(const json& value, const std::string& source, const char* what) {
@@ -60,11 +60,15 @@ const json& member(const json& object, const char* key, json::value_t type, cons
   return *found;
 }
 
-RawTensor read_tensor(const std::string& name, const json& entry, std::span<const std::byte> data,
-                      const std::string& file) {
+/// Where the data of the tensors lies in the file.
+struct DataRange {
+  int64_t begin, bytes;
+};
+
+StoredTensor read_entry(const std::string& name, const json& entry, const DataRange& data, const std::string& file) {
   const std::string source = file + ": tensor " + quoted(name);
   if (!entry.is_object()) fail(source, "its header entry is not an object");
-  RawTensor tensor{name, member(entry, "dtype", json::value_t::string, source).get<std::string>(), {}, {}};
+  StoredTensor tensor{name, member(entry, "dtype", json::value_t::string, source).get<std::string>(), {}};
   int64_t bytes = 0;
   try {
     bytes = static_cast<int64_t>(element_bytes(tensor.dtype));
@@ -79,30 +83,31 @@ RawTensor read_tensor(const std::string& name, const json& entry, std::span<cons
   if (offsets.size() != 2) fail(source, "data_offsets has ", offsets.size(), " numbers, not 2");
   const int64_t begin = non_negative(offsets[0], source, "offset");
   const int64_t end = non_negative(offsets[1], source, "offset");
-  if (begin > end || end > static_cast<int64_t>(data.size())) {
-    fail(source, "data_offsets ", offsets.dump(), " do not lie in the ", data.size(),
+  if (begin > end || end > data.bytes) {
+    fail(source, "data_offsets ", offsets.dump(), " do not lie in the ", data.bytes,
          " data bytes of the file; it is truncated or damaged");
   }
   if (end - begin != bytes) {
     fail(source, "data_offsets span ", end - begin, " bytes; dtype and shape need ", bytes);
   }
-  tensor.data = data.subspan(static_cast<size_t>(begin), static_cast<size_t>(bytes));
+  tensor.begin = data.begin + begin;
+  tensor.bytes = bytes;
   return tensor;
 }
 
 /// Sorts by place and checks that the tensors cover the data exactly.
-void check_cover(std::vector<RawTensor>& tensors, std::span<const std::byte> data, const std::string& file) {
-  std::sort(tensors.begin(), tensors.end(), [](const RawTensor& a, const RawTensor& b) {
-    return std::pair(a.data.data(), a.data.size()) < std::pair(b.data.data(), b.data.size());
+void check_cover(std::vector<StoredTensor>& tensors, const DataRange& data, const std::string& file) {
+  std::sort(tensors.begin(), tensors.end(), [](const StoredTensor& a, const StoredTensor& b) {
+    return std::pair(a.begin, a.bytes) < std::pair(b.begin, b.bytes);
   });
-  const std::byte* covered = data.data();
-  for (const RawTensor& tensor : tensors) {
+  int64_t covered = data.begin;
+  for (const StoredTensor& tensor : tensors) {
     const std::string source = file + ": tensor " + quoted(tensor.name);
-    if (tensor.data.data() < covered) fail(source, "overlaps the tensor before it");
-    if (tensor.data.data() > covered) fail(source, "bytes before it belong to no tensor");
-    covered = tensor.data.data() + tensor.data.size();
+    if (tensor.begin < covered) fail(source, "overlaps the tensor before it");
+    if (tensor.begin > covered) fail(source, "bytes before it belong to no tensor");
+    covered = tensor.begin + tensor.bytes;
   }
-  const auto rest = data.data() + data.size() - covered;
+  const int64_t rest = data.begin + data.bytes - covered;
   if (rest != 0) fail(file, rest, " bytes at its end belong to no tensor");
 }
 
@@ -110,23 +115,24 @@ void check_cover(std::vector<RawTensor>& tensors, std::span<const std::byte> dat
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), file_(path) {
   const std::string source = detail::concat("'", path.string(), "'");
-  const std::string_view text = header_text(file_.bytes(), source);
+  const std::string text = header_text(file_, source);
   const json header = parse_json(text, source + ": header");
   if (!header.is_object()) fail(source, "the header is not a JSON object");
-  const auto data = file_.bytes().subspan(kLengthBytes + text.size());
+  const auto begin = static_cast<int64_t>(kLengthBytes + text.size());
+  const DataRange data{begin, file_.size() - begin};
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") {
       metadata_ = read_metadata(entry, source);
     } else {
-      tensors_.push_back(read_tensor(name, entry, data, source));
+      tensors_.push_back(read_entry(name, entry, data, source));
     }
   }
   check_cover(tensors_, data, source);
 }
 
-const RawTensor& SafetensorsFile::tensor(const std::string& name) const {
+const StoredTensor& SafetensorsFile::tensor(const std::string& name) const {
   const auto found =
-      std::find_if(tensors_.begin(), tensors_.end(), [&](const RawTensor& tensor) { return tensor.name == name; });
+      std::find_if(tensors_.begin(), tensors_.end(), [&](const StoredTensor& tensor) { return tensor.name == name; });
   if (found == tensors_.end()) fail(detail::concat("'", path_.string(), "'"), "no tensor ", quoted(name));
   return *found;
 }

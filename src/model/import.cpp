@@ -3,8 +3,8 @@
 #include <set>
 
 #include "io/errors.h"
+#include "io/input_file.h"
 #include "io/json_text.h"
-#include "io/mapped_file.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/model_io.h"

@@ -79,14 +79,14 @@ void write_tensors(const std::filesystem::path& path, const NamedTensors& tensor
 NamedTensors read_tensors(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
   NamedTensors tensors;
-  for (const RawTensor& raw : file.tensors()) {
+  for (const StoredTensor& stored : file.tensors()) {
     const auto* const known = std::find_if(kFloatDtypes.begin(), kFloatDtypes.end(),
-                                           [&](const DtypeName& each) { return each.name == raw.dtype; });
-    LIGHTHOUSE_CHECK(known != kFloatDtypes.end(), "'", path.string(), "': tensor ", quoted(raw.name), " has dtype ",
-                     raw.dtype, "; weights must be F64, F32, F16 or BF16");
-    at::Tensor tensor = at::empty(raw.shape, known->dtype);
-    if (!raw.data.empty()) std::memcpy(tensor.mutable_data_ptr(), raw.data.data(), raw.data.size());
-    tensors.emplace_back(raw.name, tensor);
+                                           [&](const DtypeName& each) { return each.name == stored.dtype; });
+    LIGHTHOUSE_CHECK(known != kFloatDtypes.end(), "'", path.string(), "': tensor ", quoted(stored.name), " has dtype ",
+                     stored.dtype, "; weights must be F64, F32, F16 or BF16");
+    at::Tensor tensor = at::empty(stored.shape, known->dtype);
+    file.read(stored, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
+    tensors.emplace_back(stored.name, tensor);
   }
   return tensors;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -61,34 +62,33 @@ FileEntry write_tensors(const fs::path& folder, const char* file, const NamedTen
   return entry;
 }
 
-at::Tensor copy_tensor(const RawTensor& raw) {
+at::Tensor read_tensor(const SafetensorsFile& file, const StoredTensor& stored) {
   const auto* const known =
-      std::find_if(kDtypes.begin(), kDtypes.end(), [&](const DtypeName& each) { return each.name == raw.dtype; });
-  at::Tensor tensor = at::empty(raw.shape, at::TensorOptions().dtype(known->dtype));
-  if (!raw.data.empty()) std::memcpy(tensor.mutable_data_ptr(), raw.data.data(), raw.data.size());
+      std::find_if(kDtypes.begin(), kDtypes.end(), [&](const DtypeName& each) { return each.name == stored.dtype; });
+  at::Tensor tensor = at::empty(stored.shape, at::TensorOptions().dtype(known->dtype));
+  file.read(stored, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
   return tensor;
 }
 
-/// The copies are what is checked, not the mapping, which another program could change in between.
+/// What was read is what is checked: another program could change the file in between.
 NamedTensors read_tensors(const fs::path& path, const FileEntry& expected) {
   const SafetensorsFile file(path);
   NamedTensors tensors;
   for (const TensorEntry& entry : expected.tensors) {
-    const RawTensor& found = file.tensor(entry.name);
-    tensors.emplace_back(entry.name, copy_tensor(found));
+    tensors.emplace_back(entry.name, read_tensor(file, file.tensor(entry.name)));
     check_tensor(path, raw_view(entry.name, tensors.back().second), entry);
   }
   if (file.tensors().size() != expected.tensors.size()) {
     throw DamagedFile(detail::concat("'", path.string(), "': ", file.tensors().size(), " tensors; the manifest lists ",
                                      expected.tensors.size()));
   }
-  check_file(path, file.bytes(), expected);  // the header too
+  check_file(path, summarize(file.file()), expected);  // the header too
   return tensors;
 }
 
 std::string read_state(const fs::path& path, const FileEntry& expected) {
   std::string text = read_text_file(path);
-  check_file(path, std::as_bytes(std::span(text)), expected);
+  check_file(path, {static_cast<int64_t>(text.size()), checksum(std::as_bytes(std::span(text)))}, expected);
   return text;
 }
 
@@ -150,6 +150,22 @@ void remove_old_checkpoints(const fs::path& run_dir, int64_t newest_step, int64_
   }
 }
 
+/// Removes the oldest checkpoint but never the newest whole one. False when there is none that may go.
+bool make_room(const fs::path& run_dir, int64_t new_step) {
+  std::optional<fs::path> oldest;
+  bool whole_one_stays = false;
+  for (const Candidate& candidate : candidates(run_dir)) {  // newest first
+    if (whole_one_stays && candidate.step < new_step) oldest = candidate.folder;
+    whole_one_stays = whole_one_stays || looks_whole(candidate.folder);
+  }
+  if (oldest) remove_folder(*oldest);
+  return oldest.has_value();
+}
+
+bool is_full(const std::system_error& error) {
+  return error.code() == std::errc::no_space_on_device || error.code().value() == EDQUOT;
+}
+
 fs::path folder_name(int64_t step) {
   std::string digits = std::to_string(step);
   digits.insert(0, digits.size() < 8 ? 8 - digits.size() : 0, '0');
@@ -162,6 +178,16 @@ void check_arguments(const Checkpoint& checkpoint, int64_t keep) {
   LIGHTHOUSE_CHECK(nlohmann::json::accept(checkpoint.state_json), "save_checkpoint: the state is not JSON");
 }
 
+void write_checkpoint(const fs::path& target, const Checkpoint& checkpoint) {
+  AtomicFolder folder(target);
+  Manifest manifest{checkpoint.step, {}};
+  manifest.files.push_back(write_tensors(folder.path(), kModelFile, checkpoint.model, checkpoint.step));
+  manifest.files.push_back(write_tensors(folder.path(), kOptimizerFile, checkpoint.optimizer, checkpoint.step));
+  manifest.files.push_back({kStateFile, write_file_durably(folder.path() / kStateFile, checkpoint.state_json), {}});
+  write_manifest(folder.path(), manifest);
+  folder.commit();
+}
+
 }  // namespace
 
 int64_t total_bytes(const NamedTensors& tensors) {
@@ -172,17 +198,26 @@ int64_t total_bytes(const NamedTensors& tensors) {
 
 void save_checkpoint(const fs::path& run_dir, const Checkpoint& checkpoint, int64_t keep) {
   check_arguments(checkpoint, keep);
+  std::error_code missing;
+  const fs::file_type type = fs::status(run_dir, missing).type();
+  if (type != fs::file_type::directory) {  // never made anew: a run that somebody removes does not come back in parts
+    throw_system_error(missing ? missing.value() : ENOTDIR, "cannot save in", run_dir);
+  }
   const fs::path parent = run_dir / "checkpoints";
   create_folders_durably(parent);
   remove_abandoned_temporaries(parent);
 
-  AtomicFolder folder(parent / folder_name(checkpoint.step));
-  Manifest manifest{checkpoint.step, {}};
-  manifest.files.push_back(write_tensors(folder.path(), kModelFile, checkpoint.model, checkpoint.step));
-  manifest.files.push_back(write_tensors(folder.path(), kOptimizerFile, checkpoint.optimizer, checkpoint.step));
-  manifest.files.push_back({kStateFile, write_file_durably(folder.path() / kStateFile, checkpoint.state_json), {}});
-  write_manifest(folder.path(), manifest);
-  folder.commit();
+  const int64_t needed = total_bytes(checkpoint.model) + total_bytes(checkpoint.optimizer);
+  while (free_bytes(parent) < needed && make_room(run_dir, checkpoint.step)) {
+  }
+  for (bool written = false; !written;) {
+    try {
+      write_checkpoint(parent / folder_name(checkpoint.step), checkpoint);
+      written = true;
+    } catch (const std::system_error& error) {
+      if (!is_full(error) || !make_room(run_dir, checkpoint.step)) throw;
+    }
+  }
 
   try {
     remove_old_checkpoints(run_dir, checkpoint.step, keep);

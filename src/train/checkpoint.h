@@ -38,9 +38,10 @@ struct Checkpoint {
 
 /// Writes RUN/checkpoints/step-XXXXXXXX. Of the older ones the newest whole ones stay, `keep` with the new one; later
 /// steps, which a run that went back has yet to reach, are not touched. Throws std::system_error naming path and reason
-/// (disk full, read-only); then nothing of the new checkpoint stays and the older ones are untouched, unless the
-/// message says that it was saved and only an older one could not be removed. Throws InvalidArgument for keep < 1, step
-/// < 0, two tensors of one name, other dtypes, or a state that is not JSON.
+/// (disk full, read-only, no such run folder); then nothing of the new checkpoint stays. A disk without room for it
+/// costs older ones, the oldest first, but never the newest whole one; else they are untouched, unless the message says
+/// that it was saved and only an older one could not be removed. Throws InvalidArgument for keep < 1, step < 0, two
+/// tensors of one name, other dtypes, or a state that is not JSON.
 ///
 /// Tensors are only read; contiguous CPU ones are not copied. A caller may hand over clones on another thread.
 void save_checkpoint(const std::filesystem::path& run_dir, const Checkpoint& checkpoint, int64_t keep);

@@ -3,7 +3,7 @@
 #include <sstream>
 
 #include "io/durable_file.h"
-#include "io/mapped_file.h"
+#include "io/input_file.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;

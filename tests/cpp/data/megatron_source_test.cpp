@@ -7,6 +7,7 @@
 #include "cpp/data/corpus.h"
 #include "data/sequence_loader.h"
 #include "data/token_source.h"
+#include "io/errors.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -54,6 +55,20 @@ TEST(Megatron, DocumentsOfSeveralSequencesAndEmptyOnes) {
     EXPECT_EQ(open_source(folder / path, "megatron", {})->num_tokens(), 10);
   }
   EXPECT_EQ(open_source(folder / "set.idx", "text", {})->num_tokens(), static_cast<int64_t>(index.bytes().size()));
+}
+
+TEST(Megatron, FileThatIsCutShortIsAnError) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "set.idx", MegatronIndex({50'000, 50'000}, 8, 2).bytes());
+  write_bytes(folder / "set.bin", std::string(200'000, '\1'));
+  const auto source = open_source(folder / "set", "auto", {});
+  std::vector<int64_t> tokens(1000);
+  source->read(0, tokens);
+  EXPECT_EQ(tokens.front(), 257);
+  std::filesystem::resize_file(folder / "set.bin", 4000);
+  EXPECT_NO_THROW(source->read(0, tokens));
+  EXPECT_THAT(message_of<DamagedFile>([&] { source->read(99'000, tokens); }),
+              AllOf(HasSubstr("set.bin'"), HasSubstr("4000 now")));
 }
 
 TEST(Megatron, FeedsTheLoader) {

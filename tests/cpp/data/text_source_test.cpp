@@ -94,6 +94,63 @@ TEST(TextSource, TellsWhenAFileChanges) {
   EXPECT_THAT(message_of<std::system_error>([&] { text_of(*source); }), HasSubstr("/b'"));
 }
 
+TEST(TextSource, TellsWhenAnOpenFileIsCutShort) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "text", std::string(100'000, 'x'));
+  const auto source = open_text_source(folder / "text", {});
+  EXPECT_EQ(text_of(*source).size(), 100'000);
+  fs::resize_file(folder / "text", 20'000);
+  EXPECT_THAT(message_of<DamagedFile>([&] { text_of(*source); }),
+              AllOf(HasSubstr("/text'"), HasSubstr("100000"), HasSubstr("20000 now")));
+}
+
+void write_run(const fs::path& folder) {
+  write_bytes(folder / "config.toml", "[training]\nlighthouse_steps = 3\n");
+  write_bytes(folder / "lock", "12345");
+  write_bytes(folder / "metrics.jsonl", "{}");
+  write_bytes(folder / "events.out.tfevents.1.host.2", "x");
+  write_bytes(folder / "checkpoints/step-00000003/model.safetensors", "x");
+}
+
+TEST(TextSource, LeavesOutHiddenFilesRunsAndModels) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a.txt", "A");
+  write_bytes(folder / "sub/b.txt", "B");
+  const std::string fingerprint = open_text_source(folder.path(), {})->fingerprint();
+  write_bytes(folder / ".DS_Store", "x");
+  write_bytes(folder / "sub/.nfs0001", "x");
+  write_bytes(folder / ".git/objects/ab", "x");
+  write_run(folder / "runs/one");
+  write_run(folder / "sub/deep/two");
+  write_bytes(folder / "runs/begun/lock", "123");
+  write_bytes(folder / "model/config.json", "{}");
+  write_bytes(folder / "model/model.safetensors", "x");
+  EXPECT_EQ(text_of(*open_text_source(folder.path(), {})), "AB");
+  EXPECT_EQ(open_text_source(folder.path(), {})->fingerprint(), fingerprint);
+  write_run(folder.path());  // logging.run_dir is the corpus itself
+  EXPECT_EQ(text_of(*open_text_source(folder.path(), {})), "AB");
+  write_bytes(folder / "other/config.toml", "C");  // of another program
+  write_bytes(folder / "other/lock", "L");
+  EXPECT_EQ(text_of(*open_text_source(folder.path(), {})), "ACLB");
+  EXPECT_EQ(text_of(*open_text_source(folder / ".DS_Store", {})), "x");  // a file named is a file wanted
+}
+
+TEST(OpenSource, RefusesWhatIsNotTextByItsName) {
+  const TemporaryFolder folder;
+  for (const char* name : {"a.npy", "a.ds", "a.gz", "a.jsonl.gz", "a.zst", "a.parquet", "A.PARQUET", "a.tar.gz",
+                           "a.zip", "a.arrow", "a.xz", "a.safetensors"}) {
+    write_bytes(folder / name, "x");
+    EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / name, "auto", {}); }),
+                AllOf(HasSubstr(name), HasSubstr("data.format = \"text\"")));
+    EXPECT_EQ(open_source(folder / name, "text", {})->num_tokens(), 1);
+  }
+  write_bytes(folder / "of/texts/a.txt", "x");
+  write_bytes(folder / "of/texts/b.bz2", "x");
+  EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "of", "auto", {}); }),
+              AllOf(HasSubstr("texts/b.bz2' is compressed"), HasSubstr("data.extensions")));
+  EXPECT_EQ(open_source(folder / "of", "auto", {".txt"})->num_tokens(), 1);
+}
+
 struct WrongCorpus {
   const char* name;
   const char* path;

@@ -8,7 +8,7 @@
 
 #include "cpp/io/temporary_folder.h"
 #include "io/errors.h"
-#include "io/mapped_file.h"
+#include "io/input_file.h"
 #include "io/posix.h"
 
 namespace lighthouse {
@@ -56,13 +56,26 @@ TEST(DurableFile, NamesPathAndReason) {
   EXPECT_EQ(count_entries(folder.path()), 2U);
 }
 
-TEST(MappedFile, RefusesWhatIsNoRegularFile) {
+TEST(InputFile, RefusesWhatIsNoRegularFile) {
   const TemporaryFolder folder;
-  EXPECT_THAT(message_of<std::system_error>([&] { MappedFile(folder / "absent"); }), HasSubstr("absent"));
-  EXPECT_THAT(message_of<DamagedFile>([&] { MappedFile{folder.path()}; }), HasSubstr("not a regular file"));
-  EXPECT_THAT(message_of<DamagedFile>([&] { MappedFile("/dev/zero"); }), HasSubstr("not a regular file"));
+  EXPECT_THAT(message_of<std::system_error>([&] { InputFile(folder / "absent"); }), HasSubstr("absent"));
+  EXPECT_THAT(message_of<DamagedFile>([&] { InputFile{folder.path()}; }), HasSubstr("not a regular file"));
+  EXPECT_THAT(message_of<DamagedFile>([&] { InputFile("/dev/zero"); }), HasSubstr("not a regular file"));
   write_bytes(folder / "empty", "");
-  EXPECT_TRUE(MappedFile(folder / "empty").bytes().empty());
+  EXPECT_EQ(InputFile(folder / "empty").size(), 0);
+  EXPECT_TRUE(read_file(folder / "empty").empty());
+}
+
+TEST(InputFile, FileThatIsCutShortIsAnError) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "file", std::string(100'000, 'x'));
+  const InputFile file(folder / "file");
+  std::vector<std::byte> bytes(1000);
+  fs::resize_file(folder / "file", 50'500);
+  EXPECT_NO_THROW(file.read(49'500, bytes));
+  EXPECT_THAT(message_of<DamagedFile>([&] { file.read(50'000, bytes); }),
+              HasSubstr("file' had 100000 bytes when it was opened and has 50500 now"));
+  EXPECT_THAT(message_of<DamagedFile>([&] { summarize(file); }), HasSubstr("50500 now"));
 }
 
 TEST(Folders, AreCreatedWithTheirParents) {
