@@ -6,6 +6,7 @@
 #include "cli/open_run.h"
 #include "model/export.h"
 #include "train/device.h"
+#include "train/initial_weights.h"
 
 namespace lighthouse::cli {
 namespace {
@@ -23,6 +24,7 @@ void run_export(const Options& options) {
   how.dtype = resolve_precision(options.dtype);
   how.max_positions = run.config.training.seq_len;
   how.overwrite = options.overwrite;
+  how.origin = initial_model_of(options.run, run.config);
   for (const std::filesystem::path& path : export_huggingface(run.decoder, options.output, how)) {
     std::cout << path.string() << '\n';
   }
@@ -41,7 +43,13 @@ void add_export_command(CLI::App& app) {
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->option_text("fp32");
   command->add_flag("--overwrite", options->overwrite, "Replace an earlier export");
-  command->footer("Writes model.safetensors, config.json and generation_config.json, and prints their paths.");
+  command->footer(
+      "Writes model.safetensors, config.json, generation_config.json and the files of the tokenizer, where there is "
+      "one, "
+      "and prints their paths.\n\n"
+      "Examples:\n"
+      "  lighthouse export --run runs/mine --output my_model\n"
+      "  lighthouse export --run runs/mine --output my_model --dtype bf16 --overwrite");
   command->callback([options] { run_export(*options); });
 }
 

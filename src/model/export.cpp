@@ -2,21 +2,30 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <string>
 
 #include "io/atomic_folder.h"
 #include "io/durable_file.h"
+#include "io/input_file.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/model_io.h"
+#include "model/tokenizer_files.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kGenerationFile = "generation_config.json";
-constexpr std::array kExportedFiles = {kHuggingfaceWeightsFile, kHuggingfaceConfigFile, kGenerationFile};
+constexpr std::array kModelFiles = {kHuggingfaceWeightsFile, kHuggingfaceConfigFile, kGenerationFile};
+constexpr std::array kSpecialTokens = {"bos_token_id", "eos_token_id", "pad_token_id"};
+constexpr const char* kMaxPositions = "max_position_embeddings";
+
+bool is_exported(const std::string& name) {
+  return std::find(kModelFiles.begin(), kModelFiles.end(), name) != kModelFiles.end() || is_tokenizer_file(name);
+}
 
 void check_options(const ExportOptions& options) {
   LIGHTHOUSE_CHECK(options.dtype == at::kFloat || options.dtype == at::kBFloat16, "export: dtype ",
@@ -30,11 +39,10 @@ void check_target(const fs::path& folder, bool overwrite) {
   if (!fs::exists(folder)) return;
   LIGHTHOUSE_CHECK(fs::is_directory(folder), "export: '", folder.string(), "' is not a folder; choose another name");
   LIGHTHOUSE_CHECK(overwrite || fs::is_empty(folder), "export: folder '", folder.string(),
-                   "' is not empty; choose another, or ask for it to be overwritten");
+                   "' is not empty; choose another, or replace an earlier export with --overwrite");
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const bool known =
-        std::find(kExportedFiles.begin(), kExportedFiles.end(), entry.path().filename()) != kExportedFiles.end();
-    LIGHTHOUSE_CHECK(known, "export: folder '", folder.string(), "' holds ", quoted(entry.path().filename().string()),
+    LIGHTHOUSE_CHECK(is_exported(entry.path().filename().string()), "export: folder '", folder.string(), "' holds ",
+                     quoted(entry.path().filename().string()),
                      ", which is not from an export; it would be lost, so choose another folder");
   }
 }
@@ -45,27 +53,62 @@ NamedTensors converted(const NamedTensors& tensors, at::ScalarType dtype) {
   return result;
 }
 
+/// Texts of files by name.
+using Files = std::map<std::string, std::string>;
+
+nlohmann::json read_json(const fs::path& path) {
+  return fs::exists(path) ? parse_json(read_text_file(path), path.string()) : nlohmann::json::object();
+}
+
+bool has(const nlohmann::json& object, const char* key) { return object.contains(key) && !object[key].is_null(); }
+
+std::string text_of(const nlohmann::ordered_json& json) { return json.dump(2) + "\n"; }
+
+/// All but the weights.
+Files described(const ModelConfig& model, const ExportOptions& options) {
+  const std::vector<std::string> of_tokenizer = tokenizer_files(options.origin);
+  const bool of_bytes = of_tokenizer.empty() && model.vocab_size == 256;
+  const nlohmann::json origin = read_json(options.origin / kHuggingfaceConfigFile);
+  int64_t max_positions = options.max_positions;
+  if (has(origin, kMaxPositions)) max_positions = std::max(max_positions, origin[kMaxPositions].get<int64_t>());
+  nlohmann::json config =
+      huggingface_config(model, options.dtype == at::kFloat ? "float32" : "bfloat16", max_positions);
+  nlohmann::json generation = read_json(options.origin / kGenerationFile);
+  if (generation.empty()) generation["do_sample"] = true;
+  for (const char* key : kSpecialTokens) {
+    if (of_bytes) config[key] = kByteSpecial;
+    if (has(origin, key)) config[key] = origin[key];
+    if (!has(generation, key)) generation[key] = config[key];
+  }
+
+  Files files = {{kHuggingfaceConfigFile, text_of(config)}, {kGenerationFile, text_of(generation)}};
+  for (const std::string& name : of_tokenizer) {
+    files[name] = read_text_file(options.origin / name);
+  }
+  if (of_bytes) {
+    files["tokenizer.json"] = text_of(byte_tokenizer());
+    files["tokenizer_config.json"] = text_of(byte_tokenizer_config(max_positions));
+  }
+  return files;
+}
+
 }  // namespace
 
 std::vector<fs::path> export_huggingface(const Decoder& decoder, const fs::path& folder, const ExportOptions& options) {
   check_options(options);
   const fs::path target = folder.has_filename() ? folder : folder.parent_path();  // "out/" is "out"
   check_target(target, options.overwrite);
-  const char* dtype = options.dtype == at::kFloat ? "float32" : "bfloat16";
-  const nlohmann::json config = huggingface_config(decoder.config(), dtype, options.max_positions);
-  const nlohmann::json generation = {
-      {"bos_token_id", nullptr}, {"eos_token_id", nullptr}, {"pad_token_id", nullptr}, {"do_sample", true}};
+  const Files files = described(decoder.config(), options);
 
   create_folders_durably(parent_folder(target));
   AtomicFolder written(target);
   write_tensors(written.path() / kHuggingfaceWeightsFile, converted(decoder.parameters(), options.dtype),
                 {{"format", "pt"}});
-  write_file_durably(written.path() / kHuggingfaceConfigFile, config.dump(2) + "\n");
-  write_file_durably(written.path() / kGenerationFile, generation.dump(2) + "\n");
+  for (const auto& [name, text] : files) write_file_durably(written.path() / name, text);
   written.commit();
 
-  std::vector<fs::path> paths;
-  for (const char* name : kExportedFiles) paths.push_back(target / name);
+  std::vector<fs::path> paths = {target / kHuggingfaceWeightsFile};
+  for (const auto& [name, text] : files) paths.push_back(target / name);
   return paths;
 }
 

@@ -14,10 +14,15 @@ struct ExportOptions {
   at::ScalarType dtype = at::kFloat;  ///< of the weights: at::kFloat or at::kBFloat16
   int64_t max_positions = 4096;       ///< max_position_embeddings, >= 1: the sequence length trained on; not a limit
   bool overwrite = false;             ///< replace an earlier export
+  /// A folder with the config.json, generation_config.json and tokenizer of the model from which training began: its
+  /// special tokens, settings of generation and tokenizer are carried over, and its max_position_embeddings where that
+  /// is larger. Empty: none.
+  std::filesystem::path origin;
 };
 
-/// Writes model.safetensors, config.json and generation_config.json into `folder` and returns their paths. The folder
-/// appears complete or not at all. transformers loads it as LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm.
+/// Writes model.safetensors, config.json and generation_config.json into `folder`, and a tokenizer where there is one:
+/// that of the origin, or else of bytes for a model of 256 tokens. Returns the paths. The folder appears
+/// complete or not at all. transformers loads it as LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm.
 /// Throws InvalidArgument when `folder` is a file, or is not empty (with `overwrite`: holds anything but an export),
 /// and for a model that transformers refuses; std::system_error naming path and reason.
 std::vector<std::filesystem::path> export_huggingface(const Decoder& decoder, const std::filesystem::path& folder,

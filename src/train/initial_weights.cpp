@@ -1,9 +1,11 @@
 #include "train/initial_weights.h"
 
 #include "config/key_table.h"
+#include "io/atomic_folder.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/import.h"
+#include "model/tokenizer_files.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
@@ -51,6 +53,27 @@ void load_initial_weights(Decoder& decoder, const fs::path& folder) {
   check_files(folder);
   check_same_model(decoder.config(), folder);
   load_huggingface_weights(decoder, folder);
+}
+
+void keep_initial_model(const fs::path& run_dir, const fs::path& folder) {
+  const fs::path target = run_dir / kInitialModelFolder;
+  if (folder.empty()) {
+    if (fs::exists(target)) remove_folder(target);
+    return;
+  }
+  std::vector<std::string> names = tokenizer_files(folder);
+  names.emplace_back(kHuggingfaceConfigFile);
+  if (fs::exists(folder / kGenerationFile)) names.emplace_back(kGenerationFile);
+  AtomicFolder kept(target);
+  for (const std::string& name : names) fs::copy_file(folder / name, kept.path() / name);
+  kept.commit();
+}
+
+fs::path initial_model_of(const fs::path& run_dir, const RunConfig& config) {
+  for (const fs::path& folder : {run_dir / kInitialModelFolder, fs::path(config.training.initial_weights)}) {
+    if (fs::is_directory(folder)) return folder;
+  }
+  return {};
 }
 
 }  // namespace lighthouse

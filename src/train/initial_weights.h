@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "config/run_config.h"
 #include "model/decoder.h"
 
 namespace lighthouse {
@@ -12,5 +13,13 @@ namespace lighthouse {
 /// naming every key of [model] that does not have the folder's value (but init_std, which then means nothing), for
 /// models that this decoder cannot run, and for weights that do not fit config.json; DamagedFile; std::system_error.
 void load_initial_weights(Decoder& decoder, const std::filesystem::path& folder);
+
+/// RUN/initial_model: of the folder that a run began from what its exports carry over (ExportOptions::origin). A run
+/// that begins writes it, or removes that of an earlier beginning when `folder` is empty. Throws std::system_error.
+inline constexpr const char* kInitialModelFolder = "initial_model";
+void keep_initial_model(const std::filesystem::path& run_dir, const std::filesystem::path& folder);
+
+/// RUN/initial_model, or for a run without it training.initial_weights; empty when that is not there either.
+std::filesystem::path initial_model_of(const std::filesystem::path& run_dir, const RunConfig& config);
 
 }  // namespace lighthouse

@@ -1,10 +1,12 @@
 """training.initial_weights: the C++ trainer goes on from a model that transformers saved, and transformers from the trainer's."""
 
 import json
+import shutil
 import subprocess
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file
@@ -124,3 +126,47 @@ def test_what_the_decoder_cannot_run_is_refused(lighthouse, corpus, tmp_path):
     assert 'rope_type = "llama3" is not supported' in refusal(lighthouse, corpus, tmp_path)
     path.write_text(json.dumps(config | {"model_type": "gpt2"}))
     assert 'model_type = "gpt2"' in refusal(lighthouse, corpus, tmp_path)
+
+
+def tokenizer_of_words():
+    words = ["<unk>", "<s>", "</s>", "<pad>", *"the light house stands at sea, far from land; ships see it.".split()]
+    model = tokenizers.models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>",
+                                                eos_token="</s>", pad_token="<pad>", chat_template="{{ messages }}")
+
+
+@pytest.mark.parametrize("has_origin", [True, False], ids=["origin-there", "origin-gone"])
+def test_exports_carry_over_what_is_not_weights(lighthouse, corpus, tmp_path, has_origin):
+    origin = tmp_path / "model"
+    model = tiny_llama()
+    model.config.update({"bos_token_id": 1, "eos_token_id": [2, 3], "pad_token_id": 3, "max_position_embeddings": 4096})
+    model.generation_config = transformers.GenerationConfig(bos_token_id=1, eos_token_id=[2, 3], pad_token_id=3, do_sample=True,
+                                                            temperature=0.6, top_p=0.9)
+    model.save_pretrained(origin)
+    tokenizer_of_words().save_pretrained(origin)
+    tokens = tokenizer_of_words()("light house stands")["input_ids"]
+    losses_of(run_train(lighthouse, corpus, origin, tmp_path / "run", **{"training.steps": 1}), tmp_path / "run")
+    if not has_origin:
+        shutil.rmtree(origin)
+    for _ in range(2):
+        subprocess.run([lighthouse, "export", "--run", tmp_path / "run", "--output", tmp_path / "out", "--overwrite"],
+                       check=True, timeout=300, capture_output=True)
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "out")
+    assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, [2, 3], 3)
+    assert config.max_position_embeddings == 4096
+    generation = transformers.GenerationConfig.from_pretrained(tmp_path / "out")
+    assert (generation.temperature, generation.top_p, generation.eos_token_id) == (0.6, 0.9, [2, 3])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer("light house stands")["input_ids"] == tokens
+    assert (tokenizer.eos_token, tokenizer.chat_template) == ("</s>", "{{ messages }}")
+
+
+def test_exports_have_at_least_the_positions_that_were_trained_on(lighthouse, corpus, tmp_path):
+    model = tiny_llama()
+    model.config.max_position_embeddings = 16
+    model.save_pretrained(tmp_path / "model")
+    losses_of(run_train(lighthouse, corpus, tmp_path / "model", tmp_path / "run", **{"training.steps": 1}), tmp_path / "run")
+    subprocess.run([lighthouse, "export", "--run", tmp_path / "run", "--output", tmp_path / "out"], check=True, timeout=300)
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "out").max_position_embeddings == SEQ_LEN
