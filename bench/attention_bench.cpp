@@ -74,7 +74,7 @@ void throw_if_any_failed(const std::vector<CaseResult>& results) {
 
 }  // namespace
 
-void run_attention_bench(const BenchOptions& options, std::ostream& out) {
+void run_attention_bench(const BenchOptions& options, std::ostream& out, std::ostream* progress) {
   check_options(options);
   const std::vector<AttentionCase> cases = cases_of(options);
   for (const AttentionCase& attention_case : cases) attention_case.gathered_len();  // refuse before anything takes time
@@ -85,6 +85,11 @@ void run_attention_bench(const BenchOptions& options, std::ostream& out) {
   print_header(options, machine, out);
   std::vector<CaseResult> results;
   for (const AttentionCase& attention_case : cases) {
+    if (progress != nullptr) {
+      *progress << "case " << results.size() + 1 << " of " << cases.size() << ": N=" << attention_case.seq_len
+                << ", some ten measurements of " << options.seconds << " s, longer where one run takes over a second"
+                << std::endl;
+    }
     results.push_back(try_case(options, *device, attention_case));
     print_case(results.back(), machine, out);
   }

@@ -8,9 +8,10 @@
 
 namespace lighthouse::bench {
 
-/// Writes a table to `out` as it goes, and JSON lines to options.output when all is done. A case that fails, by its
-/// check or for lack of memory, is reported and does not stop the others. Throws InvalidArgument for options out of
-/// range, std::system_error naming the output file, and at the end std::runtime_error where a case failed.
-void run_attention_bench(const BenchOptions& options, std::ostream& out);
+/// Writes a table to `out` as it goes, what comes next to `progress`, and JSON lines to options.output when all is
+/// done. A case that fails, by its check or for lack of memory, is reported and does not stop the others. Throws
+/// InvalidArgument for options out of range, std::system_error naming the output file, and at the end
+/// std::runtime_error where a case failed.
+void run_attention_bench(const BenchOptions& options, std::ostream& out, std::ostream* progress = nullptr);
 
 }  // namespace lighthouse::bench

@@ -60,7 +60,6 @@ BenchOptions default_options(const std::string& device) {
   options.num_kv_heads = 8;
   options.head_dim = 128;
   options.dtype = "bfloat16";
-  options.seconds = 1;
   options.max_dense_len = 524288;
   return options;
 }

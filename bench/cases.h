@@ -14,8 +14,8 @@
 namespace lighthouse::bench {
 
 struct BenchOptions {
-  std::vector<int64_t> seq_lens{4096, 16384, 65536};  ///< N
-  std::string suite;                                  ///< "paper": its cases, in place of seq_lens, selection and score
+  std::vector<int64_t> seq_lens{2048, 4096, 8192};  ///< N
+  std::string suite;                                ///< "paper": its cases, in place of seq_lens, selection and score
   int64_t batch = 1;
   int64_t num_heads = 4;
   int64_t num_kv_heads = 4;
@@ -24,7 +24,7 @@ struct BenchOptions {
   ScoreConfig score;                                                           ///< gla gets a random gate
   std::string device = "cpu";                                                  ///< or cuda
   std::string dtype = "float32";                                               ///< float32, float64, bfloat16, float16
-  double seconds = 5;             ///< for each measurement, see TimingLimits
+  double seconds = 1;             ///< for each measurement, see TimingLimits
   int64_t max_dense_len = 65536;  ///< dense attention is left out beyond
   int64_t max_graph_len = 32768;  ///< forward+backward is timed in a CUDA graph too up to here
   bool check = false;             ///< compare with composed_attention in fp64 before timing

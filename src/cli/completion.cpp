@@ -10,6 +10,7 @@ struct OptionWords {
   std::string help;
   bool takes_value;
   std::vector<std::string> choices;  ///< empty where any value goes
+  bool takes_path;
 };
 
 /// The words in the braces of an option's type, "{auto,never}".
@@ -21,12 +22,25 @@ std::vector<std::string> choices_of(const CLI::Option& option) {
   return CLI::detail::split(type.substr(begin + 1, end - begin - 1), ',');
 }
 
+/// By what help shows for the value, or the name of the key.
+bool takes_path(const CLI::Option& option, const std::string& name) {
+  const std::string shown = option.get_option_text();
+  for (const char* word : {"FILE", "FOLDER", "RUN", "PATH"}) {
+    if (shown.starts_with(word)) return true;
+  }
+  for (const char* ending : {"path", "run_dir", "initial_weights"}) {
+    if (name.ends_with(ending)) return true;
+  }
+  return false;
+}
+
 std::vector<OptionWords> options_of(const CLI::App& command) {
   std::vector<OptionWords> words;
   for (const CLI::Option* option : command.get_options()) {
     if (option->get_lnames().empty()) continue;
     const std::string name = "--" + option->get_lnames().front();
-    words.push_back({name, option->get_description(), option->get_items_expected_max() > 0, choices_of(*option)});
+    words.push_back({name, option->get_description(), option->get_items_expected_max() > 0, choices_of(*option),
+                     takes_path(*option, name)});
   }
   return words;
 }
@@ -53,17 +67,16 @@ std::string escape(const std::string& text, const std::string& special) {
 /// In single quotes, as all three shells read them.
 std::string quote(const std::string& text) { return "'" + CLI::detail::find_and_replace(text, "'", "'\\''") + "'"; }
 
-/// One branch of bash's `case "$path:$previous"` for each command below `command` and for each option with choices.
+/// One branch of bash's `case "$path:$previous"` for each command below `command` and for each option with a value.
 void bash_branches(const CLI::App& command, const std::string& path, std::string& script) {
   std::vector<std::string> words = names_of(command.get_subcommands({}));
-  std::string files;
   for (const OptionWords& option : options_of(command)) {
     words.push_back(option.name);
-    const std::string pattern = "    \"" + path + ":" + option.name + "\")";
-    if (!option.choices.empty()) script += pattern + " words=\"" + join(option.choices) + "\" ;;\n";
-    if (option.choices.empty() && option.takes_value) files += pattern + " words=\"\" ;;\n";
+    if (!option.takes_value) continue;
+    script += "    \"" + path + ":" + option.name + "\")";
+    script += option.takes_path ? " files=yes ;;\n" : " words=\"" + join(option.choices) + "\" ;;\n";
   }
-  script += files + "    \"" + path + ":\"*) words=\"" + join(words) + "\" ;;\n";
+  script += "    \"" + path + ":\"*) words=\"" + join(words) + "\" ;;\n";
   for (const CLI::App* subcommand : command.get_subcommands({})) {
     bash_branches(*subcommand, path + " " + subcommand->get_name(), script);
   }
@@ -81,7 +94,7 @@ void zsh_command(const CLI::App& command, const std::string& indent, std::string
   if (subcommands.empty()) {
     script += indent + "_arguments";
     for (const OptionWords& option : options_of(command)) {
-      const std::string action = option.choices.empty() ? "_files" : "(" + join(option.choices) + ")";
+      const std::string action = option.takes_path ? "_files" : "(" + join(option.choices) + ")";
       const std::string value = option.takes_value ? ":value:" + action : "";
       script += " \\\n" + indent + "  " + quote(option.name + "[" + escape(option.help, "[]\\") + "]" + value);
     }
@@ -115,7 +128,8 @@ void fish_command(const CLI::App& command, const std::string& seen, std::string&
   for (const OptionWords& option : options_of(command)) {
     script += "complete -c lighthouse -n " + quote(here) + " -l " + option.name.substr(2);
     if (!option.choices.empty()) script += " -x -a " + quote(join(option.choices));
-    if (option.choices.empty() && option.takes_value) script += " -r";
+    if (option.takes_path) script += " -r";
+    if (option.choices.empty() && option.takes_value && !option.takes_path) script += " -x";
     script += " -d " + quote(escape(option.help, "\\")) + "\n";
   }
 }
@@ -128,7 +142,11 @@ std::string bash_completion(const CLI::App& root) {
   std::string branches;
   bash_branches(root, "", branches);
   return "_lighthouse() {\n"
-         "  local current=\"${COMP_WORDS[COMP_CWORD]}\" previous=\"${COMP_WORDS[COMP_CWORD-1]}\" path=\"\" word words\n"
+         "  local current=\"${COMP_WORDS[COMP_CWORD]}\" previous=\"${COMP_WORDS[COMP_CWORD-1]}\" path=\"\" word words "
+         "files\n"
+         // --key=val is three words to bash.
+         "  if [[ $current == = ]]; then current=\"\"\n"
+         "  elif [[ $previous == = ]]; then previous=\"${COMP_WORDS[COMP_CWORD-2]}\"; fi\n"
          "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
          "    case \"$path $word\" in " +
          CLI::detail::join(paths, "|") +
@@ -137,6 +155,7 @@ std::string bash_completion(const CLI::App& root) {
          "  case \"$path:$previous\" in\n" +
          branches +
          "  esac\n"
+         "  [[ $files ]] || compopt +o default 2>/dev/null\n"  // bash adds file names only where they are wanted
          "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$current\")\n"
          "}\n"
          "complete -o default -F _lighthouse lighthouse\n";
@@ -145,7 +164,15 @@ std::string bash_completion(const CLI::App& root) {
 std::string zsh_completion(const CLI::App& root) {
   std::string body;
   zsh_command(root, "  ", body);
-  return "#compdef lighthouse\n_lighthouse() {\n  local -a commands\n" + body + "}\ncompdef _lighthouse lighthouse\n";
+  return "#compdef lighthouse\n_lighthouse() {\n  local -a commands\n" + body +
+         "}\n"
+         // Sourced in a shell that has not set completion up yet, or found by compinit as the file _lighthouse.
+         "if [[ $funcstack[1] == _lighthouse ]]; then\n"
+         "  _lighthouse \"$@\"\n"
+         "else\n"
+         "  (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n"
+         "  compdef _lighthouse lighthouse\n"
+         "fi\n";
 }
 
 std::string fish_completion(const CLI::App& root) {

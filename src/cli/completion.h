@@ -9,7 +9,8 @@ class App;
 
 namespace lighthouse::cli {
 
-/// Completes commands, options, and the values of options that allow only certain words; file names elsewhere.
+/// Completes commands, options, the values of options that allow only certain words, and file names where one is
+/// wanted.
 std::string bash_completion(const CLI::App& root);
 std::string zsh_completion(const CLI::App& root);
 std::string fish_completion(const CLI::App& root);

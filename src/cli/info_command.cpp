@@ -148,6 +148,7 @@ void add_info_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("info", "Show versions, devices, operators and model presets");
   auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "Print JSON");
+  command->footer("Examples:\n  lighthouse info\n  lighthouse info --json");
   command->callback([json] {
     const Json info = collect();
     if (*json) {

@@ -15,7 +15,7 @@
 namespace lighthouse::cli {
 namespace {
 
-// Offered for completion; every name that device_peak_flops knows will do.
+// Offered for completion; with --memory every name will do.
 constexpr const char* kDeviceNames = "{auto,cpu,h200,h100,b200,a100,l40s,l4}";
 
 struct Options {
@@ -39,11 +39,11 @@ PlanDevice device_here(const std::string& wanted) {
   throw UsageError("training.device = \"cuda\": " + cuda.why_not + "; name the device to plan for, as --device h200");
 }
 
-PlanDevice device_by_name(const std::string& name) {
-  if (!device_peak_flops(name, "bf16")) {
+PlanDevice device_by_name(const std::string& name, bool memory_given) {
+  if (!memory_given && !device_peak_flops(name, "bf16")) {
     throw UsageError("--device " + name +
-                     ": not known; one of auto, cpu, h200, h100, b200, a100, l40s, l4, or the name that "
-                     "the driver gives");
+                     ": not known; one of auto, cpu, h200, h100, b200, a100, l40s, l4, or any GPU with its memory in "
+                     "GiB, as --memory 80");
   }
   const DeviceProfile* profile = find_profile(name);
   return {name, true, profile == nullptr ? 0 : profile->memory_bytes, std::nullopt};
@@ -52,7 +52,7 @@ PlanDevice device_by_name(const std::string& name) {
 PlanDevice resolve(const Options& options, const RunConfig& config) {
   PlanDevice device = options.device == "auto"  ? device_here(config.training.device)
                       : options.device == "cpu" ? this_cpu()
-                                                : device_by_name(options.device);
+                                                : device_by_name(options.device, options.memory_gib.has_value());
   constexpr double kGiB = 1024.0 * 1024 * 1024;
   if (options.memory_gib) device.memory_bytes = static_cast<int64_t>(*options.memory_gib * kGiB);
   if (device.memory_bytes == 0) throw UsageError("--device " + device.name + ": give its memory too, as --memory 80");
@@ -91,13 +91,13 @@ void add_plan_command(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->config = std::make_unique<ConfigOptions>(*command);
   command
-      ->add_option(
-          "--device", options->device,
-          "What to plan for: h200 or h100, with times; another GPU by name, memory only; cpu; auto: what train "
-          "would take here")
+      ->add_option("--device", options->device,
+                   "What to plan for: h200 or h100, with times; any other GPU with --memory, no times; cpu; auto: what "
+                   "train would "
+                   "take here")
       ->type_name(kDeviceNames)
       ->option_text("auto");
-  command->add_option("--memory", options->memory_gib, "Memory of the device in GiB [what is known of it]")
+  command->add_option("--memory", options->memory_gib, "Memory of the device in GiB; known of h200 and h100")
       ->check(CLI::PositiveNumber)
       ->option_text("GIB");
   command
@@ -109,7 +109,11 @@ void add_plan_command(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->option_text("TB/S");
   command->add_flag("--json", options->json, "Print JSON; bytes and seconds");
-  command->footer("Exit codes: 0 it fits, 1 it does not, 2 wrong usage or configuration.");
+  command->footer(
+      "Exit codes: 0 it fits, 1 it does not, 2 wrong usage or configuration.\n\n"
+      "Examples:\n"
+      "  lighthouse plan --config configs/paper.toml --device h200\n"
+      "  lighthouse plan --config configs/paper.toml --device a100 --memory 80 --json");
   command->callback([options] { run_plan(*options); });
 }
 

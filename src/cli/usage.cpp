@@ -69,7 +69,10 @@ std::unique_ptr<CLI::App> make_app() {
   for (CLI::App* command : app->get_subcommands({})) command->group("Commands");
   app->footer(
       "'lighthouse COMMAND --help' describes a command. Exit codes: 0 done, 1 failed, 2 wrong usage or "
-      "configuration.");
+      "configuration.\n\n"
+      "Examples:\n"
+      "  lighthouse train --config configs/quick.toml --data.path corpus/ --logging.run_dir runs/mine\n"
+      "  lighthouse eval --run runs/mine");
   return app;
 }
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -46,6 +48,27 @@ def test_help_of_every_command(command):
     assert result.stderr == ""
     assert "Usage: " + " ".join(["lighthouse", *command]) in result.stdout
     assert "--help" in result.stdout
+
+
+@pytest.mark.parametrize("command", [*[[name] for name in COMMANDS], ["bench", "attention"]], ids=lambda command: "-".join(command))
+def test_every_command_has_examples_that_are_read(command):
+    text = run(*command, "--help").stdout
+    examples = [line.split("#")[0].replace("source <(", "").replace(")", "").split("|")[0]
+                for line in text.split("Examples:\n")[1].splitlines() if "lighthouse" in line]
+    assert examples
+    for example in examples:
+        program, *words = shlex.split(example)
+        assert program == "lighthouse" and words[: len(command)] == command
+        for option in (word for word in words if word.startswith("--")):
+            assert re.search(rf"^  {re.escape(option)}\b", text, re.MULTILINE), option
+
+
+def test_help_has_one_style():
+    for command in [*[[name] for name in COMMANDS], ["bench", "attention"]]:
+        text = run(*command, "--help").stdout
+        for word in (" INT ", " FLOAT ", " TEXT [", " INT [", " FLOAT [", "REQUIRED"):
+            assert word not in text, (command, word)
+    assert "SDPA at S" in run("bench", "attention", "--help").stdout
 
 
 def test_top_level_help_lists_the_commands_and_exit_codes():
@@ -195,3 +218,36 @@ def test_bash_completes_commands_options_and_values():
     assert complete_in_bash("lighthouse", "bench", "a") == ["attention"]
     assert complete_in_bash("lighthouse", "plan", "--device", "h") == ["h200", "h100"]
     assert complete_in_bash("lighthouse", "plan", "--training.recompute", "s") == ["selective"]
+
+
+def test_bash_completes_after_an_equals_sign():
+    """Which is a word of its own to bash."""
+    assert complete_in_bash("lighthouse", "train", "--training.precision", "=", "b") == ["bf16"]
+    assert complete_in_bash("lighthouse", "train", "--training.precision", "=") == ["fp32", "bf16"]
+    assert complete_in_bash("lighthouse", "train", "--training.steps", "=", "t") == []
+
+
+def test_bash_adds_file_names_only_where_they_are_wanted():
+    """`compopt +o default` takes readline's file names away; outside of a completion it says so."""
+    script = run("completion", "bash").stdout
+
+    def takes_away(*words):
+        program = (f"{script}\ncompopt() {{ echo \"compopt $*\"; }}; "
+                   f"COMP_WORDS=({' '.join(words)}); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 )); _lighthouse")
+        return "compopt +o default" in subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True,
+                                                      timeout=60).stdout
+
+    for option in ("--training.steps", "--training.precision", "--logging.interval"):
+        assert takes_away("lighthouse", "train", option, "=", "5") and takes_away("lighthouse", "train", option, "5")
+    for option in ("--config", "--data.path", "--logging.run_dir", "--training.initial_weights", "--profile"):
+        assert not takes_away("lighthouse", "train", option, "=", "5") and not takes_away("lighthouse", "train", option, "5")
+    assert not takes_away("lighthouse", "export", "--run", "r") and not takes_away("lighthouse", "eval", "--data", "=", "r")
+
+
+def test_zsh_completion_can_be_sourced_first():
+    """Before compinit, which alone defines compdef."""
+    text = run("completion", "zsh").stdout
+    assert text.startswith("#compdef lighthouse\n")
+    assert "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }" in text
+    if shutil.which("zsh"):
+        subprocess.run(["zsh", "-f", "-c", text], check=True, timeout=60)

@@ -18,7 +18,8 @@ def trained(lighthouse, tmp_path_factory):
 def exported(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "model"
     paths = trained("export", "--output", folder).splitlines()
-    assert paths == [str(folder / name) for name in ("model.safetensors", "config.json", "generation_config.json")]
+    assert paths == [str(folder / name) for name in ("model.safetensors", "config.json", "generation_config.json",
+                                                     "tokenizer.json", "tokenizer_config.json")]
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.rsplit("/", 1)[1] for path in paths)
     return folder
 
@@ -142,7 +143,9 @@ def test_wrong_generate_is_named(trained, case):
 
 
 def test_missing_prompt_file_is_named(trained):
-    assert "no-such-file" in trained.refusal("generate", "--prompt-file", "no-such-file", exit_code=1)
+    assert "no-such-file" in trained.refusal("generate", "--prompt-file", "no-such-file")
+    assert "--prompt-file" in trained.refusal("generate", "--prompt-file", "/")
+    assert "no-such-model" in trained.refusal("generate", "--model", "no-such-model", "--prompt", "a", run=False)
 
 
 # ---- export ---------------------------------------------------------------------------------------------------------
@@ -162,6 +165,23 @@ def test_transformers_has_the_loss_that_eval_measures(trained, exported, tmp_pat
     assert ours["validation_loss"] == pytest.approx(theirs, rel=100 * torch.finfo(torch.float32).eps)
 
 
+TEXTS = ["hello", "é Ā <0x00> </s>\n\t  x", "日本 \U0001f642", "", " a  b ", "\0x", "line\r\nend ", "Ġ Ċ"]
+
+
+def test_exported_bytes_have_a_tokenizer(exported):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    assert len(tokenizer) == tokenizer.vocab_size == 256
+    for text in TEXTS:
+        assert tokenizer(text)["input_ids"] == list(text.encode())
+        assert tokenizer.decode(list(text.encode())) == text
+    assert tokenizer.decode(list(b"a\xffb\xe6\x97")) == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
+    config = transformers.AutoConfig.from_pretrained(exported)
+    assert [tokenizer.bos_token_id, tokenizer.eos_token_id] == [config.bos_token_id, config.eos_token_id] == [0, 0]
+    text = transformers.pipeline("text-generation", model=str(exported), device="cpu")(
+        "the light ", max_new_tokens=20, do_sample=False)[0]["generated_text"]
+    assert text.startswith("the light ") and len(text.encode()) >= 30
+
+
 def test_bf16_weights_are_half_as_long(trained, exported, tmp_path):
     trained("export", "--output", tmp_path / "half", "--dtype", "bf16")
     weights = "model.safetensors"
@@ -171,7 +191,8 @@ def test_bf16_weights_are_half_as_long(trained, exported, tmp_path):
 
 def test_export_does_not_overwrite_what_is_there(trained, tmp_path):
     trained("export", "--output", tmp_path / "model")
-    assert "is not empty" in trained.refusal("export", "--output", tmp_path / "model")
+    message = trained.refusal("export", "--output", tmp_path / "model")
+    assert "is not empty" in message and "--overwrite" in message
     trained("export", "--output", tmp_path / "model", "--overwrite")
     (tmp_path / "model" / "notes.txt").write_text("mine")
     assert "notes.txt" in trained.refusal("export", "--output", tmp_path / "model", "--overwrite")
@@ -247,6 +268,14 @@ def test_bench_prints_a_table_and_writes_json_lines(trained, tmp_path):
     measured = [line for line in lines if "median_ms" in line]  # the others say from where on ours is faster
     assert {line["seq_len"] for line in measured} == {128, 256}
     assert all(line["median_ms"] >= 0 for line in measured)
+
+
+def test_bench_takes_the_device_that_train_would_and_says_what_it_does(trained):
+    result = trained.run("bench attention", *BENCH, run=False)
+    assert result.returncode == 0
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    assert f"causal attention, {device} " in result.stdout.decode()
+    assert [line.split(",")[0] for line in result.stderr.decode().splitlines()] == ["case 1 of 2: N=128", "case 2 of 2: N=256"]
 
 
 WRONG_BENCH = {

@@ -99,6 +99,13 @@ def test_without_a_profile_there_is_memory_but_no_time(plan, report):
     assert "; times are rough, by the profile " in plan(*rough).stdout
 
 
+def test_any_gpu_with_its_memory(report):
+    for name in ("rtx4090", "NVIDIA GeForce RTX 5090", "mi300x"):
+        planned = report(*PAPER, "--device", name, "--memory", "96")
+        assert planned["fits"] and planned["run_seconds"] is None
+        assert (planned["device"]["name"], planned["device"]["memory_bytes"]) == (name, 96 * GIB)
+
+
 def test_this_machine(plan, report):
     assert report("--device", "cpu")["fits"]
     assert report()["device"]["memory_bytes"] > GIB
