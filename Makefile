@@ -10,7 +10,8 @@ ARGS ?=
 .PHONY: train test gpu-test gpu-sanitize gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-python setup \
         setup-test format check-format tidy clean
 
-## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS="--training.steps 50" changes keys.
+## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
+##   make train ARGS="--training.steps 20 --training.lighthouse_steps 12"
 train: setup
 	@$(MAKE) --no-print-directory build/release/build.ninja
 	@cmake --build build/release --target lighthouse_cli
@@ -32,7 +33,7 @@ gpu-sanitize: build
 	done; done
 
 ## On a machine with a GPU: every case of the benchmark into build/bench.jsonl, and from that the CUDA part of
-## docs/benchmarks.md. Under ten minutes. A case that fails is named there, and fails the command.
+## docs/benchmarks.md and the times of docs/tuning.md. Under ten minutes. A case that fails is named there, and fails the command.
 gpu-bench: setup
 	@$(MAKE) --no-print-directory build/release/build.ninja
 	@cmake --build build/release --target lighthouse_cli

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -93,3 +94,34 @@ def test_porting_checker_names_what_is_wrong(tmp_path):
 def test_api_reference_is_up_to_date():
     status, output, errors = run(ROOT / "scripts" / "api_reference.py", "--check")
     assert status == 0, output + errors
+
+
+def test_examples_of_make_train_are_configurations_that_hold():
+    program = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release")).resolve() / "bin" / "lighthouse"
+    if not program.exists():
+        pytest.skip(f"{program} is not built")
+    examples = [options for page in ("Makefile", "docs/development.md")
+                for options in re.findall(r'make train ARGS="([^"]*)"', (ROOT / page).read_text())]
+    assert len(examples) == 2
+    for options in examples:
+        result = subprocess.run([program, "train", "--config", "configs/quick.toml", "--print-config", *options.split()],
+                                capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert result.returncode == 0, result.stderr
+
+
+def test_the_choice_of_tests_in_the_documentation_selects_some():
+    [word] = re.findall(r"pytest tests/python -k (\w+)", (ROOT / "docs" / "development.md").read_text())
+    names = re.findall(r"^def (test_\w+)", "".join(path.read_text() for path in (ROOT / "tests" / "python").glob("test_*.py")),
+                       re.MULTILINE)
+    assert 1 <= sum(word in name for name in names) < 20
+
+
+def test_training_names_every_key_of_the_metrics():
+    page = (ROOT / "docs" / "training.md").read_text()
+    source = (ROOT / "src" / "train" / "metrics.cpp").read_text()
+    source = source[source.index("to_json(const StepRecord") : source.index("scalars(const StepRecord")]
+    keys = set(re.findall(r'\{"(\w+)", record', source)) | set(re.findall(r'json\["(\w+)"\]', source))
+    assert {"time", "switch", "validation_loss", "peak_memory"} <= keys
+    assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
+    for word in ("lock", "--resume never"):
+        assert word in page
