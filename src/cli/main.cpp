@@ -6,12 +6,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <csignal>
+#include <cerrno>
+#include <cstring>
 #include <iostream>
 #include <new>
 #include <sstream>
 
 #include "cli/commands.h"
+#include "cli/process.h"
 #include "cli/usage.h"
 #include "config/schema.h"
 #include "lighthouse/check.h"
@@ -68,7 +70,9 @@ int check_output(const CLI::App& app, int exit_code) {
   if (std::cout.good()) return exit_code;
   pollfd output{STDOUT_FILENO, POLLOUT, 0};
   const bool reader_left = poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
-  return reader_left ? exit_code : report(app, "cannot write to standard output", kFailed);
+  if (reader_left) return exit_code;
+  const std::string reason = write(STDOUT_FILENO, "\n", 1) < 0 ? std::string(": ") + std::strerror(errno) : "";
+  return report(app, "cannot write to standard output" + reason, kFailed);
 }
 
 }  // namespace
@@ -76,7 +80,7 @@ int check_output(const CLI::App& app, int exit_code) {
 
 int main(int argc, char** argv) {
   namespace cli = lighthouse::cli;
-  std::signal(SIGPIPE, SIG_IGN);  // a reader that goes away is an error of write(), not the end of a training run
+  cli::prepare_process();
   const std::unique_ptr<CLI::App> app = cli::make_app();
   return cli::check_output(*app, cli::run(*app, cli::split_arguments(argc, argv)));
 }

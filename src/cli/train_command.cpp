@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/config_options.h"
 #include "cli/generated_text.h"
+#include "cli/terminal.h"
 #include "train/text.h"
 #include "train/trainer.h"
 
@@ -100,7 +101,7 @@ void run_train(const Options& options) {
   TrainOptions how;
   how.resume = options.resume == "auto";
   how.log = &std::cerr;
-  how.terminal = isatty(STDERR_FILENO) == 1;
+  how.columns = drawing_columns(STDERR_FILENO);
   how.profile = profile_options(options);
   Trainer trainer(config, how);
   const TrainResult result = trainer.run();
@@ -128,7 +129,12 @@ void add_train_command(CLI::App& app) {
       ->add_option("--profile-steps", options->profile_steps,
                    "The first and the last step of the trace; default: three steps after the warm-up of this start")
       ->option_text("A:B");
-  command->footer("Lists are separated by commas: --attention.full_attention_layers 0,1,28,29 (none: [])");
+  command->footer(
+      "Lists are separated by commas: --attention.full_attention_layers 0,1,28,29 (none: [])\n\n"
+      "Examples:\n"
+      "  lighthouse train --config configs/quick.toml --data.path corpus/ --logging.run_dir runs/mine\n"
+      "  lighthouse train --data.path corpus.txt --training.steps 20 --training.lighthouse_steps 12\n"
+      "  lighthouse train --config my.toml --print-config");
   command->callback([options] { run_train(*options); });
 }
 

@@ -9,7 +9,6 @@ namespace lighthouse {
 namespace {
 
 constexpr const char* kClearLine = "\r\033[K";
-constexpr size_t kColumns = 79;  // a full last column would wrap on some terminals
 constexpr size_t kLeastBar = 4;
 
 std::string draw_bar(const Progress& progress, size_t width) {
@@ -24,32 +23,37 @@ std::string draw_bar(const Progress& progress, size_t width) {
 }  // namespace
 
 std::string progress_text(const Progress& progress, size_t columns) {
-  const std::string text = detail::concat("stage ", static_cast<int>(progress.stage), " ", stage_name(progress.stage),
-                                          " ", progress.step, "/", progress.num_steps, " ");
-  const std::string rest =
-      detail::concat("loss ", progress.loss ? fixed(*progress.loss, 4) : "-", " ", with_unit(progress.tokens_per_s),
-                     " tokens/s ETA ", duration(progress.seconds_left));
+  const std::string steps = detail::concat(progress.step, "/", progress.num_steps, " ");
+  const std::string text =
+      detail::concat("stage ", static_cast<int>(progress.stage), " ", stage_name(progress.stage), " ", steps);
+  const std::string loss = detail::concat("loss ", progress.loss ? fixed(*progress.loss, 4) : "-");
+  const std::string speed = detail::concat(" ", with_unit(progress.tokens_per_s), " tokens/s");
+  const std::string left = " ETA " + duration(progress.seconds_left);
+  const std::string rest = loss + speed + left;
   const size_t used = text.size() + rest.size() + 3;  // two brackets and a space
-  const std::string bar =
-      used + kLeastBar <= columns ? detail::concat("[", draw_bar(progress, columns - used), "] ") : std::string();
-  return text + bar + rest;
+  if (used + kLeastBar <= columns) return detail::concat(text, "[", draw_bar(progress, columns - used), "] ", rest);
+  if (columns == 0) return text + rest;
+  for (const std::string& line : {text + rest, text + loss + left, steps + rest, steps + loss + left, steps + loss}) {
+    if (line.size() <= columns) return line;
+  }
+  return steps.substr(0, columns);
 }
 
 void Console::note(const std::string& text) {
   if (out_ == nullptr) return;
   *out_ << (bar_drawn_ ? kClearLine : "") << text << std::endl;
   bar_drawn_ = false;
-  last_shown_ = terminal_ ? std::nullopt : last_shown_;  // the bar comes back below the message
+  last_shown_ = columns_ ? std::nullopt : last_shown_;  // the bar comes back below the message
 }
 
 void Console::progress(const Progress& progress, double now) {
   if (out_ == nullptr) return;
-  const double pause = terminal_ ? 0.1 : 10;  // seconds
+  const double pause = columns_ ? 0.1 : 10;  // seconds
   const bool due = !last_shown_ || now - *last_shown_ >= pause || progress.step == progress.num_steps;
   if (!due) return;
   last_shown_ = now;
-  if (terminal_) {
-    *out_ << kClearLine << progress_text(progress, kColumns) << std::flush;
+  if (columns_) {
+    *out_ << kClearLine << progress_text(progress, columns_()) << std::flush;
     bar_drawn_ = true;
   } else {
     *out_ << progress_text(progress, 0) << std::endl;

@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <ostream>
 #include <string>
+#include <utility>
 
 #include "train/schedule.h"
 
@@ -21,13 +23,14 @@ struct Progress {
 };
 
 /// "stage 1 lighthouse 120/400 [====>         ] loss 2.3456 12.3k tokens/s ETA 1:23" with a bar that fills the line to
-/// `columns`, without one where it does not fit or columns is 0.
+/// `columns`. Where that does not fit the bar is left out, then one word after another; 0 columns: no bar, no limit.
 std::string progress_text(const Progress& progress, size_t columns);
 
 /// Writes to the stream of its owner; with no stream it is silent. Never throws for what cannot be written.
 class Console {
  public:
-  Console(std::ostream* out, bool terminal) : out_(out), terminal_(terminal) {}
+  /// `columns` tells how wide a bar may be now; empty: `out` is no terminal that draws one.
+  explicit Console(std::ostream* out, std::function<size_t()> columns = {}) : out_(out), columns_(std::move(columns)) {}
   ~Console() { end_bar(); }
   Console(const Console&) = delete;
   Console& operator=(const Console&) = delete;
@@ -41,7 +44,7 @@ class Console {
 
  private:
   std::ostream* out_;
-  bool terminal_;
+  std::function<size_t()> columns_;
   bool bar_drawn_ = false;
   std::optional<double> last_shown_;  ///< `now` of that moment
 };

@@ -43,16 +43,27 @@ bool ends_in_brace(const fs::path& path) {
   return last != std::string::npos && end[last] == '}';
 }
 
+/// Why the file cannot grow: the number of that error, or EIO.
+int write_error_of(const fs::path& path) {
+  const FileDescriptor file = open_file(path, O_WRONLY | O_APPEND);
+  return ::write(file.get(), " ", 1) < 0 ? errno : EIO;
+}
+
 /// Under a temporary name first: the file is whole or absent, whatever ends the process.
 void save_durably(profiler::ProfilerResult& result, const fs::path& path) {
   const Temporary temporary = create_temporary_file(parent_folder(path));
+  const fs::path partial = temporary.path.string() + ".tmp";  // the profiler's own, which it renames
   try {
     result.save(temporary.path.string());
-    if (!ends_in_brace(temporary.path)) throw_system_error(EIO, "cannot write the trace (disk full?) to", path);
+    if (!ends_in_brace(temporary.path)) {
+      throw_system_error(write_error_of(fs::exists(partial) ? partial : temporary.path), "cannot write the trace",
+                         path);
+    }
     sync_file(open_file(temporary.path, O_RDONLY), path);
     if (std::rename(temporary.path.c_str(), path.c_str()) != 0) throw_system_error(errno, "cannot replace", path);
   } catch (...) {
     ::unlink(temporary.path.c_str());
+    ::unlink(partial.c_str());
     throw;
   }
   sync_folder(parent_folder(path));

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <string>
 
 #include "io/posix.h"
 
@@ -17,15 +19,18 @@ inline constexpr const char* kLockFile = "lock";
 class RunFolder {
  public:
   /// Creates the folder where it is missing. Throws std::runtime_error naming the other process when one trains there,
-  /// and std::system_error (path and errno text) when the folder cannot be created or written.
-  explicit RunFolder(std::filesystem::path path);
+  /// and std::system_error (path and errno text) when the folder cannot be created or written. Where the file system
+  /// has no locks, `warn` is told that another process would not be noticed.
+  explicit RunFolder(std::filesystem::path path, const std::function<void(const std::string&)>& warn = {});
 
   const std::filesystem::path& path() const { return path_; }
+  /// Throws std::runtime_error when the folder is no longer there under its name: moved or removed by somebody.
+  void check_in_place() const;
   int64_t free_bytes() const;  ///< on its disk, for this user
 
  private:
   std::filesystem::path path_;
-  FileDescriptor lock_;
+  FileDescriptor folder_, lock_;
 };
 
 }  // namespace lighthouse

@@ -1,4 +1,4 @@
-// SIGINT and SIGTERM as a request to stop after the current step.
+// Signals by which people, shells and schedulers ask for an end, as a request to stop after the current step.
 #pragma once
 
 #include <array>
@@ -6,9 +6,13 @@
 
 namespace lighthouse {
 
-/// While one exists the first of these signals only sets a flag; another, a second later or more, ends the process at
-/// once, as it would without us. Sooner it is the same request: timeout(1) and schedulers signal a process and then its
-/// group. At most one at a time.
+/// SIGINT and SIGTERM; SIGHUP (the terminal is gone), SIGUSR1, SIGUSR2 and SIGXCPU (schedulers send them before they
+/// kill), unless they were ignored when the process began, as nohup(1) does.
+inline constexpr std::array kStopSignals = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU};
+
+/// While one exists the first of these signals only sets a flag. SIGINT or SIGTERM once more, a second later or more,
+/// ends the process at once, as it would without us. All else is the same request: timeout(1) signals a process and
+/// then its group, schedulers send one signal after another, the kernel SIGXCPU every second. At most one at a time.
 class StopSignals {
  public:
   StopSignals();
@@ -20,7 +24,7 @@ class StopSignals {
   static const char* name(int signal_number);  ///< "SIGTERM"
 
  private:
-  std::array<struct sigaction, 2> earlier_{};
+  std::array<struct sigaction, kStopSignals.size()> earlier_{};
 };
 
 }  // namespace lighthouse

@@ -55,7 +55,8 @@ void check_same_run(const RunConfig& saved, const CorpusIdentity& corpus, const 
                    "; use the values of the run, or start a new one with another logging.run_dir");
   const std::string other = difference(corpus, now.corpus);
   LIGHTHOUSE_CHECK(other.empty(), "cannot go on from '", source, "': the corpus '", now.config.data.path,
-                   "' is not the one of the run, which was '", saved.data.path, "' (", other,
+                   "' is not the one of the run, which was '", saved.data.path, "' (",
+                   now.corpus_changes.empty() ? other : now.corpus_changes,
                    "); give that data, or start a new run with another logging.run_dir");
 }
 

@@ -36,6 +36,7 @@ struct RunIdentity {
   CorpusIdentity corpus;
   int64_t threads = 0;
   std::string device;
+  std::string corpus_changes = {};  ///< since the run was saved, as far as known (corpus_record.h)
 };
 
 /// The JSON object of a checkpoint.

@@ -11,10 +11,13 @@
 #include "config/schema.h"
 #include "eval/validation.h"
 #include "io/durable_file.h"
+#include "io/errors.h"
 #include "lighthouse/check.h"
 #include "model/model_io.h"
 #include "train/checkpoint.h"
+#include "train/corpus_record.h"
 #include "train/device.h"
+#include "train/disk_room.h"
 #include "train/initial_weights.h"
 #include "train/out_of_memory.h"
 #include "train/run_description.h"
@@ -52,13 +55,13 @@ std::string what_is_not_finite(const StepRecord& record, const NamedTensors& par
 Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
     : config_(prepare(config)),
       options_(options),
-      console_(options.log, options.terminal),
+      console_(options.log, options.columns),
       loader_(config_.data, config_.training.seq_len, config_.model.vocab_size),
       decoder_(config_.model, config_.attention, static_cast<uint64_t>(config_.training.seed),
                resolve_execution(config_.training)),
       optimizer_(decoder_.parameters(), config_.optimizer),
       identity_{config_, loader_.identity(), at::get_num_threads(), decoder_.device().str()},
-      folder_(config_.logging.run_dir),
+      folder_(config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }),
       state_(config_.training),
       prefetcher_(loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device()),
       meter_(config_, decoder_.device()) {
@@ -80,6 +83,7 @@ void Trainer::restore() {
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
                    "': the run folder holds a run already; resume it, or start a new one with another "
                    "logging.run_dir");
+  identity_.corpus_changes = corpus_changes(folder_.path(), loader_.files());
   state_ = state_from_json(checkpoint->state_json, identity_, source,
                            [this](const std::string& text) { console_.warn(text); });
   load_parameters(decoder_, checkpoint->model);
@@ -91,15 +95,13 @@ void Trainer::open_run_folder() {
   NamedTensors model = decoder_.parameters();
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
   const int64_t needed = total_bytes(model) + total_bytes(optimizer_.state());
-  if (folder_.free_bytes() < needed) {
-    throw std::runtime_error("'" + folder_.path().string() + "': the disk has " +
-                             with_unit(static_cast<double>(folder_.free_bytes())) + "B left and a checkpoint takes " +
-                             with_unit(static_cast<double>(needed)) +
-                             "B; free some space or give another logging.run_dir");
-  }
+  const std::string tight = check_room(folder_, needed, config_.checkpoint, config_.training.steps - state_.step);
+  if (!tight.empty()) console_.warn(tight);
   write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
   write_file_durably(folder_.path() / kRunDescriptionFile,
                      describe_run(decoder_, loader_, config_.data.path, identity_.threads));
+  record_corpus(folder_.path(), loader_.files());
+  if (state_.step == 0) keep_initial_model(folder_.path(), config_.training.initial_weights);
   log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
   saver_.emplace(folder_.path(), config_.checkpoint, std::move(model), optimizer_.state());
 }
@@ -204,7 +206,15 @@ bool Trainer::is_last_of_stage(int64_t step) const {
   return step == config_.training.steps || step == config_.training.lighthouse_steps;
 }
 
+/// Throws when the folder is gone. What somebody removed in it and eval needs is written again.
+void Trainer::check_run_folder() {
+  folder_.check_in_place();
+  const std::filesystem::path config = folder_.path() / kConfigFile;
+  if (!std::filesystem::exists(config)) write_file_durably(config, to_toml(config_));
+}
+
 void Trainer::log(StepRecord& record) {
+  check_run_folder();
   if (!record.skipped.empty()) {
     console_.warn("step " + std::to_string(record.step) + " was not applied: " + record.skipped);
   }
@@ -266,6 +276,7 @@ void Trainer::note_save() {
 void Trainer::save_last() {
   if (state_.step == 0) return;
   std::string problem = end_save();
+  check_run_folder();
   if (saved_step_ == state_.step) return;
   saver_->start(state_.step, state_to_json(state_, identity_));
   problem = end_save();
@@ -273,6 +284,19 @@ void Trainer::save_last() {
   throw std::runtime_error("the checkpoint of step " + std::to_string(state_.step) + " could not be saved in '" +
                            folder_.path().string() + "': " + problem +
                            "; make room there and run the same command again: it goes on from " + resume_hint());
+}
+
+/// A file that cannot be read, or a token that is none, ends the run; the steps before it are kept.
+void Trainer::fail_saved(const std::exception& error) {
+  note_save();
+  if (state_.step <= std::max<int64_t>(saved_step_, 0)) throw;  // no step is lost: the error says it all
+  const std::string what = error.what();
+  try {
+    save_last();
+  } catch (const std::exception& unsaved) {
+    throw std::runtime_error(what + "; and " + unsaved.what());
+  }
+  throw std::runtime_error(what + "; training stopped, the same command goes on from " + resume_hint());
 }
 
 /// "step 12", the newest that is saved.
@@ -305,6 +329,12 @@ TrainResult Trainer::run() {
   announce();
   try {
     train_steps();
+  } catch (const DamagedFile& error) {
+    fail_saved(error);
+  } catch (const std::system_error& error) {
+    fail_saved(error);
+  } catch (const InvalidArgument& error) {
+    fail_saved(error);
   } catch (...) {
     note_save();
     throw;

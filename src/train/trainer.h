@@ -28,11 +28,11 @@
 namespace lighthouse {
 
 struct TrainOptions {
-  bool resume = true;           ///< go on from the newest whole checkpoint; false: refuse a run folder that has one
-  std::ostream* log = nullptr;  ///< messages and progress for people; null: none
-  bool terminal = false;        ///< `log` is a terminal: draw a progress bar
-  bool handle_signals = true;   ///< SIGINT and SIGTERM end the run after the step, with a checkpoint
-  ProfileOptions profile;       ///< run() writes a trace of some steps
+  bool resume = true;               ///< go on from the newest whole checkpoint; false: refuse a run folder that has one
+  std::ostream* log = nullptr;      ///< messages and progress for people; null: none
+  std::function<size_t()> columns;  ///< `log` is a terminal so wide: draw a progress bar; empty: it is none
+  bool handle_signals = true;       ///< kStopSignals end the run after the step, with a checkpoint
+  ProfileOptions profile;           ///< run() writes a trace of some steps
   /// Called with the parameters of every step, gradients filled in and not yet looked at. For tests.
   std::function<void(int64_t step, const NamedTensors& parameters)> on_gradients;
 };
@@ -87,12 +87,14 @@ class Trainer {
   double accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode);
   void validate(StepRecord& record);
   void report_switch(StepRecord& record, const std::string& event);
+  void check_run_folder();
   void log(StepRecord& record);
   void check_progress(const StepRecord& record) const;
   void save();
   std::string end_save();
   void note_save();
   void save_last();
+  [[noreturn]] void fail_saved(const std::exception& error);
   std::string resume_hint() const;
   TrainResult finish();
   bool stop_requested() const;

@@ -131,9 +131,18 @@ TEST(Console, BarFillsTheLineAndLeavesWhereItDoesNotFit) {
   EXPECT_EQ(progress_text(progress_at(100), 68), progress_text(progress_at(100), 0));
 }
 
+TEST(Console, NarrowTerminalsGetFewerWords) {
+  EXPECT_EQ(progress_text(progress_at(100), 60), "stage 1 lighthouse 100/400 loss 2.5000 ETA 1:23");
+  EXPECT_EQ(progress_text(progress_at(100), 39), "100/400 loss 2.5000 ETA 1:23");
+  EXPECT_EQ(progress_text(progress_at(100), 20), "100/400 loss 2.5000");
+  for (size_t columns = 1; columns < 120; ++columns) {
+    EXPECT_LE(progress_text(progress_at(123), columns).size(), columns);
+  }
+}
+
 TEST(Console, LogGetsLinesAtALowRate) {
   std::ostringstream log;
-  Console console(&log, /*terminal=*/false);
+  Console console(&log);
   for (int64_t step = 1; step <= 400; ++step) console.progress(progress_at(step), 0.1 * static_cast<double>(step));
   const std::string text = log.str();
   EXPECT_THAT(text, Not(HasSubstr("\r")));
@@ -144,7 +153,7 @@ TEST(Console, LogGetsLinesAtALowRate) {
 TEST(Console, TerminalGetsABarThatMessagesDoNotCut) {
   std::ostringstream log;
   {
-    Console console(&log, /*terminal=*/true);
+    Console console(&log, [] { return size_t{79}; });
     console.progress(progress_at(1), 0);
     console.progress(progress_at(2), 0.01);  // too soon
     console.note("a message");
@@ -156,7 +165,7 @@ TEST(Console, TerminalGetsABarThatMessagesDoNotCut) {
 }
 
 TEST(Console, WithoutAStreamIsSilent) {
-  Console console(nullptr, true);
+  Console console(nullptr, [] { return size_t{79}; });
   console.note("unheard");
   console.progress(progress_at(1), 0);
 }

@@ -1,0 +1,54 @@
+#include "train/corpus_record.h"
+
+#include <map>
+#include <sstream>
+
+#include "io/durable_file.h"
+#include "io/input_file.h"
+#include "io/json_text.h"
+#include "lighthouse/check.h"
+#include "train/text.h"
+
+namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+using Sizes = std::map<std::string, int64_t>;  // by quoted name: one line each, whatever a name holds
+
+Sizes read_record(const fs::path& path) {
+  Sizes sizes;
+  std::istringstream lines(read_text_file(path));
+  int64_t bytes = 0;
+  for (std::string name; lines >> bytes && lines.get() == ' ' && std::getline(lines, name);) sizes[name] = bytes;
+  return sizes;
+}
+
+}  // namespace
+
+void record_corpus(const fs::path& run_dir, const std::vector<CorpusFile>& files) {
+  std::string text;
+  for (const CorpusFile& file : files) text += std::to_string(file.bytes) + " " + quoted(file.name) + "\n";
+  write_file_durably(run_dir / kCorpusFile, text);
+}
+
+std::string corpus_changes(const fs::path& run_dir, const std::vector<CorpusFile>& files) {
+  if (!fs::exists(run_dir / kCorpusFile)) return "";
+  Sizes recorded = read_record(run_dir / kCorpusFile);
+  std::vector<std::string> changes;
+  for (const CorpusFile& file : files) {
+    const auto found = recorded.find(quoted(file.name));
+    if (found == recorded.end()) {
+      changes.push_back(quoted(file.name) + " is new");
+      continue;
+    }
+    if (found->second != file.bytes) {
+      changes.push_back(detail::concat(found->first, " has ", file.bytes, " bytes instead of ", found->second));
+    }
+    recorded.erase(found);
+  }
+  for (const auto& [name, bytes] : recorded) changes.push_back(name + " is gone");
+  return listed(changes, 5);
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,249 @@
+"""What the operating system does to the program: closed descriptors, limits, signals, readers that leave, narrow terminals,
+folders in which runs and corpora lie together. tests/cpp/train/conditions_test.cpp has what needs no process of its own."""
+
+import fcntl
+import itertools
+import json
+import os
+import pty
+import resource
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+import pytest
+
+TINY = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 16,
+        "model.ffn_dim": 48, "attention.topk": 4, "training.seq_len": 64, "training.steps": 6,
+        "training.lighthouse_steps": 4, "training.device": "cpu", "training.threads": 1, "optimizer.warmup_steps": 2,
+        "validation.sequences": 2, "logging.sample_tokens": 0}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "t.txt"
+    path.write_text("the light house stands at sea, far from land. " * 2000)
+    return path
+
+
+def train_command(program, corpus, run, **keys):
+    values = TINY | {"data.path": corpus, "logging.run_dir": run} | {
+        key.replace("__", "."): value for key, value in keys.items()}
+    return [str(program), "train", *(str(text) for key, value in values.items() for text in (f"--{key}", value))]
+
+
+def run(command, **options):
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, **options)
+
+
+def steps_of(folder):
+    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(lighthouse, corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    result = run(train_command(lighthouse, corpus, folder))
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+# ---- descriptors ----------------------------------------------------------------------------------------------------
+
+CLOSED = [closed for count in (1, 2, 3) for closed in itertools.combinations((0, 1, 2), count)]
+
+
+def with_closed(closed, command, **options):
+    redirections = " ".join(f"{descriptor}>&-" for descriptor in closed)
+    return run(["bash", "-c", f'exec "$@" {redirections}', "bash", *command], **options)
+
+
+@pytest.mark.parametrize("closed", CLOSED, ids=str)
+def test_messages_never_get_into_files_of_a_run(lighthouse, corpus, tmp_path, closed):
+    result = with_closed(closed, train_command(lighthouse, corpus, tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    assert steps_of(tmp_path / "run") == list(range(1, 7))
+    assert (tmp_path / "run" / "lock").read_text().isdigit()
+    for path in (tmp_path / "run").iterdir():
+        assert path.is_dir() or b"with Lighthouse attention, then" not in path.read_bytes(), path
+
+
+def test_no_command_minds_closed_descriptors(lighthouse, corpus, trained, tmp_path):
+    for words in (["eval", "--run", trained], ["generate", "--run", trained, "--prompt", "a", "--max-tokens", 3],
+                  ["export", "--run", trained, "--output", tmp_path / "model"], ["info"],
+                  ["plan", "--device", "h200"], ["completion", "bash"]):
+        assert with_closed((0, 1, 2), [lighthouse, *words]).returncode == 0, words
+    json.loads((tmp_path / "model" / "config.json").read_text())
+
+
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+def small_files(num_bytes):
+    """For a child: files end at so many bytes, with the signal that says so as any shell leaves it."""
+    def prepare():
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+    return prepare
+
+
+def test_a_limit_of_file_sizes_is_an_error_in_words(lighthouse, corpus, tmp_path):
+    result = run(train_command(lighthouse, corpus, tmp_path / "run"), preexec_fn=small_files(60_000))
+    assert result.returncode == 1
+    assert "File too large" in result.stderr and "step 6 could not be saved" in result.stderr
+    assert steps_of(tmp_path / "run") == list(range(1, 7))
+
+
+def test_every_file_that_is_too_large_is_named(lighthouse, corpus, trained, tmp_path):
+    result = run([lighthouse, "export", "--run", trained, "--output", tmp_path / "model"], preexec_fn=small_files(20_000))
+    assert result.returncode == 1 and "model.safetensors': File too large" in result.stderr
+    assert not (tmp_path / "model").exists()
+    result = run([*train_command(lighthouse, corpus, tmp_path / "run", checkpoint__interval=0, checkpoint__asynchronous="false"),
+                  "--profile", tmp_path / "trace.json", "--profile-steps", "2:3"], preexec_fn=small_files(20_000))
+    assert result.returncode == 1 and f"cannot write the trace '{tmp_path / 'trace.json'}': File too large" in result.stderr
+    for words in (["info"], ["generate", "--run", trained, "--prompt", "a", "--max-tokens", 300], ["train", "--help"]):
+        with open(tmp_path / "output", "w") as output:
+            result = subprocess.run([str(word) for word in (lighthouse, *words)], stdout=output, stderr=subprocess.PIPE, text=True,
+                                    timeout=120, preexec_fn=small_files(100))
+        assert result.returncode == 1, words
+        assert "cannot write to standard output: File too large" in result.stderr
+
+
+def test_a_limit_of_cpu_time_stops_the_run_saved(lighthouse, corpus, tmp_path):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (2, 60))  # noqa: E731
+    result = run(train_command(lighthouse, corpus, tmp_path / "run", training__steps=1_000_000), preexec_fn=limit)
+    assert result.returncode == 0, result.stderr
+    assert "stopped by SIGXCPU after step" in result.stderr
+
+
+# ---- signals and readers --------------------------------------------------------------------------------------------
+
+
+def start(command, run, steps=3, **options):
+    """A run in progress, with so many steps done."""
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               **options)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() or len(steps_of(run)) < steps:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_signals_that_ask_for_an_end_stop_the_run_saved(lighthouse, corpus, tmp_path, name):
+    process = start(train_command(lighthouse, corpus, tmp_path / "run", training__steps=1_000_000), tmp_path / "run")
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert f"stopped by {name} after step {steps_of(tmp_path / 'run')[-1]}, which is saved" in errors
+
+
+def test_nohup_keeps_a_run_alive(lighthouse, corpus, tmp_path):
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    process = start(train_command(lighthouse, corpus, tmp_path / "run", training__steps=40), tmp_path / "run",
+                    preexec_fn=ignore)
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "done: 40 steps" in errors
+
+
+def test_a_reader_that_leaves_costs_nothing(lighthouse, corpus, tmp_path):
+    words = " ".join(f"'{word}'" for word in train_command(lighthouse, corpus, tmp_path / "run"))
+    result = run(["bash", "-c", f"{words} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"])
+    assert result.returncode == 0
+    assert steps_of(tmp_path / "run") == list(range(1, 7))
+    assert (tmp_path / "run" / "checkpoints" / "step-00000006" / "manifest.json").exists()
+
+
+# ---- terminals ------------------------------------------------------------------------------------------------------
+
+
+def on_terminal(command, columns, **environment):
+    """What a terminal of so many columns is sent on standard error."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | environment)
+    os.close(theirs)
+    text = b""
+    try:
+        while part := os.read(ours, 65536):
+            text += part
+    except OSError:  # the other end was closed
+        pass
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    return text.decode()
+
+
+@pytest.mark.parametrize("columns", [20, 40, 200])
+def test_the_bar_fits_the_terminal(lighthouse, corpus, tmp_path, columns):
+    text = on_terminal(train_command(lighthouse, corpus, tmp_path / "run"), columns, TERM="xterm", NO_COLOR="")
+    bars = [bar.removeprefix("\033[K") for bar in text.replace("\n", "\r").split("\r") if bar.startswith("\033[K")]
+    bars = [bar for bar in bars if "/6 " in bar]
+    assert bars and all(len(bar) < min(columns, 80) for bar in bars), bars
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": ""}, {"TERM": "xterm", "NO_COLOR": "1"}], ids=str)
+def test_plain_terminals_get_plain_lines(lighthouse, corpus, tmp_path, environment):
+    text = on_terminal(train_command(lighthouse, corpus, tmp_path / "run"), 80, **environment)
+    assert "\033" not in text and "\r" not in text.replace("\r\n", "\n")
+    assert "stage 2 dense 6/6 loss" in text
+
+
+# ---- corpora --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_beside_its_corpus_goes_on(lighthouse, corpus, tmp_path):
+    (tmp_path / "t.txt").write_text(corpus.read_text())
+    command = train_command(lighthouse, ".", "runs/mine", training__steps=1_000_000, checkpoint__interval=2)
+    process = start(command, tmp_path / "runs" / "mine", cwd=tmp_path)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    stopped = steps_of(tmp_path / "runs" / "mine")[-1]
+    (tmp_path / ".DS_Store").write_text("x")
+    process = start(command, tmp_path / "runs" / "mine", steps=stopped + 1, cwd=tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert f"resumed at step {stopped}\n" in errors
+    fresh = run(train_command(lighthouse, ".", "runs/other"), cwd=tmp_path)
+    assert fresh.returncode == 0, fresh.stderr
+    assert (tmp_path / "runs" / "other" / "corpus.txt").read_text() == f'{len(corpus.read_text())} "t.txt"\n'
+    (tmp_path / "u.txt").write_text("new")
+    refused = run(command, cwd=tmp_path)
+    assert refused.returncode == 2 and '"u.txt" is new' in refused.stderr
+
+
+def test_a_run_in_its_corpus_goes_on(lighthouse, corpus, tmp_path):
+    (tmp_path / "t.txt").write_text(corpus.read_text())
+    command = train_command(lighthouse, tmp_path, tmp_path)
+    assert run(command).returncode == 0
+    again = run(command)
+    assert again.returncode == 0 and "all steps are done already" in again.stderr, again.stderr
+
+
+def test_a_corpus_that_is_cut_short_is_an_error_in_words(lighthouse, corpus, tmp_path):
+    (tmp_path / "t.txt").write_text(corpus.read_text())
+    process = start(train_command(lighthouse, tmp_path / "t.txt", tmp_path / "run", training__steps=1_000_000), tmp_path / "run")
+    os.truncate(tmp_path / "t.txt", 1000)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "t.txt" in errors and "1000 now" in errors
+    step = steps_of(tmp_path / "run")[-1]
+    assert f"goes on from step {step}\n" in errors
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step:08}" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name, remedy", [("a.npy", "Megatron-LM"), ("a.ds", "Megatron-LM"), ("a.gz", "decompress"),
+                                          ("a.jsonl.zst", "decompress"), ("a.parquet", "text"), ("a.tar.xz", "unpack")])
+def test_what_is_not_text_is_refused_by_name(lighthouse, corpus, tmp_path, name, remedy):
+    (tmp_path / name).write_text(corpus.read_text())
+    for path in (tmp_path / name, tmp_path):
+        result = run(train_command(lighthouse, path, tmp_path / "run"))
+        assert result.returncode == 2 and name in result.stderr and remedy in result.stderr
+    result = run(train_command(lighthouse, corpus, tmp_path / "run", data__validation_path=tmp_path / name))
+    assert result.returncode == 2 and name in result.stderr
+    assert not (tmp_path / "run").exists()
