@@ -192,7 +192,7 @@ void write_checkpoint(const fs::path& target, const Checkpoint& checkpoint) {
 
 int64_t total_bytes(const NamedTensors& tensors) {
   int64_t bytes = 0;
-  for (const auto& [name, tensor] : tensors) bytes += static_cast<int64_t>(tensor.nbytes());
+  for (const auto& [name, tensor] : tensors) bytes += tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
   return bytes;
 }
 
