@@ -1,5 +1,6 @@
 #include "ops/inner_attention.h"
 
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/cat.h>
@@ -12,11 +13,14 @@
 #include "ops/cudnn_attention.h"
 #include "ops/deterministic.h"
 #include "ops/internal.h"
+#include "ops/stock_rules.h"
 
 namespace lighthouse::ops {
 namespace {
 
 bool is_16_bit(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf; }
+
+int64_t head_dim_of(const at::Tensor& x) { return x.sym_size(3).guard_int(__FILE__, __LINE__); }
 
 /// Keys or values [B, H_kv, S, D] as [B, H, S, D].
 at::Tensor for_every_query_head(const at::Tensor& x, const c10::SymInt& num_heads) {
@@ -26,21 +30,38 @@ at::Tensor for_every_query_head(const at::Tensor& x, const c10::SymInt& num_head
       .reshape_symint({x.sym_size(0), num_heads, x.sym_size(2), x.sym_size(3)});
 }
 
-/// What stock CUDA kernels take: rows that start at multiples of 16 bytes. Others are copied.
-at::Tensor aligned(const at::Tensor& x) {
-  const auto elements = static_cast<int64_t>(16 / x.element_size());
-  bool fits = x.sym_storage_offset() % elements == 0;
-  for (int64_t i = 0; i + 1 < x.dim(); ++i) fits = fits && (x.sym_size(i) == 1 || x.sym_stride(i) % elements == 0);
-  return fits ? x : x.contiguous();
+/// Tensors of a traced graph, and others that stand for one, have no address; they count from their storage.
+bool starts_aligned(const at::Tensor& x) {
+  if (at::isTensorSubclassLike(x) || x.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) {
+    return x.sym_storage_offset() % (kLoadBytes / static_cast<int64_t>(x.element_size())) == 0;
+  }
+  return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kLoadBytes == 0;
 }
 
-/// Grouped-query heads are left to SDPA where its fast kernels take them: on the CPU with the same bits and in the same
-/// time as on repeated keys and values (H = 8, H_kv = 2, S = 1024, D = 64, forward and backward: 24 ms against 25 ms).
-/// The memory-efficient kernel, which fp32 has on CUDA, does not.
+/// Whether D is no multiple of 16 bytes, for kernels on CUDA.
+bool takes_padding(const at::Tensor& x) {
+  return x.is_cuda() && x.scalar_type() != at::kDouble &&
+         missing_channels(head_dim_of(x), static_cast<int64_t>(x.element_size())) != 0;
+}
+
+/// A copy where rows do not start at multiples of 16 bytes. fp64 has plain matrix products, which take all.
+at::Tensor aligned(const at::Tensor& x) {
+  if (x.scalar_type() == at::kDouble) return x;
+  const bool fits = starts_aligned(x) && rows_start_aligned(x.sym_strides(), static_cast<int64_t>(x.element_size()));
+  return fits ? x : x.clone(at::MemoryFormat::Contiguous);  // contiguous() keeps strides of size 1
+}
+
+/// Heads as stock kernels on CUDA take them, with channels of zeros at the end where D is no multiple of 16 bytes.
+at::Tensor acceptable(const at::Tensor& x) {
+  if (!takes_padding(x)) return aligned(x);
+  const int64_t missing = missing_channels(head_dim_of(x), static_cast<int64_t>(x.element_size()));
+  return aligned(at::constant_pad_nd(x, {0, missing}));
+}
+
 at::Tensor one_document(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                         std::optional<double> softmax_scale) {
   const bool grouped = q.sym_size(1) != k.sym_size(1);
-  if (grouped && q.is_cuda() && !is_16_bit(q)) {
+  if (grouped && !may_share_keys(q.is_cuda(), is_16_bit(q), head_dim_of(q))) {
     return one_document(q, for_every_query_head(k, q.sym_size(1)), for_every_query_head(v, q.sym_size(1)),
                         softmax_scale);
   }
@@ -78,7 +99,7 @@ at::Tensor efficient_varlen(const at::Tensor& q, const at::Tensor& k, const at::
 }
 
 double scale_of(const at::Tensor& q, std::optional<double> softmax_scale) {
-  return softmax_scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+  return softmax_scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim_of(q))));
 }
 
 /// All documents in one call, without copies; the kernels want D to be a multiple of 8.
@@ -109,6 +130,12 @@ at::Tensor repeatable(const InnerAttention& attention, const at::Tensor& q, cons
 
 }  // namespace
 
+at::Tensor with_any_gradient(at::Tensor out) {
+  const bool has_kernel = out.is_cuda() && !at::isTensorSubclassLike(out);
+  if (has_kernel && out.requires_grad()) out.register_hook([](const at::Tensor& dout) { return aligned(dout); });
+  return out;
+}
+
 at::Tensor attend_each(const InnerAttention& attention, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const std::vector<int64_t>& num_rows) {
   if (num_rows.size() == 1) return attention(q, k, v);
@@ -127,17 +154,20 @@ at::Tensor attend_each(const InnerAttention& attention, const at::Tensor& q, con
 at::Tensor stock_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const std::vector<int64_t>& num_rows, std::optional<double> softmax_scale,
                            bool deterministic) {
+  const bool is_padded = takes_padding(q);
+  const std::optional<double> scale = is_padded ? scale_of(q, softmax_scale) : softmax_scale;
   const InnerAttention attention = [&](const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values) {
     if (num_rows.size() > 1 && q.is_cuda() && q.scalar_type() != at::kDouble) {
-      return varlen(queries, keys, values, num_rows, softmax_scale);
+      return varlen(queries, keys, values, num_rows, scale);
     }
-    return attend_each(
-        [&](const auto& a, const auto& b, const auto& c) { return one_document(a, b, c, softmax_scale); }, queries,
-        keys, values, num_rows);
+    return attend_each([&](const auto& a, const auto& b, const auto& c) { return one_document(a, b, c, scale); },
+                       queries, keys, values, num_rows);
   };
   if (!q.is_cuda()) return attention(q, k, v);
-  return deterministic ? repeatable(attention, aligned(q), aligned(k), aligned(v), num_rows.size(), softmax_scale)
-                       : attention(aligned(q), aligned(k), aligned(v));
+  const at::Tensor out =
+      deterministic ? repeatable(attention, acceptable(q), acceptable(k), acceptable(v), num_rows.size(), scale)
+                    : attention(acceptable(q), acceptable(k), acceptable(v));
+  return is_padded ? out.narrow(3, 0, head_dim_of(q)) : out;
 }
 
 }  // namespace lighthouse::ops

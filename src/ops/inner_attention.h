@@ -15,8 +15,9 @@ namespace lighthouse::ops {
 ///
 /// PyTorch's scaled_dot_product_attention chooses the kernel: on Hopper and data-centre Blackwell cuDNN where it can,
 /// else FlashAttention-2, else the memory-efficient kernel, else plain matrix products; torch's switches of these are
-/// obeyed. Several documents on CUDA are one call: FlashAttention-2 (16-bit types, D <= 256) or the memory-efficient
-/// kernel, both by offsets; fp64 and the CPU go document by document.
+/// obeyed. What its kernels would refuse is copied, padded or repeated before (stock_rules.h). Several documents on
+/// CUDA are one call: FlashAttention-2 (16-bit types, D <= 256) or the memory-efficient kernel, both by offsets; fp64
+/// and the CPU go document by document.
 ///
 /// `deterministic`: on CUDA one document goes to cudnn_attention where cudnn_attention_runs (that states the rule); all
 /// else runs as though PyTorch's deterministic mode were on for this call and its backward, which rules cuDNN out: its
@@ -24,6 +25,10 @@ namespace lighthouse::ops {
 at::Tensor stock_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const std::vector<int64_t>& num_rows, std::optional<double> softmax_scale,
                            bool deterministic);
+
+/// The same tensor, whose gradient in backward is first copied where stock kernels on CUDA would refuse it. One that
+/// scatter's adjoint makes lies right.
+at::Tensor with_any_gradient(at::Tensor out);
 
 /// `attention` on each document that has rows.
 at::Tensor attend_each(const InnerAttention& attention, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
