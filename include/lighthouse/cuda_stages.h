@@ -64,8 +64,9 @@ int64_t select_workspace_elements(const SequencePlan& plan, int64_t batch, int64
 void select_entries(const SelectMaximaParams& params, const SequencePlan& plan, const DevicePlan& device_plan,
                     CudaStream stream);
 
-/// slots of a selection that the caller made. `num_errors` (one int32 on the device, zeroed by the caller) counts
-/// values that are out of range or occur twice; those are left out of slots.
+/// slots of a selection that the caller made. `num_errors` (one int32 on the device, zeroed by the caller) counts rows
+/// that are out of range, which are left out of slots, or that break the order of a forest (forest.h). Null: the values
+/// are trusted.
 struct InvertParams {
   const int32_t* selection;  ///< [B, H_kv, S]
   int64_t batch, num_kv_heads;

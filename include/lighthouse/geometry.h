@@ -191,7 +191,7 @@ struct SequencePlan {
 SequencePlan make_plan(const SelectionConfig& config, int64_t seq_len, std::span<const int64_t> cu_seqlens = {},
                        const char* operation = "lighthouse");
 
-/// S of an unpacked row (section iii).
-int64_t gathered_length(int64_t seq_len, const SelectionConfig& config);
+/// S of a row, unpacked or with documents at `cu_seqlens` (section iii, "Packed documents").
+int64_t gathered_length(int64_t seq_len, const SelectionConfig& config, std::span<const int64_t> cu_seqlens = {});
 
 }  // namespace lighthouse

@@ -20,8 +20,9 @@ struct SelectParams {
 };
 void select_entries(const SelectParams& params, const ParallelFor& parallel_for);
 
-/// slots of a selection that the caller made. Throws InvalidArgument naming (batch, KV head, row) where a value is not
-/// a flat entry of the document that the row belongs to, or occurs twice.
+/// slots of a selection that check_selection (forest.h) found right, or that the caller vouches for. Throws
+/// InvalidArgument naming (batch, KV head, row) where a value is not a flat entry of the document that the row belongs
+/// to.
 struct InvertSelectionParams {
   const int32_t* selection;  ///< [B, H_kv, S]: row -> flat entry
   const SequencePlan* plan;

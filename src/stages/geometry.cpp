@@ -87,8 +87,8 @@ SequencePlan make_plan(const SelectionConfig& config, int64_t seq_len, std::span
   return plan;
 }
 
-int64_t gathered_length(int64_t seq_len, const SelectionConfig& config) {
-  return make_plan(config, seq_len, {}, "gathered_length").gathered_len;
+int64_t gathered_length(int64_t seq_len, const SelectionConfig& config, std::span<const int64_t> cu_seqlens) {
+  return make_plan(config, seq_len, cu_seqlens, "gathered_length").gathered_len;
 }
 
 }  // namespace lighthouse

@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "lighthouse/check.h"
+#include "lighthouse/forest.h"
 
 namespace lighthouse {
 namespace {
@@ -149,48 +149,21 @@ class TileSelector {
   std::vector<uint64_t> keys_;
 };
 
-constexpr int64_t kValid = -1;
-
-/// Fills the slots of one (batch, KV head); returns the first row whose value is wrong, or kValid.
+/// Fills the slots of one (batch, KV head); padding has none. Returns the first row that is no entry of its document,
+/// or kNoRow.
 int64_t invert_head(const SequencePlan& plan, const int32_t* selection, int32_t* slots) {
   std::fill_n(slots, plan.num_slots, kNoRow);
-  std::vector<std::pair<int32_t, int64_t>> padding;  // (flat entry, row) of entries that have no slot
   for (const Document& document : plan.documents) {
     const Pyramid& pyramid = document.pyramid;
     for (int64_t row = document.row_begin; row < document.row_begin + document.num_rows; ++row) {
       const int64_t flat = selection[row] - document.entry_begin;
       if (flat < 0 || flat >= pyramid.entry_offset(pyramid.num_levels)) return row;
       const Entry entry = entry_at(pyramid, flat);
-      if (entry.index >= pyramid.level_size(entry.level)) {
-        padding.emplace_back(selection[row], row);
-        continue;
-      }
-      int32_t& slot = slots[document.slot_begin + pyramid.slot_offset(entry.level) + entry.index];
-      if (slot != kNoRow) return row;
-      slot = static_cast<int32_t>(row);
+      if (entry.index >= pyramid.level_size(entry.level)) continue;
+      slots[document.slot_begin + pyramid.slot_offset(entry.level) + entry.index] = static_cast<int32_t>(row);
     }
   }
-  std::sort(padding.begin(), padding.end());
-  const auto same_entry = [](const auto& a, const auto& b) { return a.first == b.first; };
-  const auto twice = std::adjacent_find(padding.begin(), padding.end(), same_entry);
-  return twice == padding.end() ? kValid : std::next(twice)->second;
-}
-
-[[noreturn]] void throw_wrong_row(const InvertSelectionParams& params, int64_t head, int64_t row) {
-  const SequencePlan& plan = *params.plan;
-  const int32_t* selection = params.selection + head * plan.gathered_len;
-  const auto place = detail::concat("selection: (batch ", head / params.num_kv_heads, ", KV head ",
-                                    head % params.num_kv_heads, ", row ", row, ") is ", selection[row]);
-  const auto document = std::find_if(plan.documents.begin(), plan.documents.end(),
-                                     [&](const Document& d) { return row < d.row_begin + d.num_rows; });
-  const int64_t entries_begin = document->entry_begin;
-  const int64_t entries_end = entries_begin + document->pyramid.entry_offset(document->pyramid.num_levels);
-  LIGHTHOUSE_CHECK(selection[row] >= entries_begin && selection[row] < entries_end, place, "; rows [",
-                   document->row_begin, ", ", document->row_begin + document->num_rows, ") belong to document ",
-                   document - plan.documents.begin(), ", whose entries are numbered [", entries_begin, ", ",
-                   entries_end, "); was it made for another configuration, length or cu_seqlens?");
-  const int64_t earlier = std::find(selection, selection + row, selection[row]) - selection;
-  throw InvalidArgument(detail::concat(place, ", as is row ", earlier, "; every entry may be selected at most once"));
+  return kNoRow;
 }
 
 }  // namespace
@@ -210,16 +183,10 @@ void select_entries(const SelectParams& params, const ParallelFor& parallel_for)
 
 void invert_selection(const InvertSelectionParams& params, const ParallelFor& parallel_for) {
   const SequencePlan& plan = *params.plan;
-  std::vector<int64_t> wrong_row(params.batch * params.num_kv_heads, kValid);
-  parallel_for(static_cast<int64_t>(wrong_row.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t head = begin; head < end; ++head) {
-      wrong_row[head] =
-          invert_head(plan, params.selection + head * plan.gathered_len, params.slots + head * plan.num_slots);
-    }
+  const SelectionView view{params.selection, params.plan, params.batch, params.num_kv_heads};
+  throw_first_wrong_row(view, parallel_for, [&](int64_t head, const int32_t* selection) {
+    return invert_head(plan, selection, params.slots + head * plan.num_slots);
   });
-  for (size_t head = 0; head < wrong_row.size(); ++head) {
-    if (wrong_row[head] != kValid) throw_wrong_row(params, static_cast<int64_t>(head), wrong_row[head]);
-  }
 }
 
 }  // namespace lighthouse

@@ -9,6 +9,7 @@
 #include "cuda/launch.h"
 #include "lighthouse/check.h"
 #include "lighthouse/cuda_stages.h"
+#include "lighthouse/forest.h"
 
 namespace lighthouse {
 namespace {
@@ -357,22 +358,44 @@ __global__ void clear_slots_kernel(const InvertArgs args) {
     args.params.slots[position * args.plan.num_slots + slot] = kNoRow;
   }
 }
+
+__device__ bool is_entry(const Pyramid& pyramid, int64_t flat) {
+  return flat >= 0 && flat < pyramid.entry_offset(pyramid.num_levels);
+}
+
+/// Whether a row holds what may follow the row before it, and ends its document only where that is complete: if all do,
+/// the selection is a forest in gathered order. A row before that holds no entry is that row's own error.
+__device__ bool stands_right(const DevicePlan& plan, const DeviceDocument& document, const int32_t* selection,
+                             int64_t row) {
+  const Pyramid pyramid = plan.pyramid(document);
+  const int64_t flat = selection[row] - int64_t{document.entry_begin};
+  if (!is_entry(pyramid, flat)) return false;
+  const Entry entry = entry_at(pyramid, flat);
+  const bool is_last =
+      row + 1 == plan.gathered_len || plan.find(&DeviceDocument::row_begin, row + 1).row_begin == row + 1;
+  if (is_last && !may_be_last(pyramid, entry)) return false;
+  if (row == document.row_begin) return may_stand(pyramid, first_row(pyramid), entry);
+  const int64_t before = selection[row - 1] - int64_t{document.entry_begin};
+  return !is_entry(pyramid, before) || may_stand(pyramid, row_after(pyramid, entry_at(pyramid, before)), entry);
+}
+
 __global__ void invert_kernel(const __grid_constant__ InvertArgs args) {
   const int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (row >= args.plan.gathered_len) return;
   const DeviceDocument document = args.plan.find(&DeviceDocument::row_begin, row);
   const Pyramid pyramid = args.plan.pyramid(document);
   for (int64_t position = blockIdx.y; position < args.params.batch * args.params.num_kv_heads; position += gridDim.y) {
-    const int64_t flat = args.params.selection[position * args.plan.gathered_len + row] - int64_t{document.entry_begin};
-    if (flat < 0 || flat >= pyramid.entry_offset(pyramid.num_levels)) {
+    const int32_t* selection = args.params.selection + position * args.plan.gathered_len;
+    if (args.params.num_errors && !stands_right(args.plan, document, selection, row)) {
       atomicAdd(args.params.num_errors, 1);
-      continue;
     }
+    const int64_t flat = selection[row] - int64_t{document.entry_begin};
+    if (!is_entry(pyramid, flat)) continue;
     const Entry entry = entry_at(pyramid, flat);
     if (entry.index >= pyramid.level_size(entry.level)) continue;
-    int32_t* slot = args.params.slots + position * args.plan.num_slots + document.slot_begin +
-                    pyramid.slot_offset(entry.level) + entry.index;
-    if (atomicCAS(slot, kNoRow, static_cast<int32_t>(row)) != kNoRow) atomicAdd(args.params.num_errors, 1);
+    args.params
+        .slots[position * args.plan.num_slots + document.slot_begin + pyramid.slot_offset(entry.level) + entry.index] =
+        static_cast<int32_t>(row);
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include "cpp/cuda/device_array.h"
 #include "lighthouse/cuda_stages.h"
+#include "lighthouse/forest.h"
 #include "lighthouse/select.h"
 
 namespace lighthouse {
@@ -150,6 +151,17 @@ TEST(StagesCuda, SelectionEqualsCpuAtRandomConfigurations) {
                      plans.device, nullptr);
     ASSERT_EQ(inverted.host(), expected.slots);
     ASSERT_EQ(num_errors.host()[0], 0);
+
+    std::vector<int32_t> wrong = expected.selection;
+    std::swap(wrong[random() % wrong.size()], wrong[random() % wrong.size()]);
+    bool is_wrong = false;
+    for (int64_t head = 0; head < heads; ++head) {
+      is_wrong = is_wrong || first_wrong_row(plans.host, wrong.data() + head * plans.host.gathered_len) != kNoRow;
+    }
+    const DeviceArray<int32_t> wrong_selection(wrong);
+    invert_selection(InvertParams{wrong_selection.get(), c.batch, c.num_kv_heads, inverted.get(), num_errors.get()},
+                     plans.device, nullptr);
+    ASSERT_EQ(num_errors.host()[0] > 0, is_wrong);
   }
 }
 
