@@ -38,14 +38,16 @@ at::Tensor select(const at::Tensor& s_qk, const at::Tensor& s_kq, const Selectio
                   at::OptionalIntArrayRef cu_seqlens = std::nullopt);
 
 /// The linear maps of sections (i) and (vi) for a given selection, differentiable in q, k, v and rows. Their autograd
-/// is their adjoint; they keep index maps only, none of q, k, v.
+/// is their adjoint; they keep index maps only, none of q, k, v. The selection must be a forest in gathered order, as
+/// select returns it: see AttentionOptions::check_selection.
 struct Rows {
   at::Tensor q, k, v;  ///< [B, H, S, D], [B, H_kv, S, D] twice
 };
 Rows gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
-            const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens = std::nullopt);
+            const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens = std::nullopt,
+            bool check_selection = true);
 at::Tensor scatter(const at::Tensor& rows, const at::Tensor& selection, int64_t seq_len, const SelectionConfig& config,
-                   at::OptionalIntArrayRef cu_seqlens = std::nullopt);
+                   at::OptionalIntArrayRef cu_seqlens = std::nullopt, bool check_selection = true);
 
 /// Causal attention over gathered rows: q [B, H, S, D], k and v [B, H_kv, S, D] -> [B, H, S, D].
 using InnerAttention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
@@ -66,7 +68,10 @@ struct AttentionOptions {
   std::optional<at::Tensor> gate;                            ///< [B, N, H], scorer gla, when it is run
   std::optional<std::tuple<at::Tensor, at::Tensor>> scores;  ///< computed elsewhere; the scorer is not run
   std::optional<at::Tensor> selection;                       ///< fixed selection; neither scores nor scorer are used
-  at::OptionalIntArrayRef cu_seqlens;                        ///< token offsets of packed documents (B = 1)
+  /// A wrong selection is refused by the first wrong row and what may stand there: section (iv), whatever was expanded.
+  /// On CUDA that waits for the device. False: it is trusted, as it must be where it comes from select.
+  bool check_selection = true;
+  at::OptionalIntArrayRef cu_seqlens;  ///< token offsets of packed documents (B = 1)
   std::optional<double> softmax_scale;
   bool deterministic = false;  ///< as in causal_attention; all other stages always are
   InnerAttention attention;    ///< empty: causal_attention. Called once for each document of a packed row

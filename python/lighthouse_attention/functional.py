@@ -10,6 +10,7 @@ Wrong arguments raise ValueError; the message names the value, the limit and wha
 import functools
 import math
 import operator
+import reprlib
 
 import torch
 
@@ -20,6 +21,8 @@ from .operators import gather_by_norm, gather_rows, ops, scatter_rows
 
 SCORERS = ("norm", "dilated", "gla")
 DEVICES = ("cpu", "cuda", "meta")
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64, torch.uint64)
+EVERY_TOKEN = (1, 2, 1, 128)  # a layout with one level, which gathers all tokens
 
 
 @torch.compiler.assume_constant_result
@@ -53,19 +56,52 @@ def raises_value_errors(function):
     return call
 
 
+def integer(operation, name, value):
+    """A Python integer of one of any kind (numpy, a tensor of one element). A symbol of a traced graph stays one."""
+    if torch.compiler.is_compiling():
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{operation}: {name} is {value!r}; it must be an integer") from None
+
+
+def layout_of(operation, num_levels, pooling_factor, topk, tile_topk):
+    """What the operators are told about the gathered sequence."""
+    sizes = dict(num_levels=num_levels, pooling_factor=pooling_factor, topk=topk, tile_topk=tile_topk)
+    return [integer(operation, name, value) for name, value in sizes.items()]
+
+
+OFFSETS = "it must be a list, an array or a 1-dimensional tensor of integers, the token offsets 0, ..., N"
+
+
 def host_offsets(operation, cu_seqlens):
     """cu_seqlens as a list of Python integers; a device tensor is copied to the host, which waits for the device."""
     if cu_seqlens is None:
         return None
-    if isinstance(cu_seqlens, torch.Tensor):
-        require(cu_seqlens.dim() == 1 and not cu_seqlens.is_floating_point(),
-                f"{operation}: cu_seqlens is a {cu_seqlens.dtype} tensor of shape {list(cu_seqlens.shape)}; it must be a "
-                f"list or a 1-dimensional tensor of integers, the token offsets 0, ..., N")
+    if hasattr(cu_seqlens, "tolist") and hasattr(cu_seqlens, "ndim"):  # a tensor, or a numpy array
+        is_integer = (cu_seqlens.dtype in INTEGERS if isinstance(cu_seqlens, torch.Tensor) else cu_seqlens.dtype.kind in "iu")
+        kind = "tensor" if isinstance(cu_seqlens, torch.Tensor) else "array"
+        require(cu_seqlens.ndim == 1 and is_integer, f"{operation}: cu_seqlens is a {cu_seqlens.dtype} {kind} of shape "
+                f"{list(cu_seqlens.shape)}; {OFFSETS}")
         if torch.compiler.is_compiling():
-            raise ValueError(f"{operation}: cu_seqlens is a tensor, whose values a compiled graph does not know; pass a list "
+            raise ValueError(f"{operation}: cu_seqlens is a {kind}, whose values a compiled graph does not know; pass a list "
                              f"(cu_seqlens.tolist() outside of the compiled function)")
         return cu_seqlens.tolist()
-    return [operator.index(offset) for offset in cu_seqlens]  # in a traced graph a constant, where int() is not
+    if torch.compiler.is_compiling():
+        return [operator.index(offset) for offset in cu_seqlens]  # a constant, where int() is not
+    try:
+        return [operator.index(offset) for offset in cu_seqlens]
+    except TypeError:
+        raise ValueError(f"{operation}: cu_seqlens is {reprlib.repr(cu_seqlens)}; {OFFSETS}") from None
+
+
+def check_offsets(operation, q, offsets):
+    """For the paths that no operator checks; q is [B, N, ...]."""
+    if offsets is not None and not torch.compiler.is_compiling():
+        require(q.shape[0] == 1, f"{operation}: cu_seqlens is given with batch {q.shape[0]}; packed documents need batch 1: "
+                "concatenate the sequences along the tokens")
+        library.plan(operation, q.shape[1], EVERY_TOKEN, offsets)
 
 
 def check_scorer(scorer, dilation, gate):
@@ -75,8 +111,9 @@ def check_scorer(scorer, dilation, gate):
             "gate [batch, seq_len, num_heads]")
     require(gate is None or scorer == "gla", f"token_scores: a gate is given, but scorer is '{scorer}'; only scorer 'gla' "
             "takes one")
-    require(gate is None or gate.is_floating_point(), f"token_scores: gate is {getattr(gate, 'dtype', None)}; it must be "
-            "floating point, a logarithm <= 0")
+    require(gate is None or (isinstance(gate, torch.Tensor) and gate.is_floating_point()), "token_scores: gate is "
+            f"{gate.dtype if isinstance(gate, torch.Tensor) else 'a ' + type(gate).__name__}; it must be a floating point "
+            "tensor, a logarithm <= 0")
 
 
 def check_qkv(operation, q, k, v):
@@ -116,13 +153,16 @@ def under_autocast(q, *others):
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in (q, *others))
 
 
-def gathered_length(seq_len, *, num_levels, pooling_factor, topk, tile_topk=128):
-    """S, the rows that `seq_len` tokens gather (section (iii)): n + p * the sum over tiles and levels of what is expanded.
+def gathered_length(seq_len, *, num_levels, pooling_factor, topk, tile_topk=128, cu_seqlens=None):
+    """S, the rows that `seq_len` tokens gather (section (iii)): n + p * the sum over tiles and levels of what is expanded. Of a
+    row of documents at `cu_seqlens` (as in token_scores) it is the sum of theirs.
 
     Raises:
         ValueError: an argument is out of range.
     """
-    return library.plan("gathered_length", seq_len, (num_levels, pooling_factor, topk, tile_topk))[0]
+    name = "gathered_length"
+    return library.plan(name, integer(name, "seq_len", seq_len), layout_of(name, num_levels, pooling_factor, topk, tile_topk),
+                        host_offsets(name, cu_seqlens))[0]
 
 
 @raises_value_errors
@@ -136,8 +176,8 @@ def token_scores(q, k, v, *, scorer="norm", dilation=4, gate=None, cu_seqlens=No
             "gla" (the same with gated linear attention).
         dilation: residue classes of "dilated" and "gla", at least 1.
         gate: [B, N, H], any floating dtype: the log forget gate that "gla" needs.
-        cu_seqlens: token offsets [documents + 1] of packed documents (B = 1): a list, a host tensor, or a device tensor
-            (one copy to the host, which waits for the device).
+        cu_seqlens: token offsets [documents + 1] of packed documents (B = 1): a list, a numpy array, a host tensor, or a
+            device tensor (one copy to the host, which waits for the device).
 
     Returns:
         (s_qk, s_kq), float32 [B, H_kv, N], each the largest of its group of query heads.
@@ -146,10 +186,11 @@ def token_scores(q, k, v, *, scorer="norm", dilation=4, gate=None, cu_seqlens=No
         ValueError: a shape, dtype or option is wrong.
     """
     check_qkv("token_scores", q, k, v)
-    dilation = operator.index(dilation)
+    dilation = integer("token_scores", "dilation", dilation)
     check_scorer(scorer, dilation, gate)
     q, k, v = under_autocast(q, k, v)
     offsets = host_offsets("token_scores", cu_seqlens)
+    check_offsets("token_scores", q, offsets)
     if scorer == "gla":
         return ops._gla_scores(q, k, v, gate.float(), dilation, offsets)
     if scorer == "dilated":
@@ -179,14 +220,16 @@ def select(s_qk, s_kq, *, num_levels, pooling_factor, topk, tile_topk=128, cover
     Raises:
         ValueError: a shape, dtype or option is wrong.
     """
-    return ops._select_entries(s_qk, s_kq, [num_levels, pooling_factor, topk, tile_topk], cover_prefix,
-                               host_offsets("select", cu_seqlens))[0]
+    for name, scores in (("s_qk", s_qk), ("s_kq", s_kq)):
+        check_tensor("select", name, scores, "[batch, num_kv_heads, seq_len], float32")
+    return ops._select_entries(s_qk, s_kq, layout_of("select", num_levels, pooling_factor, topk, tile_topk),
+                               bool(cover_prefix), host_offsets("select", cu_seqlens))[0]
 
 
 @raises_value_errors
 def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_topk=128, scorer="norm", dilation=4,
                          gate=None, scores=None, cover_prefix=True, cu_seqlens=None, softmax_scale=None, selection=None,
-                         attention=None):
+                         check_selection=True, attention=None):
     """Lighthouse attention: scatter(attention(gather(q, k, v))), the whole of docs/algorithm.md.
 
     Gradients reach q, k and v with the selection held; scores and selection have none (section (vii)). For a selection that
@@ -201,8 +244,9 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
             say nothing: pass token_scores of the tensors before it.
         cu_seqlens: token offsets of packed documents (B = 1), as in token_scores. No document sees another.
         softmax_scale: of the stock attention, 1 / sqrt(d) by default.
-        selection: int32 [B, H_kv, S] as select returns it; neither scores nor scorer are used. Its values are checked,
-            which on CUDA waits for the device.
+        selection: int32 [B, H_kv, S] as select returns it; neither scores nor scorer are used.
+        check_selection: whether a given selection is checked: the rows of a forest in gathered order (section (iv)), as that
+            order is what makes attention causal. It takes one pass, and on CUDA waits for the device. False trusts it.
         attention: callable(q, k, v) -> [B, H, S, d] for the middle, q [B, H, S, d], k and v [B, H_kv, S, d], causal by row.
             PyTorch's causal scaled_dot_product_attention by default. Packed documents call it once for each that has rows.
 
@@ -218,38 +262,49 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
     if attention is None:
         q, k, v = under_autocast(q, k, v)
     offsets = host_offsets("lighthouse_attention", cu_seqlens)
-    if offsets is not None or not torch.compiler.is_compiling():
-        topk = operator.index(topk)  # else it may be a symbol, as N may, and index() would make it a constant of the graph
-    layout = [operator.index(num_levels), operator.index(pooling_factor), topk, operator.index(tile_topk)]
+    layout = layout_of("lighthouse_attention", num_levels, pooling_factor, topk, tile_topk)
+    if torch.compiler.is_compiling():  # topk alone may be a symbol, as N may, of which index() would make a constant
+        layout = [value if value is topk and offsets is None else operator.index(value) for value in layout]
     q_rows, k_rows, v_rows, selected, slots = select_and_gather(
         q, k, v, layout, scorer=scorer, dilation=dilation, gate=gate, scores=scores, cover_prefix=cover_prefix,
-        offsets=offsets, selection=selection)  # [B, H or H_kv, S, d]
+        offsets=offsets, selection=selection, check_selection=check_selection)  # [B, H or H_kv, S, d]
     num_rows = [q_rows.shape[2]] if offsets is None else rows_of_documents(offsets[-1], layout, offsets)
     if attention is None:
-        o_rows = stock_attention(q_rows, k_rows, v_rows, num_rows, softmax_scale)
+        o_rows = stock_attention(q_rows, k_rows, v_rows, num_rows, as_float(softmax_scale))
     else:
         o_rows = checked_rows(attend_each(attention, q_rows, k_rows, v_rows, num_rows), q_rows)
     return scatter_rows(o_rows, selected, slots, q.shape[1], layout, offsets)
 
 
-def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_prefix, offsets, selection):
+def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_prefix, offsets, selection,
+                      check_selection):
     """Sections (i) to (iv): q_rows, k_rows, v_rows, selection, slots."""
     if selection is not None:
         selected = selection.contiguous()
-        slots = ops._invert_selection(selected, q.shape[1], layout, offsets)
+        slots = ops._invert_selection(selected, q.shape[1], layout, offsets, bool(check_selection))
     elif scores is not None:
         shape = [q.shape[0], k.shape[2], q.shape[1]]
         require(list(scores[0].shape) == shape, f"lighthouse_attention: s_qk has shape {list(scores[0].shape)}; it must be "
                 f"[batch, num_kv_heads, seq_len], here {shape}")
         selected, slots = ops._select_entries(scores[0].detach(), scores[1].detach(), layout, cover_prefix, offsets)
     else:
-        dilation = operator.index(dilation)
+        dilation = integer("token_scores", "dilation", dilation)
         check_scorer(scorer, dilation, gate)
         if scorer == "norm":
             return gather_by_norm(q, k, v, layout, cover_prefix, offsets)
         s_qk, s_kq = token_scores(q, k, v, scorer=scorer, dilation=dilation, gate=gate, cu_seqlens=offsets)
         selected, slots = ops._select_entries(s_qk, s_kq, layout, cover_prefix, offsets)
     return *gather_rows(q, k, v, selected, slots, layout, offsets), selected, slots
+
+
+def as_float(value):
+    """A Python float of a number of any kind, but for a symbol of a traced graph."""
+    return value if value is None or torch.compiler.is_compiling() else float(value)
+
+
+def check_tensor(operation, name, x, meaning):
+    require(isinstance(x, torch.Tensor), f"{operation}: {name} is a {type(x).__name__}; it must be a tensor {meaning}: "
+            f"torch.as_tensor({name}) makes one")
 
 
 def check_options(softmax_scale, gate, scores, selection, attention):
@@ -263,6 +318,10 @@ def check_options(softmax_scale, gate, scores, selection, attention):
             "scorer is run; leave one out")
     require(scores is None or (isinstance(scores, (tuple, list)) and len(scores) == 2), f"{name}: scores is a "
             f"{type(scores).__name__}; it must be the pair (s_qk, s_kq), as token_scores returns it")
+    for number, x in enumerate(() if scores is None else scores):
+        check_tensor(name, ("s_qk", "s_kq")[number], x, "[batch, num_kv_heads, seq_len], float32")
+    if selection is not None:
+        check_tensor(name, "selection", selection, "[batch, num_kv_heads, gathered_len], int32")
 
 
 def checked_rows(out, q_rows):

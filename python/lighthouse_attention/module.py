@@ -2,8 +2,9 @@
 
 import torch
 
-from .functional import SCORERS, check_scorer, host_offsets, lighthouse_attention, require
-from .inner import attend_each, one_document, stock_attention
+from .functional import (SCORERS, as_float, check_offsets, check_scorer, host_offsets, integer, layout_of, lighthouse_attention,
+                         require)
+from .inner import attend_each, stock_attention, with_any_gradient
 from . import library
 
 
@@ -23,7 +24,10 @@ class LighthouseAttention(torch.nn.Module):
     def __init__(self, *, topk, num_levels=3, pooling_factor=4, tile_topk=128, scorer="norm", dilation=4, cover_prefix=True,
                  softmax_scale=None, attention=None):
         super().__init__()
-        library.plan("LighthouseAttention", 1, (num_levels, pooling_factor, topk, tile_topk))  # for its checks
+        layout = layout_of("LighthouseAttention", num_levels, pooling_factor, topk, tile_topk)
+        library.plan("LighthouseAttention", 1, layout)  # for its checks
+        num_levels, pooling_factor, topk, tile_topk = layout
+        dilation = integer("LighthouseAttention", "dilation", dilation)
         require(scorer in SCORERS, f"LighthouseAttention: scorer is '{scorer}'; it must be norm, dilated or gla")
         check_scorer("norm", dilation, None)
         self.options = dict(topk=topk, num_levels=num_levels, pooling_factor=pooling_factor, tile_topk=tile_topk,
@@ -31,12 +35,12 @@ class LighthouseAttention(torch.nn.Module):
                             attention=attention)
         self.enabled = True
 
-    def forward(self, q, k, v, *, gate=None, scores=None, cu_seqlens=None, selection=None):
+    def forward(self, q, k, v, *, gate=None, scores=None, cu_seqlens=None, selection=None, check_selection=True):
         """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; the rest as in lighthouse_attention. While `enabled` is
         False, gate, scores and selection are not used."""
         if self.enabled:
             return lighthouse_attention(q, k, v, gate=gate, scores=scores, cu_seqlens=cu_seqlens, selection=selection,
-                                        **self.options)
+                                        check_selection=check_selection, **self.options)
         return dense_attention(q, k, v, cu_seqlens=cu_seqlens, softmax_scale=self.options["softmax_scale"],
                                attention=self.options["attention"])
 
@@ -49,12 +53,11 @@ def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=N
     """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
     by_row = [x.transpose(1, 2) for x in (q, k, v)]
     offsets = host_offsets("dense_attention", cu_seqlens)
+    check_offsets("dense_attention", q, offsets)
     num_tokens = [q.shape[1]] if offsets is None else [end - begin for begin, end in zip(offsets, offsets[1:])]
     if attention is not None:
         return attend_each(attention, *by_row, num_tokens).transpose(1, 2)
-    if offsets is None:
-        return one_document(*by_row, softmax_scale).transpose(1, 2)
-    return stock_attention(*by_row, num_tokens, softmax_scale).transpose(1, 2)
+    return with_any_gradient(stock_attention(*by_row, num_tokens, as_float(softmax_scale))).transpose(1, 2)
 
 
 def unwrapped(model):

@@ -8,7 +8,7 @@ arrays: `selection` [B, H_kv, S], row -> flat entry, and `slots` [B, H_kv, num_s
     _token_norms(x, num_kv_heads) -> fp32 [B, H_kv, N]
     _gla_scores(q, k, v, gate, dilation, cu_seqlens) -> s_qk, s_kq
     _select_entries(s_qk, s_kq, layout, cover_prefix, cu_seqlens) -> selection, slots
-    _invert_selection(selection, seq_len, layout, cu_seqlens) -> slots
+    _invert_selection(selection, seq_len, layout, cu_seqlens, check) -> slots
     _gather_rows(q, k, v, selection, slots, layout, cu_seqlens) -> q_rows, k_rows, v_rows
     _gather_rows_backward(dq_rows, dk_rows, dv_rows, selection, slots, seq_len, layout, cu_seqlens) -> dq, dk, dv
     _scatter_rows(rows, selection, slots, seq_len, layout, cu_seqlens) -> out
@@ -93,7 +93,7 @@ def _(s_qk, s_kq, layout, cover_prefix, cu_seqlens):
 
 
 @fake("_invert_selection")
-def _(selection, seq_len, layout, cu_seqlens):
+def _(selection, seq_len, layout, cu_seqlens, check=True):
     return selection.new_empty((*selection.shape[:2], lengths(seq_len, layout, cu_seqlens)[1]))
 
 

@@ -63,7 +63,8 @@ ops::IndexMaps index_maps(const at::Tensor& q, const at::Tensor& k, const at::Te
   const at::NoGradGuard no_grad;
   const SelectionConfig& config = options.selection_config;
   if (options.selection) {
-    return ops::index_maps_of(kOperation, *options.selection, sizes.seq_len, config, options.cu_seqlens);
+    return ops::index_maps_of(kOperation, *options.selection, sizes.seq_len, config, options.cu_seqlens,
+                              options.check_selection);
   }
   const ops::TwoTensors scores = scores_of(q, k, v, sizes, options);
   const ops::TwoTensors maps = ops::select_entries(std::get<0>(scores), std::get<1>(scores), ops::layout_of(config),
@@ -111,7 +112,7 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
     every_token.num_levels = 1;
     num_rows = rows_of_documents(ops::checked_plan(kCausal, every_token, sizes.seq_len, sizes.batch, cu_seqlens));
   }
-  return ops::stock_attention(q, k, v, num_rows, softmax_scale, deterministic);
+  return ops::with_any_gradient(ops::stock_attention(q, k, v, num_rows, softmax_scale, deterministic));
 }
 
 namespace ops {

@@ -20,10 +20,12 @@ SelectionConfig make_config(int64_t num_levels, int64_t pooling_factor, int64_t 
 }  // namespace
 
 // NOLINTBEGIN(performance-unnecessary-value-param): the dispatcher knows SymInt by value only
-int64_t gathered_length_op(int64_t seq_len, int64_t num_levels, int64_t pooling_factor, int64_t topk,
-                           int64_t tile_topk) {
-  return restate_errors(
-      [&] { return gathered_length(seq_len, make_config(num_levels, pooling_factor, topk, tile_topk)); });
+int64_t gathered_length_op(int64_t seq_len, int64_t num_levels, int64_t pooling_factor, int64_t topk, int64_t tile_topk,
+                           at::OptionalIntArrayRef cu_seqlens) {
+  constexpr int64_t kBatch = 1;
+  return checked_plan("gathered_length", make_config(num_levels, pooling_factor, topk, tile_topk), seq_len, kBatch,
+                      cu_seqlens)
+      .gathered_len;
 }
 
 std::tuple<at::Tensor, at::Tensor> token_scores_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -42,15 +44,17 @@ at::Tensor select_op(const at::Tensor& s_qk, const at::Tensor& s_kq, int64_t num
 std::tuple<at::Tensor, at::Tensor, at::Tensor> gather_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                          const at::Tensor& selection, int64_t num_levels,
                                                          int64_t pooling_factor, int64_t topk, int64_t tile_topk,
-                                                         at::OptionalIntArrayRef cu_seqlens) {
-  Rows rows = gather(q, k, v, selection, make_config(num_levels, pooling_factor, topk, tile_topk), cu_seqlens);
+                                                         at::OptionalIntArrayRef cu_seqlens, bool check_selection) {
+  Rows rows =
+      gather(q, k, v, selection, make_config(num_levels, pooling_factor, topk, tile_topk), cu_seqlens, check_selection);
   return {std::move(rows.q), std::move(rows.k), std::move(rows.v)};
 }
 
 at::Tensor scatter_op(const at::Tensor& rows, const at::Tensor& selection, c10::SymInt seq_len, int64_t num_levels,
-                      int64_t pooling_factor, int64_t topk, int64_t tile_topk, at::OptionalIntArrayRef cu_seqlens) {
+                      int64_t pooling_factor, int64_t topk, int64_t tile_topk, at::OptionalIntArrayRef cu_seqlens,
+                      bool check_selection) {
   return scatter(rows, selection, seq_len.guard_int(__FILE__, __LINE__),
-                 make_config(num_levels, pooling_factor, topk, tile_topk), cu_seqlens);
+                 make_config(num_levels, pooling_factor, topk, tile_topk), cu_seqlens, check_selection);
 }
 
 at::Tensor causal_attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -63,7 +67,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tens
                         int64_t pooling_factor, int64_t topk, int64_t tile_topk, std::string scorer, int64_t dilation,
                         const OptionalTensor& gate, const OptionalTensor& s_qk, const OptionalTensor& s_kq,
                         bool cover_prefix, at::OptionalIntArrayRef cu_seqlens, std::optional<double> softmax_scale,
-                        const OptionalTensor& selection, bool deterministic) {
+                        const OptionalTensor& selection, bool check_selection, bool deterministic) {
   TORCH_CHECK_VALUE(s_qk.has_value() == s_kq.has_value(), "lighthouse_attention: only ", s_qk ? "s_qk" : "s_kq",
                     " is given; pass both scores or neither");
   AttentionOptions options;
@@ -73,6 +77,7 @@ at::Tensor attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tens
   options.gate = gate;
   if (s_qk) options.scores = {*s_qk, *s_kq};
   options.selection = selection;
+  options.check_selection = check_selection;
   options.deterministic = deterministic;
   options.cu_seqlens = cu_seqlens;
   options.softmax_scale = softmax_scale;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lighthouse/cpu_features.h"
+#include "lighthouse/forest.h"
 #include "lighthouse/select.h"
 #include "ops/stage_params.h"
 
@@ -110,7 +111,8 @@ Tensor offsets_like_cpu(const Tensor& like, Integers offsets) {
 
 }  // namespace
 
-Tensor invert_selection_cpu(const Tensor& selection, Size seq_len, Integers layout, OptionalIntegers cu_seqlens) {
+Tensor invert_selection_cpu(const Tensor& selection, Size seq_len, Integers layout, OptionalIntegers cu_seqlens,
+                            bool check) {
   InvertSelectionCall call = prepare_invert_selection(selection, seq_len, layout, cu_seqlens);
   InvertSelectionParams params{};
   params.selection = selection.const_data_ptr<int32_t>();
@@ -118,7 +120,12 @@ Tensor invert_selection_cpu(const Tensor& selection, Size seq_len, Integers layo
   params.batch = selection.size(0);
   params.num_kv_heads = selection.size(1);
   params.slots = call.slots.mutable_data_ptr<int32_t>();
-  restate_errors([&] { invert_selection(params, torch_threads()); });
+  restate_errors([&] {
+    if (check) {
+      check_selection({params.selection, params.plan, params.batch, params.num_kv_heads}, torch_threads());
+    }
+    invert_selection(params, torch_threads());
+  });
   return call.slots;
 }
 // NOLINTEND(performance-unnecessary-value-param)

@@ -68,19 +68,22 @@ bool is_capturing(const Tensor& like) {
   return status != cudaStreamCaptureStatusNone;
 }
 
-/// Whether all values were right is read back, the one copy to the host of all operators; while a CUDA graph is
-/// captured they are trusted. The CPU then says which value was wrong.
-Tensor invert_selection_cuda(const Tensor& selection, Size seq_len, Integers layout, OptionalIntegers cu_seqlens) {
+/// Whether all values were right is read back, the one copy to the host of all operators; without `check`, and while a
+/// CUDA graph is captured, they are trusted. The CPU then says which value was wrong.
+Tensor invert_selection_cuda(const Tensor& selection, Size seq_len, Integers layout, OptionalIntegers cu_seqlens,
+                             bool check) {
   InvertSelectionCall prepared = prepare_invert_selection(selection, seq_len, layout, cu_seqlens);
-  const Tensor num_errors = zeros(1, selection);
+  const bool is_checked = check && !is_capturing(selection);
+  const Tensor num_errors = zeros(is_checked ? 1 : 0, selection);
   restate_cuda_errors([&] {
     CudaCall call(selection);
     invert_selection(InvertParams{selection.const_data_ptr<int32_t>(), selection.size(0), selection.size(1),
-                                  prepared.slots.mutable_data_ptr<int32_t>(), num_errors.mutable_data_ptr<int32_t>()},
+                                  prepared.slots.mutable_data_ptr<int32_t>(),
+                                  is_checked ? num_errors.mutable_data_ptr<int32_t>() : nullptr},
                      call.plan(prepared.plan), call.stream());
   });
-  if (!is_capturing(selection) && *on_cpu(num_errors).const_data_ptr<int32_t>() > 0) {
-    invert_selection_cpu(on_cpu(selection), seq_len, layout, cu_seqlens);
+  if (is_checked && *on_cpu(num_errors).const_data_ptr<int32_t>() > 0) {
+    invert_selection_cpu(on_cpu(selection), seq_len, layout, cu_seqlens, check);
     LIGHTHOUSE_FAIL("selection was changed by another stream while it was checked");
   }
   return prepared.slots;

@@ -38,17 +38,17 @@ TwoTensors select_entries(const at::Tensor& s_qk, const at::Tensor& s_kq, at::In
 }
 
 at::Tensor invert_selection(const at::Tensor& selection, c10::SymInt seq_len, at::IntArrayRef layout,
-                            at::OptionalIntArrayRef cu_seqlens) {
+                            at::OptionalIntArrayRef cu_seqlens, bool check) {
   static const auto op = find(&invert_selection, "lighthouse::_invert_selection");
-  return op.call(selection, std::move(seq_len), layout, cu_seqlens);
+  return op.call(selection, std::move(seq_len), layout, cu_seqlens, check);
 }
 
 IndexMaps index_maps_of(const char* operation, const at::Tensor& selection, c10::SymInt seq_len,
-                        const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens) {
+                        const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens, bool check) {
   TORCH_CHECK_VALUE(selection.defined(), operation,
                     ": selection is an undefined tensor; it must be [batch, num_kv_heads, gathered_len]");
   at::Tensor contiguous = selection.contiguous();
-  at::Tensor slots = invert_selection(contiguous, std::move(seq_len), layout_of(config), cu_seqlens);
+  at::Tensor slots = invert_selection(contiguous, std::move(seq_len), layout_of(config), cu_seqlens, check);
   return {std::move(contiguous), std::move(slots)};
 }
 

@@ -39,16 +39,17 @@ TwoTensors gla_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor
 TwoTensors select_entries(const at::Tensor& s_qk, const at::Tensor& s_kq, at::IntArrayRef layout, bool cover_prefix,
                           at::OptionalIntArrayRef cu_seqlens);
 
-/// slots of a selection that the caller made; every value is checked.
+/// slots of a selection that the caller made. `check`: that it is a forest in gathered order (lighthouse/forest.h),
+/// which on CUDA waits for the device; else its values are trusted, on the CPU but for their range.
 at::Tensor invert_selection(const at::Tensor& selection, c10::SymInt seq_len, at::IntArrayRef layout,
-                            at::OptionalIntArrayRef cu_seqlens);
+                            at::OptionalIntArrayRef cu_seqlens, bool check);
 
 /// Both index arrays of a selection that the caller made.
 struct IndexMaps {
   at::Tensor selection, slots;
 };
 IndexMaps index_maps_of(const char* operation, const at::Tensor& selection, c10::SymInt seq_len,
-                        const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens);
+                        const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens, bool check);
 
 // The linear maps and their adjoints, each differentiable by means of the other. Autograd keeps the index arrays only.
 ThreeTensors gather_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,

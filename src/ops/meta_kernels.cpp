@@ -26,7 +26,7 @@ TwoTensors select_entries_meta(const at::Tensor& s_qk, const at::Tensor& s_kq, a
 }
 
 at::Tensor invert_selection_meta(const at::Tensor& selection, c10::SymInt seq_len, at::IntArrayRef layout,
-                                 at::OptionalIntArrayRef cu_seqlens) {
+                                 at::OptionalIntArrayRef cu_seqlens, bool /*check*/) {
   return prepare_invert_selection(selection, seq_len, layout, cu_seqlens).slots;
 }
 

@@ -64,6 +64,7 @@ OneTensorCall prepare_scatter_rows_backward(const Tensor& dout, const Tensor& se
                                             Integers layout, OptionalIntegers cu_seqlens);
 
 /// The CPU kernel of _invert_selection, which says of a wrong selection what is wrong.
-Tensor invert_selection_cpu(const Tensor& selection, Size seq_len, Integers layout, OptionalIntegers cu_seqlens);
+Tensor invert_selection_cpu(const Tensor& selection, Size seq_len, Integers layout, OptionalIntegers cu_seqlens,
+                            bool check);
 
 }  // namespace lighthouse::ops

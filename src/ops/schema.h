@@ -9,7 +9,7 @@ inline constexpr const char* kSchemas[] = {
     "(Tensor s_qk, Tensor s_kq)",
     "_select_entries(Tensor s_qk, Tensor s_kq, int[] layout, bool cover_prefix, int[]? cu_seqlens) -> "
     "(Tensor selection, Tensor slots)",
-    "_invert_selection(Tensor selection, SymInt seq_len, int[] layout, int[]? cu_seqlens) -> Tensor",
+    "_invert_selection(Tensor selection, SymInt seq_len, int[] layout, int[]? cu_seqlens, bool check=True) -> Tensor",
     "_gather_rows(Tensor q, Tensor k, Tensor v, Tensor selection, Tensor slots, int[] layout, int[]? cu_seqlens) -> "
     "(Tensor q_rows, Tensor k_rows, Tensor v_rows)",
     "_gather_rows_backward(Tensor dq_rows, Tensor dk_rows, Tensor dv_rows, Tensor selection, Tensor slots, "

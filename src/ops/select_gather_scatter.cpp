@@ -14,18 +14,19 @@ at::Tensor select(const at::Tensor& s_qk, const at::Tensor& s_kq, const Selectio
 }
 
 Rows gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
-            const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens) {
+            const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens, bool check_selection) {
   ops::check_qkv("gather", q, k, v);
-  const ops::IndexMaps maps = ops::index_maps_of("gather", selection, q.sym_size(1), config, cu_seqlens);
+  const ops::IndexMaps maps =
+      ops::index_maps_of("gather", selection, q.sym_size(1), config, cu_seqlens, check_selection);
   auto [q_rows, k_rows, v_rows] =
       ops::gather_rows(q, k, v, maps.selection, maps.slots, ops::layout_of(config), cu_seqlens);
   return {std::move(q_rows), std::move(k_rows), std::move(v_rows)};
 }
 
 at::Tensor scatter(const at::Tensor& rows, const at::Tensor& selection, int64_t seq_len, const SelectionConfig& config,
-                   at::OptionalIntArrayRef cu_seqlens) {
+                   at::OptionalIntArrayRef cu_seqlens, bool check_selection) {
   ops::check_heads("scatter", "rows", rows);
-  const ops::IndexMaps maps = ops::index_maps_of("scatter", selection, seq_len, config, cu_seqlens);
+  const ops::IndexMaps maps = ops::index_maps_of("scatter", selection, seq_len, config, cu_seqlens, check_selection);
   return ops::scatter_rows(rows, maps.selection, maps.slots, seq_len, ops::layout_of(config), cu_seqlens);
 }
 

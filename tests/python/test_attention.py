@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from attention_cases import CASES, Case, check_equal, results_of
@@ -104,12 +105,110 @@ def test_packed_documents_equal_separate_calls():
         check_equal([x[:, begin:end] for x in together], apart)
 
 
-@pytest.mark.parametrize("make", [list, tuple, torch.tensor, lambda x: torch.tensor(x, dtype=torch.int32)])
+def wrong_selections(selection):
+    """{mistake: selection}; the one that is given belongs to documents [0, 60) and [60, 64), L = 3, p = 2."""
+    wrong = {"reversed": selection.flip(-1), "rolled": selection.roll(1, -1), "sorted": selection.sort(-1)[0].int(),
+             "one entry": torch.zeros_like(selection), "counted": torch.arange(selection.shape[2]).int().expand_as(selection)}
+    swapped, missing, foreign, twice = (selection.clone() for _ in range(4))
+    swapped[..., [3, 4]] = swapped[..., [4, 3]]  # a summary before its last child
+    missing[..., -1] = missing[..., -2]  # no last coarsest entry
+    foreign[..., 0] = foreign[..., -1]  # an entry of the other document
+    twice[:, 1, 7] = twice[:, 1, 6]
+    return wrong | {"swapped": swapped, "missing": missing, "foreign": foreign, "twice": twice}
+
+
+@pytest.mark.parametrize("mistake", ["reversed", "rolled", "sorted", "one entry", "counted", "swapped", "missing", "foreign",
+                                     "twice"])
+def test_a_selection_that_is_no_forest_is_refused(mistake):
+    layout, offsets = dict(num_levels=3, pooling_factor=2, topk=4), [0, 60, 64]
+    q, k, v, _ = Case(batch=1, seq_len=64).tensors()
+    good = select(*token_scores(q, k, v), cu_seqlens=offsets, **layout)
+    call = partial(lighthouse_attention, q, k, v, cu_seqlens=offsets, **layout)
+    assert torch.equal(call(selection=good), call())
+    assert torch.equal(call(selection=good, check_selection=False), call())
+    wrong = wrong_selections(good)[mistake]
+    with pytest.raises(ValueError, match=r"selection: \(batch 0, KV head [01], row \d+\) is \d+"):
+        call(selection=wrong)
+    with pytest.raises(ValueError, match=r"row \d+\) is"):
+        lighthouse.LighthouseAttention(**layout)(q, k, v, cu_seqlens=offsets, selection=wrong)
+    if mistake not in ("rolled", "sorted", "reversed", "one entry", "counted", "foreign"):  # entries of the wrong document
+        assert call(selection=wrong, check_selection=False).shape == q.shape
+
+
+@pytest.mark.parametrize("make", [list, tuple, torch.tensor, np.array, lambda x: torch.tensor(x, dtype=torch.int32),
+                                  lambda x: torch.tensor(x, dtype=torch.uint8), lambda x: np.array(x, np.int32),
+                                  lambda x: np.array(x, np.uint16), lambda x: [np.int64(i) for i in x],
+                                  lambda x: [torch.tensor(i) for i in x], lambda x: np.repeat(x, 2)[::2]])
 def test_cu_seqlens_of_any_kind(make):
     case = CASES["packed"]
     q, k, v, _ = case.tensors()
-    expected = lighthouse_attention(q, k, v, cu_seqlens=case.cu_seqlens, **case.layout)
-    assert torch.equal(lighthouse_attention(q, k, v, cu_seqlens=make(case.cu_seqlens), **case.layout), expected)
+    offsets, made = case.cu_seqlens, make(case.cu_seqlens)
+    module = lighthouse.LighthouseAttention(**case.layout)
+    scores = token_scores(q, k, v, scorer="dilated", cu_seqlens=offsets)
+
+    def results(cu_seqlens):
+        module.enabled = False
+        dense = module(q, k, v, cu_seqlens=cu_seqlens)
+        module.enabled = True
+        return [dense, module(q, k, v, cu_seqlens=cu_seqlens), select(*scores, cu_seqlens=cu_seqlens, **case.layout),
+                lighthouse_attention(q, k, v, cu_seqlens=cu_seqlens, **case.layout),
+                *token_scores(q, k, v, scorer="dilated", cu_seqlens=cu_seqlens)]
+    assert all(map(torch.equal, results(made), results(offsets)))
+    assert lighthouse.gathered_length(q.shape[1], cu_seqlens=made, **case.layout) == results(offsets)[2].shape[2]
+
+
+def test_scorers_keep_their_scale():
+    case = CASES["dilated"]
+    q, k, v, _ = case.tensors()
+    scores = token_scores(q, k, v, scorer="dilated", dilation=case.dilation)
+    ours = lighthouse_attention(q, k, v, scorer="dilated", dilation=case.dilation, softmax_scale=3.0, **case.layout)
+    assert torch.equal(ours, lighthouse_attention(q, k, v, scores=scores, softmax_scale=3.0, **case.layout))
+    assert not torch.equal(ours, lighthouse_attention(q, k, v, scores=scores, **case.layout))
+
+
+@pytest.mark.parametrize("scorer", ["norm", "dilated", "gla"])
+def test_a_head_without_a_score_loses_before_the_maximum_of_its_group(scorer):
+    case = Case(batch=1, seq_len=64)
+    q, k, v, _ = case.tensors()
+    gate = -torch.ones(1, 64, 4) if scorer == "gla" else None
+    first = token_scores(*(x[:, :, :1] for x in (q, k, v)), scorer=scorer, gate=None if gate is None else gate[:, :, :1])
+    q[:, 40:, 1] = torch.nan  # the other head of the group
+    scores = token_scores(q, k, v, scorer=scorer, gate=gate)
+    assert not any(score.isnan().any() for score in scores)
+    assert torch.allclose(scores[0][:, 0, 40:], first[0][:, 0, 40:], rtol=1e-6)
+    window = torch.zeros(1, 1, 64)
+    window[..., 20], window[..., 21] = torch.nan, 1.0  # as leaves of one window, which is expanded
+    assert 21 in select(window, window, num_levels=2, pooling_factor=2, topk=2)
+
+
+def test_negative_zero_ties_with_zero():
+    zeros = torch.zeros(2, 1, 64)
+    zeros[0, :, :32] = -0.0
+    layout = dict(num_levels=3, pooling_factor=2, topk=6, cover_prefix=False)
+    ours, other = select(zeros, zeros, **layout), select(zeros.abs(), zeros.abs(), **layout)
+    assert torch.equal(ours, other)
+
+
+def test_gathered_length_of_documents():
+    layout = dict(num_levels=3, pooling_factor=2, topk=4, tile_topk=4)
+    alone = [lighthouse.gathered_length(length, **layout) for length in (60, 4)]
+    assert lighthouse.gathered_length(64, cu_seqlens=[0, 60, 60, 64], **layout) == sum(alone)
+    assert lighthouse.gathered_length(64, cu_seqlens=[0, 64], **layout) == lighthouse.gathered_length(64, **layout)
+
+
+def test_numbers_of_numpy():
+    case = CASES["dilated"]
+    q, k, v, _ = case.tensors()
+    options = dict(case.layout, scorer="dilated", dilation=3, softmax_scale=0.5, cover_prefix=False)
+    kinds = dict.fromkeys(case.layout, np.int64) | dict(dilation=np.uint8, softmax_scale=np.float32, cover_prefix=np.bool_)
+    made = {name: kinds[name](value) if name in kinds else value for name, value in options.items()}
+    expected = lighthouse_attention(q, k, v, **options)
+    assert torch.equal(lighthouse_attention(q, k, v, **made), expected)
+    assert torch.equal(lighthouse.LighthouseAttention(**made)(q, k, v), expected)
+    layout = {name: made[name] for name in case.layout}
+    assert lighthouse.gathered_length(np.int32(q.shape[1]), **layout) == lighthouse.gathered_length(q.shape[1], **case.layout)
+    scores = token_scores(q, k, v)
+    assert torch.equal(select(*scores, cover_prefix=np.bool_(True), **layout), select(*scores, **case.layout))
 
 
 def test_attention_of_the_caller():

@@ -1,5 +1,6 @@
 """Wrong arguments: ValueError, and a message that names the value and what would do."""
 
+import numpy as np
 import pytest
 import torch
 from attention_cases import Case
@@ -9,6 +10,7 @@ lighthouse = pytest.importorskip("lighthouse_attention")
 LAYOUT = dict(num_levels=3, pooling_factor=2, topk=10)
 TENSORS = dict(zip("qkv", Case(batch=1, seq_len=64).tensors()[:3]))
 SCORES = torch.zeros(1, 2, 64)
+GOOD = lighthouse.select(SCORES, SCORES, **LAYOUT)
 
 ATTENTION = {  # changed arguments: what the message must say
     "rank": (dict(q=torch.zeros(1, 64, 8)), ["q has 3 dimensions", r"[batch, seq_len, num_heads, head_dim]"]),
@@ -40,8 +42,13 @@ ATTENTION = {  # changed arguments: what the message must say
     "two_scales": (dict(softmax_scale=1.0, attention=lambda q, k, v: q), ["softmax_scale is 1.0", "leave one out"]),
     "selection_shape": (dict(selection=torch.zeros(1, 2, 5, dtype=torch.int32)), ["selection has shape [1, 2, 5]"]),
     "selection_dtype": (dict(selection=torch.zeros(1, 2, 56)), ["selection is Float", "torch.int32"]),
-    "selection_twice": (dict(selection=torch.zeros(1, 2, 56, dtype=torch.int32)), ["row 1) is 0, as is row 0"]),
+    "selection_twice": (dict(selection=torch.zeros(1, 2, 56, dtype=torch.int32)), [
+        "row 1) is 0 (level 0, entry 0)", "after row 0, 0 (level 0, entry 0)", "it must be a leaf", "1 (level 0, entry 1)"]),
     "selection_range": (dict(selection=torch.full((1, 2, 56), 112, dtype=torch.int32)), ["row 0) is 112"]),
+    "selection_order": (dict(selection=GOOD.flip(-1)), ["row 0) is 111 (level 2, entry 15)", "leaf that begins at token 0",
+                                                        "the order of rows carries causality"]),
+    "selection_batch": (dict(selection=GOOD.repeat(2, 1, 1)), ["selection has shape [2, 2, 56]", "here [1, 2, 56]"]),
+    "selection_heads": (dict(selection=GOOD[:, :1].contiguous()), ["selection has shape [1, 1, 56]", "here [1, 2, 56]"]),
     "cu_seqlens_start": (dict(cu_seqlens=[1, 64]), ["cu_seqlens starts at 1", "must start at 0"]),
     "cu_seqlens_end": (dict(cu_seqlens=[0, 63]), ["cu_seqlens ends at 63", "has 64 tokens"]),
     "cu_seqlens_order": (dict(cu_seqlens=[0, 40, 30, 64]), ["decreases from 40 to 30 at position 2"]),
@@ -53,6 +60,44 @@ ATTENTION = {  # changed arguments: what the message must say
     "attention_shape": (dict(attention=lambda q, k, v: q[:, :1]), ["result of `attention` has shape [1, 1, ", "here [1, 4, "]),
     "attention_dtype": (dict(attention=lambda q, k, v: q.double()), ["is torch.float64", "cast it"]),
 }
+
+
+PYTHON = {  # the same for what an operator cannot be given
+    "selection_array": (dict(selection=GOOD.numpy()), ["selection is a ndarray", "must be a tensor", "int32"]),
+    "scores_array": (dict(scores=(SCORES.numpy(), SCORES)), ["s_qk is a ndarray", "must be a tensor"]),
+    "gate_array": (dict(scorer="gla", gate=np.zeros((1, 64, 4))), ["gate is a ndarray", "floating point tensor"]),
+    "floats": (dict(cu_seqlens=np.array([0.0, 64.0])), ["cu_seqlens is a float64 array of shape [2]", "integers"]),
+    "list_of_floats": (dict(cu_seqlens=[0, 64.0]), ["cu_seqlens is [0, 64.0]", "integers"]),
+    "text": (dict(cu_seqlens="0,64"), ["cu_seqlens is '0,64'", "integers"]),
+    "number": (dict(cu_seqlens=64), ["cu_seqlens is 64", "a list, an array"]),
+    "matrix": (dict(cu_seqlens=np.array([[0, 64]])), ["array of shape [1, 2]", "1-dimensional"]),
+    "scalar": (dict(cu_seqlens=np.array(64)), ["array of shape []", "1-dimensional"]),
+    "matrix_tensor": (dict(cu_seqlens=torch.tensor([[0, 64]])), ["tensor of shape [1, 2]", "1-dimensional"]),
+    "booleans": (dict(cu_seqlens=torch.tensor([False, True])), ["cu_seqlens is a torch.bool tensor", "integers"]),
+    "array_of_booleans": (dict(cu_seqlens=np.array([False, True])), ["cu_seqlens is a bool array", "integers"]),
+    "decreasing": (dict(cu_seqlens=np.array([0, 40, 30, 64])), ["decreases from 40 to 30"]),
+    "topk": (dict(topk=2.5), ["topk is 2.5", "must be an integer"]),
+    "num_levels": (dict(num_levels="3"), ["num_levels is '3'", "must be an integer"]),
+    "dilation": (dict(scorer="dilated", dilation=2.0), ["dilation is 2.0", "must be an integer"]),
+}
+
+
+@pytest.mark.parametrize(("changed", "parts"), PYTHON.values(), ids=PYTHON)
+def test_attention_of_python_objects(changed, parts):
+    check(lambda: lighthouse.lighthouse_attention(**(TENSORS | LAYOUT | changed)), *parts)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize(("offsets", "part"), [([0, 63], "ends at 63"), (np.array([0, 40, 30, 64]), "decreases from 40 to 30"),
+                                               ([0.0, 64.0], "integers"), ([], "cu_seqlens has 0 elements")], ids=str)
+def test_offsets_of_every_other_function(enabled, offsets, part):
+    module = lighthouse.LighthouseAttention(**LAYOUT)
+    module.enabled = enabled
+    check(lambda: module(**TENSORS, cu_seqlens=offsets), part)
+    for scorer in ("norm", "dilated"):
+        check(lambda: lighthouse.token_scores(**TENSORS, scorer=scorer, cu_seqlens=offsets), part)
+    check(lambda: lighthouse.select(SCORES, SCORES, **LAYOUT, cu_seqlens=offsets), part)
+    check(lambda: lighthouse.gathered_length(64, **LAYOUT, cu_seqlens=offsets), part)
 
 
 def check(call, *parts):
@@ -105,7 +150,7 @@ def test_gathered_length():
 
 
 @pytest.mark.parametrize("name", ["rank", "v_shape", "channels", "topk", "scorer", "softmax_scale", "cu_seqlens_end",
-                                  "selection_twice", "attention_shape"])
+                                  "selection_order", "selection_twice", "attention_shape"])
 def test_errors_in_a_compiled_function_keep_their_words(name):
     torch.compiler.reset()
     changed, parts = ATTENTION[name]

@@ -120,3 +120,33 @@ def test_one_graph_for_all_lengths():
         for ours, theirs in zip(gradients, results_of(function, q, k, v, grad_out)[1:]):  # stock backward may add in any order
             assert (ours - theirs).abs().max() <= 2**-6 * theirs.abs().max()
     assert counter.frame_count == 1
+
+
+def sliced(x, begin):
+    """x as a view of a wider tensor, from channel `begin` on: rows that need not start at multiples of 16 bytes."""
+    wide = torch.zeros(*x.shape[:3], x.shape[3] + 3, dtype=x.dtype, device=x.device)
+    view = wide[..., begin:begin + x.shape[3]]
+    return view.copy_(x)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize(("heads", "head_dim", "scorer", "offsets"), [
+    ((2, 1), 32, "dilated", None), ((2, 1), 32, "norm", None), ((2, 2), 33, "dilated", None), ((4, 2), 36, "dilated", None),
+    ((1, 1), 32, "dilated", None), ((6, 2), 20, "norm", [0, 300, 301, 549]), ((2, 1), 32, "dilated", [0, 1, 549]),
+    ((2, 1), 264, "norm", None)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("begin", [0, 1])
+def test_heads_that_stock_kernels_would_refuse(enabled, heads, head_dim, scorer, offsets, dtype, begin):
+    """As with contiguous tensors, and near fp64 there."""
+    case = Case(batch=1 if offsets else 2, seq_len=549, num_heads=heads[0], num_kv_heads=heads[1], head_dim=head_dim)
+    q, k, v, grad_out = (x.cuda() for x in case.tensors(dtype))
+    module = lighthouse.LighthouseAttention(topk=183, num_levels=4, pooling_factor=8, scorer=scorer)
+    module.enabled = enabled
+    selection = lighthouse.select(*lighthouse.token_scores(q, k, v, scorer=scorer, cu_seqlens=offsets), topk=183, num_levels=4,
+                                  pooling_factor=8, cu_seqlens=offsets) if enabled else None
+    expected = results_of(partial(module, cu_seqlens=offsets, selection=selection), q, k, v, grad_out)
+    q, k, v, grad_out = (sliced(x, begin) for x in (q, k, v, grad_out))
+    results = results_of(partial(module, cu_seqlens=offsets, selection=selection), q, k, v, grad_out)
+    for ours, right in zip(results, expected):
+        assert (ours - right).abs().max() <= 64 * torch.finfo(dtype).eps * right.abs().max()
+    module(q, k, v, cu_seqlens=offsets)  # and with scores of its own

@@ -222,8 +222,63 @@ TEST(GivenSelectionCuda, IsCheckedWithoutACrash) {
     options.selection->select(2, 5).fill_(wrong);
     EXPECT_THROW(lighthouse_attention(inputs.q, inputs.k, inputs.v, options), c10::ValueError) << wrong;
   }
+  options.selection = selection.flip(2);
+  EXPECT_THROW(lighthouse_attention(inputs.q, inputs.k, inputs.v, options), c10::ValueError);
+  options.check_selection = false;
+  EXPECT_NO_THROW(lighthouse_attention(inputs.q, inputs.k, inputs.v, options));
+  options.check_selection = true;
   options.selection = selection;
   EXPECT_NO_THROW(lighthouse_attention(inputs.q, inputs.k, inputs.v, options));
+}
+
+/// x as a view of a wider tensor: rows that do not start at multiples of 16 bytes.
+at::Tensor sliced(const at::Tensor& x) {
+  const at::Tensor wide = at::randn({x.size(0), x.size(1), x.size(2), x.size(3) + 1}, x.options());
+  return wide.narrow(3, 1, x.size(3)).copy_(x);
+}
+
+TEST(StockAttentionCuda, TakesHeadsOfAnyStrideTypeAndGrouping) {
+  NEED_DEVICE(1);
+  struct Heads {
+    int64_t num_heads, num_kv_heads, head_dim;
+  };
+  for (const Heads& heads : {Heads{2, 1, 32}, Heads{1, 1, 32}, Heads{4, 2, 33}, Heads{2, 1, 20}, Heads{2, 1, 264}}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
+      SCOPED_TRACE(testing::Message() << heads.num_heads << '/' << heads.num_kv_heads << " heads of " << heads.head_dim
+                                      << ' ' << dtype);
+      const Inputs whole = make_inputs(549, heads.num_heads, heads.num_kv_heads, heads.head_dim, dtype);
+      const Inputs parts{sliced(whole.q), sliced(whole.k), sliced(whole.v), sliced(whole.dout)};
+      AttentionOptions options = make_options(183, 4, 8);
+      options.score_config.scorer = "dilated";
+      const std::vector<int64_t> documents{0, 300, 301, 549};
+      for (const bool packed : {false, true}) {
+        if (packed) options.cu_seqlens = documents;
+        options.selection = std::nullopt;
+        EXPECT_NO_THROW(results_of(parts, options));
+        const auto [s_qk, s_kq] = token_scores(whole.q, whole.k, whole.v, {}, std::nullopt, options.cu_seqlens);
+        options.selection = select(s_qk, s_kq, options.selection_config, options.cu_seqlens);
+        const bool is_16_bit = dtype == at::kBFloat16 || dtype == at::kHalf;
+        for (const bool deterministic : {false, is_16_bit}) {
+          options.deterministic = deterministic;
+          const std::vector<at::Tensor> expected = results_of(whole, options);
+          const std::vector<at::Tensor> results = results_of(parts, options);
+          for (size_t i = 0; i < results.size(); ++i) {
+            const double bound = 64 *
+                                 (dtype == at::kDouble  ? 1e-15
+                                  : dtype == at::kFloat ? 1.2e-7
+                                                        : 7.9e-3) *
+                                 expected[i].abs().max().item<double>();
+            EXPECT_LE((results[i] - expected[i]).abs().max().item<double>(), bound) << i;
+          }
+        }
+        options.deterministic = false;
+        const auto by_row = [](const at::Tensor& x) { return x.transpose(1, 2); };
+        const at::Tensor q = by_row(parts.q).requires_grad_();
+        const at::Tensor out = causal_attention(q, by_row(parts.k), by_row(parts.v), std::nullopt, options.cu_seqlens);
+        EXPECT_NO_THROW(torch::autograd::grad({out}, {q}, {by_row(parts.dout)}));
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -311,7 +311,9 @@ std::vector<WrongCall> wrong_scores_and_selections() {
        with_selection([](T& s) { s[0][1][3] = 5000; }),
        {"(batch 0, KV head 1, row 3) is 5000", "[0, 112)"}},
       {"entry_negative", with_selection([](T& s) { s[0][0][0] = -1; }), {"row 0) is -1", "[0, 112)"}},
-      {"entry_twice", with_selection([](T& s) { s[0][0][5] = s[0][0][4]; }), {"as is row 4", "at most once"}},
+      {"entry_twice",
+       with_selection([](T& s) { s[0][0][5] = s[0][0][4]; }),
+       {"row 5) is ", "after row 4, ", "it must be "}},
       {"long_selection", with_selection([](T& s) { s = s.to(at::kLong); }), {"selection is Long", "torch.int32"}},
       {"selection_too_short",
        with_selection([](T& s) { s = s.slice(2, 1); }),
@@ -375,7 +377,7 @@ std::vector<WrongCall> wrong_steps() {
        {"selection has shape [1, 2, 32]", "[1, 2, 48]"}},
       {"layout_of_3",
        [](Call& c) {
-         ops::invert_selection(c.selection(), 64, {3, 2, 4}, std::nullopt);
+         ops::invert_selection(c.selection(), 64, {3, 2, 4}, std::nullopt, true);
        },
        {"layout has 3 elements", "[num_levels, pooling_factor, topk, tile_topk]"}},
   };

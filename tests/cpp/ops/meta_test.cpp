@@ -33,7 +33,7 @@ std::vector<at::Tensor> run_operators(const OpsCase& c, const Inputs& inputs) {
   }
   const at::Tensor scores = ops::token_norms(k, k.size(2));
   const auto [selection, slots] = ops::select_entries(scores, scores, layout, true, c.offsets());
-  const at::Tensor inverted = ops::invert_selection(selection, c.seq_len, layout, c.offsets());
+  const at::Tensor inverted = ops::invert_selection(selection, c.seq_len, layout, c.offsets(), true);
   const auto [q_rows, k_rows, v_rows] = ops::gather_rows(q, k, v, selection, slots, layout, c.offsets());
   const auto [dq, dk, dv] =
       ops::gather_rows_backward(q_rows, k_rows, v_rows, selection, slots, c.seq_len, layout, c.offsets());
@@ -87,8 +87,12 @@ TEST(Registration, EveryPublicFunctionIsAnOperator) {
   }
   const auto op = dispatcher.findSchemaOrThrow("lighthouse::gathered_length", "");
   const SelectionConfig config = make_config(8, 3, 4, 2);
-  const int64_t length = op.typed<int64_t(int64_t, int64_t, int64_t, int64_t, int64_t)>().call(1000, 3, 4, 8, 2);
-  EXPECT_EQ(length, gathered_length(1000, config));
+  const auto call = op.typed<int64_t(int64_t, int64_t, int64_t, int64_t, int64_t, at::OptionalIntArrayRef)>();
+  EXPECT_EQ(call.call(1000, 3, 4, 8, 2, std::nullopt), gathered_length(1000, config));
+  const std::vector<int64_t> cu_seqlens{0, 300, 301, 1000};
+  EXPECT_EQ(call.call(1000, 3, 4, 8, 2, at::OptionalIntArrayRef(cu_seqlens)),
+            gathered_length(1000, config, cu_seqlens));
+  EXPECT_NE(gathered_length(1000, config, cu_seqlens), gathered_length(1000, config));
 }
 
 TEST(Registration, TheAttentionOperatorIsTheFunction) {
@@ -111,6 +115,7 @@ TEST(Registration, TheAttentionOperatorIsTheFunction) {
                           c10::IValue(),
                           0.4,
                           c10::IValue(),
+                          true,
                           true};
   op.callBoxed(stack);
   AttentionOptions options = repeatable(options_of(c, inputs));
