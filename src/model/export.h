@@ -17,7 +17,7 @@ struct ExportOptions {
   /// A folder with the config.json, generation_config.json and tokenizer of the model from which training began: its
   /// special tokens, settings of generation and tokenizer are carried over, and its max_position_embeddings where that
   /// is larger. Empty: none.
-  std::filesystem::path origin;
+  std::filesystem::path origin = {};
 };
 
 /// Writes model.safetensors, config.json and generation_config.json into `folder`, and a tokenizer where there is one:
