@@ -56,10 +56,11 @@ def raises_value_errors(function):
     return call
 
 
-def integer(operation, name, value):
-    """A Python integer of one of any kind (numpy, a tensor of one element). A symbol of a traced graph stays one."""
+def integer(operation, name, value, symbolic=False):
+    """A Python integer of one of any kind (numpy, a tensor of one element). A symbol of a traced graph becomes a constant of
+    it, unless it may stay `symbolic`."""
     if torch.compiler.is_compiling():
-        return value
+        return value if symbolic else operator.index(value)
     try:
         return operator.index(value)
     except TypeError:
@@ -69,7 +70,7 @@ def integer(operation, name, value):
 def layout_of(operation, num_levels, pooling_factor, topk, tile_topk):
     """What the operators are told about the gathered sequence."""
     sizes = dict(num_levels=num_levels, pooling_factor=pooling_factor, topk=topk, tile_topk=tile_topk)
-    return [integer(operation, name, value) for name, value in sizes.items()]
+    return [integer(operation, name, value, symbolic=True) for name, value in sizes.items()]
 
 
 OFFSETS = "it must be a list, an array or a 1-dimensional tensor of integers, the token offsets 0, ..., N"
@@ -161,8 +162,8 @@ def gathered_length(seq_len, *, num_levels, pooling_factor, topk, tile_topk=128,
         ValueError: an argument is out of range.
     """
     name = "gathered_length"
-    return library.plan(name, integer(name, "seq_len", seq_len), layout_of(name, num_levels, pooling_factor, topk, tile_topk),
-                        host_offsets(name, cu_seqlens))[0]
+    layout = layout_of(name, num_levels, pooling_factor, topk, tile_topk)
+    return library.plan(name, integer(name, "seq_len", seq_len, symbolic=True), layout, host_offsets(name, cu_seqlens))[0]
 
 
 @raises_value_errors

@@ -160,10 +160,11 @@ void add_audit_command(CLI::App& app) {
   options->attention =
       std::make_unique<ConfigOptions>(*command, "attention", "[attention] usually as the run, defaults with --model");
   command->footer(
-      "lighthouse audit --run runs/mine\n"
-      "lighthouse audit --run runs/mine --loss --sequences 64 --json\n"
-      "lighthouse audit --model my_model --data text/ --seq-len 32768 --attention.topk 512\n"
-      "Exit codes: 0 no earlier output moved with the selection held, 1 one did, or it failed, 2 wrong usage.");
+      "Exit codes: 0 no earlier output moved with the selection held, 1 one did, or it failed, 2 wrong usage.\n"
+      "\nExamples:\n"
+      "  lighthouse audit --run runs/mine\n"
+      "  lighthouse audit --run runs/mine --loss --sequences 64 --json\n"
+      "  lighthouse audit --model my_model --data text/ --seq-len 32768 --attention.topk 512");
   command->callback([options] { run_audit(*options); });
 }
 

@@ -17,8 +17,8 @@ namespace {
 // Names in a run folder, which lies in a layer above this one.
 constexpr const char* kRunConfig = "config.toml";
 constexpr const char* kRunLock = "lock";
-constexpr std::array<std::string_view, 6> kOfRun = {kRunConfig,    kRunLock,     "metrics.jsonl",
-                                                    "checkpoints", "corpus.txt", "initial_model"};
+constexpr std::array<std::string_view, 8> kOfRun = {kRunConfig,    kRunLock,     "metrics.jsonl", "run.json",
+                                                    "checkpoints", "corpus.txt", "initial_model", "eval.json"};
 constexpr std::string_view kEvents = "events.out.tfevents.";
 
 bool has(const fs::path& folder, const char* name) {

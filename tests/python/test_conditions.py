@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import resource
 import signal
 import struct
@@ -121,10 +122,22 @@ def test_a_limit_of_cpu_time_stops_the_run_saved(lighthouse, corpus, tmp_path):
 # ---- signals and readers --------------------------------------------------------------------------------------------
 
 
+started = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on():
+    """A test that fails leaves no run behind."""
+    yield
+    while started:
+        started.pop().kill()
+
+
 def start(command, run, steps=3, **options):
     """A run in progress, with so many steps done."""
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                **options)
+    started.append(process)
     deadline = time.monotonic() + 120
     while not (run / "metrics.jsonl").exists() or len(steps_of(run)) < steps:
         assert process.poll() is None, process.stderr.read()
@@ -135,8 +148,10 @@ def start(command, run, steps=3, **options):
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2"])
 def test_signals_that_ask_for_an_end_stop_the_run_saved(lighthouse, corpus, tmp_path, name):
-    process = start(train_command(lighthouse, corpus, tmp_path / "run", training__steps=1_000_000), tmp_path / "run")
-    process.send_signal(getattr(signal, name))
+    number = getattr(signal, name)
+    process = start(train_command(lighthouse, corpus, tmp_path / "run", training__steps=1_000_000), tmp_path / "run",
+                    preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))  # these tests may run under nohup
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert f"stopped by {name} after step {steps_of(tmp_path / 'run')[-1]}, which is saved" in errors
@@ -232,8 +247,8 @@ def test_a_corpus_that_is_cut_short_is_an_error_in_words(lighthouse, corpus, tmp
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "t.txt" in errors and "1000 now" in errors
-    step = steps_of(tmp_path / "run")[-1]
-    assert f"goes on from step {step}\n" in errors
+    step = int(re.search(r"goes on from step (\d+)\n", errors)[1])
+    assert step - steps_of(tmp_path / "run")[-1] in (0, 1), "one that is done and not logged: its validation met the end"
     assert (tmp_path / "run" / "checkpoints" / f"step-{step:08}" / "manifest.json").exists()
 
 

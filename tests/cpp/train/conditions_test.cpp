@@ -80,6 +80,7 @@ class Conditions : public ::testing::Test {
 class StoppedBy : public Conditions, public ::testing::WithParamInterface<int> {};
 
 TEST_P(StoppedBy, SavesTheStep) {
+  std::signal(GetParam(), SIG_DFL);  // nohup may have run this
   const RunConfig config = tiny_config(folder_);
   const std::string log = train_with(config, [](int64_t step) {
     if (step == 4) std::raise(GetParam());
