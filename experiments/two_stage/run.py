@@ -96,7 +96,8 @@ class Results:
         partial.mkdir(parents=True)
         for name in KEPT:
             if (source / name).exists():
-                (partial / name).write_text(renamed((source / name).read_text()))
+                text = renamed((source / name).read_text())
+                (partial / name).write_text(json.dumps(json.loads(text)) + "\n" if name == "eval.json" else text)
         (partial / "record.json").write_text(renamed(json.dumps(record, indent=1)) + "\n")
         shutil.rmtree(result, ignore_errors=True)
         partial.rename(result)
