@@ -249,7 +249,8 @@ TEST(CopyTask, ScoresTheAnswerAlone) {
   run.forget_tokens();
   run.lm_head().slice(0, '0', '9' + 1).fill_(40.0 / static_cast<double>(run.config.model.dim));
   run.lm_head().slice(0, 'a', 'f' + 1).fill_(40.0 / static_cast<double>(run.config.model.dim));
-  for (const Json& cell : measure_copy(run.evaluation)["cells"]) {
+  const Json result = measure_copy(run.evaluation);
+  for (const Json& cell : result["cells"]) {
     EXPECT_NEAR(cell["bits_per_byte"].get<double>(), 4, 64 * kFloatRounding) << "hexadecimal digits only";
   }
 }
