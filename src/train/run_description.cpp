@@ -1,30 +1,27 @@
 #include "train/run_description.h"
 
-#include <ATen/core/Tensor.h>
 #include <torch/headeronly/version.h>
 
 #include <nlohmann/json.hpp>
 
+#include "config/schema.h"
 #include "train/device.h"
 
 namespace lighthouse {
 
-std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const std::string& data_path,
-                         int64_t threads) {
+std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const RunIdentity& identity) {
   using Json = nlohmann::ordered_json;
-  int64_t num_parameters = 0;
-  for (const auto& [name, parameter] : decoder.parameters()) num_parameters += parameter.numel();
-  const Json corpus = {{"path", data_path},
-                       {"fingerprint", loader.fingerprint()},
-                       {"content", loader.content_fingerprint()},
+  const Json corpus = {{"path", identity.config.data.path},
+                       {"fingerprint", identity.corpus.fingerprint},
+                       {"content", identity.corpus.content},
                        {"training_tokens", loader.num_training_tokens()},
                        {"validation_sequences", loader.num_validation_sequences()}};
   const Json json = {{"lighthouse", LIGHTHOUSE_VERSION},
                      {"torch", TORCH_VERSION},
-                     {"device", decoder.device().str()},
+                     {"device", identity.device},
                      {"device_name", device_name(decoder.device())},
-                     {"threads", threads},
-                     {"parameters", num_parameters},
+                     {"threads", identity.threads},
+                     {"parameters", num_parameters(identity.config.model)},
                      {"corpus", corpus}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

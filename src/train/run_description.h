@@ -1,11 +1,11 @@
 // RUN/run.json: with what a run was made, for whoever compares runs.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "data/sequence_loader.h"
 #include "model/decoder.h"
+#include "train/train_state.h"
 
 namespace lighthouse {
 
@@ -13,7 +13,6 @@ inline constexpr const char* kRunDescriptionFile = "run.json";
 
 /// JSON: versions (lighthouse, torch), device and its name, threads, parameters; of the corpus path, fingerprint,
 /// content, training_tokens and validation_sequences.
-std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const std::string& data_path,
-                         int64_t threads);
+std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const RunIdentity& identity);
 
 }  // namespace lighthouse

@@ -98,8 +98,7 @@ void Trainer::open_run_folder() {
   const std::string tight = check_room(folder_, needed, config_.checkpoint, config_.training.steps - state_.step);
   if (!tight.empty()) console_.warn(tight);
   write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
-  write_file_durably(folder_.path() / kRunDescriptionFile,
-                     describe_run(decoder_, loader_, config_.data.path, identity_.threads));
+  write_file_durably(folder_.path() / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
   record_corpus(folder_.path(), loader_.files());
   if (state_.step == 0) keep_initial_model(folder_.path(), config_.training.initial_weights);
   log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
@@ -346,10 +345,8 @@ TrainResult Trainer::run() {
 }
 
 void Trainer::announce() {
-  int64_t num_parameters = 0;
-  for (const auto& [name, parameter] : decoder_.parameters()) num_parameters += parameter.numel();
   const TrainingConfig& training = config_.training;
-  console_.note("model: " + with_unit(static_cast<double>(num_parameters)) +
+  console_.note("model: " + with_unit(static_cast<double>(num_parameters(config_.model))) +
                 " parameters; data: " + with_unit(static_cast<double>(loader_.num_training_tokens())) +
                 " tokens to train on, " + std::to_string(loader_.num_validation_sequences()) + " sequences of " +
                 std::to_string(training.seq_len) + " for validation; " + identity_.device + ", " +
