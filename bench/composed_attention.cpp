@@ -6,6 +6,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/zeros.h>
 
+#include <cmath>
 #include <vector>
 
 namespace lighthouse::bench {
@@ -54,12 +55,16 @@ at::Tensor composed_attention(const at::Tensor& q, const at::Tensor& k, const at
                               const at::Tensor& selection, const SelectionConfig& config) {
   const Pyramid pyramid = pyramid_over(q.size(1), config);
   const at::Tensor index = index_for(selection, q.size(2), q.size(3));
-  // Keys and values for every query head: grouped heads would take another stock kernel in fp32 on CUDA.
+  // Grouped heads, and those of an odd number of channels, would take another stock kernel in fp32 on CUDA.
+  const int64_t head_dim = q.size(3), missing = q.is_cuda() ? (8 - head_dim % 8) % 8 : 0;
   const auto rows = [&](const at::Tensor& x) {
-    return pooled(x.repeat_interleave(q.size(2) / x.size(2), 2), pyramid).gather(2, index);
+    const at::Tensor entries = pooled(x.repeat_interleave(q.size(2) / x.size(2), 2), pyramid);
+    return at::constant_pad_nd(entries.gather(2, index), {0, missing});
   };
   const at::Tensor o_rows =
-      at::scaled_dot_product_attention(rows(q), rows(k), rows(v), std::nullopt, 0.0, /*is_causal=*/true);
+      at::scaled_dot_product_attention(rows(q), rows(k), rows(v), std::nullopt, 0.0, /*is_causal=*/true,
+                                       1 / std::sqrt(static_cast<double>(head_dim)))
+          .narrow(3, 0, head_dim);
   const at::Tensor none =
       at::zeros({q.size(0), q.size(2), pyramid.entry_offset(pyramid.num_levels), q.size(3)}, q.options());
   return spread(none.scatter(2, index, o_rows), pyramid);

@@ -47,8 +47,8 @@ void MoveCounter::add(const Outputs& before, const Outputs& after, const at::Ten
   require_finite(before, sequence);
   ++counts_.num_changes;
   counts_.num_outputs += unseen.sum().item<int64_t>();
-  const at::Tensor moved =
-      bits(before.hidden).ne(bits(after.hidden)).any(-1).logical_and_(unseen).nonzero().flatten();  // [moved] tokens
+  const at::Tensor differs = bits(before.hidden).ne(bits(after.hidden)).any(-1);
+  const at::Tensor moved = differs.logical_and(unseen.to(differs.device())).nonzero().flatten();  // [moved] tokens
   if (moved.numel() == 0) return;
   const auto of_moved = [&](const at::Tensor& x) { return x.index_select(0, moved); };
   deltas_.push_back(magnitude(of_moved(after.hidden) - of_moved(before.hidden)).amax(-1));
