@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 
 namespace lighthouse::reference {
@@ -257,6 +258,13 @@ void sort_by_window_end(std::vector<Entry>& entries, int64_t pooling_factor) {
   });
 }
 
+/// A sequence that would not get shorter is attended to in full.
+std::vector<int64_t> every_token(int64_t seq_len) {
+  std::vector<int64_t> flat(static_cast<size_t>(seq_len));
+  std::iota(flat.begin(), flat.end(), 0);
+  return flat;
+}
+
 /// The flat entries of one (batch, KV head) of a sequence that is one document, in gathered order.
 std::vector<int64_t> select_head(const HeadScores& scores) {
   const SelectionConfig& config = scores.config;
@@ -268,6 +276,7 @@ std::vector<int64_t> select_head(const HeadScores& scores) {
     select_tile(tile * coarse / tiles, (tile + 1) * coarse / tiles, budget, scores, entries);
   }
   sort_by_window_end(entries, config.pooling_factor);
+  if (static_cast<int64_t>(entries.size()) >= scores.seq_len) return every_token(scores.seq_len);
   std::vector<int64_t> flat;
   for (const Entry& entry : entries) flat.push_back(num_entries(scores.seq_len, config, entry.level) + entry.index);
   return flat;

@@ -31,7 +31,7 @@ struct PoolParams {
   HeadTurn turn = {};
 };
 /// Whether pool_and_score takes these: heads of at most 512 bytes, a multiple of 16, that start at multiples of 16. The
-/// plan must have two levels or more.
+/// plan must not be full.
 bool can_pool_and_score(const ConstView& q, const ConstView& k, const ConstView& v, DType dtype, int64_t head_dim);
 /// Whether pool_and_score, and gather_rows after it, turn q and k of these as they read them: heads as in
 /// can_turn_gradients, with coarsest windows of 2 to 64 tokens.

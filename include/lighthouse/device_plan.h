@@ -15,19 +15,20 @@ using CudaStream = CUstream_st*;
 
 /// One document as the kernels see it. All counts start at 0 with the first document.
 struct DeviceDocument {
-  int32_t seq_len;  ///< tokens
+  int32_t seq_len;     ///< tokens
+  int32_t num_levels;  ///< of its pyramid: 1 where it is attended to in full
   int32_t token_begin;
   int32_t entry_begin;  ///< flat entries
   int32_t slot_begin;
   int32_t row_begin;
   int32_t maxima_begin;    ///< entries of the levels from 1 up
-  int32_t coarse_begin;    ///< coarsest entries of all documents before
+  int32_t coarse_begin;    ///< windows of F tokens of all documents before
   int32_t tile_begin;      ///< filled tiles of all documents before
   int32_t num_tiles;       ///< T_i, filled or not
   int32_t topk;            ///< k_i
   int32_t group_begin;     ///< groups of 16 tokens of all documents before
   int32_t unit_begin;      ///< units of all documents before
-  int32_t expanded_begin;  ///< expanded coarsest entries of all documents before
+  int32_t expanded_begin;  ///< windows of F tokens that gather reads, of all documents before
 };
 
 /// Work is dealt out in groups of 16 aligned tokens of a document, or in units: a coarsest window, but at least 8 and
@@ -39,24 +40,23 @@ LIGHTHOUSE_HOST_DEVICE constexpr int log2_unit(int num_levels, int log2_pool) {
   const int coarse = (num_levels - 1) * log2_pool;
   return coarse < kLog2Octet ? kLog2Octet : coarse > kLog2MaxUnit ? kLog2MaxUnit : coarse;
 }
-LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_groups(const Pyramid& pyramid) {
-  return (pyramid.seq_len >> kLog2Group) + 1;
-}
-LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_units(const Pyramid& pyramid) {
-  const int log2 = log2_unit(pyramid.num_levels, pyramid.log2_pool);
-  return ceil_div(pyramid.padded_len(), int64_t{1} << log2) + 1;
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_groups(int64_t seq_len) { return (seq_len >> kLog2Group) + 1; }
+LIGHTHOUSE_HOST_DEVICE constexpr int64_t num_units(int64_t seq_len, int num_levels, int log2_pool) {
+  const Pyramid pyramid{seq_len, num_levels, log2_pool};
+  return ceil_div(pyramid.padded_len(), int64_t{1} << log2_unit(num_levels, log2_pool)) + 1;
 }
 
 struct DevicePlan {
   DeviceDocument only;              ///< the one document of an unpacked row
   const DeviceDocument* documents;  ///< device memory [num_documents] when num_documents > 1, else unused
   int32_t num_documents;
-  int32_t num_levels, log2_pool;
+  int32_t num_levels, log2_pool;             ///< L; 1 where every document is attended to in full
   int32_t seq_len, gathered_len, num_slots;  ///< N, S, length of the slots table
-  int32_t num_coarse, num_tiles;             ///< over all documents; filled tiles
+  int32_t num_coarse, num_tiles;             ///< over all documents: windows of F tokens, filled tiles
   int32_t num_maxima;                        ///< num_slots - seq_len: entries of the levels from 1 up
   int32_t num_groups, num_units;             ///< over all documents
-  int32_t num_expanded;  ///< expanded coarsest entries of a KV head, over all documents; 0 with one level
+  int32_t num_expanded;  ///< windows of F tokens that a KV head's gather reads, over all documents: of expanded entries
+                         ///< and of what is attended to in full; 0 with one level
   bool has_padding;      ///< some document's length is no multiple of F: rows that hold no token
   bool cover_prefix;
 
@@ -65,11 +65,13 @@ struct DevicePlan {
   int8_t level_of[kLog2MaxUnit + 1];  ///< the level whose windows hold 2^i tokens, or -1
 
   LIGHTHOUSE_HOST_DEVICE Pyramid pyramid(const DeviceDocument& document) const {
-    return {document.seq_len, num_levels, log2_pool};
+    return {document.seq_len, document.num_levels, log2_pool};
   }
-  /// Pyramid::level_size and slot_offset in 32 bits, and looked up where there is one document.
+  /// Pyramid::level_size and slot_offset in 32 bits, and looked up where there is one document. A level that the
+  /// document's pyramid does not have is empty.
   LIGHTHOUSE_HOST_DEVICE int32_t size_of(const DeviceDocument& document, int level) const {
-    return num_documents == 1 ? level_size[level] : narrow_size(document.seq_len, level);
+    if (num_documents == 1) return level_size[level];
+    return level < document.num_levels ? narrow_size(document.seq_len, level) : 0;
   }
   LIGHTHOUSE_HOST_DEVICE int32_t begin_of(const DeviceDocument& document, int level) const {
     if (num_documents == 1) return level_begin[level];

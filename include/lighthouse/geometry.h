@@ -146,7 +146,7 @@ LIGHTHOUSE_HOST_DEVICE constexpr int64_t tile_rows(const TileShape& tile, int nu
 struct SelectionConfig {
   int64_t num_levels = 3;      ///< L in [1, 8]; 1 is plain attention
   int64_t pooling_factor = 4;  ///< p in {2, 4, 8, 16}
-  int64_t topk = 1;            ///< k >= 1, entries expanded per level over the whole row
+  int64_t topk = 1;            ///< k >= 1, entries expanded per level over the whole row; too many: plain attention
   int64_t tile_topk = 128;     ///< m >= 1, the share of k that one tile is given; T = ceil(k / m) tiles
   bool cover_prefix = true;    ///< always expand entry 0 of every level, so that every token has a row
 
@@ -155,7 +155,7 @@ struct SelectionConfig {
   int log2_pool() const;  ///< of a validated config
 };
 
-/// One tile of a plan.
+/// One tile of a plan; of a document that is attended to in full it is a run of tokens.
 struct Tile {
   int32_t document;
   TileShape shape;
@@ -163,12 +163,14 @@ struct Tile {
   int64_t num_rows;
 };
 
-/// One document of a packed row; an unpacked row is one document.
+/// One document of a packed row; an unpacked row is one document. One that would not get shorter is attended to in full
+/// (section iii): its pyramid has one level, so its rows are its tokens, in order.
 struct Document {
-  Pyramid pyramid;
+  Pyramid pyramid;      ///< of the levels that are selected from: all, or level 0 alone
   int64_t token_begin;  ///< first token in the row
-  int64_t entry_begin;  ///< added to its flat entries in `selection`
+  int64_t entry_begin;  ///< added to its flat entries in `selection`; the entries of all levels count, gathered or not
   int64_t slot_begin;   ///< added to its slot indices
+  int64_t num_tiles;    ///< T_i = ceil(n_i T / n)
   int64_t topk;         ///< k_i = floor(T_i k / T): T_i m when m divides k, and k for a document alone
   int64_t row_begin;    ///< its rows are [row_begin, row_begin + num_rows) of the gathered sequence
   int64_t num_rows;
@@ -178,11 +180,14 @@ struct Document {
 struct SequencePlan {
   SelectionConfig config;
   int64_t seq_len = 0;              ///< N, over all documents
-  int64_t gathered_len = 0;         ///< S
+  int64_t gathered_len = 0;         ///< S <= N
   int64_t num_entries = 0;          ///< flat entries of all pyramids
   int64_t num_slots = 0;            ///< length of the slots table
   std::vector<Document> documents;  ///< empty documents included, with 0 rows
   std::vector<Tile> tiles;          ///< in gathered order; tiles without entries are left out
+
+  /// Whether no sequence of the row would get shorter, so that the call is plain causal attention (section iii).
+  bool is_full() const { return gathered_len == seq_len; }
 };
 
 /// Validates and lays out a row of `seq_len` tokens. `cu_seqlens` is empty for an unpacked row, or [num_docs + 1] token

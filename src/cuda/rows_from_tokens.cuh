@@ -6,8 +6,8 @@
 
 namespace lighthouse {
 
-/// What a group of lanes sums: every unit of a document, or the expanded coarsest windows alone, whose own rows are
-/// copied from their means by another kernel.
+/// What a group of lanes sums: every unit of a document, or the windows of F tokens that select_entries lists alone,
+/// whose own rows are copied from their means by another kernel.
 enum class Units { kAll, kExpanded };
 
 /// A group of lanes owns a unit of one head, a lane kVec channels of it. Tokens are read once, and with kTurned turned
@@ -123,6 +123,7 @@ __global__ void __launch_bounds__(kRowMapThreads, 8) copy_coarse_kernel(const __
       if (i >= count) continue;
       const int32_t entry = begin + i;
       const DeviceDocument document = plan.find(&DeviceDocument::coarse_begin, entry);
+      if (document.num_levels < plan.num_levels) continue;  // attended to in full
       const int32_t slot =
           document.slot_begin + plan.begin_of(document, plan.num_levels - 1) + entry - document.coarse_begin;
       row[i] = args.slots[(batch * args.num_kv_heads + kv_head) * plan.num_slots + slot];
@@ -156,7 +157,7 @@ __global__ void __launch_bounds__(kRowMapThreads, 8)
     const Entry entry = entry_at(pyramid, flat - document.entry_begin);
     T* out = static_cast<T*>(tensor.rows.data) + batch * tensor.rows.batch_stride +
              item.position * tensor.rows.seq_stride + item.head * tensor.rows.head_stride + item.channel;
-    if (kMap == RowMap::kMean && tensor.coarse != nullptr && entry.level == pyramid.num_levels - 1) {
+    if (kMap == RowMap::kMean && tensor.coarse != nullptr && entry.level == plan.num_levels - 1) {
       const int64_t coarse = batch * plan.num_coarse + document.coarse_begin + entry.index;
       const T* mean = static_cast<const T*>(tensor.coarse) +
                       (coarse * tensor.num_heads.divisor() + item.head) * args.head_dim + item.channel;

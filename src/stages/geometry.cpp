@@ -25,20 +25,40 @@ void check_cu_seqlens(std::span<const int64_t> cu_seqlens, int64_t seq_len, cons
                    ", but the row has ", seq_len, " tokens; the last offset must be the length of the row");
 }
 
-/// Appends document [token_begin, token_begin + seq_len) and its tiles.
-void add_document(SequencePlan& plan, int64_t token_begin, int64_t seq_len, int64_t num_tiles, int64_t topk) {
-  const Pyramid pyramid{seq_len, static_cast<int>(plan.config.num_levels), plan.config.log2_pool()};
-  const auto document = static_cast<int32_t>(plan.documents.size());
-  const int64_t row_begin = plan.gathered_len;
+/// The tiles of a document; row_begin counts from its first row on.
+std::vector<Tile> tiles_of(const Pyramid& pyramid, int32_t document, int64_t num_tiles, int64_t topk) {
+  std::vector<Tile> tiles;
+  int64_t row_begin = 0;
   for (int64_t filled = 0; filled < num_filled_tiles(pyramid.num_coarse(), num_tiles); ++filled) {
     const TileShape shape = tile_shape(pyramid.num_coarse(), num_tiles, topk, filled);
-    const int64_t num_rows = tile_rows(shape, pyramid.num_levels, pyramid.log2_pool);
-    plan.tiles.push_back({document, shape, plan.gathered_len, num_rows});
-    plan.gathered_len += num_rows;
+    tiles.push_back({document, shape, row_begin, tile_rows(shape, pyramid.num_levels, pyramid.log2_pool)});
+    row_begin += tiles.back().num_rows;
+  }
+  return tiles;
+}
+
+int64_t rows_of(const std::vector<Tile>& tiles) {
+  return tiles.empty() ? 0 : tiles.back().row_begin + tiles.back().num_rows;
+}
+
+/// Appends document [token_begin, token_begin + seq_len) and its tiles.
+void add_document(SequencePlan& plan, int64_t token_begin, int64_t seq_len, int64_t num_tiles, int64_t topk) {
+  const auto index = static_cast<int32_t>(plan.documents.size());
+  Pyramid pyramid{seq_len, static_cast<int>(plan.config.num_levels), plan.config.log2_pool()};
+  const int64_t num_entries = pyramid.entry_offset(pyramid.num_levels);
+  std::vector<Tile> tiles = tiles_of(pyramid, index, num_tiles, topk);
+  if (rows_of(tiles) >= seq_len) {  // it would not get shorter
+    pyramid.num_levels = 1;
+    tiles = tiles_of(pyramid, index, num_tiles, topk);
   }
   plan.documents.push_back(
-      {pyramid, token_begin, plan.num_entries, plan.num_slots, topk, row_begin, plan.gathered_len - row_begin});
-  plan.num_entries += pyramid.entry_offset(pyramid.num_levels);
+      {pyramid, token_begin, plan.num_entries, plan.num_slots, num_tiles, topk, plan.gathered_len, rows_of(tiles)});
+  for (Tile& tile : tiles) {
+    tile.row_begin += plan.gathered_len;
+    plan.tiles.push_back(tile);
+  }
+  plan.gathered_len += plan.documents.back().num_rows;
+  plan.num_entries += num_entries;
   plan.num_slots += pyramid.slot_offset(pyramid.num_levels);
 }
 
@@ -81,9 +101,9 @@ SequencePlan make_plan(const SelectionConfig& config, int64_t seq_len, std::span
     const int64_t doc_tiles = ceil_div(pyramid.num_coarse() * num_tiles, row.num_coarse());  // T_i
     add_document(plan, bounds[doc], doc_len, doc_tiles, split_begin(config.topk, num_tiles, doc_tiles));
   }
-  LIGHTHOUSE_CHECK(plan.num_entries <= kMaxIndex && plan.gathered_len <= kMaxIndex, operation, ": ", plan.num_entries,
-                   " pyramid entries and ", plan.gathered_len, " gathered rows; int32 indices hold at most ", kMaxIndex,
-                   "; use a shorter sequence, fewer levels or a smaller topk");
+  LIGHTHOUSE_CHECK(plan.num_entries <= kMaxIndex, operation, ": ", plan.num_entries,
+                   " pyramid entries; int32 indices hold at most ", kMaxIndex,
+                   "; use a shorter sequence or fewer levels");
   return plan;
 }
 

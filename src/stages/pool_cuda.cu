@@ -102,8 +102,9 @@ __global__ void __launch_bounds__(kThreads, kTurned ? kTurnBlocks : 5)
     // The groups of a warp go on together until the first of them, whose unit is the lowest, is done.
     for (int32_t step = 0; lowest_unit + step < plan.num_units; step += stride) {
       const int32_t unit = min(first_unit + step, plan.num_units - 1);
-      const bool active = kTurned || first_unit + step < plan.num_units;
       const DeviceDocument document = plan.find(&DeviceDocument::unit_begin, unit);
+      const bool selects = document.num_levels == plan.num_levels;  // else it is attended to in full
+      const bool active = selects && (kTurned || first_unit + step < plan.num_units);
       const int32_t num_coarse = plan.size_of(document, plan.num_levels - 1);
       const int32_t local_unit = unit - document.unit_begin;
       float* head_maxima = tensor.maxima + (batch * tensor.num_heads + head) * plan.num_maxima;
@@ -268,7 +269,7 @@ bool can_pool_and_score(const ConstView& q, const ConstView& k, const ConstView&
 
 bool can_turn_tokens(const GatherParams& params) {
   const SelectionConfig& config = params.plan->config;
-  return has_turn(params.dtype, params.head_dim, params.num_heads, params.num_kv_heads) && config.num_levels > 1 &&
+  return has_turn(params.dtype, params.head_dim, params.num_heads, params.num_kv_heads) && !params.plan->is_full() &&
          (config.num_levels - 1) * config.log2_pool() <= kLog2MaxUnit &&
          can_pool_and_score(params.q, params.k, params.v, params.dtype, params.head_dim);
 }

@@ -145,14 +145,14 @@ __device__ void for_each_taken(Shared& shared, const uint32_t* keys, int32_t cou
 }
 
 /// Index in its level of candidate c: a coarsest entry of the tile, or a child of an expanded entry of the level above.
-__device__ __forceinline__ int32_t candidate_entry(const LevelList* levels, int level, int num_levels, int log2_pool,
+__device__ __forceinline__ int32_t candidate_entry(const LevelList* levels, int level, const Pyramid& pyramid,
                                                    const TileShape& tile, int32_t c) {
-  if (level == num_levels - 1) return static_cast<int32_t>(tile.coarse_begin) + c;
+  if (level == pyramid.num_levels - 1) return static_cast<int32_t>(tile.coarse_begin) + c;
+  const int log2_pool = pyramid.log2_pool;
   return (levels[level + 1].entry[c >> log2_pool] << log2_pool) + (c & ((1 << log2_pool) - 1));
 }
-__device__ __forceinline__ int32_t rows_above(const LevelList* levels, int level, int num_levels, int log2_pool,
-                                              int32_t c) {
-  return c + (level == num_levels - 1 ? 0 : levels[level + 1].rows_above[c >> log2_pool]);
+__device__ __forceinline__ int32_t rows_above(const LevelList* levels, int level, const Pyramid& pyramid, int32_t c) {
+  return c + (level == pyramid.num_levels - 1 ? 0 : levels[level + 1].rows_above[c >> pyramid.log2_pool]);
 }
 
 /// Marks the expanded candidates of one level in `flags`: ceil(m/2) by s_qk, then floor(m/2) of the rest by s_kq.
@@ -168,7 +168,7 @@ __device__ void expand_level(Shared& shared, const SelectArgs& args, const Devic
   const float* max_kq = args.params.max_kq + position * plan.num_maxima + begin;
   const float* max_qk = args.params.max_qk + position * group * plan.num_maxima + begin;
   for (int32_t c = threadIdx.x; c < list.num_candidates; c += kThreads) {
-    const int32_t entry = candidate_entry(shared.levels, level, plan.num_levels, plan.log2_pool, tile, c);
+    const int32_t entry = candidate_entry(shared.levels, level, pyramid, tile, c);
     float qk = -INFINITY;
     float kq = -INFINITY;
     if (entry < level_size) {
@@ -194,7 +194,7 @@ __device__ void expand_level(Shared& shared, const SelectArgs& args, const Devic
 }
 
 /// Turns the flags of a level into prefix counts and the lists of expanded candidates.
-__device__ void list_expanded(Shared& shared, const DevicePlan& plan, const TileShape& tile, int level, bool all) {
+__device__ void list_expanded(Shared& shared, const Pyramid& pyramid, const TileShape& tile, int level, bool all) {
   LevelList& list = shared.levels[level];
   int32_t expanded_before = 0;
   for (int32_t base = 0; base < list.num_candidates; base += kThreads) {
@@ -209,8 +209,8 @@ __device__ void list_expanded(Shared& shared, const DevicePlan& plan, const Tile
     if (real) list.before[c] = rank;
     if (flag) {
       list.candidate[rank] = c;
-      list.entry[rank] = candidate_entry(shared.levels, level, plan.num_levels, plan.log2_pool, tile, c);
-      list.rows_above[rank] = rows_above(shared.levels, level, plan.num_levels, plan.log2_pool, c);
+      list.entry[rank] = candidate_entry(shared.levels, level, pyramid, tile, c);
+      list.rows_above[rank] = rows_above(shared.levels, level, pyramid, c);
     }
     expanded_before += total;
   }
@@ -225,23 +225,23 @@ __device__ void emit(Shared& shared, const SelectArgs& args, const DeviceDocumen
                      int32_t* selection, int32_t* slots) {
   const DevicePlan& plan = args.plan;
   const Pyramid pyramid = plan.pyramid(document);
-  const int coarsest = plan.num_levels - 1;
+  const int coarsest = pyramid.num_levels - 1;
   for (int level = coarsest; level >= 0; --level) {
     const int32_t count = level == coarsest ? static_cast<int32_t>(tile.num_coarse)
-                                            : shared.levels[level + 1].num_expanded << plan.log2_pool;
+                                            : shared.levels[level + 1].num_expanded << pyramid.log2_pool;
     const int64_t entry_begin = document.entry_begin + pyramid.entry_offset(level);
     const int64_t slot_begin = document.slot_begin + pyramid.slot_offset(level);
     const int64_t level_size = pyramid.level_size(level);
     for (int32_t c = threadIdx.x; c < count; c += kThreads) {
-      int32_t row = rows_above(shared.levels, level, plan.num_levels, plan.log2_pool, c);
+      int32_t row = rows_above(shared.levels, level, pyramid, c);
       for (int32_t finer = level, position = c; finer >= 1; --finer) {
         const int32_t* before = shared.levels[finer].before;
         const bool summary = finer == level && before[c + 1] > before[c];
-        position = before[position + summary] << plan.log2_pool;
+        position = before[position + summary] << pyramid.log2_pool;
         row += position;
       }
       row += static_cast<int32_t>(shared.row_begin);
-      const int32_t entry = candidate_entry(shared.levels, level, plan.num_levels, plan.log2_pool, tile, c);
+      const int32_t entry = candidate_entry(shared.levels, level, pyramid, tile, c);
       selection[row] = static_cast<int32_t>(entry_begin + entry);
       if (entry < level_size) slots[slot_begin + entry] = row;
     }
@@ -271,12 +271,33 @@ __device__ void fill_no_row(int32_t* begin, int32_t* end) {
 __device__ void clear_slots(const DevicePlan& plan, const DeviceDocument& document, const TileShape& tile,
                             int32_t* slots) {
   const Pyramid pyramid = plan.pyramid(document);
-  for (int level = 0; level < plan.num_levels; ++level) {
-    const int shift = pyramid.shift(plan.num_levels - 1) - pyramid.shift(level);
+  for (int level = 0; level < pyramid.num_levels; ++level) {
+    const int shift = pyramid.shift(pyramid.num_levels - 1) - pyramid.shift(level);
     const int64_t begin = tile.coarse_begin << shift;
     const int64_t end = min((tile.coarse_begin + tile.num_coarse) << shift, pyramid.level_size(level));
     int32_t* level_slots = slots + document.slot_begin + pyramid.slot_offset(level);
     if (begin < end) fill_no_row(level_slots + begin, level_slots + end);
+  }
+}
+
+/// Lists the windows of F tokens that gather reads: those of expanded coarsest entries, or all of a document that is
+/// attended to in full, which its first tile lists.
+__device__ void list_windows(const Shared& shared, const SelectArgs& args, const DeviceDocument& document,
+                             const TileShape& tile, int64_t position) {
+  const DevicePlan& plan = args.plan;
+  if (args.params.expanded == nullptr || plan.num_levels == 1) return;
+  int32_t* windows = args.params.expanded + position * plan.num_expanded;
+  if (document.num_levels == plan.num_levels) {
+    const LevelList& coarsest = shared.levels[plan.num_levels - 1];
+    for (int32_t i = threadIdx.x; i < coarsest.num_expanded; i += kThreads) {
+      windows[shared.expanded_begin + i] = document.coarse_begin + coarsest.entry[i];
+    }
+  } else if (tile.coarse_begin == 0) {
+    const int log2_coarse = (plan.num_levels - 1) * plan.log2_pool;
+    const int32_t num_windows = (document.seq_len + (1 << log2_coarse) - 1) >> log2_coarse;
+    for (int32_t i = threadIdx.x; i < num_windows; i += kThreads) {
+      windows[document.expanded_begin + i] = document.coarse_begin + i;
+    }
   }
 }
 
@@ -299,7 +320,7 @@ __global__ __launch_bounds__(kThreads, 4) void select_kernel(const __grid_consta
   int64_t expanded_before = 0;
   for (int64_t other = threadIdx.x; other < filled; other += kThreads) {
     const TileShape shape = tile_shape(pyramid.num_coarse(), document.num_tiles, document.topk, other);
-    rows_before += tile_rows(shape, plan.num_levels, plan.log2_pool);
+    rows_before += tile_rows(shape, pyramid.num_levels, pyramid.log2_pool);
     expanded_before += num_expanded_coarse(shape);
   }
   rows_before = Shared::Reduce(shared.reduce).Sum(rows_before);
@@ -316,7 +337,7 @@ __global__ __launch_bounds__(kThreads, 4) void select_kernel(const __grid_consta
   }
   int32_t widest = 0;
   int32_t candidates = static_cast<int32_t>(tile.num_coarse);
-  for (int level = plan.num_levels - 1; level >= 1; --level) {
+  for (int level = pyramid.num_levels - 1; level >= 1; --level) {
     const int32_t expanded = tile.budget < candidates ? static_cast<int32_t>(tile.budget) : candidates;
     int32_t* lists = scratch + candidates + 1;
     if (threadIdx.x == 0) {
@@ -324,25 +345,20 @@ __global__ __launch_bounds__(kThreads, 4) void select_kernel(const __grid_consta
     }
     scratch = lists + 3 * expanded;
     widest = max(widest, candidates);
-    candidates = expanded << plan.log2_pool;
+    candidates = expanded << pyramid.log2_pool;
   }
   auto* keys_qk = reinterpret_cast<uint32_t*>(scratch);
   uint32_t* keys_kq = keys_qk + widest;
   __syncthreads();
 
-  for (int level = plan.num_levels - 1; level >= 1; --level) {
+  for (int level = pyramid.num_levels - 1; level >= 1; --level) {
     const LevelList& list = shared.levels[level];
     const bool all = list.num_expanded == list.num_candidates;
     if (!all) expand_level(shared, args, document, tile, position, level, keys_qk, keys_kq, list.before);
-    list_expanded(shared, plan, tile, level, all);
+    list_expanded(shared, pyramid, tile, level, all);
   }
   emit(shared, args, document, tile, selection, slots);
-  if (args.params.expanded == nullptr || plan.num_levels == 1) return;
-  int32_t* expanded = args.params.expanded + position * plan.num_expanded + shared.expanded_begin;
-  const LevelList& coarsest = shared.levels[plan.num_levels - 1];
-  for (int32_t i = threadIdx.x; i < coarsest.num_expanded; i += kThreads) {
-    expanded[i] = document.coarse_begin + coarsest.entry[i];
-  }
+  list_windows(shared, args, document, tile, position);
 }
 
 struct InvertArgs {
@@ -402,8 +418,8 @@ __global__ void invert_kernel(const __grid_constant__ InvertArgs args) {
 int64_t largest_scratch(const SequencePlan& plan) {
   int64_t elements = 0;
   for (const Tile& tile : plan.tiles) {
-    elements = std::max(
-        elements, scratch_elements(tile.shape, static_cast<int>(plan.config.num_levels), plan.config.log2_pool()));
+    const Pyramid& pyramid = plan.documents[tile.document].pyramid;
+    elements = std::max(elements, scratch_elements(tile.shape, pyramid.num_levels, pyramid.log2_pool));
   }
   return elements;
 }

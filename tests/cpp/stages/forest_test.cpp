@@ -140,10 +140,10 @@ TEST(Forest, IsWhatTheDefinitionSaysOfEverySmallArray) {
     int64_t num_levels, seq_len, topk, forests;
     std::vector<int64_t> cu_seqlens;
   };
-  // One of two coarsest entries is expanded; a chain of two; one child of an expanded root, which reaches past N; the
-  // same in two documents apart.
-  for (const Small& small : {Small{2, 4, 1, 2, {}}, Small{3, 4, 1, 2, {}}, Small{3, 3, 1, 2, {}},
-                             Small{2, 4, 2, 1, {0, 2, 4}}, Small{1, 4, 1, 1, {}}}) {
+  // One of three coarsest entries is expanded; the tokens alone, of one level, of a row and of documents that would not
+  // get shorter.
+  for (const Small& small : {Small{2, 6, 1, 3, {}}, Small{1, 4, 1, 1, {}}, Small{2, 4, 1, 1, {}}, Small{3, 3, 1, 1, {}},
+                             Small{2, 4, 2, 1, {0, 2, 4}}}) {
     SelectionConfig config;
     config.num_levels = small.num_levels;
     config.pooling_factor = 2;

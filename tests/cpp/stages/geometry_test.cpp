@@ -115,7 +115,7 @@ TEST(Geometry, TilesShareEntriesAndBudget) {
   }
 }
 
-/// S by adding up what every tile expands (section iii).
+/// S by adding up what every tile expands (section iii), before it is known whether that is shorter than the sequence.
 int64_t expanded_length(int64_t seq_len, const SelectionConfig& config) {
   int64_t span = 1;
   for (int64_t level = 1; level < config.num_levels; ++level) span *= config.pooling_factor;
@@ -142,7 +142,10 @@ TEST(Geometry, GatheredLengthFollowsItsFormula) {
           for (int64_t seq_len = 1; seq_len <= 300; seq_len += 13) {
             const SelectionConfig config = make_config(num_levels, pooling_factor, topk, tile_topk);
             const SequencePlan plan = make_plan(config, seq_len);
-            ASSERT_EQ(plan.gathered_len, expanded_length(seq_len, config));
+            const int64_t expanded_len = expanded_length(seq_len, config);
+            ASSERT_EQ(plan.gathered_len, std::min(expanded_len, seq_len));
+            ASSERT_EQ(plan.is_full(), expanded_len >= seq_len);
+            ASSERT_EQ(plan.documents[0].pyramid.num_levels, expanded_len >= seq_len ? 1 : num_levels);
             ASSERT_EQ(gathered_length(seq_len, config), plan.gathered_len);
             int64_t row = 0;
             int64_t coarse = 0;
@@ -165,7 +168,7 @@ TEST(Geometry, GatheredLengthOfThePaper) {
   EXPECT_EQ(gathered_length(98304, make_config(3, 4, 1536, 128)), 18432);
   EXPECT_EQ(gathered_length(16384, make_config(3, 4, 256, 128)), 3072);
   EXPECT_EQ(gathered_length(777, make_config(1, 16, 5, 128)), 777);
-  EXPECT_EQ(gathered_length(1, make_config(8, 16, 1, 128)), 1 + 7 * 16);
+  EXPECT_EQ(gathered_length(1, make_config(8, 16, 1, 128)), 1);
 }
 
 TEST(Geometry, DocumentAloneEqualsUnpackedRow) {
@@ -199,19 +202,52 @@ TEST(Geometry, DocumentEqualsCallWithItsShareOfTheBudget) {
         ASSERT_EQ(document.entry_begin, entry);
         ASSERT_EQ(document.slot_begin, slot);
         row += document.num_rows;
-        entry += document.pyramid.entry_offset(3);
-        slot += document.pyramid.slot_offset(3);
+        const Pyramid whole{document.pyramid.seq_len, 3, 2};
+        entry += whole.entry_offset(3);
+        slot += document.pyramid.slot_offset(document.pyramid.num_levels);
         if (document.pyramid.seq_len == 0) continue;
-        const int64_t share = ceil_div(document.pyramid.num_coarse() * num_tiles, 13);  // ceil(200 / 16) coarsest
+        const int64_t share = ceil_div(whole.num_coarse() * num_tiles, 13);  // ceil(200 / 16) coarsest
+        ASSERT_EQ(document.num_tiles, share);
         ASSERT_EQ(document.topk, share * topk / num_tiles);
         const SequencePlan alone = make_plan(make_config(3, 4, document.topk, tile_topk), document.pyramid.seq_len);
         ASSERT_EQ(alone.gathered_len, document.num_rows);
+        ASSERT_EQ(alone.documents[0].pyramid.num_levels, document.pyramid.num_levels);
       }
       ASSERT_EQ(row, plan.gathered_len);
       ASSERT_EQ(entry, plan.num_entries);
       ASSERT_EQ(slot, plan.num_slots);
     }
   }
+}
+
+TEST(Geometry, DocumentsThatWouldNotGetShorterKeepTheirTokens) {
+  // Two tiles with budgets of 4. A document of 256 tokens expands (4 + 4) entries, one of 8 tokens all it has.
+  const SelectionConfig config = make_config(3, 2, 8, 4);
+  const SequencePlan plan = make_plan(config, 272, std::vector<int64_t>{0, 8, 264, 264, 272});
+  ASSERT_EQ(plan.documents.size(), 4U);
+  EXPECT_EQ(plan.documents[0].num_rows, 8);
+  EXPECT_EQ(plan.documents[1].num_rows, 64 + 2 * 2 * 8);
+  EXPECT_EQ(plan.documents[2].num_rows, 0);
+  EXPECT_EQ(plan.documents[3].num_rows, 8);
+  EXPECT_FALSE(plan.is_full());
+  EXPECT_EQ(plan.gathered_len, 8 + 96 + 8);
+  // Entries are numbered as though all levels were gathered from; slots are of the levels that are.
+  EXPECT_EQ(plan.documents[1].entry_begin, 8 + 4 + 2);
+  EXPECT_EQ(plan.documents[1].slot_begin, 8);
+  EXPECT_EQ(plan.documents[3].slot_begin, 8 + 256 + 128 + 64);
+  EXPECT_EQ(plan.num_slots, 8 + 256 + 128 + 64 + 8);
+  EXPECT_TRUE(make_plan(config, 24, std::vector<int64_t>{0, 8, 8, 16, 17, 24}).is_full());
+}
+
+TEST(Geometry, LargerBudgetNeverCostsMoreThanTheTokens) {
+  int64_t before = 0;
+  for (const int64_t topk : {1, 2, 8, 40, 200, 1000, 100000}) {
+    const int64_t rows = gathered_length(1000, make_config(3, 4, topk, 16));
+    EXPECT_GE(rows, before);
+    EXPECT_LE(rows, 1000);
+    before = rows;
+  }
+  EXPECT_EQ(before, 1000);
 }
 
 /// Runs `call`, which must throw InvalidArgument, and returns what it says.
@@ -255,7 +291,7 @@ TEST(Geometry, HugeSizesAreCountedOrRefused) {
   EXPECT_THAT(message_of([&] { make_plan(make_config(2, 2, 1, 128), max); }), testing::HasSubstr("int32"));
   EXPECT_THAT(message_of([&] { make_plan(make_config(8, 16, 1, 128), max); }), testing::HasSubstr("int32"));
   // 8 levels by 16: one coarsest entry spans 2^28 tokens.
-  EXPECT_EQ(make_plan(make_config(8, 16, max, max), 1).num_slots, 8);
+  EXPECT_EQ(make_plan(make_config(8, 16, max, max), 1).num_slots, 1);
   const std::vector<int64_t> many_documents = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
   EXPECT_THAT(message_of([&] { make_plan(make_config(8, 16, 1, 128), 9, many_documents); }),
               testing::HasSubstr("int32"));

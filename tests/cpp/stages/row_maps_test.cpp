@@ -236,14 +236,47 @@ TEST(RowMaps, OneLevelIsTheIdentity) {
   }
 }
 
-TEST(RowMaps, DeepestPyramidOverOneToken) {
+TEST(RowMaps, DeepestPyramidOverOneEntry) {
   CaseGenerator random(9);
   StageCase c{};
   c.config.num_levels = 8;
   c.config.pooling_factor = 16;
-  c.batch = c.seq_len = c.num_heads = c.num_kv_heads = 1;
+  c.batch = c.num_heads = c.num_kv_heads = 1;
+  c.seq_len = 1 + 7 * 16 + 1;  // one token more than it gathers
   c.head_dim = 5;
-  expect_equals_reference(make_maps(c, random), random, DType::kFloat64);
+  const Maps maps = make_maps(c, random);
+  ASSERT_EQ(maps.plan.gathered_len, c.seq_len - 1);
+  expect_equals_reference(maps, random, DType::kFloat64);
+}
+
+TEST(RowMaps, TokensOfShortDocumentsAreCopied) {
+  CaseGenerator random(11);
+  StageCase c{};
+  c.config.num_levels = 3;
+  c.config.topk = 8;
+  c.config.tile_topk = 4;
+  c.batch = 1;
+  c.num_heads = 4;
+  c.num_kv_heads = 2;
+  c.head_dim = 20;
+  c.cu_seqlens = {0, 1, 1, 21, 600, 617, 617};
+  c.seq_len = 617;
+  const Maps maps = make_maps(c, random);
+  ASSERT_LT(maps.plan.documents[3].num_rows, 579);
+  const Triple x = make_triple(c, c.seq_len, [&](auto... sizes) { return random.normals(sizes...); });
+  const auto plain = Order::kTokensFirst;
+  for (const DType dtype : kDTypes) {
+    expect_equals_reference(maps, random, dtype);
+    if (dtype != DType::kFloat64) continue;
+    const Tensor rows = run_gather(maps, x, dtype, plain, plain, serial_for).k.tensor();
+    for (const size_t number : {0, 2, 4}) {
+      const Document& full = maps.plan.documents[number];
+      ASSERT_EQ(full.num_rows, full.pyramid.seq_len);
+      for (int64_t i = 0; i < full.num_rows; ++i) {
+        EXPECT_EQ(*rows.at(0, full.row_begin + i, 1), *x.k.at(0, full.token_begin + i, 1));
+      }
+    }
+  }
 }
 
 TEST(RowMaps, MoreRowsThanSixteenBitsCount) {

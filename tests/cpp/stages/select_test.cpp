@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <set>
 #include <string>
 #include <vector>
@@ -83,6 +84,8 @@ std::vector<int32_t> look_up_slots(const StageCase& c, const std::vector<int32_t
 
 TEST(Select, EqualsReferenceAtRandomConfigurations) {
   CaseGenerator random(1);
+  int full = 0;   // rows whose sequences would not get shorter
+  int mixed = 0;  // rows with documents of both kinds
   for (int i = 0; i < 1500; ++i) {
     const StageCase c = random.stage_case(i % 20 == 0 ? 5000 : 400);
     SCOPED_TRACE("case " + std::to_string(i) + ": " + testing::PrintToString(c));
@@ -93,7 +96,16 @@ TEST(Select, EqualsReferenceAtRandomConfigurations) {
     ASSERT_EQ(selected.selection, reference::select(scores, c.sequence()).entries);
     ASSERT_EQ(selected.slots, look_up_slots(c, selected.selection));
     ASSERT_EQ(run_invert(c, selected.selection), selected.slots);
+    const SequencePlan plan = c.plan();
+    const auto keeps_tokens = [](const Document& document) {
+      return document.num_rows == document.pyramid.seq_len && document.num_rows > 0;
+    };
+    if (plan.is_full()) ++full;
+    if (!plan.is_full() && std::any_of(plan.documents.begin(), plan.documents.end(), keeps_tokens)) ++mixed;
   }
+  EXPECT_GT(full, 150);
+  EXPECT_LT(full, 950);
+  EXPECT_GT(mixed, 100);
 }
 
 struct RowWindow {
@@ -136,24 +148,33 @@ TEST(Select, LeavesTileTheSequenceAndRowsAreInPostOrder) {
   }
 }
 
-/// One head, one tile, four coarsest entries of two tokens.
+/// One head, one tile, four coarsest entries of eight tokens.
 StageCase small_case(int64_t topk, bool cover_prefix) {
   StageCase c{};
   c.config.num_levels = 2;
-  c.config.pooling_factor = 2;
+  c.config.pooling_factor = 8;
   c.config.topk = topk;
   c.config.cover_prefix = cover_prefix;
   c.batch = c.num_heads = c.num_kv_heads = c.head_dim = 1;
-  c.seq_len = 8;
+  c.seq_len = 32;
   return c;
 }
 
-/// Indices of the coarsest entries that were expanded.
+/// Indices of the coarsest entries that were expanded, given two scores of each window; its other tokens have the
+/// second.
 std::vector<int64_t> expanded(const StageCase& c, const std::vector<float>& s_qk, const std::vector<float>& s_kq) {
-  const Selected selected = run_select(c, s_qk, s_kq);
+  const auto of_tokens = [](const std::vector<float>& scores) {
+    std::vector<float> all;
+    for (size_t i = 0; i < scores.size(); i += 2) {
+      all.push_back(scores[i]);
+      all.insert(all.end(), 7, scores[i + 1]);
+    }
+    return all;
+  };
+  const Selected selected = run_select(c, of_tokens(s_qk), of_tokens(s_kq));
   std::vector<int64_t> entries;
   for (int64_t entry = 0; entry < 4; ++entry) {
-    if (selected.slots[2 * entry] != kNoRow) entries.push_back(entry);
+    if (selected.slots[8 * entry] != kNoRow) entries.push_back(entry);
   }
   return entries;
 }
@@ -215,19 +236,47 @@ TEST(Select, CoverPrefixGivesEveryTokenARow) {
   }
 }
 
-TEST(Select, OneTokenOfTheDeepestPyramid) {
-  for (int64_t num_levels = 1; num_levels <= kMaxLevels; ++num_levels) {
+/// One head of a row that expands one entry of each level.
+StageCase chain_case(int64_t num_levels, int64_t pooling_factor, int64_t seq_len) {
+  StageCase c{};
+  c.config.num_levels = num_levels;
+  c.config.pooling_factor = pooling_factor;
+  c.batch = c.num_heads = c.num_kv_heads = c.head_dim = 1;
+  c.seq_len = seq_len;
+  return c;
+}
+
+TEST(Select, OneRowMoreThanTheDeepestPyramidGathers) {
+  for (int64_t num_levels = 2; num_levels <= kMaxLevels; ++num_levels) {
     for (const int64_t pooling_factor : {2, 4, 8, 16}) {
-      StageCase c{};
-      c.config.num_levels = num_levels;
-      c.config.pooling_factor = pooling_factor;
-      c.batch = c.num_heads = c.num_kv_heads = c.head_dim = c.seq_len = 1;
-      const Selected selected = run_select(c, {1.0F}, {1.0F});
-      ASSERT_EQ(selected.selection.size(), static_cast<size_t>(1 + (num_levels - 1) * pooling_factor));
+      const int64_t num_rows = 1 + (num_levels - 1) * pooling_factor;
+      const StageCase c = chain_case(num_levels, pooling_factor, num_rows + 1);
+      if (c.coarse_span() < c.seq_len) continue;  // more than one coarsest entry
+      const std::vector<float> scores(static_cast<size_t>(c.seq_len), 1.0F);
+      const Selected selected = run_select(c, scores, scores);
+      ASSERT_EQ(selected.selection.size(), static_cast<size_t>(num_rows));
       // Token 0 comes first, and its summaries after the last of their children.
       EXPECT_EQ(selected.selection[0], 0);
-      ASSERT_EQ(selected.slots.size(), static_cast<size_t>(num_levels));
-      for (int64_t level = 0; level < num_levels; ++level) EXPECT_EQ(selected.slots[level], level * pooling_factor);
+      const Pyramid& pyramid = c.plan().documents[0].pyramid;
+      for (int level = 0; level < num_levels; ++level) {
+        EXPECT_EQ(selected.slots[pyramid.slot_offset(level)], level * pooling_factor);
+      }
+    }
+  }
+}
+
+TEST(Select, RowsThatWouldNotGetShorterAreTheTokens) {
+  for (int64_t num_levels = 1; num_levels <= kMaxLevels; ++num_levels) {
+    for (const int64_t pooling_factor : {2, 4, 8, 16}) {
+      for (const int64_t seq_len : {int64_t{1}, int64_t{2}, 1 + (num_levels - 1) * pooling_factor}) {
+        const StageCase c = chain_case(num_levels, pooling_factor, seq_len);
+        const std::vector<float> unread(static_cast<size_t>(seq_len), std::numeric_limits<float>::quiet_NaN());
+        const Selected selected = run_select(c, unread, unread);
+        std::vector<int32_t> tokens(static_cast<size_t>(seq_len));
+        std::iota(tokens.begin(), tokens.end(), 0);
+        EXPECT_EQ(selected.selection, tokens);
+        EXPECT_EQ(selected.slots, tokens);
+      }
     }
   }
 }
@@ -244,37 +293,37 @@ std::string message_of(const Call& call) {
 }
 
 TEST(InvertSelection, TrustsAllButTheRange) {
-  StageCase c = small_case(2, true);
+  StageCase c = small_case(1, true);
   c.batch = 2;
   c.num_heads = c.num_kv_heads = 3;
-  const std::vector<float> scores(48, 1.0F);
-  const std::vector<int32_t> good = run_select(c, scores, scores).selection;  // 0 1 8 2 3 9 10 11
-  ASSERT_EQ(good.size(), 48U);
+  const std::vector<float> scores(6 * 32, 1.0F);
+  const std::vector<int32_t> good = run_select(c, scores, scores).selection;  // 0 ... 7, 32 ... 35
+  ASSERT_EQ(good.size(), 6U * 12U);
   const auto message = [&](size_t position, int32_t value) {
     std::vector<int32_t> wrong = good;
     wrong[position] = value;
     return message_of([&] { run_invert(c, wrong); });
   };
-  EXPECT_EQ(message(5, 12),
-            "selection: (batch 0, KV head 0, row 5) is 12; rows [0, 8) belong to document 0, whose entries are "
-            "numbered [0, 12); was it made for another configuration, length or cu_seqlens?");
-  EXPECT_THAT(message(8 + 7, -1), testing::HasSubstr("(batch 0, KV head 1, row 7) is -1"));
-  EXPECT_THAT(message(40, std::numeric_limits<int32_t>::min()), testing::HasSubstr("(batch 1, KV head 2, row 0)"));
+  EXPECT_EQ(message(5, 36),
+            "selection: (batch 0, KV head 0, row 5) is 36; rows [0, 12) belong to document 0, whose entries are "
+            "numbered [0, 36); was it made for another configuration, length or cu_seqlens?");
+  EXPECT_THAT(message(12 + 7, -1), testing::HasSubstr("(batch 0, KV head 1, row 7) is -1"));
+  EXPECT_THAT(message(60, std::numeric_limits<int32_t>::min()), testing::HasSubstr("(batch 1, KV head 2, row 0)"));
   std::vector<int32_t> twice = good;
-  twice[24 + 6] = 8;
+  twice[36 + 6] = 32;
   EXPECT_NO_THROW(run_invert(c, twice));
 }
 
 TEST(InvertSelection, NamesEntriesOfAnotherDocument) {
-  StageCase c = small_case(2, true);
-  c.cu_seqlens = {0, 4, 4, 8};
-  const std::vector<float> scores(8, 1.0F);
+  StageCase c = small_case(1, true);
+  c.cu_seqlens = {0, 4, 4, 32};
+  const std::vector<float> scores(32, 1.0F);
   std::vector<int32_t> selection = run_select(c, scores, scores).selection;
-  ASSERT_EQ(c.plan().num_entries, 12);
+  ASSERT_EQ(c.plan().documents[0].num_rows, 4) << "attended to in full, with entries of its own numbers alone";
   std::swap(selection.front(), selection.back());
   EXPECT_THAT(message_of([&] { run_invert(c, selection); }),
-              testing::AllOf(testing::HasSubstr("row 0) is 11"), testing::HasSubstr("belong to document 0"),
-                             testing::HasSubstr("numbered [0, 6)")));
+              testing::AllOf(testing::HasSubstr("row 0) is 44"), testing::HasSubstr("belong to document 0"),
+                             testing::HasSubstr("numbered [0, 4)")));
 }
 
 }  // namespace

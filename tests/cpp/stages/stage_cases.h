@@ -47,16 +47,16 @@ class CaseGenerator {
     StageCase c{};
     c.config.num_levels = 1 + below(below(2) == 0 ? 4 : kMaxLevels);
     c.config.pooling_factor = one_of({2, 4, 8, 16});
-    c.config.topk = 1 + below(one_of({1, 8, 60, 700}));
+    c.config.topk = 1 + below(one_of({1, 4, 12, 300}));
     c.config.tile_topk = below(2) == 0 ? 128 : 1 + below(40);
     c.config.cover_prefix = below(2) == 0;
     c.batch = 1 + below(2);
-    c.seq_len = 1 + below(below(4) == 0 ? 20 : max_len);
+    c.seq_len = 1 + below(below(5) == 0 ? 20 : max_len);
     c.num_kv_heads = 1 + below(3);
     c.num_heads = c.num_kv_heads * (1 + below(3));
     c.head_dim = one_of({1, 3, 8, 16, 20, 64, 72, 131});
     const bool entries_fit_int32 = c.coarse_span() <= (1 << 20);
-    if (below(3) == 0 && entries_fit_int32) pack(c);
+    if (below(2) == 0 && entries_fit_int32) pack(c);
     return c;
   }
 
