@@ -46,14 +46,23 @@ void check_options(const AttentionOptions& options) {
                     instead, " too, so no scorer is run; leave one out");
 }
 
+void check_given_scores(const at::Tensor& q, const ops::Sizes& sizes, const ops::TwoTensors& scores) {
+  const auto& [s_qk, s_kq] = scores;
+  const std::vector<c10::SymInt> shape{sizes.batch, sizes.num_kv_heads, sizes.seq_len};
+  ops::check_shape(kOperation, "s_qk", s_qk, shape, "[batch, num_kv_heads, seq_len]", q);
+  ops::check_scores(kOperation, s_qk, s_kq);
+}
+
+void check_scorer_options(const AttentionOptions& options) {
+  ops::check_scorer("token_scores", options.score_config.scorer, options.score_config.dilation,
+                    options.gate.has_value());
+}
+
 /// Scores that the caller made, or else the scorer's.
 ops::TwoTensors scores_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const ops::Sizes& sizes,
                           const AttentionOptions& options) {
   if (!options.scores) return token_scores(q, k, v, options.score_config, options.gate, options.cu_seqlens);
-  const auto& [s_qk, s_kq] = *options.scores;
-  const std::vector<c10::SymInt> shape{sizes.batch, sizes.num_kv_heads, sizes.seq_len};
-  ops::check_shape(kOperation, "s_qk", s_qk, shape, "[batch, num_kv_heads, seq_len]", q);
-  ops::check_scores(kOperation, s_qk, s_kq);
+  check_given_scores(q, sizes, *options.scores);
   return *options.scores;
 }
 
@@ -77,8 +86,7 @@ ops::SelectedRows select_and_gather(const at::Tensor& q, const at::Tensor& k, co
                                     const ops::Sizes& sizes, const AttentionOptions& options) {
   const auto layout = ops::layout_of(options.selection_config);
   if (!options.selection && !options.scores) {
-    ops::check_scorer("token_scores", options.score_config.scorer, options.score_config.dilation,
-                      options.gate.has_value());
+    check_scorer_options(options);
     if (options.score_config.scorer == "norm") {
       return ops::gather_by_norm(q, k, v, layout, options.selection_config.cover_prefix, options.cu_seqlens);
     }
@@ -96,6 +104,29 @@ ops::AttendedRows attend(const ops::SelectedRows& rows, const SequencePlan& plan
                                         : ops::stock_attention(q_rows, k_rows, v_rows, num_rows, options.softmax_scale,
                                                                options.deterministic);
   return {std::move(o_rows), {selection, slots}, plan.seq_len};
+}
+
+/// A call whose sequences would none of them get shorter: plain causal attention, [B, N, H, D]. What else the caller
+/// gave is checked, and not used.
+at::Tensor attend_in_full(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const ops::Sizes& sizes,
+                          const SequencePlan& plan, const AttentionOptions& options) {
+  if (options.selection) {
+    const at::NoGradGuard no_grad;
+    ops::index_maps_of(kOperation, *options.selection, sizes.seq_len, options.selection_config, options.cu_seqlens,
+                       options.check_selection);
+  } else if (options.scores) {
+    check_given_scores(q, sizes, *options.scores);
+  } else {
+    check_scorer_options(options);
+  }
+  const at::Tensor by_row[] = {q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)};
+  const std::vector<int64_t> num_rows = rows_of_documents(plan);
+  if (options.attention) {
+    return ops::attend_each(checked(options.attention), by_row[0], by_row[1], by_row[2], num_rows).transpose(1, 2);
+  }
+  return ops::with_any_gradient(ops::stock_attention(by_row[0], by_row[1], by_row[2], num_rows, options.softmax_scale,
+                                                     options.deterministic))
+      .transpose(1, 2);
 }
 
 }  // namespace
@@ -136,7 +167,12 @@ AttendedRows attend_selected(const SelectedRows& rows, int64_t seq_len, const At
 
 at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const AttentionOptions& options) {
-  const auto [o_rows, maps, seq_len] = ops::attend_rows(q, k, v, options);
+  const ops::Sizes sizes = ops::check_qkv(kOperation, q, k, v);
+  const SequencePlan plan =
+      ops::checked_plan(kOperation, options.selection_config, sizes.seq_len, sizes.batch, options.cu_seqlens);
+  check_options(options);
+  if (plan.is_full()) return attend_in_full(q, k, v, sizes, plan, options);
+  const auto [o_rows, maps, seq_len] = attend(select_and_gather(q, k, v, sizes, options), plan, options);
   return ops::scatter_rows(o_rows, maps.selection, maps.slots, seq_len, ops::layout_of(options.selection_config),
                            options.cu_seqlens);
 }

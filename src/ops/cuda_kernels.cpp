@@ -148,7 +148,8 @@ SelectedRows gather_by_norm_cuda(const Tensor& q, const Tensor& k, const Tensor&
                                  OptionalIntegers cu_seqlens) {
   GatherByNormCall prepared = prepare_gather_by_norm(q, k, v, layout, cover_prefix, cu_seqlens);
   const GatherParams params = gather_params(q, k, v, prepared.selection, prepared.rows);
-  if (layout[0] == 1 || !can_pool_and_score(params.q, params.k, params.v, params.dtype, params.head_dim)) {
+  if (prepared.rows.plan.is_full() ||
+      !can_pool_and_score(params.q, params.k, params.v, params.dtype, params.head_dim)) {
     return gather_in_steps(q, k, v, layout, cover_prefix, cu_seqlens);
   }
   gather_in_one_pass(params, q, {}, prepared);

@@ -45,6 +45,7 @@ std::vector<OpsCase> small_cases() {
       {"gla", 2, 51, 4, 2, 8, make_config(4, 3, 2), scored_by("gla", 3), {}},
       {"packed", 1, 90, 4, 2, 4, make_config(6, 3, 2, 2), scored_by("norm"), {0, 1, 30, 30, 77, 90}},
       {"packed_dilated", 1, 71, 2, 1, 4, make_config(6, 3, 2, 2), scored_by("dilated", 4), {0, 3, 40, 71}},
+      {"packed_full", 1, 60, 4, 2, 8, make_config(100, 3, 2), scored_by("dilated", 4), {0, 7, 7, 8, 30, 60}},
       {"packed_gla", 1, 71, 2, 1, 4, make_config(6, 3, 2, 2), scored_by("gla", 2), {0, 3, 40, 71}},
   };
 }

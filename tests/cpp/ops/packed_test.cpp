@@ -72,6 +72,63 @@ TEST(PackedAttention, EqualsSeparateCallsOfStockAttention) {
   }
 }
 
+/// Documents that would not get shorter, among one that does.
+TEST(PackedAttention, ShortDocumentsAreStockAttention) {
+  const OpsCase c{"mixed", 1, 400, 4, 2, 8, make_config(16, 3, 4, 4), scored_by("norm"), {0, 24, 24, 25, 370, 400}};
+  const SequencePlan plan = make_plan(c.config, c.seq_len, c.cu_seqlens);
+  const Inputs inputs = make_inputs(c, at::kFloat);
+  const Results mixed = results_of(inputs, options_of(c, inputs));
+  int64_t num_full = 0;
+  for (const Document& document : plan.documents) {
+    const int64_t begin = document.token_begin;
+    const int64_t end = begin + document.pyramid.seq_len;
+    if (begin == end || document.num_rows < end - begin) continue;
+    ++num_full;
+    const Inputs part{slice_tokens(inputs.q, begin, end),
+                      slice_tokens(inputs.k, begin, end),
+                      slice_tokens(inputs.v, begin, end),
+                      slice_tokens(inputs.dout, begin, end),
+                      {}};
+    const Results stock = results_of(part, [](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+      return causal_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2);
+    });
+    for (int i = 0; i < 4; ++i) {
+      EXPECT_TRUE(same_attention(slice_tokens(mixed[i], begin, end), stock[i])) << kResultNames[i] << " of " << begin;
+    }
+  }
+  EXPECT_EQ(num_full, 3);
+  EXPECT_FALSE(plan.is_full());
+}
+
+/// Whole rows, and rows of documents, that would not get shorter: no scorer runs, so scores that are no numbers show
+/// nowhere, and the caller's attention is given q, k and v.
+TEST(PackedAttention, FullRowsAreStockAttention) {
+  for (const std::vector<int64_t>& cu_seqlens : {std::vector<int64_t>{}, {0, 7, 7, 8, 30, 60}}) {
+    const OpsCase c{"full", 1, 60, 4, 2, 8, make_config(100, 3, 2), scored_by("norm"), cu_seqlens};
+    const Inputs inputs = make_inputs(c, at::kFloat);
+    AttentionOptions options = options_of(c, inputs);
+    const Results ours = results_of(inputs, options);
+    const Results stock = results_of(inputs, [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+      return causal_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), std::nullopt, c.offsets())
+          .transpose(1, 2);
+    });
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE(same_bits(ours[i], stock[i])) << kResultNames[i];
+
+    options.attention = [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+      EXPECT_EQ(q.storage().data(), inputs.q.storage().data());
+      return causal_attention(q, k, v);
+    };
+    EXPECT_TRUE(same_attention(lighthouse_attention(inputs.q, inputs.k, inputs.v, options), ours[0]));
+    options.attention = nullptr;
+    options.selection = selection_of(c, inputs);
+    EXPECT_TRUE(same_bits(lighthouse_attention(inputs.q, inputs.k, inputs.v, options), ours[0]));
+    options.selection = options.selection->flip(-1);
+    EXPECT_THROW(lighthouse_attention(inputs.q, inputs.k, inputs.v, options), c10::ValueError);
+    options.check_selection = false;
+    EXPECT_TRUE(same_bits(lighthouse_attention(inputs.q, inputs.k, inputs.v, options), ours[0]));
+  }
+}
+
 TEST(PackedAttention, CallsTheCallersAttentionForEachDocument) {
   const OpsCase c = packed_cases().front();
   const Inputs inputs = make_inputs(c, at::kFloat);
