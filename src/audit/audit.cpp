@@ -86,8 +86,8 @@ FreeAudit audit_free(const Decoder& of_run, int64_t tile_topk, std::span<const S
       make_plan(selection_config(attention, *std::min_element(topk.begin(), topk.end())), seq_len);
   FreeAudit result{tile_topk, static_cast<int64_t>(plan.tiles.size()), 0, {}, {}, {}};
   for (const Tile& tile : plan.tiles) result.tile_tokens = std::max(result.tile_tokens, tile.shape.num_coarse);
-  result.tile_tokens =
-      std::min(result.tile_tokens * plan.documents.front().pyramid.window(plan.config.num_levels - 1), seq_len);
+  const Pyramid& pyramid = plan.documents.front().pyramid;
+  result.tile_tokens = std::min(result.tile_tokens * pyramid.window(pyramid.num_levels - 1), seq_len);
   const RunnerFor run_for = free_selection(decoder);
   result.one_token = measure_moves(run_for, sequences, Change::kOneToken, options);
   if (!options.loss) return result;

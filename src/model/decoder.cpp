@@ -120,13 +120,13 @@ at::Tensor Decoder::hidden_states(const at::Tensor& tokens, const SelectionTape&
   const at::NoGradGuard no_grad;
   LIGHTHOUSE_CHECK(held.size() == weights_.layers.size(), "Decoder: the tape holds selections of ", held.size(),
                    " layers, the model has ", weights_.layers.size());
+  Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
   for (size_t layer = 0; layer < held.size(); ++layer) {
-    const bool selects = layer_settings(layer, AttentionMode::kLighthouse).has_value();
+    const bool selects = layer_settings(layer, AttentionMode::kLighthouse, tokens.size(1), pass.cu_seqlens).has_value();
     LIGHTHOUSE_CHECK(held[layer].defined() == selects, "Decoder: layer ", layer, selects ? " selects" : " is dense",
                      ", but the tape holds ", selects ? "no selection" : "a selection",
                      " for it; record it with the same attention options");
   }
-  Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
   pass.held = &held;
   return normed(run_layers(tokens, AttentionMode::kLighthouse, pass));
 }
@@ -167,7 +167,8 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   const bool recomputes = execution_.recompute == Recompute::kFull && at::GradMode::is_enabled();
   const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
-    const Layer layer{index, weights_.layers[index], compute_.layers[index], layer_settings(index, mode)};
+    const Layer layer{index, weights_.layers[index], compute_.layers[index],
+                      layer_settings(index, mode, tokens.size(1), pass.cu_seqlens)};
     stream = recomputes
                  ? recomputed(
                        stream, [layer, pass](const Residual& in) { return decoder_layer(in, layer, pass); }, stash)
@@ -191,12 +192,14 @@ at::Tensor Decoder::last_logits(const Residual& stream) const {
   return logits({stream.x.select(1, -1), stream.update->select(1, -1)});  // [B, vocab]
 }
 
-std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode) const {
+std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode, int64_t seq_len,
+                                                          const std::vector<int64_t>& cu_seqlens) const {
   const std::optional<int64_t> topk = lighthouse_topk(attention_, static_cast<int64_t>(layer));
   if (mode == AttentionMode::kDense || !topk) return std::nullopt;
-  return LighthouseSettings{
-      {attention_.num_levels, attention_.pooling_factor, *topk, attention_.tile_topk, attention_.cover_prefix},
-      {attention_.scorer, attention_.dilation}};
+  const SelectionConfig selection{attention_.num_levels, attention_.pooling_factor, *topk, attention_.tile_topk,
+                                  attention_.cover_prefix};
+  if (make_plan(selection, seq_len, cu_seqlens, "Decoder").is_full()) return std::nullopt;
+  return LighthouseSettings{selection, {attention_.scorer, attention_.dilation}};
 }
 
 }  // namespace lighthouse

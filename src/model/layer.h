@@ -42,7 +42,8 @@ struct Layer {
   size_t index;
   LayerWeights weights;
   ComputeLayer compute;
-  std::optional<LighthouseSettings> lighthouse;  ///< none: the attention is dense
+  std::optional<LighthouseSettings> lighthouse;  ///< none: the attention is dense, as chosen or because no
+                                                 ///< sequence would get shorter
 };
 
 /// x [.., C] times its inverse root mean square over C, times weight [C]; in fp32, or fp64 if x is.

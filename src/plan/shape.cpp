@@ -23,11 +23,14 @@ int64_t tokens_read(const TileShape& tile, const Pyramid& pyramid) {
   return tokens;
 }
 
+LayerShape dense_shape(const RunConfig& config) { return {false, config.training.seq_len, 0, 0, 0}; }
+
 LayerShape lighthouse_shape(const RunConfig& config, int64_t topk) {
   const AttentionConfig& attention = config.attention;
   const SelectionConfig selection{attention.num_levels, attention.pooling_factor, topk, attention.tile_topk,
                                   attention.cover_prefix};
   const SequencePlan plan = make_plan(selection, config.training.seq_len, {}, "plan");
+  if (plan.is_full()) return dense_shape(config);
   const Pyramid& pyramid = plan.documents.front().pyramid;
   int64_t read = 0;
   for (const Tile& tile : plan.tiles) read += tokens_read(tile.shape, pyramid);
@@ -42,7 +45,7 @@ std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse) {
   for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
     const std::optional<int64_t> topk = lighthouse_topk(config.attention, layer);
     if (!lighthouse || !topk) {
-      layers.push_back({false, config.training.seq_len, 0, 0, 0});
+      layers.push_back(dense_shape(config));
       continue;
     }
     if (!by_topk.contains(*topk)) by_topk.emplace(*topk, lighthouse_shape(config, *topk));

@@ -8,10 +8,10 @@
 
 namespace lighthouse {
 
-/// One layer in one stage, for one sequence. A row with packed documents is counted as one document, which bounds the
-/// cost from above.
+/// One layer in one stage, for one sequence. A row with packed documents is counted as one document; short ones, which
+/// are attended to in full, have more rows than that, up to N in all.
 struct LayerShape {
-  bool lighthouse;      ///< attends to S gathered rows; else to all N tokens
+  bool lighthouse;      ///< attends to S < N gathered rows; else to all N tokens
   int64_t rows;         ///< S, or N of a dense layer
   int64_t num_slots;    ///< entries of all levels, for one KV head; 0 of a dense layer
   int64_t num_coarse;   ///< entries of the coarsest level, for one KV head; 0 of a dense layer

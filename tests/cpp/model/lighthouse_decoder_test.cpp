@@ -64,6 +64,37 @@ TEST(LighthouseDecoder, ListedLayersAreDense) {
   EXPECT_FALSE(same_bits(first, second));
 }
 
+TEST(LighthouseDecoder, LayersThatWouldNotGetShorterAreDense) {
+  AttentionConfig attention = small_attention();
+  const at::Tensor selected = logits(attention);
+  attention.topk_per_layer = {4, 100};
+  const at::Tensor second_full = logits(attention);
+  attention.full_attention_layers = {1};
+  attention.topk_per_layer = {};
+  EXPECT_TRUE(same_bits(second_full, logits(attention)));
+  EXPECT_FALSE(same_bits(second_full, selected));
+
+  attention.full_attention_layers = {};
+  attention.topk = 100;
+  for (const char* scorer : {"norm", "dilated"}) {
+    attention.scorer = scorer;
+    EXPECT_TRUE(same_bits(logits(attention), logits(attention, kDense)));
+  }
+}
+
+// A tape of a pass holds no selection of such a layer, and a pass may be held to it.
+TEST(LighthouseDecoder, TapesKnowLayersThatWouldNotGetShorter) {
+  AttentionConfig attention = small_attention();
+  attention.topk_per_layer = {4, 100};
+  const Decoder decoder(small_model(), attention, 5);
+  const at::Tensor tokens = random_tokens(1, kSeqLen, 31);
+  SelectionTape tape;
+  const at::Tensor hidden = decoder.hidden_states(tokens, kLighthouse, {}, &tape);
+  EXPECT_TRUE(tape[0].defined());
+  EXPECT_FALSE(tape[1].defined());
+  EXPECT_TRUE(same_bits(decoder.hidden_states(tokens, tape), hidden));
+}
+
 TEST(LighthouseDecoder, EveryLayerHasItsOwnTopk) {
   AttentionConfig attention = small_attention();
   attention.full_attention_layers = {0};

@@ -30,6 +30,19 @@ TEST(ShapeTest, EveryLayerHasItsTopk) {
   EXPECT_EQ(layers[7].rows, 6144 + 2 * 4 * 3072);
 }
 
+// One whose sequences would not get shorter costs what a layer of stage 2 does.
+TEST(ShapeTest, BudgetsThatKeepEveryTokenAreDense) {
+  RunConfig config = small_config();
+  config.attention.topk = 4;  // 8 + 2 * 4 rows of 16 tokens
+  for (const LayerShape& layer : layer_shapes(config, true)) {
+    EXPECT_FALSE(layer.lighthouse);
+    EXPECT_EQ(layer.rows, 16);
+  }
+  EXPECT_EQ(step_flops(config, true), step_flops(config, false));
+  config.attention.topk = 3;
+  EXPECT_TRUE(layer_shapes(config, true)[1].lighthouse);
+}
+
 TEST(ShapeTest, LayerParametersAddUp) {
   for (const std::string& name : model_preset_names()) {
     ModelConfig model = model_preset(name);
