@@ -16,8 +16,8 @@ import torch
 
 from . import library
 from .dilated import dilated_scores
-from .inner import attend_each, stock_attention
-from .operators import gather_by_norm, gather_rows, ops, scatter_rows
+from .inner import attend_each, stock_attention, with_any_gradient
+from .operators import gather_by_norm, gather_rows, ops, rows_by_cascade, scatter_rows
 
 SCORERS = ("norm", "dilated", "gla")
 DEVICES = ("cpu", "cuda", "meta")
@@ -26,8 +26,40 @@ EVERY_TOKEN = (1, 2, 1, 128)  # a layout with one level, which gathers all token
 
 
 @torch.compiler.assume_constant_result
-def rows_of_documents(seq_len, layout, cu_seqlens):
-    return library.plan("lighthouse_attention", seq_len, layout, cu_seqlens)[2]
+def constant_rows(layout, offsets):
+    return library.plan("lighthouse_attention", offsets[-1], layout, offsets)[2]
+
+
+def rows_of_documents(q, layout, offsets):
+    """How many rows each document of q [B, N, H, d] gathers; None where it is one."""
+    if offsets is None:
+        return None
+    if torch.compiler.is_compiling():
+        return constant_rows(layout, offsets)
+    check_packed("lighthouse_attention", q)
+    return library.plan("lighthouse_attention", q.shape[1], layout, offsets)[2]
+
+
+@functools.lru_cache(maxsize=64)
+def row_is_full(seq_len, *layout):
+    return library.plan("lighthouse_attention", seq_len, layout)[0] == seq_len
+
+
+@torch.compiler.assume_constant_result
+def check_layout(num_levels, pooling_factor, tile_topk):
+    library.plan("lighthouse_attention", 1, (num_levels, pooling_factor, 1, tile_topk))
+
+
+def is_full(q, layout, num_rows):
+    """Whether no sequence of the row would get shorter, so that the call is plain causal attention (section (iii)); documents
+    gather `num_rows` rows each."""
+    if num_rows is not None:
+        return sum(num_rows) == q.shape[1]
+    if torch.compiler.is_compiling() or isinstance(q.shape[1], torch.SymInt):
+        check_layout(layout[0], layout[1], layout[3])
+        require(layout[2] >= 1, "lighthouse_attention: topk is {}; it must be between 1 and 2147483647", layout[2])
+        return rows_by_cascade(q.shape[1], layout) >= q.shape[1]
+    return row_is_full(q.shape[1], *layout)
 
 
 def require(condition, message, *values):
@@ -97,11 +129,15 @@ def host_offsets(operation, cu_seqlens):
         raise ValueError(f"{operation}: cu_seqlens is {reprlib.repr(cu_seqlens)}; {OFFSETS}") from None
 
 
+def check_packed(operation, q):
+    require(q.shape[0] == 1, f"{operation}: cu_seqlens is given with batch {q.shape[0]}; packed documents need batch 1: "
+            "concatenate the sequences along the tokens")
+
+
 def check_offsets(operation, q, offsets):
     """For the paths that no operator checks; q is [B, N, ...]."""
     if offsets is not None and not torch.compiler.is_compiling():
-        require(q.shape[0] == 1, f"{operation}: cu_seqlens is given with batch {q.shape[0]}; packed documents need batch 1: "
-                "concatenate the sequences along the tokens")
+        check_packed(operation, q)
         library.plan(operation, q.shape[1], EVERY_TOKEN, offsets)
 
 
@@ -155,8 +191,8 @@ def under_autocast(q, *others):
 
 
 def gathered_length(seq_len, *, num_levels, pooling_factor, topk, tile_topk=128, cu_seqlens=None):
-    """S, the rows that `seq_len` tokens gather (section (iii)): n + p * the sum over tiles and levels of what is expanded. Of a
-    row of documents at `cu_seqlens` (as in token_scores) it is the sum of theirs.
+    """S, the rows that `seq_len` tokens gather (section (iii)): n + p * the sum over tiles and levels of what is expanded, and
+    `seq_len` where that is not less. Of a row of documents at `cu_seqlens` (as in token_scores) it is the sum of theirs.
 
     Raises:
         ValueError: an argument is out of range.
@@ -216,7 +252,8 @@ def select(s_qk, s_kq, *, num_levels, pooling_factor, topk, tile_topk=128, cover
 
     Returns:
         int32 [B, H_kv, S]: for each row, in gathered order, the index of its entry: entry (l, i) is offset(l) + i with
-        offset(0) = 0, offset(1) = N, offset(2) = N + N/p, ..., N rounded up to a multiple of p^(L-1).
+        offset(0) = 0, offset(1) = N, offset(2) = N + N/p, ..., N rounded up to a multiple of p^(L-1). Of a row that would
+        not get shorter: the tokens, 0 to N - 1.
 
     Raises:
         ValueError: a shape, dtype or option is wrong.
@@ -239,7 +276,8 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
     Args:
         q, k, v: [B, N, H, d], [B, N, H_kv, d] twice.
         num_levels, pooling_factor, topk, tile_topk, cover_prefix: as in select. `topk` has no default: with N it sets the
-            length of the attention, see gathered_length.
+            length of the attention, see gathered_length. A row or a document that would not get shorter is attended to in
+            full, and a call of such ones only is plain causal attention: no scorer is run.
         scorer, dilation, gate: as in token_scores.
         scores: (s_qk, s_kq), float32 [B, H_kv, N], computed elsewhere; no scorer is run. With QK-norm the norms of q and k
             say nothing: pass token_scores of the tensors before it.
@@ -266,15 +304,70 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
     layout = layout_of("lighthouse_attention", num_levels, pooling_factor, topk, tile_topk)
     if torch.compiler.is_compiling():  # topk alone may be a symbol, as N may, of which index() would make a constant
         layout = [value if value is topk and offsets is None else operator.index(value) for value in layout]
+    num_rows = rows_of_documents(q, layout, offsets)
+    if is_full(q, layout, num_rows) and not (selection is not None and torch.compiler.is_compiling()):
+        # A graph would drop the check of a selection, whose result nothing reads.
+        check_heads(q, k, v)
+        check_unused(q, k, layout, scorer, dilation, gate, scores, offsets, selection, check_selection)
+        return full_attention(q, k, v, offsets, softmax_scale, attention)
     q_rows, k_rows, v_rows, selected, slots = select_and_gather(
         q, k, v, layout, scorer=scorer, dilation=dilation, gate=gate, scores=scores, cover_prefix=cover_prefix,
         offsets=offsets, selection=selection, check_selection=check_selection)  # [B, H or H_kv, S, d]
-    num_rows = [q_rows.shape[2]] if offsets is None else rows_of_documents(offsets[-1], layout, offsets)
+    num_rows = num_rows or [q_rows.shape[2]]
     if attention is None:
         o_rows = stock_attention(q_rows, k_rows, v_rows, num_rows, as_float(softmax_scale))
     else:
         o_rows = checked_rows(attend_each(attention, q_rows, k_rows, v_rows, num_rows), q_rows)
     return scatter_rows(o_rows, selected, slots, q.shape[1], layout, offsets)
+
+
+def full_attention(q, k, v, offsets, softmax_scale, attention):
+    """Causal attention over all tokens, [B, N, H, d]; documents apart."""
+    by_row = [x.transpose(1, 2) for x in (q, k, v)]
+    num_tokens = [q.shape[1]] if offsets is None else [end - begin for begin, end in zip(offsets, offsets[1:])]
+    if attention is None:
+        return with_any_gradient(stock_attention(*by_row, num_tokens, as_float(softmax_scale))).transpose(1, 2)
+    return checked_rows(attend_each(attention, *by_row, num_tokens), by_row[0]).transpose(1, 2)
+
+
+def check_heads(q, k, v):
+    """What the operators check, for a call that needs none of them."""
+    name = "lighthouse_attention"
+    if 0 in (*q.shape, *k.shape):
+        raise ValueError(f"{name}: q has shape {list(q.shape)}, k {list(k.shape)}; no size may be zero")
+    if q.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        raise ValueError(f"{name}: q is {q.dtype}; it must be float32, float64, bfloat16 or float16")
+    for letter, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise ValueError(f"{name}: {letter} is {x.dtype}, but q is {q.dtype}; cast q, k and v to one dtype")
+    if k.shape[:2] != q.shape[:2] or k.shape[3] != q.shape[3]:
+        raise ValueError(f"{name}: k has shape {list(k.shape)}, but q has {list(q.shape)}; they may differ in the number of "
+                         "heads (dimension 2) only")
+    if v.shape != k.shape:
+        raise ValueError(f"{name}: v has shape {list(v.shape)}, but k has {list(k.shape)}; they must be equal")
+    if q.shape[2] % k.shape[2] != 0:
+        raise ValueError(f"{name}: num_heads {q.shape[2]} is not a multiple of num_kv_heads {k.shape[2]}; every KV head must "
+                         "serve the same number of query heads")
+    for letter, x in (("q", q), ("k", k), ("v", v)):
+        if x.stride(3) != 1 and x.shape[3] != 1:
+            raise ValueError(f"{name}: the channels of {letter} have stride {x.stride(3)}; they must be contiguous (stride 1): "
+                             f"pass {letter}.contiguous()")
+
+
+def check_unused(q, k, layout, scorer, dilation, gate, scores, offsets, selection, check_selection):
+    """What a call gave for a selection that is not made."""
+    if selection is not None:
+        ops._invert_selection(selection.contiguous(), q.shape[1], layout, offsets, bool(check_selection))
+    elif scores is not None:
+        check_scores_shape(q, k, scores)
+    else:
+        check_scorer(scorer, integer("token_scores", "dilation", dilation), gate)
+
+
+def check_scores_shape(q, k, scores):
+    shape = [q.shape[0], k.shape[2], q.shape[1]]
+    require(list(scores[0].shape) == shape, f"lighthouse_attention: s_qk has shape {list(scores[0].shape)}; it must be "
+            f"[batch, num_kv_heads, seq_len], here {shape}")
 
 
 def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_prefix, offsets, selection,
@@ -284,9 +377,7 @@ def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_
         selected = selection.contiguous()
         slots = ops._invert_selection(selected, q.shape[1], layout, offsets, bool(check_selection))
     elif scores is not None:
-        shape = [q.shape[0], k.shape[2], q.shape[1]]
-        require(list(scores[0].shape) == shape, f"lighthouse_attention: s_qk has shape {list(scores[0].shape)}; it must be "
-                f"[batch, num_kv_heads, seq_len], here {shape}")
+        check_scores_shape(q, k, scores)
         selected, slots = ops._select_entries(scores[0].detach(), scores[1].detach(), layout, cover_prefix, offsets)
     else:
         dilation = integer("token_scores", "dilation", dilation)

@@ -2,9 +2,8 @@
 
 import torch
 
-from .functional import (SCORERS, as_float, check_offsets, check_scorer, host_offsets, integer, layout_of, lighthouse_attention,
-                         require)
-from .inner import attend_each, stock_attention, with_any_gradient
+from .functional import (SCORERS, check_offsets, check_scorer, full_attention, host_offsets, integer, layout_of,
+                         lighthouse_attention, require)
 from . import library
 
 
@@ -51,13 +50,9 @@ class LighthouseAttention(torch.nn.Module):
 
 def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None):
     """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
-    by_row = [x.transpose(1, 2) for x in (q, k, v)]
     offsets = host_offsets("dense_attention", cu_seqlens)
     check_offsets("dense_attention", q, offsets)
-    num_tokens = [q.shape[1]] if offsets is None else [end - begin for begin, end in zip(offsets, offsets[1:])]
-    if attention is not None:
-        return attend_each(attention, *by_row, num_tokens).transpose(1, 2)
-    return with_any_gradient(stock_attention(*by_row, num_tokens, as_float(softmax_scale))).transpose(1, 2)
+    return full_attention(q, k, v, offsets, softmax_scale, attention)
 
 
 def unwrapped(model):

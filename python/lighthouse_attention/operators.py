@@ -20,7 +20,7 @@ MUST_SAVE for `torch.ops.lighthouse._gather_by_norm.default` (or `_select_entrie
 not: computed again, a selection has the same bits.
 
 In a traced graph N and topk may be symbols: S is a function of them, and a graph serves all lengths in which no tile runs
-short; shorter rows have another. Packed documents are constants of a graph.
+short and S < N; shorter rows have another. Packed documents are constants of a graph.
 """
 
 import functools
@@ -52,20 +52,29 @@ def lengths(seq_len, layout, cu_seqlens):
 
 
 def symbolic_lengths(seq_len, layout):
-    """What include/lighthouse/geometry.h computes, with symbols: S of section (iii), and the real entries of all levels."""
+    """What include/lighthouse/geometry.h computes, with symbols: S of section (iii), and the length of `slots`."""
     library.plan("lighthouse", 1, [1 if isinstance(value, torch.SymInt) else value for value in layout])  # for its checks
+    num_rows = rows_by_cascade(seq_len, layout)
+    if num_rows >= seq_len:  # a guard of the graph: the row would not get shorter
+        return seq_len, seq_len
+    num_levels, pooling_factor, _, _ = layout
+    return num_rows, sum(ceil_div(seq_len, pooling_factor**level) for level in range(num_levels))
+
+
+def rows_by_cascade(seq_len, layout):
+    """The rows that the cascade would emit for a row of `seq_len` tokens, fewer than these or not."""
     num_levels, pooling_factor, topk, tile_topk = layout
-    level_sizes = [ceil_div(seq_len, pooling_factor**level) for level in range(num_levels)]
-    num_coarse, num_tiles = level_sizes[-1], ceil_div(topk, tile_topk)
+    num_coarse, num_tiles = ceil_div(seq_len, pooling_factor ** (num_levels - 1)), ceil_div(topk, tile_topk)
     if num_coarse // num_tiles >= ceil_div(topk, num_tiles):  # a guard of the graph: no tile runs short
-        return num_coarse + (num_levels - 1) * pooling_factor * topk, sum(level_sizes)
+        return num_coarse + (num_levels - 1) * pooling_factor * topk
+    smaller = min if torch.compiler.is_dynamo_compiling() else torch.sym_min  # Dynamo makes one of the other, for symbols
     gathered_len = num_coarse
     for tile in range(num_tiles):
         candidates, budget = ((tile + 1) * total // num_tiles - tile * total // num_tiles for total in (num_coarse, topk))
         for _ in range(num_levels - 1):
-            candidates = pooling_factor * torch.sym_min(budget, candidates)
+            candidates = pooling_factor * smaller(budget, candidates)
             gathered_len = gathered_len + candidates
-    return gathered_len, sum(level_sizes)
+    return gathered_len
 
 
 def ceil_div(a, b):

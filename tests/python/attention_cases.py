@@ -73,6 +73,8 @@ CASES = {
     "deep": Case(layout=dict(num_levels=5, pooling_factor=2, topk=7, tile_topk=3)),
     "wide": Case(layout=dict(num_levels=2, pooling_factor=16, topk=3, tile_topk=128)),
     "one-token": Case(seq_len=1),
+    "full": Case(layout=dict(num_levels=3, pooling_factor=2, topk=100, tile_topk=128)),
+    "full-packed": Case(layout=dict(num_levels=3, pooling_factor=2, topk=100, tile_topk=128), scorer="dilated", **PACKED),
     "odd-heads": Case(head_dim=7),
     "uncovered": Case(cover_prefix=False),
     "scale": Case(softmax_scale=0.3),

@@ -225,6 +225,54 @@ def test_attention_of_the_caller():
     assert len(calls) == 4  # of five documents one has no token
 
 
+@pytest.mark.parametrize("name", ["full", "full-packed", "one-token"])
+def test_calls_that_would_not_get_shorter_are_plain_causal_attention(name):
+    case = CASES[name]
+    tensors, options = case.tensors(), case.options()
+    module = lighthouse.LighthouseAttention(**case.layout)
+    module.enabled = False  # stage two
+    check_equal(attend(*tensors, **options), results_of(partial(module, cu_seqlens=case.cu_seqlens), *tensors))
+    with OperatorNames() as called:
+        attend(*tensors, **options)
+    assert called.names and not [operator for operator in called.names if operator.startswith("lighthouse::")]
+    seen = []
+
+    def attention(q, k, v):
+        seen.append(q.untyped_storage().data_ptr())
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    check_equal([lighthouse_attention(*tensors[:3], attention=attention, **options)], attend(*tensors, **options))
+    assert set(seen) == {tensors[0].untyped_storage().data_ptr()}  # nothing was gathered
+
+
+class OperatorNames(torch.utils._python_dispatch.TorchDispatchMode):
+    """The operators that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+def test_what_is_selected_of_rows_that_would_not_get_shorter():
+    """Select, gather and scatter of such calls are the identity, whatever the scores are."""
+    case = CASES["full-packed"]
+    q, k, v, _ = case.tensors()
+    nothing = torch.full((1, 2, case.seq_len), torch.nan)
+    layout = [case.layout[name] for name in ("num_levels", "pooling_factor", "topk", "tile_topk")]
+    selection, slots = torch.ops.lighthouse._select_entries(nothing, nothing, layout, True, case.cu_seqlens)
+    assert slots.equal(torch.arange(case.seq_len, dtype=torch.int32).expand(1, 2, -1))
+    # Entries count over whole pyramids: documents of 1, 69, 80 and 53 tokens have 1, 18, 20 and 14 coarsest ones of four.
+    entries = [begin + i for length, begin in ((1, 0), (69, 7), (80, 7 + 126), (53, 7 + 126 + 140)) for i in range(length)]
+    assert selection[0, 0].tolist() == entries
+    rows = torch.ops.lighthouse._gather_rows(q, k, v, selection, slots, layout, case.cu_seqlens)
+    assert all(row.equal(x.transpose(1, 2)) for row, x in zip(rows, (q, k, v)))
+    assert torch.ops.lighthouse._scatter_rows(rows[0], selection, slots, case.seq_len, layout, case.cu_seqlens).equal(q)
+
+
 def test_no_gradient_no_graph():
     case = CASES["grouped"]
     q, k, v, _ = case.tensors()

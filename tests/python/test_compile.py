@@ -99,6 +99,12 @@ def test_short_rows_have_a_graph_of_their_own():
     assert check_lengths("aot_eager", True, function, cases) == [1, 2, 2, 2, 2, 2]
 
 
+def test_rows_that_would_not_get_shorter_have_a_graph_of_their_own():
+    function = partial(lighthouse_attention, num_levels=3, pooling_factor=2, topk=2)
+    cases = [Case(seq_len=seq_len) for seq_len in (203, 7, 8, 5, 96)]
+    assert check_lengths("aot_eager", True, function, cases) == [1, 2, 2, 2, 2]
+
+
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_topk_may_follow_the_length(backend):
     def function(q, k, v):

@@ -1,5 +1,7 @@
 """Wrong arguments: ValueError, and a message that names the value and what would do."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,29 @@ PYTHON = {  # the same for what an operator cannot be given
 @pytest.mark.parametrize(("changed", "parts"), PYTHON.values(), ids=PYTHON)
 def test_attention_of_python_objects(changed, parts):
     check(lambda: lighthouse.lighthouse_attention(**(TENSORS | LAYOUT | changed)), *parts)
+
+
+@pytest.mark.parametrize("name", ["rank", "no_tensor", "empty", "seq_len", "v_shape", "groups", "channels", "device", "sparse",
+                                  "num_levels", "pooling_factor", "tile_topk", "scorer", "dilation", "no_gate", "gate",
+                                  "gate_and_scores", "scores", "scores_shape", "softmax_scale", "two_scales", "cu_seqlens_start",
+                                  "cu_seqlens_end", "cu_seqlens_order", "cu_seqlens_empty", "cu_seqlens_batch",
+                                  "attention_type", "attention_shape", "attention_dtype"])
+def test_attention_that_selects_nothing(name):
+    """A budget that keeps every token: the checks are those of other calls, but for how types are written."""
+    changed, parts = ATTENTION[name]
+    changed = {"topk": 64} | changed
+    parts = ["no size may be zero" if part == "no size zero" else part for part in parts]
+    check(lambda: lighthouse.lighthouse_attention(**(TENSORS | LAYOUT | changed)), *parts)
+
+
+def test_types_and_selections_of_a_call_that_selects_nothing():
+    tokens = torch.arange(64, dtype=torch.int32).expand(1, 2, 64)
+    call = functools.partial(lighthouse.lighthouse_attention, **(LAYOUT | dict(topk=64)))
+    assert call(**TENSORS, selection=tokens).equal(call(**TENSORS))
+    check(lambda: call(**TENSORS, selection=tokens.flip(-1)), "row 0) is 63", "leaf that begins at token 0")
+    check(lambda: call(**TENSORS, selection=tokens[:, :, :56]), "selection has shape [1, 2, 56]", "here [1, 2, 64]")
+    check(lambda: call(**(TENSORS | dict(k=TENSORS["k"].double()))), "k is torch.float64", "one dtype")
+    check(lambda: call(**{name: x.int() for name, x in TENSORS.items()}), "q is torch.int32", "float32, float64")
 
 
 @pytest.mark.parametrize("enabled", [True, False])
