@@ -33,8 +33,7 @@ class Ladder:
     sequences: int      # of a validation
     share: float = 0.625
 
-    def options(self, steps=None):
-        steps = steps or self.steps
+    def options(self, steps):
         return {
             "model.dim": self.dim, "model.num_layers": self.layers, "model.num_heads": self.heads,
             "model.num_kv_heads": self.heads, "model.ffn_dim": self.ffn,
@@ -71,7 +70,17 @@ RATE_SEED = 100  # not one of the seeds that are compared
 DENSE = {"training.lighthouse_steps": 0}
 MAIN_ARMS = {"dense": DENSE, "two-stage": {}}
 
-# One line each in docs/experiments.md; on ladder A2, seeds 1 and 2. A share of lighthouse_steps is one of the steps.
+# What else takes about as little time: does Lighthouse do more? On ladder A2, seeds 1 and 2, before all ablations.
+TIME_SHARE = 0.532  # two-stage over dense, seconds of steps, as ladder A measured it
+CONTROLS = {
+    "dense-fewer": DENSE | {"training.steps": TIME_SHARE},
+}
+
+# One line each in docs/experiments.md; on ladder A2, seeds 1 and 2. The paper's own setting has dense layers: they come
+# before the headline, all else after it.
+FIRST_ABLATIONS = {
+    "dense-layers-2": {"attention.full_attention_layers": "0,5"},
+}
 ABLATIONS = {
     "levels-2": {"attention.num_levels": 2},
     "levels-4": {"attention.num_levels": 4},
@@ -86,7 +95,6 @@ ABLATIONS = {
     "tile-32": {"attention.tile_topk": 32},
     "tile-whole": {"attention.tile_topk": 512},
     "no-cover-prefix": {"attention.cover_prefix": "false"},
-    "dense-layers-2": {"attention.full_attention_layers": "0,5"},
     "dense-layers-4": {"attention.full_attention_layers": "0,1,4,5"},
     "large-k": {"attention.pooling_factor": 2, "attention.topk": 2048},
     "split-50": {"training.lighthouse_steps": 0.5},
@@ -102,9 +110,13 @@ ABLATIONS = {
 
 
 def make_run(ladder, arm, seed, changes, steps=None):
-    options = LADDERS[ladder].options(steps) | changes
-    if isinstance(options["training.lighthouse_steps"], float):  # a share of the steps
-        options["training.lighthouse_steps"] = round(options["training.lighthouse_steps"] * options["training.steps"])
+    """`changes` may give training.steps as a share of the ladder's, lighthouse_steps (a float) as one of the run's."""
+    steps = steps or LADDERS[ladder].steps
+    if "training.steps" in changes:
+        steps = round(changes["training.steps"] * steps)
+    options = LADDERS[ladder].options(steps) | changes | {"training.steps": steps}
+    if isinstance(options["training.lighthouse_steps"], float):
+        options["training.lighthouse_steps"] = round(options["training.lighthouse_steps"] * steps)
     return Run(ladder, arm, seed, options | {"training.seed": seed, "data.seed": seed})
 
 
@@ -133,7 +145,11 @@ def main_pairs(ladder):
     return pairs
 
 
+def two_seeds(ladder, arms):
+    return [[make_run(ladder, arm, seed, changes)] for arm, changes in arms.items() for seed in (1, 2)]
+
+
 def jobs():
     """Lists of runs that one card makes one after another, in the order of the plan, without those for rates."""
-    ablations = [[make_run("a2", arm, seed, changes)] for arm, changes in ABLATIONS.items() for seed in (1, 2)]
-    return main_pairs("a") + main_pairs("a2") + main_pairs("b") + ablations + main_pairs("c") + main_pairs("d")
+    return (main_pairs("a") + main_pairs("a2") + two_seeds("a2", CONTROLS | FIRST_ABLATIONS) + main_pairs("b")
+            + two_seeds("a2", ABLATIONS) + main_pairs("c") + main_pairs("d"))

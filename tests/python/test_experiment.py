@@ -73,6 +73,20 @@ def test_runs_have_names_of_their_own_and_arms_share_all_but_what_they_are_about
     assert plan.RATE_SEED > max(plan.SEEDS.values())
 
 
+def test_controls_come_right_after_the_main_pairs_of_their_ladder():
+    names = [run.name for job in plan.jobs() for run in job]
+    first = 1 + max(names.index(run.name) for pair in plan.main_pairs("a2") for run in pair)
+    controls = [f"a2-{arm}-s{seed}" for arm in (*plan.CONTROLS, *plan.FIRST_ABLATIONS) for seed in (1, 2)]
+    assert names[first:first + len(controls)] == controls
+
+
+def test_a_control_of_equal_total_time_has_the_share_of_the_steps_that_takes_it():
+    control = plan.make_run("a2", "dense-fewer", 1, plan.CONTROLS["dense-fewer"]).options
+    dense = plan.make_run("a2", "dense", 1, plan.DENSE).options
+    assert control["training.steps"] == round(plan.TIME_SHARE * dense["training.steps"])
+    assert {key for key in dense if dense[key] != control[key]} == {"training.steps"}
+
+
 def test_the_rate_is_the_best_of_three_or_of_one_more_where_the_best_is_at_an_end():
     assert plan.rates({}) == plan.rates({1e-3: 1.0}) == (1e-3, 2e-3, 4e-3)
     assert plan.rates({1e-3: 1.2, 2e-3: 1.0, 4e-3: 1.1}) == (1e-3, 2e-3, 4e-3)
