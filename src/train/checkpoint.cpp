@@ -251,18 +251,28 @@ Checkpoint load_checkpoint(const fs::path& checkpoint_dir) {
 
 std::optional<Checkpoint> load_latest_checkpoint(const fs::path& run_dir,
                                                  const std::function<void(const std::string&)>& warn) {
-  const std::vector<Candidate> found = candidates(run_dir);
-  for (const Candidate& candidate : found) {
-    try {
-      return load_checkpoint(candidate.folder);
-    } catch (const std::runtime_error& error) {  // DamagedFile or std::system_error
-      warn(detail::concat("checkpoint of step ", candidate.step, " is damaged and passed over: ", error.what()));
+  std::set<fs::path> damaged;
+  for (;;) {
+    const std::vector<Candidate> found = candidates(run_dir);
+    if (found.empty()) return std::nullopt;
+    bool one_went = false;
+    for (const Candidate& candidate : found) {
+      try {
+        return load_checkpoint(candidate.folder);
+      } catch (const std::runtime_error& error) {  // DamagedFile or std::system_error
+        if (!fs::exists(candidate.folder)) {       // the run that writes them has a newer one by now
+          one_went = true;
+          break;
+        }
+        if (!damaged.insert(candidate.folder).second) continue;
+        warn(detail::concat("checkpoint of step ", candidate.step, " is damaged and passed over: ", error.what()));
+      }
     }
+    if (one_went) continue;
+    throw DamagedFile(detail::concat("none of the ", found.size(), " checkpoints in '",
+                                     (run_dir / "checkpoints").string(),
+                                     "' is whole; to start again, remove that folder"));
   }
-  if (found.empty()) return std::nullopt;
-  throw DamagedFile(detail::concat("none of the ", found.size(), " checkpoints in '",
-                                   (run_dir / "checkpoints").string(),
-                                   "' is whole; to start again, remove that folder"));
 }
 
 std::vector<fs::path> list_checkpoints(const fs::path& run_dir) {

@@ -47,8 +47,9 @@ struct Checkpoint {
 void save_checkpoint(const std::filesystem::path& run_dir, const Checkpoint& checkpoint, int64_t keep);
 
 /// The newest checkpoint whose every tensor matches its manifest. Damaged ones are reported through `warn` (file,
-/// tensor, what is wrong) and passed over. nullopt when the run has none; throws DamagedFile when it has some but none
-/// is whole.
+/// tensor, what is wrong) and passed over. One that goes while it is read, since the run that is in progress has saved
+/// a newer one, is none of them: the list is made again. nullopt when the run has none; throws DamagedFile when it has
+/// some but none is whole.
 std::optional<Checkpoint> load_latest_checkpoint(const std::filesystem::path& run_dir,
                                                  const std::function<void(const std::string&)>& warn);
 

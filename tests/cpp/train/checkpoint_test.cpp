@@ -153,6 +153,22 @@ TEST(Checkpoint, ReplacedOneIsLoadedAfterACrashBetweenTheRenames) {
   EXPECT_THAT(names_in(run / "checkpoints"), ElementsAre("step-00000010"));
 }
 
+// What a reader sees of a run that keeps one checkpoint and saves the next between two of the reader's steps.
+TEST(Checkpoint, OneThatGoesWhileItIsReadIsNotDamaged) {
+  const TemporaryFolder run;
+  save_checkpoint(run.path(), example(1), 1);
+  write_bytes(run / "checkpoints/step-00000002/manifest.json", "{");  // in whose warning the run goes on
+  int64_t warnings = 0;
+  const auto loaded = load_latest_checkpoint(run.path(), [&](const std::string& text) {
+    EXPECT_THAT(text, HasSubstr("step 2 is damaged"));
+    ++warnings;
+    save_checkpoint(run.path(), example(3), 1);
+  });
+  ASSERT_TRUE(loaded.has_value());
+  EXPECT_TRUE(same(*loaded, example(3)));
+  EXPECT_EQ(warnings, 1);
+}
+
 TEST(Checkpoint, NoneAtAll) {
   const TemporaryFolder run;
   EXPECT_FALSE(Loaded(run.path()).checkpoint);
