@@ -7,6 +7,7 @@
 #include <cmath>
 #include <csignal>
 #include <limits>
+#include <stdexcept>
 #include <thread>
 
 #include "cpp/io/full_disk.h"
@@ -59,7 +60,13 @@ class Faults : public ::testing::Test {
       return !checkpoints.empty() &&
              checkpoints.front().filename().string().ends_with(std::to_string(step_begun_before));
     };
-    while (!is_written()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(2);  // of a disk that others use too
+    while (!is_written()) {
+      if (std::chrono::steady_clock::now() > deadline) {
+        throw std::runtime_error("step " + std::to_string(step_begun_before) + " was never written");
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     full_disk_.emplace(60000);
   }
   bool log_says(const std::string& text) const { return log_.str().find(text) != std::string::npos; }
