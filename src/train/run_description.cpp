@@ -1,7 +1,5 @@
 #include "train/run_description.h"
 
-#include <torch/headeronly/version.h>
-
 #include <nlohmann/json.hpp>
 
 #include "config/schema.h"
@@ -16,11 +14,12 @@ std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, c
                        {"content", identity.corpus.content},
                        {"training_tokens", loader.num_training_tokens()},
                        {"validation_sequences", loader.num_validation_sequences()}};
-  const Json json = {{"lighthouse", LIGHTHOUSE_VERSION},
-                     {"torch", TORCH_VERSION},
-                     {"device", identity.device},
+  const Environment& environment = identity.environment;
+  const Json json = {{"lighthouse", environment.lighthouse},
+                     {"torch", environment.torch},
+                     {"device", environment.device},
                      {"device_name", device_name(decoder.device())},
-                     {"threads", identity.threads},
+                     {"threads", environment.threads},
                      {"parameters", num_parameters(identity.config.model)},
                      {"corpus", corpus}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

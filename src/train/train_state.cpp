@@ -60,17 +60,20 @@ void check_same_run(const RunConfig& saved, const CorpusIdentity& corpus, const 
                    "); give that data, or start a new run with another logging.run_dir");
 }
 
-void warn_of_other_bits(const nlohmann::json& json, const RunIdentity& now,
+/// What checkpoints of earlier versions do not say is empty.
+Environment read_environment(const nlohmann::json& state) {
+  return {state.at("device").get<std::string>(), state.value("processor", std::string()),
+          state.at("threads").get<int64_t>(),    state.value("lighthouse", std::string()),
+          state.value("torch", std::string()),   state.value("cudnn", std::string())};
+}
+
+void warn_of_other_bits(const Environment& before, const Environment& now,
                         const std::function<void(const std::string&)>& warn) {
-  const auto threads = json.at("threads").get<int64_t>();
-  const auto device = json.at("device").get<std::string>();
-  if (device != now.device) {
-    warn("the run goes on with device " + now.device + " instead of " + device +
-         ": the result will differ in its last bits from an unbroken run");
-  } else if (threads != now.threads) {
-    warn("the run goes on with " + std::to_string(now.threads) + " threads instead of " + std::to_string(threads) +
-         ": the result will differ in its last bits from an unbroken run; training.threads sets the number");
-  }
+  const std::string list = changes(before, now);
+  if (list.empty()) return;
+  const bool threads = before.device == now.device && before.threads != now.threads;
+  warn("the run goes on with " + list + ": the result will differ in its last bits from an unbroken run" +
+       (threads ? "; training.threads sets the number" : ""));
 }
 
 nlohmann::ordered_json validation_to_json(const std::optional<ValidationRecord>& validation) {
@@ -119,8 +122,12 @@ std::string state_to_json(const TrainState& state, const RunIdentity& identity) 
                                        {"spikes", state.spike_detector.to_json()},
                                        {"fingerprint", identity.corpus.fingerprint},
                                        {"content", identity.corpus.content},
-                                       {"threads", identity.threads},
-                                       {"device", identity.device},
+                                       {"threads", identity.environment.threads},
+                                       {"device", identity.environment.device},
+                                       {"processor", identity.environment.processor},
+                                       {"lighthouse", identity.environment.lighthouse},
+                                       {"torch", identity.environment.torch},
+                                       {"cudnn", identity.environment.cudnn},
                                        {"config", to_toml(identity.config)}};
   return json.dump(2);
 }
@@ -144,7 +151,7 @@ TrainState state_from_json(const std::string& text, const RunIdentity& now, cons
     apply_toml(saved, json.at("config").get<std::string>(), source);
     check_same_run(saved, read_corpus(json), now, source);
     TrainState state = read_state(json, now.config.training);
-    warn_of_other_bits(json, now, warn);
+    warn_of_other_bits(read_environment(json), now.environment, warn);
     return state;
   } catch (const nlohmann::json::exception& error) {
     throw DamagedFile("'" + source + "': the state of the run does not read: " + error.what());

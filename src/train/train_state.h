@@ -8,6 +8,7 @@
 
 #include "config/run_config.h"
 #include "data/sequence_loader.h"
+#include "train/environment.h"
 #include "train/metrics.h"
 #include "train/spike_detector.h"
 #include "train/switch_tracker.h"
@@ -34,8 +35,7 @@ struct TrainState {
 struct RunIdentity {
   RunConfig config;
   CorpusIdentity corpus;
-  int64_t threads = 0;
-  std::string device;
+  Environment environment;
   std::string corpus_changes = {};  ///< since the run was saved, as far as known (corpus_record.h)
 };
 

@@ -17,10 +17,11 @@
 #include "train/checkpoint.h"
 #include "train/corpus_record.h"
 #include "train/device.h"
-#include "train/disk_room.h"
+#include "train/environment.h"
 #include "train/initial_weights.h"
 #include "train/out_of_memory.h"
 #include "train/run_description.h"
+#include "train/run_texts.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
 
@@ -60,7 +61,7 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
       decoder_(config_.model, config_.attention, static_cast<uint64_t>(config_.training.seed),
                resolve_execution(config_.training)),
       optimizer_(decoder_.parameters(), config_.optimizer),
-      identity_{config_, loader_.identity(), at::get_num_threads(), decoder_.device().str()},
+      identity_{config_, loader_.identity(), environment_on(decoder_.device())},
       folder_(config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }),
       state_(config_.training),
       prefetcher_(loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device()),
@@ -88,21 +89,18 @@ void Trainer::restore() {
                            [this](const std::string& text) { console_.warn(text); });
   load_parameters(decoder_, checkpoint->model);
   optimizer_.load_state(checkpoint->optimizer);
-  saved_step_ = state_.step;
 }
 
 void Trainer::open_run_folder() {
   NamedTensors model = decoder_.parameters();
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
-  const int64_t needed = total_bytes(model) + total_bytes(optimizer_.state());
-  const std::string tight = check_room(folder_, needed, config_.checkpoint, config_.training.steps - state_.step);
-  if (!tight.empty()) console_.warn(tight);
+  saver_.emplace(folder_, config_, RunSaver::Tensors{std::move(model), optimizer_.state()}, state_, identity_,
+                 console_);
   write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
   write_file_durably(folder_.path() / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
   record_corpus(folder_.path(), loader_.files());
   if (state_.step == 0) keep_initial_model(folder_.path(), config_.training.initial_weights);
   log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
-  saver_.emplace(folder_.path(), config_.checkpoint, std::move(model), optimizer_.state());
 }
 
 StepRecord Trainer::step() {
@@ -162,9 +160,9 @@ void Trainer::explain_out_of_memory(const std::string& where, const std::functio
   } catch (const std::exception& error) {
     const auto reason = out_of_memory_reason(error);
     if (!reason) throw;
-    note_save();
+    saver_->note_end();
     throw std::runtime_error(out_of_memory_message(config_, decoder_.device(), where, *reason) +
-                             "\nthe same command with other settings goes on from " + resume_hint());
+                             "\nthe same command with other settings goes on from " + saver_->resume_hint());
   }
 }
 
@@ -224,83 +222,9 @@ void Trainer::log(StepRecord& record) {
   if (due) log_->write(record, [this](const std::string& text) { console_.warn(text); });
 
   const double now = session_seconds();
-  const double seconds = now - last_progress_;
-  constexpr double kNew = 0.1;  // weight of the newest step in the average
-  seconds_per_step_ = seconds_per_step_ == 0 ? seconds : (1 - kNew) * seconds_per_step_ + kNew * seconds;
-  last_progress_ = now;
-  const auto steps_left = static_cast<double>(config_.training.steps - record.step);
   console_.progress({record.step, config_.training.steps, record.stage, state_.switch_tracker.smoothed_loss(),
-                     record.tokens_per_s, steps_left * seconds_per_step_},
+                     record.tokens_per_s, time_left_.after_step(now, config_.training.steps - record.step)},
                     now);
-}
-
-void Trainer::check_progress(const StepRecord& record) const {
-  if (state_.skipped_in_row < kMaxSkipped) return;
-  throw std::runtime_error(
-      "training stopped: " + std::to_string(kMaxSkipped) + " steps in a row were not finite (step " +
-      std::to_string(record.step) + ": " + record.skipped + "); none of them reached the weights. Try a lower " +
-      "optimizer.learning_rate, a longer optimizer.warmup_steps, optimizer.clip_norm = 1, or training.precision = " +
-      "\"fp32\", in a new logging.run_dir");
-}
-
-void Trainer::save() {
-  // One at a time, or a slow disk would leave the run further and further behind.
-  const double before = session_seconds();
-  note_save();
-  const double waited = session_seconds() - before;
-  if (waited >= 1) {
-    console_.warn("training waited " + duration(waited) + " for the checkpoint of step " +
-                  std::to_string(saver_->step()) + " to be written; a longer checkpoint.interval saves that");
-  }
-  saver_->start(state_.step, state_to_json(state_, identity_));
-}
-
-/// The end of the pending save, if there is one: "", or why it failed.
-std::string Trainer::end_save() {
-  if (!saver_ || !saver_->pending()) return "";
-  try {
-    saver_->take_end();
-    saved_step_ = saver_->step();
-    return "";
-  } catch (const std::system_error& error) {
-    return error.what();
-  }
-}
-
-void Trainer::note_save() {
-  const std::string problem = end_save();
-  if (!problem.empty()) console_.warn("step " + std::to_string(saver_->step()) + " is not saved: " + problem);
-}
-
-void Trainer::save_last() {
-  if (state_.step == 0) return;
-  std::string problem = end_save();
-  check_run_folder();
-  if (saved_step_ == state_.step) return;
-  saver_->start(state_.step, state_to_json(state_, identity_));
-  problem = end_save();
-  if (problem.empty()) return;
-  throw std::runtime_error("the checkpoint of step " + std::to_string(state_.step) + " could not be saved in '" +
-                           folder_.path().string() + "': " + problem +
-                           "; make room there and run the same command again: it goes on from " + resume_hint());
-}
-
-/// A file that cannot be read, or a token that is none, ends the run; the steps before it are kept.
-void Trainer::fail_saved(const std::exception& error) {
-  note_save();
-  if (state_.step <= std::max<int64_t>(saved_step_, 0)) throw;  // no step is lost: the error says it all
-  const std::string what = error.what();
-  try {
-    save_last();
-  } catch (const std::exception& unsaved) {
-    throw std::runtime_error(what + "; and " + unsaved.what());
-  }
-  throw std::runtime_error(what + "; training stopped, the same command goes on from " + resume_hint());
-}
-
-/// "step 12", the newest that is saved.
-std::string Trainer::resume_hint() const {
-  return saved_step_ > 0 ? "step " + std::to_string(saved_step_) : std::string("the start");
 }
 
 void Trainer::train_steps() {
@@ -311,60 +235,46 @@ void Trainer::train_steps() {
     explain_out_of_memory("in step " + std::to_string(state_.step + 1) + ", which did not reach the weights",
                           [&] { record = step(); });
     profiler_->end(record.step, console_);
-    const auto due = [&](int64_t interval) { return interval > 0 && record.step % interval == 0; };
-    if (has_validation && (due(config_.validation.interval) || is_last_of_stage(record.step))) {
+    const int64_t interval = config_.validation.interval;
+    if (has_validation && ((interval > 0 && record.step % interval == 0) || is_last_of_stage(record.step))) {
       explain_out_of_memory("in the validation after step " + std::to_string(record.step), [&] { validate(record); });
     }
     log(record);
-    check_progress(record);
-    if (!saver_->under_way()) note_save();
-    if (due(config_.checkpoint.interval)) save();
+    if (state_.skipped_in_row >= kMaxSkipped) throw std::runtime_error(divergence_text(record, kMaxSkipped));
+    saver_->after_step();
   }
 }
 
 TrainResult Trainer::run() {
   std::optional<StopSignals> signals;
   if (options_.handle_signals) signals.emplace();
-  announce();
-  try {
-    train_steps();
-  } catch (const DamagedFile& error) {
-    fail_saved(error);
-  } catch (const std::system_error& error) {
-    fail_saved(error);
-  } catch (const InvalidArgument& error) {
-    fail_saved(error);
-  } catch (...) {
-    note_save();
-    throw;
+  for (const std::string& line : opening_lines(config_, loader_, identity_.environment, folder_.path(), state_.step)) {
+    console_.note(line);
+  }
+  if (saver_) {
+    try {
+      train_steps();
+    } catch (const DamagedFile& error) {  // a file that cannot be read, or a token that is none: the steps are kept
+      saver_->fail_saved(error);
+    } catch (const std::system_error& error) {
+      saver_->fail_saved(error);
+    } catch (const InvalidArgument& error) {
+      saver_->fail_saved(error);
+    } catch (...) {
+      saver_->note_end();
+      throw;
+    }
   }
   profiler_->finish(console_);
   console_.end_bar();
-  save_last();
-  return finish();
+  check_run_folder();
+  if (saver_) saver_->save_last();
+  TrainResult end = result();
+  for (const std::string& line : closing_lines(config_, end, StopSignals::received())) console_.note(line);
+  return end;
 }
 
-void Trainer::announce() {
-  const TrainingConfig& training = config_.training;
-  console_.note("model: " + with_unit(static_cast<double>(num_parameters(config_.model))) +
-                " parameters; data: " + with_unit(static_cast<double>(loader_.num_training_tokens())) +
-                " tokens to train on, " + std::to_string(loader_.num_validation_sequences()) + " sequences of " +
-                std::to_string(training.seq_len) + " for validation; " + identity_.device + ", " +
-                std::to_string(identity_.threads) + " threads, " + training.precision);
-  std::string where;
-  if (state_.step == 0 && !training.initial_weights.empty()) {
-    where = "; weights from " + training.initial_weights;
-  } else if (state_.step == training.steps) {
-    where = "; all steps are done already, for another run give another logging.run_dir";
-  } else if (state_.step > 0) {
-    where = "; resumed at step " + std::to_string(state_.step);
-  }
-  console_.note("run folder " + folder_.path().string() + ": " + std::to_string(training.steps) + " steps, " +
-                std::to_string(training.lighthouse_steps) + " with Lighthouse attention, then " +
-                std::to_string(training.steps - training.lighthouse_steps) + " dense" + where);
-}
-
-TrainResult Trainer::finish() {
+TrainResult Trainer::result() const {
   TrainResult result;
   result.run_dir = folder_.path();
   result.step = state_.step;
@@ -377,26 +287,6 @@ TrainResult Trainer::finish() {
   result.seconds = state_.seconds;
   result.train_seconds = state_.train_seconds;
   result.speed = meter_.summary();
-  if (!result.complete) {
-    console_.note("stopped by " + std::string(StopSignals::name(StopSignals::received())) + " after step " +
-                  std::to_string(result.step) + ", which is saved; the same command goes on from there");
-    return result;
-  }
-  console_.note("done: " + std::to_string(result.step) + " steps, " + with_unit(static_cast<double>(result.tokens)) +
-                " tokens in " + duration(result.seconds) + " (steps alone " + duration(result.train_seconds) +
-                "); training loss " + fixed(result.loss.value_or(NAN), 4) +
-                (result.validation ? ", dense validation loss " + fixed(result.validation->dense, 4) : ""));
-  std::optional<double> gap;
-  if (result.switch_report.validation_jump && result.validation && result.validation->lighthouse) {
-    gap = *result.validation->lighthouse - result.validation->dense;
-  }
-  const std::string switched = summary(result.switch_report, config_.training.lighthouse_steps, gap);
-  if (!switched.empty()) console_.note(switched);
-  if (result.num_spikes > 0) {
-    console_.note(std::to_string(result.num_spikes) +
-                  " steps stood out by their loss or gradient norm (spike in metrics.jsonl); many of them ask for a "
-                  "longer optimizer.warmup_steps or a lower optimizer.learning_rate");
-  }
   return result;
 }
 

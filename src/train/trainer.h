@@ -15,14 +15,16 @@
 #include "data/sequence_loader.h"
 #include "model/batch.h"
 #include "model/decoder.h"
-#include "train/checkpoint_saver.h"
 #include "train/console.h"
 #include "train/optimizer.h"
 #include "train/prefetcher.h"
 #include "train/profile.h"
 #include "train/run_folder.h"
 #include "train/run_log.h"
+#include "train/run_saver.h"
 #include "train/step_meter.h"
+#include "train/time_left.h"
+#include "train/train_result.h"
 #include "train/train_state.h"
 
 namespace lighthouse {
@@ -35,20 +37,6 @@ struct TrainOptions {
   ProfileOptions profile;           ///< run() writes a trace of some steps
   /// Called with the parameters of every step, gradients filled in and not yet looked at. For tests.
   std::function<void(int64_t step, const NamedTensors& parameters)> on_gradients;
-};
-
-struct TrainResult {
-  std::filesystem::path run_dir;
-  int64_t step = 0;                            ///< steps done
-  bool complete = false;                       ///< all of training.steps; false: stopped by a signal
-  std::optional<double> loss;                  ///< training loss, mean of the last steps (SwitchTracker's window)
-  std::optional<ValidationRecord> validation;  ///< the last one
-  SwitchReport switch_report;
-  int64_t num_spikes = 0;         ///< steps whose loss or gradient norm stood out (spike_detector.h)
-  int64_t tokens = 0;             ///< trained on
-  double seconds = 0;             ///< of training, earlier starts included
-  double train_seconds = 0;       ///< of its steps alone
-  std::vector<StageSpeed> speed;  ///< of this start
 };
 
 /// A run in its folder. Files: config.toml (the resolved configuration), run.json (run_description.h), metrics.jsonl
@@ -81,7 +69,6 @@ class Trainer {
 
   void restore();
   void open_run_folder();
-  void announce();
   void train_steps();
   void explain_out_of_memory(const std::string& where, const std::function<void()>& body);
   double accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode);
@@ -89,14 +76,7 @@ class Trainer {
   void report_switch(StepRecord& record, const std::string& event);
   void check_run_folder();
   void log(StepRecord& record);
-  void check_progress(const StepRecord& record) const;
-  void save();
-  std::string end_save();
-  void note_save();
-  void save_last();
-  [[noreturn]] void fail_saved(const std::exception& error);
-  std::string resume_hint() const;
-  TrainResult finish();
+  TrainResult result() const;
   bool stop_requested() const;
   bool is_last_of_stage(int64_t step) const;
   double session_seconds() const;
@@ -114,12 +94,10 @@ class Trainer {
   StepMeter meter_;
   std::optional<StepProfiler> profiler_;  ///< always there once the run is restored
   std::optional<RunLog> log_;             ///< empty when no step is left, like saver_
-  std::optional<CheckpointSaver> saver_;  ///< after folder_: the folder stays locked until the save has ended
-  int64_t saved_step_ = -1;               ///< of the newest checkpoint
+  std::optional<RunSaver> saver_;         ///< after folder_: the folder stays locked until the save has ended
   Clock::time_point start_;               ///< of this session
   double seconds_before_ = 0;             ///< of earlier sessions
-  double seconds_per_step_ = 0;           ///< moving average, with validation and checkpoints
-  double last_progress_ = 0;              ///< session_seconds of the step before
+  TimeLeft time_left_;
 };
 
 /// Trainer(config, options).run().

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <new>
 #include <thread>
 
 #include "cpp/io/full_disk.h"
@@ -22,6 +23,7 @@
 
 namespace {
 int flock_error = 0, fsync_error = 0, rename_error = 0;  // 0: the call is made
+constexpr int kNoMemory = -1;                            // of fsync: throws as what allocates there would
 
 template <typename Call>
 int made_or(int error, const Call& call) {
@@ -36,6 +38,7 @@ extern "C" int flock(int file, int operation) noexcept {
   return made_or(flock_error, [&] { return static_cast<int>(::syscall(SYS_flock, file, operation)); });
 }
 extern "C" int fsync(int file) {
+  if (fsync_error == kNoMemory) throw std::bad_alloc();
   return made_or(fsync_error, [&] { return static_cast<int>(::syscall(SYS_fsync, file)); });
 }
 extern "C" int rename(const char* from, const char* to) noexcept {
@@ -150,6 +153,37 @@ TEST_F(Conditions, OldCheckpointsThatDoNotMoveAreRemovedWhereTheyAre) {
   rename_error = EXDEV;
   remove_folder(old / "checkpoint");
   EXPECT_EQ(count_entries(old.path()), 0);
+}
+
+// ---- memory of the thread that saves --------------------------------------------------------------------------------
+
+TEST_F(Conditions, MemoryThatSavingLacksCostsACheckpointNotTheRun) {
+  for (const bool asynchronous : {false, true}) {
+    RunConfig config = tiny_config(folder_);
+    config.checkpoint.asynchronous = asynchronous;
+    config.logging.run_dir += std::to_string(static_cast<int>(asynchronous));
+    const std::string log = train_with(config, [](int64_t step) {
+      if (step == 2) fsync_error = kNoMemory;
+      if (step == 8) fsync_error = 0;
+    });
+    EXPECT_THAT(log, AllOf(HasSubstr("step 3 is not saved: out of memory"),  //
+                           HasSubstr("step 6 is not saved: out of memory"), HasSubstr("done: 12 steps")));
+  }
+}
+
+TEST_F(Conditions, MemoryThatSavingLacksDoesNotHideWhatEndedTheRun) {
+  for (const bool asynchronous : {false, true}) {
+    RunConfig config = tiny_config(folder_);
+    config.checkpoint.asynchronous = asynchronous;
+    config.logging.run_dir += std::to_string(static_cast<int>(asynchronous));
+    const std::string log = train_with(config, [](int64_t step) {
+      if (step == 2) fsync_error = kNoMemory;
+      LIGHTHOUSE_CHECK(step < 4, "a token that is none");
+    });
+    fsync_error = 0;
+    EXPECT_THAT(log, AllOf(HasSubstr("ERROR a token that is none; and the checkpoint of step 4 could not be saved"),
+                           HasSubstr("out of memory"), HasSubstr("it goes on from the start")));
+  }
 }
 
 // ---- disks ----------------------------------------------------------------------------------------------------------

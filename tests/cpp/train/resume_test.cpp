@@ -262,6 +262,32 @@ TEST_F(Resume, WithAnotherNumberOfThreadsIsWarnedAbout) {
   EXPECT_THAT(log, HasSubstr("warning: the run goes on with 2 threads instead of 1"));
 }
 
+// Another machine, another installation: the same device "cpu" or "cuda:0", and other bits.
+TEST_F(Resume, WithOtherHardwareOrVersionsIsWarnedAbout) {
+  const RunConfig run = config("run");
+  run_until_signal(run, 4);
+  Checkpoint checkpoint = load_checkpoint(list_checkpoints(run.logging.run_dir).front());
+  const auto warning = [&](const char* key, const nlohmann::json& value) {
+    nlohmann::json state = nlohmann::json::parse(checkpoint.state_json);
+    state[key] = value;
+    Checkpoint changed = checkpoint;
+    changed.state_json = state.dump();
+    save_checkpoint(run.logging.run_dir, changed, 2);
+    std::ostringstream text;
+    TrainOptions options;
+    options.log = &text;
+    Trainer trainer(run, options);
+    return text.str();
+  };
+  for (const char* key : {"processor", "lighthouse", "torch", "cudnn"}) {
+    EXPECT_THAT(warning(key, "other"), AllOf(HasSubstr("warning: the run goes on with "),
+                                             HasSubstr(" instead of other"), HasSubstr("differ in its last bits")))
+        << key;
+    EXPECT_EQ(warning(key, ""), "") << "a checkpoint of a version that did not record it";
+  }
+  EXPECT_THAT(warning("device", "cuda:3"), HasSubstr("with device cpu instead of cuda:3: the result"));
+}
+
 TEST_F(Resume, ACheckpointFromBeforeSpikesAndTrainSecondsGoesOn) {
   const RunConfig run = config("run");
   run_until_signal(run, 4);
