@@ -32,10 +32,16 @@ struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
     context->save_for_backward({h, inverse_rms, norm, arguments.gate_up_proj, arguments.down_proj,
                                 arguments.keep_gate_up ? gate_up : at::Tensor()});
     context->saved_data["eps"] = arguments.eps;
+    context->saved_data["overwrites"] = arguments.keep_gate_up;
     return {h, project(hidden, arguments.down_proj)};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    // Kernels of ours write without autograd's count of writes, which would notice only what ATen's have done.
+    TORCH_CHECK(
+        context->saved_data.count("overwritten") == 0,
+        "feed_forward: a second backward pass, and the first has overwritten what forward kept; run forward again");
+    if (context->saved_data["overwrites"].toBool()) context->saved_data["overwritten"] = true;
     const variable_list saved = context->get_saved_variables();
     const at::Tensor& h = saved[0];
     const at::Tensor& inverse_rms = saved[1];

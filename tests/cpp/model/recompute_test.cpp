@@ -1,17 +1,25 @@
 // What is computed again in backward changes no bit; the loss by chunks is the loss.
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/ones.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "cpp/model/model_support.h"
 #include "model/decoder.h"
+#include "model/feed_forward.h"
 #include "model/head_loss.h"
 #include "model/layer.h"
+#include "support/test_device.h"
 
 namespace lighthouse {
 namespace {
+using ::testing::HasSubstr;
+using ::testing::Property;
+using ::testing::Throws;
 
 AttentionConfig short_lighthouse() {
   AttentionConfig attention;
@@ -66,6 +74,28 @@ TEST(Recompute, SecondBackwardIsRefused) {
   const at::Tensor loss = decoder.loss(tokens, tokens, AttentionMode::kDense);
   loss.backward({}, /*retain_graph=*/true);
   EXPECT_THROW(loss.backward(), c10::Error);  // not silently wrong
+}
+
+// The same where no loss comes before it, on CUDA too, whose kernels write without autograd's noticing.
+TEST(Recompute, SecondBackwardOfTheFeedForwardIsRefused) {
+  NamedTensors parameters, buffers;
+  const Weights weights = make_weights(small_model(), {}, 5, test_device(), parameters, buffers);
+  ComputeWeights compute(weights, at::kFloat);
+  compute.refresh();
+  const at::Tensor x = at::ones({1, 6, small_model().dim}, at::kFloat).to(test_device()).set_requires_grad(true);
+  const auto gradient_of_two = [&](bool keep_gate_up) {
+    x.mutable_grad().reset();
+    const Residual out = feed_forward({x, std::nullopt}, weights.layers[0], compute.layers[0], 1e-5, keep_gate_up);
+    const at::Tensor sum = out.update->sum();
+    sum.backward({}, /*retain_graph=*/true);
+    const at::Tensor once = x.grad().clone();
+    sum.backward();
+    return std::pair(once * 2, x.grad());
+  };
+  EXPECT_THAT([&] { gradient_of_two(true); },
+              Throws<c10::Error>(Property(&c10::Error::msg, HasSubstr("second backward"))));
+  const auto [expected, both] = gradient_of_two(false);  // which is multiplied out again each time
+  EXPECT_TRUE(same_bits(both.cpu(), expected.cpu()));
 }
 
 struct HeadInputs {
