@@ -70,10 +70,21 @@ int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s
 /// What is kept whichever layers are still to come.
 int64_t kept_around(const RunConfig& config, const Sizes& s) {
   const int64_t vector = s.tokens * s.dim * s.element;
-  int64_t bytes = s.tokens * kTokenBytes + vector;                 // the input of the final norm
-  if (config.training.recompute != "full") return bytes + vector;  // the input of the first layer
-  if (config.training.offload) bytes += kOffloadLayersOnDevice * vector;
-  return bytes;
+  const int64_t rotation = config.training.seq_len * config.model.head_dim * kFp32;  // cosines and sines
+  const int64_t of_loss = vector;  // the gradient of what the last norm is given
+  const int64_t returning = config.training.offload ? kOffloadLayersOnDevice * vector : 0;
+  return s.tokens * kTokenBytes + rotation + of_loss + returning;
+}
+
+/// What the norms of q and k keep of a token. They are given views of one product. Where they read it as it is, all of
+/// it stays; where they make copies in fp32, it stays if v does, which is a view too.
+int64_t qk_norm_bytes(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
+  const int64_t channels = s.q_channels + s.kv_channels;
+  const int64_t inverse_rms = (config.model.num_heads + config.model.num_kv_heads) * kFp32;
+  const bool copied = s.element < kFp32;
+  const int64_t copies = copied ? channels * kFp32 : 0;
+  if (!layer.lighthouse) return inverse_rms + copies + channels * s.element;  // v is attention's own
+  return inverse_rms + (copied ? copies : s.qkv * s.element);
 }
 
 /// Weights, moments and copies: the same through the whole step.
@@ -133,7 +144,7 @@ KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   kept.residual = s.tokens * 2 * s.dim * s.element;
   kept.norms = s.tokens * 2 * kFp32;
   kept.gate_up = s.tokens * 2 * s.ffn * s.element;
-  if (config.model.qk_norm) kept.qk_norm = s.tokens * (s.q_channels + s.kv_channels) * s.element;
+  if (config.model.qk_norm) kept.qk_norm = s.tokens * qk_norm_bytes(config, layer, s);
   kept.attention = rows * ((s.qkv + s.q_channels) * s.element + heads * kFp32);
   if (layer.lighthouse) kept.attention += s.batch * kv_heads * (layer.num_slots + layer.rows) * kInt32;
   return kept;

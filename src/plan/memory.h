@@ -39,10 +39,10 @@ int64_t run_bytes(const RunConfig& config, bool on_cuda);
 
 /// What one layer keeps for backward, in bytes: the terms of step_memory().kept, for tests and tables.
 struct KeptBytes {
-  int64_t residual;   ///< the layer's output and the sum after attention, C each
+  int64_t residual;   ///< the layer's input and the sum after attention, C each
   int64_t norms;      ///< two inverse root mean squares a token, fp32
   int64_t gate_up;    ///< 2 F
-  int64_t qk_norm;    ///< q and k before their norm
+  int64_t qk_norm;    ///< heads before the norm of q and k, and its inverse root mean squares
   int64_t attention;  ///< dense: q, k, v, o, log-sum-exp; Lighthouse: the same of the rows, slots and selection
   int64_t all() const { return residual + norms + gate_up + qk_norm + attention; }
 };

@@ -36,7 +36,7 @@ TEST(KeptTest, DenseLayerWithGroupedHeadsByHand) {
   const int64_t tokens = 3 * 16;
   EXPECT_EQ(kept.residual, tokens * 2 * 8 * 4);
   EXPECT_EQ(kept.gate_up, tokens * 2 * 12 * 4);
-  EXPECT_EQ(kept.qk_norm, tokens * (8 + 4) * 4);                      // q of 2 heads, k of 1
+  EXPECT_EQ(kept.qk_norm, tokens * ((8 + 4) * 4 + (2 + 1) * 4));      // q of 2 heads, k of 1, and of each its 1 / rms
   EXPECT_EQ(kept.attention, tokens * ((8 + 4 + 4 + 8) * 4 + 2 * 4));  // q, k, v, o, log-sum-exp
   const KeptBytes rows = layer_kept(config, layer_shapes(config, true)[1]);
   EXPECT_EQ(rows.attention, 3 * (12 * ((8 + 4 + 4 + 8) * 4 + 2 * 4) + (16 + 8 + 12) * 4));
@@ -127,7 +127,7 @@ TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
   config.training.seq_len = 1 << 20;
   config.training.recompute = "full";
   const int64_t input = (int64_t{1} << 20) * 1024 * 2;
-  const int64_t tokens = (int64_t{1} << 20) * 16;
+  const int64_t tokens = (int64_t{1} << 20) * (16 + 128 * 4);  // and their rotation
   EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 31 * input + tokens);
   config.training.offload = true;
   EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 3 * input + tokens);

@@ -1,0 +1,128 @@
+// The memory that the plan says a layer keeps for backward, against what the decoder's autograd keeps: bytes that the
+// allocator of the CPU has handed out between two moments and not got back.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+
+#include "model/decoder.h"
+#include "plan/memory.h"
+#include "plan_support.h"
+
+namespace lighthouse {
+namespace {
+
+/// Counts what this thread allocates, less what it frees.
+class LiveBytes final : public c10::MemoryReportingInfoBase {
+ public:
+  void reportMemoryUsage(void* /*ptr*/, int64_t bytes, size_t /*allocated*/, size_t /*reserved*/,
+                         c10::Device /*device*/) override {
+    bytes_ += bytes;
+  }
+  bool memoryProfilingEnabled() const override { return true; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  int64_t bytes_ = 0;
+};
+
+/// What lives on after a forward pass and its loss.
+int64_t bytes_kept(const RunConfig& config, AttentionMode mode) {
+  const Execution execution{.dtype = config.training.precision == "bf16" ? at::kBFloat16 : at::kFloat,
+                            .recompute = config.training.recompute == "full"        ? Recompute::kFull
+                                         : config.training.recompute == "selective" ? Recompute::kSelective
+                                                                                    : Recompute::kNone};
+  const Decoder decoder(config.model, config.attention, 1, execution);
+  const at::Tensor tokens = at::zeros({config.training.batch_size, config.training.seq_len}, at::kLong);
+  const auto live = std::make_shared<LiveBytes>();
+  const c10::DebugInfoGuard counting(c10::DebugInfoKind::PROFILER_STATE, live);
+  const at::Tensor loss = decoder.loss(tokens, tokens, mode);
+  return live->bytes();
+}
+
+/// With the vocabulary of these tests most is taken in the loss, while all is kept.
+int64_t bytes_planned(const RunConfig& config, AttentionMode mode) {
+  const StepMemory memory = step_memory(config, mode == AttentionMode::kLighthouse, /*on_cuda=*/false);
+  EXPECT_EQ(memory.peak, "the loss");
+  return memory.kept;
+}
+
+RunConfig config_of(int64_t num_layers, const char* recompute) {
+  RunConfig config = small_config();
+  config.model.num_layers = num_layers;
+  config.model.vocab_size = 1000;
+  config.training.seq_len = 64;
+  config.training.batch_size = 2;
+  config.training.recompute = recompute;
+  return config;
+}
+
+/// In ATen the norm of q and k is one kernel on CUDA and a composition on the CPU, which keeps its result before the
+/// weight too, in fp32.
+int64_t more_on_the_cpu(const RunConfig& config) {
+  if (!config.model.qk_norm || config.training.recompute == "full") return 0;
+  const int64_t channels = (config.model.num_heads + config.model.num_kv_heads) * config.model.head_dim;
+  return config.training.batch_size * config.training.seq_len * channels * int64_t{sizeof(float)};
+}
+
+struct Variant {
+  const char* name;
+  std::function<void(RunConfig&)> change;
+};
+void PrintTo(const Variant& variant, std::ostream* stream) { *stream << variant.name; }
+
+class KeptByALayer : public testing::TestWithParam<std::tuple<Variant, const char*>> {};
+
+// Of three layers the last: two are left, and what all layers share counts in neither.
+TEST_P(KeptByALayer, IsWhatAutogradKeeps) {
+  const auto& [variant, recompute] = GetParam();
+  RunConfig three = config_of(3, recompute);
+  variant.change(three);
+  RunConfig two = three;
+  two.model.num_layers = 2;
+  for (const AttentionMode mode : {AttentionMode::kDense, AttentionMode::kLighthouse}) {
+    EXPECT_EQ(bytes_kept(three, mode) - bytes_kept(two, mode),
+              bytes_planned(three, mode) - bytes_planned(two, mode) + more_on_the_cpu(three))
+        << (mode == AttentionMode::kDense ? "dense" : "lighthouse");
+  }
+}
+
+// The rest is what lies around the layers: the tokens, which are there before, and what the loss leaves: itself and the
+// gradients of head and last norm, which the plan counts among the gradients.
+TEST(Kept, AroundTheLayersIsWhatAutogradKeeps) {
+  for (const char* recompute : {"none", "full"}) {
+    const RunConfig config = config_of(2, recompute);
+    const int64_t tokens = 2 * 64 * 2 * int64_t{sizeof(int64_t)};
+    const int64_t of_loss = (1000 * 8 + 8 + 1) * int64_t{sizeof(float)};
+    EXPECT_EQ(bytes_kept(config, AttentionMode::kDense) - of_loss,
+              bytes_planned(config, AttentionMode::kDense) - tokens);
+  }
+}
+
+const Variant kVariants[] = {
+    {"norm", [](RunConfig&) {}},
+    {"ungrouped", [](RunConfig& config) { config.model.num_kv_heads = 2; }},
+    {"qk_norm", [](RunConfig& config) { config.model.qk_norm = true; }},
+    {"qk_norm_in_bf16",
+     [](RunConfig& config) {
+       config.model.qk_norm = true;
+       config.training.precision = "bf16";
+     }},
+    {"dilated", [](RunConfig& config) { config.attention.scorer = "dilated"; }},
+    {"gla", [](RunConfig& config) { config.attention.scorer = "gla"; }},
+    {"random", [](RunConfig& config) { config.attention.scorer = "random"; }},
+    {"bf16", [](RunConfig& config) { config.training.precision = "bf16"; }},
+    {"levels", [](RunConfig& config) { config.attention.num_levels = 4; }},
+};
+INSTANTIATE_TEST_SUITE_P(Variants, KeptByALayer,
+                         testing::Combine(testing::ValuesIn(kVariants), testing::Values("none", "selective", "full")),
+                         [](const auto& instance) {
+                           return std::string(std::get<0>(instance.param).name) + "_" + std::get<1>(instance.param);
+                         });
+
+}  // namespace
+}  // namespace lighthouse
