@@ -1,0 +1,16 @@
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/Store.hpp>
+
+#include "lighthouse/check.h"
+#include "parallel/backend.h"
+
+namespace lighthouse {
+
+c10::intrusive_ptr<c10d::Backend> make_nccl(const c10::intrusive_ptr<c10d::Store>& /*store*/, int64_t /*rank*/,
+                                            int64_t /*size*/, std::chrono::milliseconds /*timeout*/) {
+  throw InvalidArgument(
+      "ranks on GPUs need NCCL, and this program is built without CUDA; build it where nvcc is found, "
+      "or take the CPU");
+}
+
+}  // namespace lighthouse

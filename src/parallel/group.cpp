@@ -1,0 +1,127 @@
+#include "parallel/group.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
+
+#include <numeric>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/Work.hpp>
+#include <utility>
+
+#include "lighthouse/check.h"
+#include "parallel/watch.h"
+
+namespace lighthouse {
+namespace {
+
+/// The library's own words, without the C++ frames that torch appends.
+std::string first_line(const char* text) {
+  const std::string line(text);
+  return line.substr(0, line.find('\n'));
+}
+
+[[noreturn]] void fail(const Watch* watch, const std::string& what, const std::string& why) {
+  const std::string doing = watch == nullptr ? what : watch->doing();
+  const std::string others = watch == nullptr ? "" : watch->diagnosis();
+  throw RankFailure("'" + doing + "' failed: " +
+                    (others.empty()
+                         ? "all other ranks live and are in the same place; raise parallel.timeout if they are "
+                           "only slow"
+                         : "another rank is missing" + others) +
+                    "\n  (" + why + ")");
+}
+
+int64_t total(const std::vector<int64_t>& counts) { return std::accumulate(counts.begin(), counts.end(), int64_t{0}); }
+
+void check_rows(const char* name, const at::Tensor& x, const std::vector<int64_t>& counts, int64_t size,
+                const std::string& what) {
+  LIGHTHOUSE_CHECK(static_cast<int64_t>(counts.size()) == size, what, ": ", counts.size(), " counts of ", name, " for ",
+                   size, " ranks");
+  LIGHTHOUSE_CHECK(x.dim() >= 1 && x.is_contiguous(), what, ": ", name, " must be contiguous, with rows");
+  LIGHTHOUSE_CHECK(x.size(0) == total(counts), what, ": ", name, " has ", x.size(0), " rows, its counts say ",
+                   total(counts));
+}
+
+}  // namespace
+
+Pending::Pending(c10::intrusive_ptr<c10d::Work> work, const Watch* watch, std::string what)
+    : work_(std::move(work)), watch_(watch), what_(std::move(what)) {}
+Pending::Pending(Pending&&) noexcept = default;
+Pending& Pending::operator=(Pending&&) noexcept = default;
+Pending::~Pending() = default;
+
+void Pending::wait() {
+  if (!work_) return;
+  const c10::intrusive_ptr<c10d::Work> work = std::move(work_);
+  std::string why;
+  try {
+    if (work->wait()) return;
+    why = "it was aborted";
+  } catch (const std::exception& error) {
+    why = first_line(error.what());
+  }
+  fail(watch_, what_, why);
+}
+
+Group::Group() = default;
+Group::Group(c10::intrusive_ptr<c10d::Backend> backend, std::vector<int64_t> ranks, int64_t rank, Watch* watch)
+    : backend_(std::move(backend)), ranks_(std::move(ranks)), rank_(rank), watch_(watch) {}
+Group::~Group() = default;
+
+template <typename Start>
+Pending Group::guarded(const std::string& what, const Start& start) {
+  if (watch_ != nullptr) watch_->enter(what);
+  std::string why;
+  try {
+    return {start(), watch_, what};
+  } catch (const std::exception& error) {
+    why = first_line(error.what());
+  }
+  fail(watch_, what, why);
+}
+
+Pending Group::all_to_all(const at::Tensor& out, const at::Tensor& in, const std::vector<int64_t>& out_counts,
+                          const std::vector<int64_t>& in_counts, const std::string& what) {
+  check_rows("out", out, out_counts, size(), what);
+  check_rows("in", in, in_counts, size(), what);
+  LIGHTHOUSE_CHECK(out.sizes().slice(1) == in.sizes().slice(1) && out.scalar_type() == in.scalar_type(), what,
+                   ": rows of out and in differ: ", out.sizes(), " ", out.scalar_type(), " and ", in.sizes(), " ",
+                   in.scalar_type());
+  if (size() == 1) {
+    out.copy_(in);
+    return {nullptr, nullptr, what};
+  }
+  return guarded(what, [&] {
+    at::Tensor result = out, rows = in;
+    std::vector<int64_t> out_splits = out_counts, in_splits = in_counts;
+    return backend_->alltoall_base(result, rows, out_splits, in_splits);
+  });
+}
+
+Pending Group::all_gather(const at::Tensor& out, const at::Tensor& in, const std::string& what) {
+  LIGHTHOUSE_CHECK(out.is_contiguous() && in.is_contiguous() && out.numel() == size() * in.numel() &&
+                       out.scalar_type() == in.scalar_type(),
+                   what, ": out ", out.sizes(), " ", out.scalar_type(), " must be ", size(), " times in ", in.sizes(),
+                   " ", in.scalar_type(), ", both contiguous");
+  if (size() == 1) {
+    out.view_as(in).copy_(in);
+    return {nullptr, nullptr, what};
+  }
+  return guarded(what, [&] {
+    at::Tensor all = out.view({-1}), mine = in.view({-1});
+    return backend_->_allgather_base(all, mine);
+  });
+}
+
+at::Tensor Group::sum(const at::Tensor& x, const std::string& what) {
+  const at::Tensor mine = x.contiguous();
+  std::vector<int64_t> shape{size()};
+  shape.insert(shape.end(), x.sizes().begin(), x.sizes().end());
+  const at::Tensor all = at::empty(shape, x.options());
+  all_gather(all, mine, what).wait();
+  at::Tensor result = all[0].clone();
+  for (int64_t rank = 1; rank < size(); ++rank) result.add_(all[rank]);
+  return result;
+}
+
+}  // namespace lighthouse

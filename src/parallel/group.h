@@ -1,0 +1,81 @@
+// Ranks that exchange tensors, and what they exchange. Every rank of a group calls the same collectives in the same
+// order.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <c10/util/intrusive_ptr.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace c10d {
+class Backend;
+class Work;
+}  // namespace c10d
+
+namespace lighthouse {
+
+class Watch;
+
+/// A collective failed because of another rank: it died, stopped, hangs or does something else. The message names the
+/// rank, and what it was last seen in. Nothing can be exchanged any more.
+class RankFailure : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A collective under way. Its tensors must not be touched before wait(), which must be called.
+class [[nodiscard]] Pending {
+ public:
+  Pending(c10::intrusive_ptr<c10d::Work> work, const Watch* watch, std::string what);
+  Pending(Pending&&) noexcept;
+  Pending& operator=(Pending&&) noexcept;
+  Pending(const Pending&) = delete;
+  Pending& operator=(const Pending&) = delete;
+  ~Pending();
+
+  /// On the CPU until it is done; on a GPU the current stream waits, not the host. Throws RankFailure.
+  void wait();
+
+ private:
+  c10::intrusive_ptr<c10d::Work> work_;
+  const Watch* watch_;
+  std::string what_;
+};
+
+class Group {
+ public:
+  /// A group of this rank alone, which exchanges nothing: its collectives copy.
+  Group();
+  /// `ranks`: of the world, in the order of the group; this one is ranks[rank]. `watch` outlives the group.
+  Group(c10::intrusive_ptr<c10d::Backend> backend, std::vector<int64_t> ranks, int64_t rank, Watch* watch);
+  ~Group();
+
+  int64_t rank() const { return rank_; }
+  int64_t size() const { return static_cast<int64_t>(ranks_.size()); }
+  const std::vector<int64_t>& ranks() const { return ranks_; }
+
+  /// Contiguous `in` [sum of in_counts, …], whose rows go to the ranks in order, in_counts[r] to rank r; `out`
+  /// [sum of out_counts, …] is what came from them, in order. `what` stands in messages: 'all-to-all of rows'.
+  Pending all_to_all(const at::Tensor& out, const at::Tensor& in, const std::vector<int64_t>& out_counts,
+                     const std::vector<int64_t>& in_counts, const std::string& what);
+
+  /// Contiguous `out` [size, …] of every rank's contiguous `in` […], all of one shape.
+  Pending all_gather(const at::Tensor& out, const at::Tensor& in, const std::string& what);
+
+  /// The sum over ranks of `x` (small: it is gathered), added in the order of ranks: equal bits on every rank.
+  at::Tensor sum(const at::Tensor& x, const std::string& what);
+
+ private:
+  template <typename Start>
+  Pending guarded(const std::string& what, const Start& start);
+
+  c10::intrusive_ptr<c10d::Backend> backend_;
+  std::vector<int64_t> ranks_{0};
+  int64_t rank_ = 0;
+  Watch* watch_ = nullptr;
+};
+
+}  // namespace lighthouse

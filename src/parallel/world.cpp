@@ -1,0 +1,174 @@
+#include "parallel/world.h"
+
+#include <c10/util/Logging.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <numeric>
+#include <sstream>
+#include <thread>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <utility>
+
+#include "lighthouse/check.h"
+#include "parallel/backend.h"
+#include "parallel/watch.h"
+
+namespace lighthouse {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+constexpr milliseconds kLeaving{3000};  // others diagnose for about two seconds
+constexpr milliseconds kLook{20};
+
+std::string first_line(const char* text) {
+  const std::string line(text);
+  return line.substr(0, line.find('\n'));
+}
+
+std::string count_of(const char* what, int64_t count) { return std::to_string(count) + " " + what; }
+
+c10::intrusive_ptr<c10d::Store> connect(const Launch& launch, milliseconds patience) {
+  c10d::TCPStoreOptions options;
+  options.port = launch.port;
+  options.isServer = launch.rank == 0 && !launch.launcher_hosts_store;
+  options.waitWorkers = false;  // we count them, and can say who is missing
+  options.timeout = patience;
+  const std::string place = launch.address + ":" + std::to_string(launch.port);
+  try {
+    const auto store = c10::make_intrusive<c10d::TCPStore>(launch.address, options);
+    return c10::make_intrusive<c10d::PrefixStore>("lighthouse/" + launch.attempt, store);
+  } catch (const std::exception& error) {
+    const std::string why = first_line(error.what());
+    if (options.isServer) {
+      throw std::runtime_error(
+          "rank 0 cannot open port " + std::to_string(launch.port) +
+          ", where the others are to find it: another program, or another run, has it; take another "
+          "(MASTER_PORT, torchrun --master-port) (" +
+          why + ")");
+    }
+    throw std::runtime_error("rank " + std::to_string(launch.rank) + " cannot reach rank 0 at " + place + " within " +
+                             count_of("s", patience.count() / 1000) +
+                             ": it did not start, or MASTER_ADDR and MASTER_PORT are not the same on all ranks (" +
+                             why + ")");
+  }
+}
+
+std::vector<uint8_t> bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
+
+std::string names_of(const std::vector<int64_t>& ranks) {
+  std::ostringstream names;
+  names << (ranks.size() == 1 ? "rank " : "ranks ");
+  for (size_t i = 0; i < ranks.size(); ++i) names << (i == 0 ? "" : ", ") << ranks[i];
+  return names.str();
+}
+
+std::string arrived(int64_t rank) { return "arrived/" + std::to_string(rank); }
+
+/// Returns when all ranks have come.
+void wait_for_all(c10d::Store& store, const Launch& launch, milliseconds patience) {
+  store.set(arrived(launch.rank), bytes_of("here"));
+  const auto end = steady_clock::now() + patience;
+  std::vector<int64_t> missing(static_cast<size_t>(launch.world_size));
+  std::iota(missing.begin(), missing.end(), 0);
+  while (true) {
+    std::erase_if(missing, [&](int64_t rank) { return store.check({arrived(rank)}); });
+    if (missing.empty()) return;
+    if (steady_clock::now() >= end) {
+      throw std::runtime_error(names_of(missing) + " of " + std::to_string(launch.world_size) +
+                               " did not start within " + count_of("s", patience.count() / 1000));
+    }
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+/// The first line in which two texts differ, of each.
+std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
+  std::istringstream lines_a(a), lines_b(b);
+  std::string line_a, line_b;
+  while (true) {
+    const bool more_a = static_cast<bool>(std::getline(lines_a, line_a));
+    const bool more_b = static_cast<bool>(std::getline(lines_b, line_b));
+    if (!more_a) line_a = "(nothing)";
+    if (!more_b) line_b = "(nothing)";
+    if (!more_a || !more_b || line_a != line_b) return {line_a, line_b};
+  }
+}
+
+/// c10d writes every failure, with C++ frames, before we see it. What we throw says more in fewer words.
+void silence_c10d() {
+  constexpr int kFatalOnly = 3;
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = kFatalOnly;
+}
+
+}  // namespace
+
+World::World(const Launch& launch, const WorldOptions& options)
+    : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options.patience))) {
+  wait_for_all(*store_, launch_, options_.patience);
+  watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
+}
+
+World::~World() {
+  watch_.reset();
+  try {
+    const int64_t left = store_->add("left", 1);
+    if (launch_.rank != 0 || launch_.launcher_hosts_store || left == launch_.world_size) return;
+    const auto end = steady_clock::now() + kLeaving;
+    while (store_->add("left", 0) < launch_.world_size && steady_clock::now() < end) std::this_thread::sleep_for(kLook);
+  } catch (const std::exception&) {  // the store is gone: nobody is left to wait for
+  }
+}
+
+std::string World::value_of(const std::string& topic, int64_t rank) {
+  const std::vector<uint8_t> bytes = store_->get("agree/" + topic + "/" + std::to_string(rank));
+  return {bytes.begin(), bytes.end()};
+}
+
+void World::agree(const std::string& topic, const std::string& value) {
+  watch_->enter("agreement on " + topic);
+  std::vector<int64_t> others;
+  std::string of_first, of_other;
+  try {
+    store_->setTimeout(options_.timeout);
+    store_->set("agree/" + topic + "/" + std::to_string(rank()), bytes_of(value));
+    of_first = value_of(topic, 0);
+    for (int64_t other = 1; other < size(); ++other) {
+      const std::string its = value_of(topic, other);
+      if (its == of_first) continue;
+      if (others.empty()) of_other = its;
+      others.push_back(other);
+    }
+  } catch (const std::exception& error) {
+    throw RankFailure("'" + watch_->doing() + "' failed:" + watch_->diagnosis() + "\n  (" + first_line(error.what()) +
+                      ")");
+  }
+  if (others.empty()) return;
+  const auto [first, other] = first_difference(of_first, of_other);
+  throw Disagreement("the ranks do not agree on " + topic + ": rank 0 has\n  " + first + "\n" + names_of(others) +
+                     (others.size() == 1 ? " has" : " have") + "\n  " + other +
+                     "\nstart all ranks with the same command, program and files");
+}
+
+std::unique_ptr<Group> World::make_group(const std::string& name, const std::vector<int64_t>& ranks) {
+  const auto place = std::find(ranks.begin(), ranks.end(), rank());
+  LIGHTHOUSE_CHECK(place != ranks.end() && std::is_sorted(ranks.begin(), ranks.end()), "group '", name, "': rank ",
+                   rank(), " is not among its ranks, or they do not ascend");
+  const int64_t own = place - ranks.begin();
+  if (ranks.size() == 1) return std::make_unique<Group>();
+  watch_->enter("start of the group '" + name + "'");
+  try {
+    const auto store = c10::make_intrusive<c10d::PrefixStore>("group/" + name, store_);
+    return std::make_unique<Group>(make_backend(store, own, static_cast<int64_t>(ranks.size()), options_.device,
+                                                launch_.address, options_.timeout),
+                                   ranks, own, watch_.get());
+  } catch (const std::exception& error) {
+    throw RankFailure("'" + watch_->doing() + "' failed:" + watch_->diagnosis() + "\n  (" + first_line(error.what()) +
+                      ")");
+  }
+}
+
+}  // namespace lighthouse

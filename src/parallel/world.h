@@ -1,0 +1,70 @@
+// The processes of one launch: they find one another, agree on what they compute, and are told when one is lost.
+#pragma once
+
+#include <c10/core/Device.h>
+#include <c10/util/intrusive_ptr.h>
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "parallel/group.h"
+#include "parallel/launch.h"
+
+namespace c10d {
+class Store;
+}
+
+namespace lighthouse {
+
+/// Ranks were started with things that must be the same and are not. The message is the same on all ranks; rank 0 says
+/// it, the others end in silence (is_speaker).
+class Disagreement : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct WorldOptions {
+  c10::Device device = c10::kCPU;              ///< of the tensors that are exchanged; one GPU for each rank
+  std::chrono::milliseconds timeout{600000};   ///< of a collective
+  std::chrono::milliseconds patience{300000};  ///< for all ranks to start
+};
+
+class World {
+ public:
+  /// Returns when all ranks are there. A port that is taken, an address that does not answer or ranks that do not come:
+  /// std::runtime_error that says which.
+  World(const Launch& launch, const WorldOptions& options);
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+  /// Leaves. Rank 0, if it hosts the store, waits some seconds for the others, which could not say their errors
+  /// without.
+  ~World();
+
+  int64_t rank() const { return launch_.rank; }
+  int64_t size() const { return launch_.world_size; }
+  /// Whether this rank writes to the terminal and the log.
+  bool is_speaker() const { return launch_.rank == 0; }
+  const Launch& launch() const { return launch_; }
+  Watch& watch() { return *watch_; }
+
+  /// All ranks call it with a value that must be the same: the configuration, versions, the corpus' fingerprint. Throws
+  /// Disagreement on every rank, with the first line that differs and the ranks that have it.
+  void agree(const std::string& topic, const std::string& value);
+
+  /// A group of `ranks` (ascending), which all of them make at the same time; `name` is the group's, one for each set
+  /// of ranks: 'context 0'. Outlived by the world.
+  std::unique_ptr<Group> make_group(const std::string& name, const std::vector<int64_t>& ranks);
+
+ private:
+  std::string value_of(const std::string& topic, int64_t rank);
+
+  Launch launch_;
+  WorldOptions options_;
+  c10::intrusive_ptr<c10d::Store> store_;
+  std::unique_ptr<Watch> watch_;
+};
+
+}  // namespace lighthouse

@@ -1,0 +1,144 @@
+#include "cpp/parallel/ranks.h"
+
+#include <ATen/Parallel.h>
+#include <arpa/inet.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <stdexcept>
+
+namespace lighthouse::parallel_test {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Child {
+  pid_t pid = 0;
+  int pipe = -1;
+};
+
+[[noreturn]] void run_child(int64_t rank, int pipe, const std::function<std::string(int64_t rank)>& body) {
+  int code = 0;
+  std::string text;
+  try {
+    at::set_num_threads(1);
+    text = body(rank);
+  } catch (const std::exception& error) {
+    text = error.what();
+    code = 1;
+  }
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t count = ::write(pipe, text.data() + done, text.size() - done);
+    if (count <= 0) break;
+    done += static_cast<size_t>(count);
+  }
+  ::close(pipe);
+  ::_exit(code);  // no destructors of the test program
+}
+
+Child start_child(int64_t rank, const std::function<std::string(int64_t rank)>& body) {
+  int ends[2];
+  if (::pipe(ends) != 0) throw std::runtime_error("pipe");
+  const pid_t pid = ::fork();
+  if (pid < 0) throw std::runtime_error("fork");
+  if (pid == 0) {
+    ::close(ends[0]);
+    run_child(rank, ends[1], body);
+  }
+  ::close(ends[1]);
+  return {pid, ends[0]};
+}
+
+/// Reads what comes within a short time; closes pipes that have ended.
+void read_some(std::vector<Child>& children, std::vector<Outcome>& outcomes) {
+  std::vector<pollfd> polls;
+  for (const Child& child : children) polls.push_back({child.pipe, POLLIN, 0});  // a pipe of -1 is left out
+  constexpr int kMilliseconds = 50;
+  ::poll(polls.data(), polls.size(), kMilliseconds);
+  char buffer[4096];
+  for (size_t i = 0; i < children.size(); ++i) {
+    if (polls[i].revents == 0) continue;
+    const ssize_t count = ::read(children[i].pipe, buffer, sizeof buffer);
+    if (count > 0) {
+      outcomes[i].text.append(buffer, static_cast<size_t>(count));
+    } else {
+      ::close(children[i].pipe);
+      children[i].pipe = -1;
+    }
+  }
+}
+
+/// Whether it has ended, and how.
+bool reap(const Child& child, Outcome& outcome, Clock::time_point start) {
+  int status = 0;
+  if (::waitpid(child.pid, &status, WNOHANG) != child.pid) return false;
+  outcome.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (WIFEXITED(status)) outcome.exit_code = WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) outcome.signal = WTERMSIG(status);
+  return true;
+}
+
+bool is_stopped(const Child& child) {
+  siginfo_t info{};
+  return ::waitid(P_PID, static_cast<id_t>(child.pid), &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == child.pid;
+}
+
+}  // namespace
+
+std::vector<Outcome> run_processes(int64_t size, const std::function<std::string(int64_t rank)>& body,
+                                   std::chrono::seconds limit) {
+  const Clock::time_point start = Clock::now();
+  std::vector<Child> children;
+  for (int64_t rank = 0; rank < size; ++rank) children.push_back(start_child(rank, body));
+  std::vector<Outcome> outcomes(children.size());
+  std::vector<size_t> left(children.size());
+  std::iota(left.begin(), left.end(), 0);
+  while (!left.empty()) {
+    read_some(children, outcomes);
+    std::erase_if(left, [&](size_t i) { return children[i].pipe == -1 && reap(children[i], outcomes[i], start); });
+    const bool nothing_moves = std::all_of(left.begin(), left.end(), [&](size_t i) { return is_stopped(children[i]); });
+    if (nothing_moves || Clock::now() >= start + limit) {
+      for (const size_t i : left) ::kill(children[i].pid, SIGKILL);
+    }
+  }
+  return outcomes;
+}
+
+std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOptions& options) {
+  Launch launch;
+  launch.world_size = launch.local_world_size = size;
+  launch.port = free_port();
+  return run_processes(
+      size,
+      [&](int64_t rank) {
+        Launch mine = launch;
+        mine.rank = mine.local_rank = rank;
+        World world(mine, {.timeout = options.timeout, .patience = options.patience});
+        return body(world);
+      },
+      options.limit);
+}
+
+uint16_t free_port() {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  auto* generic = reinterpret_cast<sockaddr*>(&address);
+  if (::bind(socket, generic, length) != 0 || ::getsockname(socket, generic, &length) != 0) {
+    throw std::runtime_error(std::string("no free port: ") + std::strerror(errno));
+  }
+  ::close(socket);
+  return ntohs(address.sin_port);
+}
+
+}  // namespace lighthouse::parallel_test

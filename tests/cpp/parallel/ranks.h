@@ -1,0 +1,40 @@
+// Processes that are ranks of one world, forked by a test.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "parallel/world.h"
+
+namespace lighthouse::parallel_test {
+
+/// How a rank ended.
+struct Outcome {
+  int exit_code = -1;  ///< 0: the body returned; 1: it threw; -1: a signal ended it
+  int signal = 0;      ///< that signal
+  std::string text;    ///< what the body returned, or the message of what it threw
+  double seconds = 0;  ///< from the start of all to its end
+};
+
+using Body = std::function<std::string(World& world)>;
+
+struct RanksOptions {
+  std::chrono::milliseconds timeout{20000};
+  std::chrono::milliseconds patience{20000};
+  std::chrono::seconds limit{60};  ///< after which ranks that are left are killed
+};
+
+/// Forks `size` ranks, each with one thread, that find one another on a free port of this machine.
+std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOptions& options = {});
+
+/// A port that was free just now.
+uint16_t free_port();
+
+/// The same without a world: `body` of each rank in a process of its own.
+std::vector<Outcome> run_processes(int64_t size, const std::function<std::string(int64_t rank)>& body,
+                                   std::chrono::seconds limit = std::chrono::seconds(60));
+
+}  // namespace lighthouse::parallel_test
