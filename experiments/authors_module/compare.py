@@ -160,7 +160,8 @@ def main():
     seconds = {"trainer": time.monotonic() - start}
     curves = {"trainer": [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]}
     curves |= train_llamas(attentions(arguments, config), weights, text, config, seconds)
-    record = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "config": config, "seconds": seconds,
+    kept = {section: config[section] for section in ("model", "attention", "training", "optimizer")}  # without paths
+    record = {"date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "config": kept, "seconds": seconds,
               "card": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu", "losses": curves}
     (arguments.output / "curves.json").write_text(json.dumps(record, indent=1) + "\n")
     print_table(curves)
