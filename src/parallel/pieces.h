@@ -1,0 +1,27 @@
+// Which rank keeps the moments of which parameters and updates them (ZeRO-1). Knows no torch.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace lighthouse {
+
+/// A run of elements of a parameter, counted in its memory order: what one rank owns, sums and updates.
+struct Piece {
+  int64_t parameter;   ///< index
+  int64_t begin, end;  ///< elements
+  int64_t size() const { return end - begin; }
+};
+
+/// Parameters are cut every so many elements. The cut is the same for any number of ranks, and a norm or an update of
+/// pieces therefore has the same bits.
+inline constexpr int64_t kPieceElements = int64_t{1} << 24;
+
+/// Parameters of `sizes` elements as pieces, in order.
+std::vector<Piece> pieces_of(std::span<const int64_t> sizes, int64_t piece_elements = kPieceElements);
+
+/// The rank that owns each piece: the largest are dealt out first, to the rank that has the fewest elements.
+std::vector<int64_t> owners_of(std::span<const Piece> pieces, int64_t num_ranks);
+
+}  // namespace lighthouse

@@ -1,0 +1,153 @@
+// Sums of gradients over ranks have the bits of one process, whatever the number of ranks.
+#include "parallel/gradient_exchange.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros_like.h>
+#include <gmock/gmock.h>
+
+#include <bit>
+#include <numeric>
+
+#include "cpp/parallel/ranks.h"
+#include "lighthouse/check.h"
+#include "parallel/tree_sum.h"
+
+namespace lighthouse {
+namespace {
+
+using parallel_test::run_ranks;
+using ::testing::ElementsAre;
+
+at::Tensor term(int64_t index, const std::vector<int64_t>& shape) {
+  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(index)), at::kFloat);
+}
+
+std::vector<at::Tensor> terms(int64_t first, int64_t stride, int64_t end, const std::vector<int64_t>& shape) {
+  std::vector<at::Tensor> result;
+  for (int64_t i = first; i < end; i += stride) result.push_back(term(i, shape));
+  return result;
+}
+
+TEST(TreeSum, IsTheSameHoweverTermsAreDealtOut) {
+  for (const int64_t count : {1, 2, 3, 5, 8, 13, 32}) {
+    const at::Tensor whole = tree_sum(terms(0, 1, count, {257}));
+    at::Tensor one_by_one = term(0, {257});
+    for (int64_t i = 1; i < count; ++i) one_by_one.add_(term(i, {257}));
+    EXPECT_TRUE(whole.allclose(one_by_one, 1e-5, 1e-5)) << count;
+    EXPECT_EQ(whole.equal(one_by_one), count <= 2) << "for two terms there is one order only";
+    for (const int64_t ranks : {2, 4, 8}) {
+      if (ranks > count) continue;
+      std::vector<at::Tensor> sums;
+      for (int64_t rank = 0; rank < ranks; ++rank) sums.push_back(tree_sum(terms(rank, ranks, count, {257})));
+      EXPECT_TRUE(whole.equal(tree_sum(sums))) << count << " terms, " << ranks << " ranks";
+    }
+  }
+  EXPECT_THROW(tree_sum({}), InvalidArgument);
+}
+
+TEST(TreeSum, IsThatOfTermsThatComeOneAfterAnother) {
+  for (int64_t count = 1; count <= 33; ++count) {
+    std::vector<at::Tensor> sums;
+    size_t most = 0;
+    for (const TreeStep& step : tree_schedule(count)) {
+      sums.push_back(term(step.term, {65}));
+      most = std::max(most, sums.size());
+      for (int64_t i = 0; i < step.merges; ++i) {
+        const at::Tensor odds = sums.back();
+        sums.pop_back();
+        sums.back().add_(odds);
+      }
+    }
+    ASSERT_EQ(sums.size(), 1U) << count;
+    EXPECT_TRUE(sums.front().equal(tree_sum(terms(0, 1, count, {65})))) << count;
+    EXPECT_LE(most, std::bit_width(static_cast<uint64_t>(count - 1)) + 1) << count;
+  }
+}
+
+TEST(Pieces, CoverAllElementsOnceForAnyNumberOfRanks) {
+  const std::vector<int64_t> sizes = {100, 7, 0, 64, 1};
+  const std::vector<Piece> pieces = pieces_of(sizes, 64);
+  std::vector<int64_t> flat;
+  for (const Piece& piece : pieces) flat.insert(flat.end(), {piece.parameter, piece.begin, piece.end});
+  EXPECT_THAT(flat, ElementsAre(0, 0, 64, 0, 64, 100, 1, 0, 7, 3, 0, 64, 4, 0, 1));
+  EXPECT_THAT(owners_of(pieces, 1), ElementsAre(0, 0, 0, 0, 0));
+  EXPECT_THAT(owners_of(pieces, 2), ElementsAre(0, 0, 1, 1, 1));
+  EXPECT_THAT(owners_of(pieces, 8), ElementsAre(0, 2, 3, 1, 4));
+  EXPECT_THROW(owners_of(pieces, 0), InvalidArgument);
+  EXPECT_THROW(pieces_of(sizes, 0), InvalidArgument);
+}
+
+TEST(Pieces, OfALargeModelAreBalanced) {
+  std::vector<int64_t> sizes = {128256 * 4096, 4096, 128256 * 4096};
+  for (int layer = 0; layer < 32; ++layer) {
+    for (const int64_t size : {4096 * 6144, 4096 * 4096, 4096 * 28672, 14336 * 4096, 4096, 4096}) sizes.push_back(size);
+  }
+  const std::vector<Piece> pieces = pieces_of(sizes);
+  const int64_t total = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  for (const int64_t ranks : {2, 8, 64}) {
+    std::vector<int64_t> elements(static_cast<size_t>(ranks), 0);
+    const std::vector<int64_t> owners = owners_of(pieces, ranks);
+    for (size_t i = 0; i < pieces.size(); ++i) elements[static_cast<size_t>(owners[i])] += pieces[i].size();
+    EXPECT_LE(*std::max_element(elements.begin(), elements.end()), total / ranks * 1.1) << ranks;
+  }
+}
+
+const std::vector<std::vector<int64_t>> kShapes = {{3, 50}, {7}, {129}, {64, 2}, {1}};
+
+/// The gradient of a parameter on a rank.
+at::Tensor gradient(size_t parameter, int64_t rank) {
+  return term(100 * static_cast<int64_t>(parameter) + rank, kShapes[parameter]);
+}
+
+std::string exchange(World& world, int64_t bucket_elements) {
+  std::vector<int64_t> ranks(static_cast<size_t>(world.size()));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  const auto group = world.make_group("data", ranks);
+  std::vector<at::Tensor> parameters, gradients;
+  for (size_t i = 0; i < kShapes.size(); ++i) {
+    gradients.push_back(gradient(i, world.rank()));
+    parameters.push_back(at::zeros_like(gradients.back()).requires_grad_(true));
+  }
+  const GradientExchange between(parameters, *group, /*piece_elements=*/64, bucket_elements);
+  between.reduce(gradients);
+  for (size_t i = 0; i < between.pieces().size(); ++i) {  // an update: the sum becomes the parameter
+    const Piece& piece = between.pieces()[i];
+    const auto at = static_cast<size_t>(piece.parameter);
+    const auto slice = [&](const at::Tensor& x) { return x.detach().view({-1}).slice(0, piece.begin, piece.end); };
+    if (between.owns(i)) slice(parameters[at]).copy_(slice(gradients[at]));
+  }
+  const uint32_t version = parameters.front()._version();
+  between.spread();
+  if (parameters.front()._version() == version && world.size() > 2) return "no version of a parameter was counted";
+  for (size_t i = 0; i < kShapes.size(); ++i) {
+    std::vector<at::Tensor> all;
+    for (int64_t rank = 0; rank < world.size(); ++rank) all.push_back(gradient(i, rank));
+    if (!parameters[i].equal(tree_sum(all))) return "parameter " + std::to_string(i) + " is wrong";
+  }
+  return "";
+}
+
+TEST(GradientExchanges, SumAndSpreadWithTheBitsOfOneProcess) {
+  for (const int64_t size : {1, 2, 3, 4, 8}) {
+    for (const int64_t bucket_elements : {1, 100, 1 << 20}) {
+      const auto outcomes = run_ranks(size, [&](World& world) { return exchange(world, bucket_elements); });
+      for (const auto& outcome : outcomes) {
+        EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
+        EXPECT_EQ(outcome.text, "") << size << " ranks, buckets of " << bucket_elements;
+      }
+    }
+  }
+}
+
+TEST(GradientExchanges, RefuseWhatTheyCannotSum) {
+  Group alone;
+  const at::Tensor x = term(1, {4, 6});
+  EXPECT_THROW(GradientExchange({x.t()}, alone), InvalidArgument);
+  EXPECT_THROW(GradientExchange({x, x.to(at::kDouble)}, alone), InvalidArgument);
+  EXPECT_THROW(GradientExchange({x}, alone).reduce({x, x}), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace lighthouse
