@@ -99,6 +99,9 @@ void scatter_rows_backward(const ScatterBackwardParams& params, const int32_t* s
                            CudaStream stream);
 
 /// As the CPU stage of the same name.
+void carry_rows(const CarryParams& params, CudaStream stream);
+
+/// As the CPU stage of the same name.
 void token_norms(const TokenNormParams& params, CudaStream stream);
 
 /// As the CPU stage of the same name, for head_dim up to 512. `bounds` is a device copy of params.cu_seqlens

@@ -21,14 +21,14 @@ struct DeviceDocument {
   int32_t entry_begin;  ///< flat entries
   int32_t slot_begin;
   int32_t row_begin;
-  int32_t maxima_begin;    ///< entries of the levels from 1 up
-  int32_t coarse_begin;    ///< windows of F tokens of all documents before
-  int32_t tile_begin;      ///< filled tiles of all documents before
-  int32_t num_tiles;       ///< T_i, filled or not
-  int32_t topk;            ///< k_i
-  int32_t group_begin;     ///< groups of 16 tokens of all documents before
-  int32_t unit_begin;      ///< units of all documents before
-  int32_t expanded_begin;  ///< windows of F tokens that gather reads, of all documents before
+  int32_t maxima_begin;                           ///< entries of the levels from 1 up
+  int32_t coarse_begin;                           ///< windows of F tokens of all documents before
+  int32_t tile_begin;                             ///< filled tiles of all documents before
+  int32_t tiles_coarse, num_tiles, topk;          ///< TileRun: of the whole document
+  int32_t first_tile, num_filled, coarse_before;  ///< and of the plan's run of it
+  int32_t group_begin;                            ///< groups of 16 tokens of all documents before
+  int32_t unit_begin;                             ///< units of all documents before
+  int32_t expanded_begin;                         ///< windows of F tokens that gather reads, of all documents before
 };
 
 /// Work is dealt out in groups of 16 aligned tokens of a document, or in units: a coarsest window, but at least 8 and
@@ -64,6 +64,10 @@ struct DevicePlan {
   int32_t level_begin[kMaxLevels];    ///< and Pyramid::slot_offset
   int8_t level_of[kLog2MaxUnit + 1];  ///< the level whose windows hold 2^i tokens, or -1
 
+  LIGHTHOUSE_HOST_DEVICE static TileRun tiles(const DeviceDocument& document) {
+    return {document.tiles_coarse, document.num_tiles,  document.topk,
+            document.first_tile,   document.num_filled, document.coarse_before};
+  }
   LIGHTHOUSE_HOST_DEVICE Pyramid pyramid(const DeviceDocument& document) const {
     return {document.seq_len, document.num_levels, log2_pool};
   }

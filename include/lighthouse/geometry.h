@@ -131,6 +131,24 @@ LIGHTHOUSE_HOST_DEVICE constexpr TileShape tile_shape(int64_t num_coarse, int64_
           split_begin(topk, num_tiles, tile + 1) - budget_begin};
 }
 
+/// How a document is cut into tiles (section iii), and the run of filled tiles that a plan holds: all, or a part of
+/// them.
+struct TileRun {
+  int64_t num_coarse;    ///< n_i, of the whole document
+  int64_t num_tiles;     ///< T_i = ceil(n_i T / n)
+  int64_t topk;          ///< k_i = floor(T_i k / T): T_i m when m divides k, and k for a document alone
+  int64_t first;         ///< filled tiles of the document before the run
+  int64_t count;         ///< filled tiles of the run
+  int64_t coarse_begin;  ///< coarsest entries of the document before the run
+
+  /// Tile `filled` of the run, its entries counted from the run's first on.
+  LIGHTHOUSE_HOST_DEVICE constexpr TileShape tile(int64_t filled) const {
+    TileShape shape = tile_shape(num_coarse, num_tiles, topk, first + filled);
+    shape.coarse_begin -= coarse_begin;
+    return shape;
+  }
+};
+
 /// Rows that a tile emits: its coarsest entries, and p for each expanded one (section iii).
 LIGHTHOUSE_HOST_DEVICE constexpr int64_t tile_rows(const TileShape& tile, int num_levels, int log2_pool) {
   int64_t rows = tile.num_coarse;
@@ -166,28 +184,34 @@ struct Tile {
 /// One document of a packed row; an unpacked row is one document. One that would not get shorter is attended to in full
 /// (section iii): its pyramid has one level, so its rows are its tokens, in order.
 struct Document {
-  Pyramid pyramid;      ///< of the levels that are selected from: all, or level 0 alone
+  Pyramid pyramid;      ///< of the levels that are selected from: all, or level 0 alone; of the run's tokens in a part
   int64_t token_begin;  ///< first token in the row
   int64_t entry_begin;  ///< added to its flat entries in `selection`; the entries of all levels count, gathered or not
   int64_t slot_begin;   ///< added to its slot indices
-  int64_t num_tiles;    ///< T_i = ceil(n_i T / n)
-  int64_t topk;         ///< k_i = floor(T_i k / T): T_i m when m divides k, and k for a document alone
-  int64_t row_begin;    ///< its rows are [row_begin, row_begin + num_rows) of the gathered sequence
+  TileRun tiles;
+  int64_t row_begin;  ///< its rows are [row_begin, row_begin + num_rows) of the gathered sequence
   int64_t num_rows;
+  int64_t tokens_after;  ///< tokens of it behind the run that rows of the run are added to: at most F - 1; 0 of a whole
+
+  /// Tokens at its front that rows of a run before are added to: at most F - 1, and none where it begins here.
+  constexpr int64_t tokens_reached() const {
+    const int64_t reach = pyramid.window(pyramid.num_levels - 1) - 1;
+    return tiles.first == 0 ? 0 : reach < pyramid.seq_len ? reach : pyramid.seq_len;
+  }
 };
 
 /// Everything about one call that is known on the host before anything runs (sections iii, "Packed documents").
 struct SequencePlan {
   SelectionConfig config;
   int64_t seq_len = 0;              ///< N, over all documents
-  int64_t gathered_len = 0;         ///< S <= N
+  int64_t gathered_len = 0;         ///< S <= N, but for a part
   int64_t num_entries = 0;          ///< flat entries of all pyramids
   int64_t num_slots = 0;            ///< length of the slots table
   std::vector<Document> documents;  ///< empty documents included, with 0 rows
   std::vector<Tile> tiles;          ///< in gathered order; tiles without entries are left out
 
   /// Whether no sequence of the row would get shorter, so that the call is plain causal attention (section iii).
-  bool is_full() const { return gathered_len == seq_len; }
+  bool is_full() const { return num_slots == seq_len; }
 };
 
 /// Validates and lays out a row of `seq_len` tokens. `cu_seqlens` is empty for an unpacked row, or [num_docs + 1] token
@@ -195,6 +219,13 @@ struct SequencePlan {
 /// not fit int32 (entries or rows >= 2^31).
 SequencePlan make_plan(const SelectionConfig& config, int64_t seq_len, std::span<const int64_t> cu_seqlens = {},
                        const char* operation = "lighthouse");
+
+/// Tiles [tile_begin, tile_end) of a plan, with tile_begin < tile_end, as a plan of their tokens and rows alone, both
+/// counted from the first of them on. A document that the cut goes through has a run of its tiles in each part, a
+/// document without tokens is in none. What select, gather, scatter and their adjoints make of the parts, one behind
+/// another, are the bits of the whole, provided that scatter and its adjoint are given what crosses the cut (carried
+/// and dout_after in scatter.h); entries and slots are numbered within the part.
+SequencePlan part_of(const SequencePlan& plan, int64_t tile_begin, int64_t tile_end);
 
 /// S of a row, unpacked or with documents at `cu_seqlens` (section iii, "Packed documents").
 int64_t gathered_length(int64_t seq_len, const SelectionConfig& config, std::span<const int64_t> cu_seqlens = {});

@@ -201,6 +201,9 @@ __global__ __launch_bounds__(kRowMapThreads) void clear_padding_rows_kernel(
   }
 }
 
+/// Whether rows are summed by halves of units of at most 64 tokens, else token after token.
+inline bool sums_by_unit(const DevicePlan& plan) { return (plan.num_levels - 1) * plan.log2_pool <= kLog2MaxUnit; }
+
 template <typename T, int kVec, int kLanes, RowMap kMap>
 void launch_units(const RowsFromTokens& args, int num_tensors, CudaStream stream) {
   const DevicePlan& plan = args.plan;
@@ -226,7 +229,7 @@ void launch_units(const RowsFromTokens& args, int num_tensors, CudaStream stream
 template <RowMap kMap>
 void launch_rows_from_tokens(RowsFromTokens args, int num_tensors, DType dtype, CudaStream stream) {
   const DevicePlan& plan = args.plan;
-  const bool by_unit = (plan.num_levels - 1) * plan.log2_pool <= kLog2MaxUnit;
+  const bool by_unit = sums_by_unit(plan);
   LIGHTHOUSE_CHECK(args.turn.cos == nullptr || (by_unit && args.expanded != nullptr),
                    "gather: tokens are turned in windows of at most ", 1 << kLog2MaxUnit,
                    " tokens, after pool_and_score");

@@ -13,7 +13,7 @@ namespace lighthouse {
 /// A launch for every 1,000 of them.
 void upload(std::span<const int32_t> values, int32_t* target, CudaStream stream);
 
-/// The same for a table of documents, 71 a launch.
+/// The same for a table of documents, 55 a launch.
 void upload(std::span<const DeviceDocument> documents, DeviceDocument* target, CudaStream stream);
 
 }  // namespace lighthouse

@@ -22,9 +22,7 @@ Windows windows_of(const Document& document, int num_levels) {
   const int64_t all = pyramid.num_coarse();
   if (document.pyramid.num_levels < num_levels) return {all, all};
   int64_t read = 0;
-  for (int64_t filled = 0; filled < num_filled_tiles(all, document.num_tiles); ++filled) {
-    read += num_expanded_coarse(tile_shape(all, document.num_tiles, document.topk, filled));
-  }
+  for (int64_t tile = 0; tile < document.tiles.count; ++tile) read += num_expanded_coarse(document.tiles.tile(tile));
   return {all, num_levels == 1 ? 0 : read};
 }
 
@@ -45,12 +43,16 @@ std::vector<DeviceDocument> device_documents(const SequencePlan& plan) {
     next.slot_begin = narrow(document.slot_begin);
     next.row_begin = narrow(document.row_begin);
     next.maxima_begin = narrow(document.slot_begin - document.token_begin);
-    next.num_tiles = narrow(document.num_tiles);
-    next.topk = narrow(document.topk);
+    next.tiles_coarse = narrow(document.tiles.num_coarse);
+    next.num_tiles = narrow(document.tiles.num_tiles);
+    next.topk = narrow(document.tiles.topk);
+    next.first_tile = narrow(document.tiles.first);
+    next.num_filled = narrow(document.tiles.count);
+    next.coarse_before = narrow(document.tiles.coarse_begin);
     table.push_back(next);
     const Windows windows = windows_of(document, num_levels);
     next.coarse_begin += narrow(windows.all);
-    next.tile_begin += narrow(num_filled_tiles(pyramid.num_coarse(), document.num_tiles));
+    next.tile_begin += narrow(document.tiles.count);
     next.group_begin += narrow(num_groups(pyramid.seq_len));
     next.unit_begin += narrow(num_units(pyramid.seq_len, num_levels, pyramid.log2_pool));
     next.expanded_begin += narrow(windows.read);

@@ -41,25 +41,68 @@ int64_t rows_of(const std::vector<Tile>& tiles) {
   return tiles.empty() ? 0 : tiles.back().row_begin + tiles.back().num_rows;
 }
 
+/// Flat entries of a document, gathered from or not.
+int64_t entries_of_all_levels(const SelectionConfig& config, int64_t seq_len) {
+  const Pyramid pyramid{seq_len, static_cast<int>(config.num_levels), config.log2_pool()};
+  return pyramid.entry_offset(pyramid.num_levels);
+}
+
 /// Appends document [token_begin, token_begin + seq_len) and its tiles.
 void add_document(SequencePlan& plan, int64_t token_begin, int64_t seq_len, int64_t num_tiles, int64_t topk) {
   const auto index = static_cast<int32_t>(plan.documents.size());
   Pyramid pyramid{seq_len, static_cast<int>(plan.config.num_levels), plan.config.log2_pool()};
-  const int64_t num_entries = pyramid.entry_offset(pyramid.num_levels);
   std::vector<Tile> tiles = tiles_of(pyramid, index, num_tiles, topk);
   if (rows_of(tiles) >= seq_len) {  // it would not get shorter
     pyramid.num_levels = 1;
     tiles = tiles_of(pyramid, index, num_tiles, topk);
   }
+  const TileRun run{pyramid.num_coarse(), num_tiles, topk, 0, static_cast<int64_t>(tiles.size()), 0};
   plan.documents.push_back(
-      {pyramid, token_begin, plan.num_entries, plan.num_slots, num_tiles, topk, plan.gathered_len, rows_of(tiles)});
+      {pyramid, token_begin, plan.num_entries, plan.num_slots, run, plan.gathered_len, rows_of(tiles), 0});
   for (Tile& tile : tiles) {
     tile.row_begin += plan.gathered_len;
     plan.tiles.push_back(tile);
   }
   plan.gathered_len += plan.documents.back().num_rows;
-  plan.num_entries += num_entries;
+  plan.num_entries += entries_of_all_levels(plan.config, seq_len);
   plan.num_slots += pyramid.slot_offset(pyramid.num_levels);
+}
+
+/// Appends the tiles [begin, end) of a plan, all of one document whose first tile is `first`, as a document.
+void add_run(SequencePlan& part, const SequencePlan& plan, int64_t first, int64_t begin, int64_t end) {
+  const Document& whole = plan.documents[plan.tiles[begin].document];
+  const Pyramid& pyramid = whole.pyramid;
+  const int64_t coarse_begin = plan.tiles[begin].shape.coarse_begin;
+  const TileShape& last = plan.tiles[end - 1].shape;
+  const int64_t token_begin = coarse_begin << pyramid.shift(pyramid.num_levels - 1);
+  const TokenRange last_window =
+      entry_window(pyramid, {pyramid.num_levels - 1, last.coarse_begin + last.num_coarse - 1});
+
+  Document run = whole;
+  run.pyramid.seq_len = last_window.end - token_begin;
+  run.token_begin = part.seq_len;
+  run.entry_begin = part.num_entries;
+  run.slot_begin = part.num_slots;
+  run.tiles.first += begin - first;
+  run.tiles.count = end - begin;
+  run.tiles.coarse_begin += coarse_begin;
+  run.row_begin = part.gathered_len;
+  run.num_rows = 0;
+  run.tokens_after =
+      std::min(pyramid.window(pyramid.num_levels - 1) - 1, pyramid.seq_len + whole.tokens_after - last_window.end);
+  for (int64_t i = begin; i < end; ++i) {
+    Tile tile = plan.tiles[i];
+    tile.document = static_cast<int32_t>(part.documents.size());
+    tile.shape.coarse_begin -= coarse_begin;
+    tile.row_begin = part.gathered_len + run.num_rows;
+    run.num_rows += tile.num_rows;
+    part.tiles.push_back(tile);
+  }
+  part.documents.push_back(run);
+  part.seq_len += run.pyramid.seq_len;
+  part.gathered_len += run.num_rows;
+  part.num_entries += entries_of_all_levels(part.config, run.pyramid.seq_len);
+  part.num_slots += run.pyramid.slot_offset(pyramid.num_levels);
 }
 
 }  // namespace
@@ -105,6 +148,21 @@ SequencePlan make_plan(const SelectionConfig& config, int64_t seq_len, std::span
                    " pyramid entries; int32 indices hold at most ", kMaxIndex,
                    "; use a shorter sequence or fewer levels");
   return plan;
+}
+
+SequencePlan part_of(const SequencePlan& plan, int64_t tile_begin, int64_t tile_end) {
+  const auto num_tiles = static_cast<int64_t>(plan.tiles.size());
+  LIGHTHOUSE_CHECK(tile_begin >= 0 && tile_begin < tile_end && tile_end <= num_tiles, "part_of: tiles [", tile_begin,
+                   ", ", tile_end, ") are no part of the plan's ", num_tiles, "; a part has one tile or more of them");
+  SequencePlan part;
+  part.config = plan.config;
+  int64_t first = 0;  // of the document's tiles
+  for (int64_t end = 0; first < tile_end; first = end) {
+    while (end < num_tiles && plan.tiles[end].document == plan.tiles[first].document) ++end;
+    const int64_t begin = std::max(first, tile_begin);
+    if (begin < std::min(end, tile_end)) add_run(part, plan, first, begin, std::min(end, tile_end));
+  }
+  return part;
 }
 
 int64_t gathered_length(int64_t seq_len, const SelectionConfig& config, std::span<const int64_t> cu_seqlens) {

@@ -61,7 +61,7 @@ class TileSelector {
       : tile_(tile),
         document_(plan.documents[tile.document]),
         pyramid_(document_.pyramid),
-        cover_prefix_(plan.config.cover_prefix),
+        cover_prefix_(plan.config.cover_prefix && document_.tiles.first == 0),
         arrays_(arrays),
         next_row_(tile.row_begin) {
     for (int level = 0; level < pyramid_.num_levels; ++level) {

@@ -175,7 +175,7 @@ __device__ void expand_level(Shared& shared, const SelectArgs& args, const Devic
       for (int64_t head = 0; head < group; ++head) qk = fmaxf(qk, max_qk[head * plan.num_maxima + entry]);
       kq = max_kq[entry];
     }
-    keys_qk[c] = plan.cover_prefix && entry == 0 ? kAlways : score_key(qk);
+    keys_qk[c] = plan.cover_prefix && entry == 0 && document.first_tile == 0 ? kAlways : score_key(qk);
     keys_kq[c] = score_key(kq);
   }
   __syncthreads();
@@ -311,7 +311,8 @@ __global__ __launch_bounds__(kThreads, 4) void select_kernel(const __grid_consta
   const DeviceDocument document = plan.find(&DeviceDocument::tile_begin, tile_number);
   const Pyramid pyramid = plan.pyramid(document);
   const int64_t filled = tile_number - document.tile_begin;
-  const TileShape tile = tile_shape(pyramid.num_coarse(), document.num_tiles, document.topk, filled);
+  const TileRun run = DevicePlan::tiles(document);
+  const TileShape tile = run.tile(filled);
   int32_t* selection = args.params.selection + position * plan.gathered_len;
   int32_t* slots = args.params.slots + position * plan.num_slots;
   clear_slots(plan, document, tile, slots);
@@ -319,7 +320,7 @@ __global__ __launch_bounds__(kThreads, 4) void select_kernel(const __grid_consta
   int64_t rows_before = 0;
   int64_t expanded_before = 0;
   for (int64_t other = threadIdx.x; other < filled; other += kThreads) {
-    const TileShape shape = tile_shape(pyramid.num_coarse(), document.num_tiles, document.topk, other);
+    const TileShape shape = run.tile(other);
     rows_before += tile_rows(shape, pyramid.num_levels, pyramid.log2_pool);
     expanded_before += num_expanded_coarse(shape);
   }

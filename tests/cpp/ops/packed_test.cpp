@@ -45,7 +45,7 @@ TEST_P(PackedTest, EqualsSeparateCalls) {
     OpsCase alone = c;
     alone.seq_len = end - begin;
     alone.cu_seqlens = {};
-    alone.config.topk = document.topk;
+    alone.config.topk = document.tiles.topk;
     const Inputs part{slice_tokens(inputs.q, begin, end), slice_tokens(inputs.k, begin, end),
                       slice_tokens(inputs.v, begin, end), slice_tokens(inputs.dout, begin, end),
                       slice_tokens(inputs.gate, begin, end)};

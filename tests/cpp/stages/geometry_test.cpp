@@ -182,7 +182,7 @@ TEST(Geometry, DocumentAloneEqualsUnpackedRow) {
       ASSERT_EQ(packed.num_entries, unpacked.num_entries);
       ASSERT_EQ(packed.num_slots, unpacked.num_slots);
       ASSERT_EQ(packed.documents.size(), 3U);
-      ASSERT_EQ(packed.documents[1].topk, topk);
+      ASSERT_EQ(packed.documents[1].tiles.topk, topk);
       ASSERT_EQ(packed.documents[0].num_rows, 0);
       ASSERT_EQ(packed.documents[2].num_rows, 0);
       ASSERT_EQ(packed.tiles.size(), unpacked.tiles.size());
@@ -207,9 +207,10 @@ TEST(Geometry, DocumentEqualsCallWithItsShareOfTheBudget) {
         slot += document.pyramid.slot_offset(document.pyramid.num_levels);
         if (document.pyramid.seq_len == 0) continue;
         const int64_t share = ceil_div(whole.num_coarse() * num_tiles, 13);  // ceil(200 / 16) coarsest
-        ASSERT_EQ(document.num_tiles, share);
-        ASSERT_EQ(document.topk, share * topk / num_tiles);
-        const SequencePlan alone = make_plan(make_config(3, 4, document.topk, tile_topk), document.pyramid.seq_len);
+        ASSERT_EQ(document.tiles.num_tiles, share);
+        ASSERT_EQ(document.tiles.topk, share * topk / num_tiles);
+        const SequencePlan alone =
+            make_plan(make_config(3, 4, document.tiles.topk, tile_topk), document.pyramid.seq_len);
         ASSERT_EQ(alone.gathered_len, document.num_rows);
         ASSERT_EQ(alone.documents[0].pyramid.num_levels, document.pyramid.num_levels);
       }

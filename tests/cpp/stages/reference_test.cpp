@@ -93,7 +93,7 @@ TEST(Reference, DocumentsEqualSeparateCalls) {
     const Tensor k = tokens_of(packed.k, document.token_begin, end);
     const Tensor v = tokens_of(packed.v, document.token_begin, end);
     Sequence alone{document.pyramid.seq_len, sequence.config, {}};
-    alone.config.topk = document.topk;
+    alone.config.topk = document.tiles.topk;
     const Selection selection = reference::select(reference::norm_scores(q, k), alone);
     ASSERT_EQ(selection.rows, document.num_rows);
     EXPECT_EQ(reference::attention(q, k, v, selection, alone).values, tokens_of(o, document.token_begin, end).values);

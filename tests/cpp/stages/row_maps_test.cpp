@@ -7,109 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "lighthouse/gather.h"
-#include "lighthouse/scatter.h"
-#include "lighthouse/select.h"
-#include "stage_cases.h"
-#include "support/strided_array.h"
+#include "row_maps.h"
 #include "support/threads.h"
 
 namespace lighthouse {
 namespace {
-
-using reference::Tensor;
-using test_support::kOrders;
-using test_support::Order;
-using test_support::StridedArray;
-
-constexpr DType kDTypes[] = {DType::kFloat32, DType::kFloat64, DType::kBFloat16, DType::kFloat16};
-
-/// A case with its index maps.
-struct Maps {
-  StageCase c;
-  SequencePlan plan;
-  reference::Selection selection;
-  std::vector<int32_t> slots;
-};
-
-Maps make_maps(const StageCase& c, CaseGenerator& random) {
-  Maps maps{c, c.plan(), {}, {}};
-  const int64_t heads = c.batch * c.num_kv_heads;
-  maps.selection = {c.batch, c.num_kv_heads, maps.plan.gathered_len, {}};
-  maps.selection.entries.resize(heads * maps.plan.gathered_len);
-  maps.slots.resize(heads * maps.plan.num_slots);
-  const std::vector<float> s_qk = random.scores(heads * c.seq_len);
-  const std::vector<float> s_kq = random.scores(heads * c.seq_len);
-  select_entries(
-      {s_qk.data(), s_kq.data(), &maps.plan, c.batch, c.num_kv_heads, maps.selection.entries.data(), maps.slots.data()},
-      serial_for);
-  return maps;
-}
-
-/// q, k and v, or their rows, or gradients of either.
-struct Triple {
-  Tensor q, k, v;
-};
-template <typename Make>
-Triple make_triple(const StageCase& c, int64_t length, const Make& make) {
-  return {make(c.batch, length, c.num_heads, c.head_dim), make(c.batch, length, c.num_kv_heads, c.head_dim),
-          make(c.batch, length, c.num_kv_heads, c.head_dim)};
-}
-
-struct TripleArrays {
-  StridedArray q, k, v;
-};
-TripleArrays arrays_of(DType dtype, Order order, const Triple& t) {
-  return {{dtype, order, t.q}, {dtype, order, t.k}, {dtype, order, t.v}};
-}
-TripleArrays empty_arrays(DType dtype, Order order, const StageCase& c, int64_t length) {
-  return {{dtype, order, c.batch, length, c.num_heads, c.head_dim},
-          {dtype, order, c.batch, length, c.num_kv_heads, c.head_dim},
-          {dtype, order, c.batch, length, c.num_kv_heads, c.head_dim}};
-}
-
-TripleArrays run_gather(const Maps& maps, const Triple& x, DType dtype, Order in, Order out,
-                        const ParallelFor& parallel_for) {
-  const StageCase& c = maps.c;
-  const TripleArrays from = arrays_of(dtype, in, x);
-  TripleArrays rows = empty_arrays(dtype, out, c, maps.plan.gathered_len);
-  gather_rows(
-      {from.q.const_view(), from.k.const_view(), from.v.const_view(), rows.q.view(), rows.k.view(), rows.v.view(),
-       maps.selection.entries.data(), &maps.plan, dtype, c.batch, c.num_heads, c.num_kv_heads, c.head_dim},
-      parallel_for);
-  return rows;
-}
-TripleArrays run_gather_backward(const Maps& maps, const Triple& dx_rows, DType dtype, Order in, Order out,
-                                 const ParallelFor& parallel_for) {
-  const StageCase& c = maps.c;
-  const TripleArrays from = arrays_of(dtype, in, dx_rows);
-  TripleArrays dx = empty_arrays(dtype, out, c, c.seq_len);
-  gather_rows_backward(
-      {from.q.const_view(), from.k.const_view(), from.v.const_view(), dx.q.view(), dx.k.view(), dx.v.view(),
-       maps.slots.data(), &maps.plan, dtype, c.batch, c.num_heads, c.num_kv_heads, c.head_dim},
-      parallel_for);
-  return dx;
-}
-StridedArray run_scatter(const Maps& maps, const Tensor& rows, DType dtype, Order in, Order out,
-                         const ParallelFor& parallel_for) {
-  const StageCase& c = maps.c;
-  const StridedArray from(dtype, in, rows);
-  StridedArray o(dtype, out, c.batch, c.seq_len, c.num_heads, c.head_dim);
-  scatter_rows({from.const_view(), o.view(), maps.slots.data(), &maps.plan, dtype, c.batch, c.num_heads, c.num_kv_heads,
-                c.head_dim},
-               parallel_for);
-  return o;
-}
-StridedArray run_scatter_backward(const Maps& maps, const Tensor& dout, DType dtype, Order in, Order out,
-                                  const ParallelFor& parallel_for) {
-  const StageCase& c = maps.c;
-  const StridedArray from(dtype, in, dout);
-  StridedArray drows(dtype, out, c.batch, maps.plan.gathered_len, c.num_heads, c.head_dim);
-  scatter_rows_backward({from.const_view(), drows.view(), maps.selection.entries.data(), &maps.plan, dtype, c.batch,
-                         c.num_heads, c.num_kv_heads, c.head_dim},
-                        parallel_for);
-  return drows;
-}
 
 /// fp32 holds integers below 8 in 16ths ... F-ths exactly up to F = 2^20; fp64 holds all.
 bool exact_in_fp32(const StageCase& c) { return c.coarse_span() <= (1 << 20); }
