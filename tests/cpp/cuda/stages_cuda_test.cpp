@@ -11,7 +11,7 @@
 #include <random>
 #include <vector>
 
-#include "cpp/cuda/device_array.h"
+#include "cpp/cuda/stage_cases_cuda.h"
 #include "lighthouse/cuda_stages.h"
 #include "lighthouse/forest.h"
 #include "lighthouse/select.h"
@@ -19,74 +19,12 @@
 namespace lighthouse {
 namespace {
 
+using cuda_test::Case;
 using cuda_test::DeviceArray;
 using cuda_test::have_device;
-
-struct Case {
-  SelectionConfig config;
-  int64_t batch, seq_len, num_heads, num_kv_heads, head_dim;
-  std::vector<int64_t> cu_seqlens;
-};
-
-void PrintTo(const Case& c, std::ostream* out) {
-  *out << "L=" << c.config.num_levels << " p=" << c.config.pooling_factor << " k=" << c.config.topk
-       << " m=" << c.config.tile_topk << " cover=" << c.config.cover_prefix << " B=" << c.batch << " N=" << c.seq_len
-       << " H=" << c.num_heads << "/" << c.num_kv_heads << " D=" << c.head_dim << " docs=" << c.cu_seqlens.size();
-}
-
-Case random_case(std::mt19937_64& random, int64_t max_len) {
-  const auto up_to = [&](int64_t limit) { return static_cast<int64_t>(random() % static_cast<uint64_t>(limit)) + 1; };
-  Case c;
-  c.config.num_levels = up_to(5);
-  c.config.pooling_factor = int64_t{2} << (random() % 4);
-  if (c.config.num_levels == 5 && c.config.pooling_factor > 4) c.config.pooling_factor = 2;
-  c.config.topk = up_to(random() % 2 ? 8 : 700);
-  c.config.tile_topk = random() % 2 ? 128 : up_to(40);
-  c.config.cover_prefix = random() % 2;
-  c.batch = up_to(2);
-  c.seq_len = up_to(max_len);
-  c.num_kv_heads = up_to(3);
-  c.num_heads = c.num_kv_heads * up_to(3);
-  const int64_t dims[] = {8, 64, 80, 96, 128, 192, 256, 20, 7};
-  c.head_dim = dims[random() % 9];
-  if (random() % 3 == 0) {
-    c.batch = 1;
-    c.cu_seqlens = {0};
-    for (int64_t i = up_to(6); i > 1; --i) c.cu_seqlens.push_back(static_cast<int64_t>(random() % (c.seq_len + 1)));
-    c.cu_seqlens.push_back(c.seq_len);
-    std::sort(c.cu_seqlens.begin(), c.cu_seqlens.end());
-  }
-  return c;
-}
-
-/// A plan on both sides.
-struct Plans {
-  SequencePlan host;
-  std::vector<DeviceDocument> table;
-  DeviceArray<DeviceDocument> documents;
-  DevicePlan device;
-  explicit Plans(const Case& c)
-      : host(make_plan(c.config, c.seq_len, c.cu_seqlens)),
-        table(device_documents(host)),
-        documents(table),
-        device(make_device_plan(host, table)) {
-    device.documents = documents.get();
-  }
-};
-
-std::vector<float> random_scores(std::mt19937_64& random, size_t size) {
-  std::vector<float> scores(size);
-  const int style = static_cast<int>(random() % 3);  // distinct, many ties, wild
-  for (float& score : scores) {
-    const auto value = static_cast<float>(random() % 100000) / 1000.0f - 20.0f;
-    score = style == 0 ? value : std::round(value / 10.0f);
-    if (style == 2 && random() % 8 == 0) {
-      const float wild[] = {std::nanf(""), INFINITY, -INFINITY, 0.0f, -0.0f, 1e-42f};
-      score = wild[random() % 6];
-    }
-  }
-  return scores;
-}
+using cuda_test::Plans;
+using cuda_test::random_case;
+using cuda_test::random_scores;
 
 struct IndexMaps {
   std::vector<int32_t> selection, slots;
@@ -101,13 +39,20 @@ IndexMaps select_on_host(const Case& c, const SequencePlan& plan, const std::vec
   return maps;
 }
 
-/// The coarsest entries whose first child has a row, in order.
+/// The coarsest entries whose first child has a row, in order, and all windows of F tokens of documents that are
+/// attended to in full.
 std::vector<int32_t> expanded_coarse(const Plans& plans, int64_t heads, const std::vector<int32_t>& slots) {
   std::vector<int32_t> expanded;
   const int coarsest = plans.device.num_levels - 1;
   for (int64_t head = 0; head < heads && coarsest > 0; ++head) {
     for (const DeviceDocument& document : plans.table) {
-      const Pyramid pyramid = plans.device.pyramid(document);
+      const Pyramid pyramid{document.seq_len, plans.device.num_levels, plans.device.log2_pool};
+      if (document.num_levels < plans.device.num_levels) {
+        for (int64_t i = 0; i < pyramid.num_coarse(); ++i) {
+          expanded.push_back(static_cast<int32_t>(document.coarse_begin + i));
+        }
+        continue;
+      }
       for (int64_t entry = 0; entry < pyramid.num_coarse(); ++entry) {
         const int64_t child = pyramid.slot_offset(coarsest - 1) + (entry << pyramid.log2_pool);
         if (slots[head * plans.host.num_slots + document.slot_begin + child] != kNoRow) {
@@ -294,7 +239,7 @@ TEST(StagesCuda, MapsAndAdjointsEqualCpuExactly) {
     ASSERT_EQ(dk_rows.host(), k_rows);
     ASSERT_EQ(dv_rows.host(), v_rows);
 
-    if (c.config.num_levels > 1 && can_pool_and_score(gather.q, gather.k, gather.v, DType::kFloat32, dim)) {
+    if (!plans.host.is_full() && can_pool_and_score(gather.q, gather.k, gather.v, DType::kFloat32, dim)) {
       expect_one_pass_equals(gather, c, plans, slots, {q_rows, k_rows, v_rows});
     }
 

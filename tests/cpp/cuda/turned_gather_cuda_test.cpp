@@ -32,11 +32,13 @@ SelectionConfig selection_of(int64_t num_levels, int64_t pooling_factor, int64_t
   return config;
 }
 
-/// Lengths that no window divides, grouped heads, documents down to one token, windows within an octet and beyond a
+/// Lengths that no window divides, grouped heads, documents down to one token and some that are attended to in full,
+/// windows within an octet and beyond a
 /// group of tokens.
 const Case kCases[] = {{2, 333, 16, 16, selection_of(3, 4, 9), {}},
                        {1, 1000, 32, 16, selection_of(4, 4, 12), {}},
                        {1, 517, 16, 16, selection_of(3, 2, 30), {0, 100, 101, 101, 396, 517}},
+                       {1, 600, 16, 16, selection_of(3, 4, 12), {0, 20, 300, 300, 325, 600}},
                        {1, 7, 16, 16, selection_of(2, 2, 1), {}},
                        {2, 64, 48, 16, selection_of(2, 16, 2), {}}};
 
