@@ -9,8 +9,8 @@ import torch
 from attention_cases import CASES, Case, check_equal, results_of
 from cpp_operators import run_cpp_operators
 from safetensors import safe_open
+import lighthouse_attention as lighthouse
 
-lighthouse = pytest.importorskip("lighthouse_attention")
 lighthouse_attention, select, token_scores = lighthouse.lighthouse_attention, lighthouse.select, lighthouse.token_scores
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("lighthouse_attention")
 pytest.importorskip("transformers", minversion="5")
 ROOT = Path(__file__).resolve().parents[2]
 

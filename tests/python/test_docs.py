@@ -11,8 +11,8 @@ import types
 from pathlib import Path
 
 import pytest
+import lighthouse_attention as lighthouse
 
-lighthouse = pytest.importorskip("lighthouse_attention")
 ROOT = Path(__file__).resolve().parents[2]
 
 

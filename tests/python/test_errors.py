@@ -7,8 +7,8 @@ import pytest
 import torch
 from attention_cases import Case
 from cpp_operators import run_cpp_operators
+import lighthouse_attention as lighthouse
 
-lighthouse = pytest.importorskip("lighthouse_attention")
 LAYOUT = dict(num_levels=3, pooling_factor=2, topk=10)
 TENSORS = dict(zip("qkv", Case(batch=1, seq_len=64).tensors()[:3]))
 SCORES = torch.zeros(1, 2, 64)

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch._dynamo.testing
 
-pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
 from huggingface_models import MODELS, POSITIONS, SIZES, logits_of, make, other, tokens, warnings_of  # noqa: E402
 from lighthouse_attention import huggingface, lighthouse_attention, switch_to_dense, token_scores  # noqa: E402

@@ -13,7 +13,6 @@ import weakref
 import pytest
 import torch
 
-pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
 from huggingface_models import MODELS, ONE_TILE, logits_of, make, noise, other, prepared, warnings_of  # noqa: E402
 from lighthouse_attention import huggingface, switch_to_dense  # noqa: E402

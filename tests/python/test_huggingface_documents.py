@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
 from huggingface_models import (LENGTHS, MODELS, NUMBERS, OFFSETS, ONE_TILE, POSITIONS, logits_of, make, noise,  # noqa: E402
                                 prepared, tokens, warnings_of)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
 from huggingface_models import logits_of, make, noise, prepared, warnings_of  # noqa: E402
 from lighthouse_attention import __main__ as report  # noqa: E402

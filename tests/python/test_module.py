@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from attention_cases import CASES, Case
+import lighthouse_attention as lighthouse
 
-lighthouse = pytest.importorskip("lighthouse_attention")
 LighthouseAttention, switch_to_dense = lighthouse.LighthouseAttention, lighthouse.switch_to_dense
 
 

@@ -6,10 +6,9 @@ import sys
 
 import pytest
 import torch
-
-lighthouse = pytest.importorskip("lighthouse_attention")
-from lighthouse_attention import __main__ as report  # noqa: E402
-from lighthouse_attention import library  # noqa: E402
+import lighthouse_attention as lighthouse
+from lighthouse_attention import __main__ as report
+from lighthouse_attention import library
 
 
 def run(*arguments, **environment):

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-pytest.importorskip("lighthouse_attention")
 pytest.importorskip("torchtitan", reason="torchtitan is not installed")
 from lighthouse_attention import lighthouse_attention  # noqa: E402
 from lighthouse_attention import torchtitan as integration  # noqa: E402

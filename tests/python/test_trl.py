@@ -7,7 +7,6 @@ import uuid
 import pytest
 import torch
 
-pytest.importorskip("lighthouse_attention")
 transformers = pytest.importorskip("transformers", minversion="5")
 trl = pytest.importorskip("trl", reason="trl is not installed")
 datasets = pytest.importorskip("datasets")

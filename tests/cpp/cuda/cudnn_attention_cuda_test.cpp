@@ -14,6 +14,7 @@
 #include <ostream>
 
 #include "ops/cudnn_attention.h"
+#include "support/gpu_gate.h"
 
 namespace lighthouse::ops {
 namespace {
@@ -68,7 +69,7 @@ void expect_equal(const std::vector<at::Tensor>& results, const std::vector<at::
 class CudnnAttentionCuda : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+    if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device";
     inputs_ = make_inputs(GetParam());
     if (!cudnn_attention_runs(inputs_.q, inputs_.k, inputs_.v, GetParam().scale())) {
       GTEST_SKIP() << "cuDNN's repeatable attention does not run here";
@@ -156,7 +157,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudnnAttentionCuda,
 
 // More rows than one call affords by default, and than 16 bits count.
 TEST(CudnnAttentionRulesCuda, LongRowsAgreeWithStockAttention) {
-  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device";
   const Case c{1, 2, 1, 70001, 64};
   const Inputs inputs = make_inputs(c);
   if (!cudnn_attention_runs(inputs.q, inputs.k, inputs.v, c.scale())) {
@@ -175,7 +176,7 @@ TEST(CudnnAttentionRulesCuda, LongRowsAgreeWithStockAttention) {
 }
 
 TEST(CudnnAttentionRulesCuda, RunsOnlyByTheRule) {
-  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device";
+  if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device";
   const Case good{1, 4, 2, 512, 64};
   const auto runs = [](const Case& c, const CudnnLimits& limits = {}) {
     const Inputs inputs = make_inputs(c);

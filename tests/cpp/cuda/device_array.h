@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "cuda/launch.h"
+#include "support/gpu_gate.h"
 
 namespace lighthouse::cuda_test {
 
 inline bool have_device() {
   int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+  return test_support::gpu_gate(cudaGetDeviceCount(&count) == cudaSuccess && count > 0);
 }
 
 /// Device memory filled with 0xFF bytes (NaN, -1) so that unwritten elements show.

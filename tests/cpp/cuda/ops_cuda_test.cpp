@@ -16,6 +16,7 @@
 
 #include "lighthouse/ops.h"
 #include "ops/internal.h"
+#include "support/gpu_gate.h"
 
 namespace lighthouse {
 namespace {
@@ -23,9 +24,9 @@ namespace {
 constexpr int64_t kGiB = int64_t{1} << 30;
 
 /// Skips where there is no GPU, or one with less memory free.
-#define NEED_DEVICE(gib)                                \
-  if (!at::hasCUDA()) GTEST_SKIP() << "no CUDA device"; \
-  c10::cuda::CUDACachingAllocator::emptyCache();        \
+#define NEED_DEVICE(gib)                                                        \
+  if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device"; \
+  c10::cuda::CUDACachingAllocator::emptyCache();                                \
   if (free_bytes() < (gib)*kGiB) GTEST_SKIP() << "the device has less than " << (gib) << " GiB free"
 
 int64_t free_bytes() {
