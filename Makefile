@@ -2,13 +2,15 @@
 SHELL := /bin/bash
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
-CONFIGURE := cmake -G Ninja -S . -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python
+# Warnings are errors under the compiler that is tested most, or by WERROR=ON.
+WERROR ?= $(if $(filter 12,$(shell c++ -dumpversion)),ON,OFF)
+CONFIGURE = cmake -G Ninja -S . -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DLIGHTHOUSE_WERROR=$(WERROR)
 CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("torch").origin))')/include
 RUN ?= runs/quick
 ARGS ?=
 
-.PHONY: train test gpu-test gpu-sanitize gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-python setup \
-        setup-test format check-format tidy clean
+.PHONY: train test gpu-test gpu-sanitize gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-python \
+        setup setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
 ##   make train ARGS="--training.steps 20 --training.lighthouse_steps 12"
@@ -68,8 +70,10 @@ test-release: build
 	ctest --test-dir build/release --output-on-failure --timeout 900
 test-python: build
 	LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python
-test-cpu: build-cpu
-	build/cpu/bin/lighthouse info
+# What no other tree builds: Python's operators without CUDA. The program without CUDA is in build/sanitize.
+test-cpu: setup-test build/cpu/build.ninja
+	@cmake --build build/cpu --target lighthouse_stable
+	CUDA_VISIBLE_DEVICES= PYTHONPATH=python LIGHTHOUSE_LIBRARY=build/cpu/src/stable/liblighthouse_stable.so python -m lighthouse_attention
 test-sanitize: build-sanitize
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/sanitize --output-on-failure --timeout 1800
 

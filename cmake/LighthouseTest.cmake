@@ -5,7 +5,6 @@ function(lighthouse_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
-  target_compile_definitions(${name} PRIVATE LIGHTHOUSE_GOLDEN_DIR="${PROJECT_SOURCE_DIR}/tests/golden")
   set_target_properties(${name} PROPERTIES BUILD_RPATH "${TORCH_RPATH}")
   add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
   # MKL: products do not depend on where in memory their operands lie, so that tests may compare bits.
