@@ -1,0 +1,59 @@
+// Section (vi) and its adjoint.
+#include "lighthouse/scatter.h"
+
+#include "calls/checks.h"
+#include "calls/select.h"
+
+namespace lighthouse::calls {
+
+void scatter_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering) {
+  constexpr const char* kOperation = "scatter";
+  check_heads(kOperation, "rows", rows);
+  const CallPlan& plan = gathering.plan.get(kOperation, rows.size(0));
+  const SequencePlan& sequence = plan.sequence();
+  check_num_rows(kOperation, rows.size(2), sequence);
+  const int64_t num_kv_heads = kv_heads_of(kOperation, gathering.selection, rows.size(1));
+  check_maps(kOperation, plan, gathering, rows.size(0), num_kv_heads, rows);
+  const TensorView out = context.result({rows.size(0), sequence.seq_len, rows.size(1), rows.size(3)}, rows.element);
+  const ScatterParams params{by_row(rows),
+                             to_token(out),
+                             gathering.slots.integers(),
+                             &sequence,
+                             stage_dtype(rows.element),
+                             rows.size(0),
+                             rows.size(1),
+                             num_kv_heads,
+                             rows.size(3)};
+  run_on(
+      rows.device, [&] { lighthouse::scatter_rows(params, plan.on_device(context), context.stream()); },
+      [&] { lighthouse::scatter_rows(params, cpu_threads(context)); });
+}
+
+void scatter_rows_backward(CallContext& context, const TensorView& dout, const GatheringView& gathering) {
+  constexpr const char* kOperation = "scatter backward";
+  check_heads(kOperation, "dout", dout);
+  const CallPlan& plan = gathering.plan.get(kOperation, dout.size(0), dout.size(1));
+  const SequencePlan& sequence = plan.sequence();
+  const int64_t num_kv_heads = kv_heads_of(kOperation, gathering.selection, dout.size(2));
+  check_maps(kOperation, plan, gathering, dout.size(0), num_kv_heads, dout);
+  const TensorView rows =
+      context.result({dout.size(0), dout.size(2), sequence.gathered_len, dout.size(3)}, dout.element);
+  const ScatterBackwardParams params{by_token(dout),
+                                     to_row(rows),
+                                     gathering.selection.integers(),
+                                     &sequence,
+                                     stage_dtype(dout.element),
+                                     dout.size(0),
+                                     dout.size(2),
+                                     num_kv_heads,
+                                     dout.size(3)};
+  run_on(
+      dout.device,
+      [&] {
+        lighthouse::scatter_rows_backward(params, gathering.slots.integers(), plan.on_device(context),
+                                          context.stream());
+      },
+      [&] { lighthouse::scatter_rows_backward(params, cpu_threads(context)); });
+}
+
+}  // namespace lighthouse::calls
