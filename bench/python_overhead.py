@@ -1,19 +1,16 @@
-"""What Python costs: forward, and forward+backward, through the C++ operator library and through the Python package, in turns.
+"""What Python costs: forward, and forward+backward, through the C++ functions and through the Python package, in turns.
 
     python bench/python_overhead.py [--device cuda] [--build build/release]
 
-The two register the same operators, so each runs in a process of its own; each prints the medians of its runs in
-microseconds, and this prints the differences. The targets: at most 60 a call, and 3 % at 98,304 tokens.
+The C++ functions are called as operators of the tests (tests/cpp/ops/python_operators.cpp). Medians of three turns in
+microseconds, and their differences. The targets: at most 60 a call, and 3 % at 98,304 tokens.
 
 Two lines say where the difference comes from. "on one thread" is forward+backward without torch's thread for each device
 (torch.autograd.set_multithreading_enabled(False)): Python then need not change threads. "floor" is what two autograd
-functions in Python cost that do nothing, around the C++ operator: what no package without compiled autograd can beat."""
+functions in Python cost that do nothing, around the C++ function: what no package without compiled autograd can beat."""
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,14 +18,6 @@ import torch
 
 HEADS = {"cuda": (8, 128), "cpu": (1, 16)}  # heads, head_dim
 LENGTHS = {"cuda": (2048, 8192, 98304), "cpu": (64, 256)}
-
-
-def attention_of(library):
-    if library:
-        torch.ops.load_library(library)
-        return torch.ops.lighthouse.attention
-    from lighthouse_attention import lighthouse_attention
-    return lighthouse_attention
 
 
 class Nothing(torch.autograd.Function):
@@ -56,10 +45,7 @@ def median_of(call, device, runs):
     return statistics.median(times[runs // 4:])
 
 
-def measure(library, device):
-    if device == "cpu":
-        torch.set_num_threads(1)  # so that no thread waits for another
-    attention = attention_of(library)
+def measure(attention, device, with_floor):
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     results = {}
     for seq_len in LENGTHS[device]:
@@ -82,7 +68,7 @@ def measure(library, device):
             torch.autograd.grad(out, (q, k, v), gradient)
 
         calls = {"forward": forward, "forward+backward": both, "forward+backward on one thread": both_on_one_thread}
-        if library:
+        if with_floor:
             calls["floor"] = floor
         runs = 100 if seq_len < 50_000 else 40
         results[seq_len] = {name: median_of(call, device, runs) for name, call in calls.items()}
@@ -93,18 +79,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=LENGTHS, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--build", type=Path, default=Path("build/release"))
-    parser.add_argument("--measure", choices=["cpp", "python"], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    cpp = options.build / "src" / "ops" / "liblighthouse_ops.so"
-    if options.measure:
-        print(json.dumps(measure(cpp if options.measure == "cpp" else None, options.device)))
-        return
-    command = [sys.executable, __file__, "--device", options.device, "--build", options.build, "--measure"]
+    from lighthouse_attention import lighthouse_attention
+    torch.ops.load_library(options.build / "tests" / "cpp" / "ops" / "liblighthouse_python_operators.so")
+    if options.device == "cpu":
+        torch.set_num_threads(1)  # so that no thread waits for another
+    functions = {"cpp": torch.ops.lighthouse_cpp.attention, "python": lighthouse_attention}
     turns = {"cpp": [], "python": []}
     for _ in range(3):
         for name, results in turns.items():
-            results.append(json.loads(subprocess.run([*command, name], check=True, stdout=subprocess.PIPE).stdout))
-    for seq_len in map(str, LENGTHS[options.device]):
+            results.append(measure(functions[name], options.device, with_floor=name == "cpp"))
+    for seq_len in LENGTHS[options.device]:
         cpp, python = ({what: statistics.median(run[seq_len][what] for run in turns[name]) for what in turns[name][0][seq_len]}
                        for name in ("cpp", "python"))
         for what, ours in python.items():

@@ -2,11 +2,10 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include <array>
 #include <optional>
 #include <tuple>
 
-#include "ops/internal.h"
+#include "ops/gathering.h"
 
 namespace lighthouse::bench {
 namespace {
@@ -31,8 +30,7 @@ class OperatorStages {
   explicit OperatorStages(const StageBench& bench)
       : bench_(bench),
         in_(bench.inputs),
-        config_(bench.attention_case.selection),
-        layout_(ops::layout_of(config_)),
+        plan_(calls::share_plan("bench", bench.attention_case.selection, in_.q.size(1), in_.q.size(0), std::nullopt)),
         traffic_(in_, bench.attention_case.gathered_len()) {}
 
   StageTimings run() {
@@ -53,13 +51,12 @@ class OperatorStages {
     std::optional<at::Tensor> gate;
     if (in_.gate.defined()) gate = in_.gate;
     const auto score = [&] { return token_scores(in_.q, in_.k, in_.v, score_config, gate); };
-    const auto select = [&] { return ops::select_entries(s_qk_, s_kq_, layout_, config_.cover_prefix, std::nullopt); };
-    const auto gather = [&] {
-      return ops::gather_rows(in_.q, in_.k, in_.v, selection_, slots_, layout_, std::nullopt);
-    };
+    const auto select = [&] { return ops::select_entries(s_qk_, s_kq_, plan_); };
+    const auto gather = [&] { return ops::gather_rows(in_.q, in_.k, in_.v, gathering_); };
     std::tie(s_qk_, s_kq_) = score();
-    std::tie(selection_, slots_) = select();
-    std::tie(rows_.q, rows_.k, rows_.v) = gather();
+    gathering_ = select();
+    const Rows rows = gather();
+    rows_ = {rows.q, rows.k, rows.v, {}, {}};
     stage("score", score_config.scorer == "norm" ? traffic_.q_tokens + traffic_.kv_tokens : 0, 0, score);
     stage("select", 0, 0, select);
     stage("gather", traffic_.all(), 0, gather);
@@ -69,16 +66,14 @@ class OperatorStages {
     const auto attend = [&] { return causal_attention(rows_.q, rows_.k, rows_.v); };
     rows_.dout = attend();  // any values will do
     stage("attention", 0, attention_flop(rows_.q), attend);
-    stage("scatter", traffic_.output(), 0,
-          [&] { ops::scatter_rows(rows_.dout, selection_, slots_, in_.q.size(1), layout_, std::nullopt); });
+    stage("scatter", traffic_.output(), 0, [&] { ops::scatter_rows(rows_.dout, gathering_); });
   }
 
   void backward_stages() {
-    stage("scatter backward", traffic_.output(), 0,
-          [&] { ops::scatter_rows_backward(in_.dout, selection_, slots_, layout_, std::nullopt); });
+    stage("scatter backward", traffic_.output(), 0, [&] { ops::scatter_rows_backward(in_.dout, gathering_); });
     stage("attention backward", 0, 2.5 * attention_flop(rows_.q), attention_backward());
     stage("gather backward", traffic_.all(), 0, [&] {
-      ops::gather_rows_backward(rows_.q, rows_.k, rows_.v, selection_, slots_, in_.q.size(1), layout_, std::nullopt);
+      ops::gather_rows_backward({rows_.q, rows_.k, rows_.v}, gathering_);
     });
   }
 
@@ -92,10 +87,10 @@ class OperatorStages {
 
   const StageBench& bench_;
   const Inputs& in_;
-  const SelectionConfig& config_;
-  std::array<int64_t, 4> layout_;
+  calls::SharedPlan plan_;
   Traffic traffic_;
-  at::Tensor s_qk_, s_kq_, selection_, slots_;
+  at::Tensor s_qk_, s_kq_;
+  ops::Gathering gathering_;
   Inputs rows_;
   StageTimings results_;
 };

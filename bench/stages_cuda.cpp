@@ -15,8 +15,7 @@
 #include "bench/stage_bytes.h"
 #include "bench/stages.h"
 #include "lighthouse/cuda_stages.h"
-#include "ops/internal.h"
-#include "ops/stage_params.h"
+#include "ops/aten_context.h"
 
 namespace lighthouse::bench {
 namespace {
@@ -36,8 +35,8 @@ struct StageBuffers {
 };
 using Buffer = at::Tensor StageBuffers::*;
 
-using ops::by_row;
-using ops::by_token;
+View by_token(const at::Tensor& x) { return calls::to_token(ops::view(x)); }
+View by_row(const at::Tensor& x) { return calls::to_row(ops::view(x)); }
 ConstView read(const View& view) { return {view.data, view.batch_stride, view.seq_stride, view.head_stride}; }
 
 CudaStream current_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
@@ -49,7 +48,7 @@ class StageCalls {
       : case_(attention_case),
         plan_(make_plan(case_.selection, case_.seq_len)),
         device_plan_(make_device_plan(plan_, device_documents(plan_))),
-        dtype_(ops::stage_dtype(inputs.q)),
+        dtype_(calls::stage_dtype(ops::view(inputs.q).element)),
         batch_(inputs.q.size(0)),
         num_heads_(inputs.q.size(2)),
         num_kv_heads_(inputs.k.size(2)),

@@ -1,7 +1,7 @@
-// Lighthouse attention on PyTorch tensors. Every function is also an operator torch.ops.lighthouse.<name>, with CPU,
-// CUDA, Meta and, where differentiable, autograd kernels; lighthouse_attention is torch.ops.lighthouse.attention,
-// without the callable. In a traced graph N is a constant: S follows from its value. First derivatives of everything
-// exist, second ones of gather and scatter.
+// Lighthouse attention on PyTorch tensors, on the CPU and on CUDA, with autograd: first derivatives of everything
+// exist, second ones of gather and scatter. An undefined tensor, a wrong shape, dtype or value, a tensor on another
+// device than the others or on one that there are no kernels for is refused. Python has the same functions under the
+// same names: python/lighthouse_attention/functional.py.
 //
 // Layout: q [B, N, H, D]; k, v [B, N, H_kv, D]; rows [B, H, S, D]. Any strides with contiguous channels. dtypes fp32,
 // fp64, bf16, fp16, the same for q, k and v. Wrong arguments throw c10::ValueError (ValueError in Python) with a
@@ -56,8 +56,8 @@ using InnerAttention = std::function<at::Tensor(const at::Tensor& q, const at::T
 /// not see one another. `softmax_scale` defaults to 1 / sqrt(D). On CUDA the kernel is cuDNN's on Hopper, whose
 /// backward may differ in its last bits from run to run. `deterministic` makes this call and its backward repeat their
 /// bits: by cuDNN's repeatable backward on Hopper and data-centre Blackwell for 16-bit types, D a multiple of 8 up to
-/// 128 and one document, if the build found cudnn-frontend; else by FlashAttention-2 in its deterministic form, so too
-/// in a traced graph. The whole rule is in src/ops/cudnn_attention.h. cuDNN's takes up to 2 GiB of workspace.
+/// 128 and one document, if the build found cudnn-frontend; else by FlashAttention-2 in its deterministic form. The
+/// whole rule is in src/ops/cudnn_attention.h. cuDNN's takes up to 2 GiB of workspace.
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             std::optional<double> softmax_scale = std::nullopt,
                             at::OptionalIntArrayRef cu_seqlens = std::nullopt, bool deterministic = false);

@@ -28,12 +28,9 @@ def _check_torch():
                            f"{'.'.join(map(str, MINIMUM_TORCH))} or newer, whose stable ABI the operators use: "
                            f"pip install --upgrade torch")
     loaded = [path for path in torch.ops.loaded_libraries if Path(path).name == FILE_NAME]
-    if str(find()) not in loaded and torch._C._jit_get_schemas_for_operator("lighthouse::_token_norms"):
-        if loaded:
-            raise LibraryError(f"lighthouse_attention: this process has loaded the operators already, from {loaded[0]}; import "
-                               f"{find()} in a new process (in a notebook: restart the kernel)")
-        raise LibraryError("lighthouse_attention: this process has loaded the C++ operator library (liblighthouse_ops.so), "
-                           "which registers the same operators; import lighthouse_attention in a process without it")
+    if loaded and str(find()) not in loaded:
+        raise LibraryError(f"lighthouse_attention: this process has loaded the operators already, from {loaded[0]}; import "
+                           f"{find()} in a new process (in a notebook: restart the kernel)")
 
 
 def _load():

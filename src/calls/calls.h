@@ -11,6 +11,8 @@
 // Wrong arguments throw InvalidArgument, what CUDA refuses CudaError (std::runtime_error).
 #pragma once
 
+#include <functional>
+
 #include "calls/plan.h"
 #include "lighthouse/head_turn.h"
 
@@ -47,14 +49,17 @@ void scatter_rows_backward(CallContext& context, const TensorView& dout, const G
 /// gather_rows, with the same bits. On CUDA the scores and the coarsest means come from one pass over q, k and v.
 void gather_by_norm(CallContext& context, const Heads& x, const PlanArgument& plan);
 
+/// What turns heads, asked for where a kernel does.
+using MakeTurn = std::function<HeadTurn()>;
+
 /// The same of q and k turned (lighthouse/head_turn.h, without a row_scale). False where no kernel does that: nothing
 /// was made.
-bool gather_turned_by_norm(CallContext& context, const Heads& x, const HeadTurn& turn, const PlanArgument& plan);
+bool gather_turned_by_norm(CallContext& context, const Heads& x, const MakeTurn& turn, const PlanArgument& plan);
 
 /// gather_rows_backward, dq and dk turned back and every token times its row_scale, rounded once:
 /// [B, N, H + 2 * H_kv, D], dq, dk and dv behind one another. False where no kernel does that; the result is then empty
 /// memory.
-bool gather_rows_backward_turned(CallContext& context, const Heads& rows, const HeadTurn& turn,
+bool gather_rows_backward_turned(CallContext& context, const Heads& rows, const MakeTurn& turn,
                                  const GatheringView& gathering);
 
 /// int32 offsets on the device of `like`, without pinned memory: a CUDA graph replays them.

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "calls/context.h"
+#include "calls/run.h"
 
 namespace lighthouse::calls {
 namespace {

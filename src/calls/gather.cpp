@@ -2,22 +2,30 @@
 #include "lighthouse/gather.h"
 
 #include "calls/checks.h"
+#include "calls/run.h"
 #include "calls/select.h"
 
 namespace lighthouse::calls {
 namespace {
 
-GatherParams gather_params(const Heads& x, const HeadSizes& sizes, const CallPlan& plan) {
-  GatherParams params{};
-  params.q = by_token(x.q);
-  params.k = by_token(x.k);
-  params.v = by_token(x.v);
+/// The members that gather and its adjoint share.
+template <typename Params>
+Params common_params(Element element, const HeadSizes& sizes, const CallPlan& plan) {
+  Params params{};
   params.plan = &plan.sequence();
-  params.dtype = stage_dtype(x.q.element);
+  params.dtype = stage_dtype(element);
   params.batch = sizes.batch;
   params.num_heads = sizes.num_heads;
   params.num_kv_heads = sizes.num_kv_heads;
   params.head_dim = sizes.head_dim;
+  return params;
+}
+
+GatherParams gather_params(const Heads& x, const HeadSizes& sizes, const CallPlan& plan) {
+  auto params = common_params<GatherParams>(x.q.element, sizes, plan);
+  params.q = by_token(x.q);
+  params.k = by_token(x.k);
+  params.v = by_token(x.v);
   return params;
 }
 
@@ -33,17 +41,11 @@ void make_rows(CallContext& context, Element element, GatherParams& params) {
 
 GatherBackwardParams gather_backward_params(const Heads& rows, const HeadSizes& sizes, const CallPlan& plan,
                                             const TensorView& slots) {
-  GatherBackwardParams params{};
+  auto params = common_params<GatherBackwardParams>(rows.q.element, sizes, plan);
   params.dq_rows = by_row(rows.q);
   params.dk_rows = by_row(rows.k);
   params.dv_rows = by_row(rows.v);
   params.slots = slots.integers();
-  params.plan = &plan.sequence();
-  params.dtype = stage_dtype(rows.q.element);
-  params.batch = sizes.batch;
-  params.num_heads = sizes.num_heads;
-  params.num_kv_heads = sizes.num_kv_heads;
-  params.head_dim = sizes.head_dim;
   return params;
 }
 
@@ -163,7 +165,7 @@ void gather_by_norm(CallContext& context, const Heads& x, const PlanArgument& pl
   const IndexMaps maps = make_maps(context, followed, sizes.batch, sizes.num_kv_heads);
   params.selection = maps.selection;
   if constexpr (kWithCuda) {
-    if (x.q.device.is_cuda() && followed.sequence().config.num_levels > 1 &&
+    if (x.q.device.is_cuda() && !followed.sequence().is_full() &&
         can_pool_and_score(params.q, params.k, params.v, params.dtype, params.head_dim)) {
       return gather_in_one_pass(context, params, bytes_of(x.q.element), {}, followed, maps);
     }
@@ -171,7 +173,7 @@ void gather_by_norm(CallContext& context, const Heads& x, const PlanArgument& pl
   gather_in_steps(context, x, params, followed, maps);
 }
 
-bool gather_turned_by_norm(CallContext& context, const Heads& x, const HeadTurn& turn, const PlanArgument& plan) {
+bool gather_turned_by_norm(CallContext& context, const Heads& x, const MakeTurn& turn, const PlanArgument& plan) {
   if (!kWithCuda || !x.q.device.is_cuda()) return false;
   if constexpr (kWithCuda) {
     const HeadSizes sizes = check_tokens(kByNorm, x);
@@ -181,12 +183,12 @@ bool gather_turned_by_norm(CallContext& context, const Heads& x, const HeadTurn&
     make_rows(context, x.q.element, params);
     const IndexMaps maps = make_maps(context, followed, sizes.batch, sizes.num_kv_heads);
     params.selection = maps.selection;
-    gather_in_one_pass(context, params, bytes_of(x.q.element), turn, followed, maps);
+    gather_in_one_pass(context, params, bytes_of(x.q.element), turn(), followed, maps);
   }
   return true;
 }
 
-bool gather_rows_backward_turned(CallContext& context, const Heads& rows, const HeadTurn& turn,
+bool gather_rows_backward_turned(CallContext& context, const Heads& rows, const MakeTurn& turn,
                                  const GatheringView& gathering) {
   if (!kWithCuda || !rows.q.device.is_cuda()) return false;
   if constexpr (kWithCuda) {
@@ -203,7 +205,7 @@ bool gather_rows_backward_turned(CallContext& context, const Heads& rows, const 
     params.dk = heads_from(sizes.num_heads);
     params.dv = heads_from(sizes.num_heads + sizes.num_kv_heads);
     if (!can_turn_gradients(params)) return false;
-    lighthouse::gather_rows_backward(params, plan.on_device(context), context.stream(), turn);
+    lighthouse::gather_rows_backward(params, plan.on_device(context), context.stream(), turn());
   }
   return true;
 }

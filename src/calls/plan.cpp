@@ -1,5 +1,6 @@
 #include "calls/plan.h"
 
+#include "calls/run.h"
 #include "cuda/upload.h"
 #include "lighthouse/check.h"
 

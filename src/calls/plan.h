@@ -16,6 +16,10 @@ namespace lighthouse::calls {
 
 /// Token offsets of packed documents, [num_documents + 1].
 using Offsets = std::optional<std::span<const int64_t>>;
+/// None of an empty list. A view.
+inline Offsets optional_offsets(std::span<const int64_t> cu_seqlens) {
+  return cu_seqlens.empty() ? std::nullopt : Offsets(cu_seqlens);
+}
 
 /// A SequencePlan, and what kernels see of it. Any thread may use it.
 class CallPlan {
@@ -48,6 +52,11 @@ class CallPlan {
   mutable std::vector<Table> tables_;
 };
 using SharedPlan = std::shared_ptr<const CallPlan>;
+
+inline SharedPlan share_plan(const char* operation, const SelectionConfig& config, int64_t seq_len, int64_t batch,
+                             Offsets cu_seqlens) {
+  return std::make_shared<const CallPlan>(operation, config, seq_len, batch, cu_seqlens);
+}
 
 /// What a call is told about its plan: one that was made before and outlives the call, or what it is made of as soon as
 /// sizes are known to be right.

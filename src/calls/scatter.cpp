@@ -2,6 +2,7 @@
 #include "lighthouse/scatter.h"
 
 #include "calls/checks.h"
+#include "calls/run.h"
 #include "calls/select.h"
 
 namespace lighthouse::calls {

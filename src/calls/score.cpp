@@ -5,6 +5,7 @@
 
 #include "calls/calls.h"
 #include "calls/checks.h"
+#include "calls/run.h"
 #include "cuda/upload.h"
 #include "lighthouse/cuda_stages.h"
 

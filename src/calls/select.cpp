@@ -4,6 +4,7 @@
 #include "calls/calls.h"
 #include "calls/checks.h"
 #include "calls/cuda_memory.h"
+#include "calls/run.h"
 #include "lighthouse/forest.h"
 #include "lighthouse/select.h"
 

@@ -5,6 +5,7 @@
 #include <ATen/ops/linear.h>
 
 #include <algorithm>
+#include <map>
 
 #include "config/schema.h"
 #include "lighthouse/check.h"
@@ -57,6 +58,19 @@ void check_documents(std::span<const int64_t> cu_seqlens, const at::Tensor& toke
                    cu_seqlens.front(), " to ", cu_seqlens.back(), "; they must go from 0 to the number of tokens, ",
                    tokens.size(1));
   LIGHTHOUSE_CHECK(std::is_sorted(cu_seqlens.begin(), cu_seqlens.end()), "Decoder: cu_seqlens must not decrease");
+}
+
+/// Plans of a pass, by topk, in which alone its layers differ.
+using Plans = std::map<int64_t, calls::SharedPlan>;
+
+calls::SharedPlan plan_of(const LighthouseSettings& settings, const at::Tensor& tokens, const Pass& pass,
+                          Plans& plans) {
+  calls::SharedPlan& plan = plans[settings.selection.topk];
+  if (plan == nullptr) {
+    plan = calls::share_plan("Decoder", settings.selection, tokens.size(1), tokens.size(0),
+                             calls::optional_offsets(pass.cu_seqlens));
+  }
+  return plan;
 }
 
 }  // namespace
@@ -121,8 +135,10 @@ at::Tensor Decoder::hidden_states(const at::Tensor& tokens, const SelectionTape&
   LIGHTHOUSE_CHECK(held.size() == weights_.layers.size(), "Decoder: the tape holds selections of ", held.size(),
                    " layers, the model has ", weights_.layers.size());
   Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  Plans plans;
   for (size_t layer = 0; layer < held.size(); ++layer) {
-    const bool selects = layer_settings(layer, AttentionMode::kLighthouse, tokens.size(1), pass.cu_seqlens).has_value();
+    const auto settings = layer_settings(layer, AttentionMode::kLighthouse);
+    const bool selects = settings && !plan_of(*settings, tokens, pass, plans)->sequence().is_full();
     LIGHTHOUSE_CHECK(held[layer].defined() == selects, "Decoder: layer ", layer, selects ? " selects" : " is dense",
                      ", but the tape holds ", selects ? "no selection" : "a selection",
                      " for it; record it with the same attention options");
@@ -166,9 +182,11 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   Residual stream{embed(tokens, weights_.embed_tokens, compute_.embed_tokens), std::nullopt};  // [B, N, dim]
   const bool recomputes = execution_.recompute == Recompute::kFull && at::GradMode::is_enabled();
   const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
+  Plans plans;
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
-    const Layer layer{index, weights_.layers[index], compute_.layers[index],
-                      layer_settings(index, mode, tokens.size(1), pass.cu_seqlens)};
+    Layer layer{index, weights_.layers[index], compute_.layers[index], layer_settings(index, mode), nullptr};
+    if (layer.lighthouse) layer.plan = plan_of(*layer.lighthouse, tokens, pass, plans);
+    if (layer.plan && layer.plan->sequence().is_full()) layer.lighthouse.reset();
     stream = recomputes
                  ? recomputed(
                        stream, [layer, pass](const Residual& in) { return decoder_layer(in, layer, pass); }, stash)
@@ -192,14 +210,12 @@ at::Tensor Decoder::last_logits(const Residual& stream) const {
   return logits({stream.x.select(1, -1), stream.update->select(1, -1)});  // [B, vocab]
 }
 
-std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode, int64_t seq_len,
-                                                          const std::vector<int64_t>& cu_seqlens) const {
+std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode) const {
   const std::optional<int64_t> topk = lighthouse_topk(attention_, static_cast<int64_t>(layer));
   if (mode == AttentionMode::kDense || !topk) return std::nullopt;
-  const SelectionConfig selection{attention_.num_levels, attention_.pooling_factor, *topk, attention_.tile_topk,
-                                  attention_.cover_prefix};
-  if (make_plan(selection, seq_len, cu_seqlens, "Decoder").is_full()) return std::nullopt;
-  return LighthouseSettings{selection, {attention_.scorer, attention_.dilation}};
+  return LighthouseSettings{
+      {attention_.num_levels, attention_.pooling_factor, *topk, attention_.tile_topk, attention_.cover_prefix},
+      {attention_.scorer, attention_.dilation}};
 }
 
 }  // namespace lighthouse

@@ -87,8 +87,7 @@ class Decoder {
   at::Tensor normed(const Residual& stream) const;
   at::Tensor logits(const Residual& stream) const;
   at::Tensor last_logits(const Residual& stream) const;
-  std::optional<LighthouseSettings> layer_settings(size_t layer, AttentionMode mode, int64_t seq_len,
-                                                   const std::vector<int64_t>& cu_seqlens) const;
+  std::optional<LighthouseSettings> layer_settings(size_t layer, AttentionMode mode) const;
 
   ModelConfig model_;
   AttentionConfig attention_;

@@ -14,14 +14,24 @@
 #include "model/qkv_projection.h"
 #include "model/random_scores.h"
 #include "model/selected_projection.h"
+#include "ops/inner_attention.h"
 
 namespace lighthouse {
 namespace {
 
+/// Of each document of a row of `seq_len` tokens.
+std::vector<int64_t> document_lengths(const std::vector<int64_t>& cu_seqlens, int64_t seq_len) {
+  if (cu_seqlens.empty()) return {seq_len};
+  std::vector<int64_t> lengths;
+  for (size_t i = 1; i < cu_seqlens.size(); ++i) lengths.push_back(cu_seqlens[i] - cu_seqlens[i - 1]);
+  return lengths;
+}
+
 at::Tensor dense_attention(const Heads& heads, const Pass& pass) {
-  return causal_attention(heads.q.transpose(1, 2), heads.k.transpose(1, 2), heads.v.transpose(1, 2), std::nullopt,
-                          ops::optional_offsets(pass.cu_seqlens), pass.deterministic)
-      .transpose(1, 2);  // [B, N, H, D]
+  const at::Tensor out = ops::stock_attention(heads.q.transpose(1, 2), heads.k.transpose(1, 2), heads.v.transpose(1, 2),
+                                              document_lengths(pass.cu_seqlens, heads.q.size(1)),
+                                              /*softmax_scale=*/std::nullopt, pass.deterministic);
+  return ops::with_any_gradient(out).transpose(1, 2);  // [B, N, H, D]
 }
 
 /// n new queries against all keys so far. The query heads of a KV head stand below one another as rows, so that keys
@@ -58,34 +68,36 @@ std::optional<at::Tensor> score_gate(const at::Tensor& x, const LayerWeights& we
 /// What Lighthouse attention of this layer is told, but for scores.
 AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, const Pass& pass) {
   AttentionOptions options;
-  options.selection_config = layer.lighthouse->selection;
   options.score_config = layer.lighthouse->score;
   if (pass.held != nullptr) {
     options.selection = (*pass.held)[layer.index];
   } else {
     options.gate = score_gate(x, layer.weights, pass.model.rms_norm_eps);
   }
-  options.cu_seqlens = ops::optional_offsets(pass.cu_seqlens);
   options.deterministic = pass.deterministic;
   return options;
 }
 
 /// Scores of heads from elsewhere than the scorer within attention: normed heads all have the same norm, so theirs come
 /// from the heads before; random ones are no scorer of the operators.
-void score_ahead(const Heads& heads, bool qk_norm, AttentionOptions& options) {
+void score_ahead(const Heads& heads, bool qk_norm, const calls::SharedPlan& plan, AttentionOptions& options) {
   if (options.selection) return;
   if (options.score_config.scorer == "random") {
     options.scores = random_scores(heads.q.detach(), heads.k.detach());
     options.score_config = {};
   } else if (qk_norm) {
-    options.scores = token_scores(heads.q.detach(), heads.k.detach(), heads.v.detach(), options.score_config,
-                                  options.gate, options.cu_seqlens);
+    options.scores = ops::token_scores(heads.q.detach(), heads.k.detach(), heads.v.detach(), options.score_config,
+                                       options.gate, plan);
     options.gate = std::nullopt;
   }
 }
 
-void record_selection(const ops::AttendedRows& rows, const Layer& layer, const Pass& pass) {
-  if (pass.recorded != nullptr) (*pass.recorded)[layer.index] = rows.maps.selection;
+/// What attention on gathered rows adds to the residual stream.
+at::Tensor attended(const ops::GatheredRows& rows, const AttentionOptions& options, const Layer& layer,
+                    const Pass& pass) {
+  const at::Tensor o_rows = ops::attend(rows, layer.plan, options);
+  if (pass.recorded != nullptr) (*pass.recorded)[layer.index] = rows.gathering.selection;
+  return scattered_output_projection(o_rows, rows.gathering, layer.weights, layer.compute);
 }
 
 /// Norm and rotation of q and k, which come without.
@@ -98,13 +110,10 @@ Heads normed_and_rotated(const Heads& heads, const LayerWeights& weights, const 
 
 /// Attention on what the norm scorer selects of the heads that attention is given.
 Residual selected_attention(const Residual& in, const Layer& layer, const Pass& pass) {
-  const SelectionConfig& selection = layer.lighthouse->selection;
   const auto [x, rows] = selected_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps,
-                                             pass.model.head_dim, pass.rotation, selection, pass.cu_seqlens);
+                                             pass.model.head_dim, pass.rotation, layer.plan);
   enter_part(Part::kAttention);
-  const ops::AttendedRows attended = ops::attend_selected(rows, x.size(1), attention_options(x, layer, pass));
-  record_selection(attended, layer, pass);
-  return {x, scattered_output_projection(attended, selection, pass.cu_seqlens, layer.weights, layer.compute)};
+  return {x, attended(rows, attention_options(x, layer, pass), layer, pass)};
 }
 
 /// x + in.update and what attention adds to it.
@@ -119,17 +128,15 @@ Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass
   AttentionOptions options;
   if (layer.lighthouse) {
     options = attention_options(x, layer, pass);
-    score_ahead(heads, qk_norm, options);
+    score_ahead(heads, qk_norm, layer.plan, options);
   }
   if (qk_norm) heads = normed_and_rotated(heads, layer.weights, pass);
   if (pass.cache != nullptr) {
     return {x, output_projection(cached_attention(heads, layer.index, pass), layer.weights, layer.compute)};
   }
   if (!layer.lighthouse) return {x, output_projection(dense_attention(heads, pass), layer.weights, layer.compute)};
-  const ops::AttendedRows rows = ops::attend_rows(heads.q, heads.k, heads.v, options);
-  record_selection(rows, layer, pass);
-  return {x,
-          scattered_output_projection(rows, options.selection_config, pass.cu_seqlens, layer.weights, layer.compute)};
+  const ops::GatheredRows rows = ops::select_and_gather(heads.q, heads.k, heads.v, layer.plan, options);
+  return {x, attended(rows, options, layer, pass)};
 }
 
 }  // namespace

@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "config/run_config.h"
-#include "lighthouse/ops.h"
 #include "model/compute_weights.h"
 #include "model/kv_cache.h"
 #include "model/residual.h"
 #include "model/rope.h"
 #include "model/selection_tape.h"
 #include "model/weights.h"
+#include "ops/gathering.h"
 
 namespace lighthouse {
 
@@ -44,6 +44,7 @@ struct Layer {
   ComputeLayer compute;
   std::optional<LighthouseSettings> lighthouse;  ///< none: the attention is dense, as chosen or because no
                                                  ///< sequence would get shorter
+  calls::SharedPlan plan;                        ///< of the pass, for its selection
 };
 
 /// x [.., C] times its inverse root mean square over C, times weight [C]; in fp32, or fp64 if x is.

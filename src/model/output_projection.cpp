@@ -2,10 +2,9 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <optional>
-
 #include "model/part_clock.h"
 #include "model/products.h"
+#include "ops/saved_gathering.h"
 
 namespace lighthouse {
 namespace {
@@ -41,36 +40,21 @@ struct OutputFunction : torch::autograd::Function<OutputFunction> {
   }
 };
 
-/// What scatter_rows and its adjoint are told, besides tensors.
-struct ScatterMap {
-  int64_t seq_len;
-  std::vector<int64_t> layout;
-  std::vector<int64_t> cu_seqlens;
-};
-
 struct ScatteredOutputFunction : torch::autograd::Function<ScatteredOutputFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& rows, const at::Tensor& /*o_proj*/,
-                            const ops::IndexMaps& maps, const ScatterMap& map, const ComputeLayer& compute) {
-    const at::Tensor o = ops::scatter_rows(rows, maps.selection, maps.slots, map.seq_len, map.layout,
-                                           ops::optional_offsets(map.cu_seqlens));
-    context->save_for_backward({rows, maps.selection, maps.slots, compute.o_proj});
-    context->saved_data["seq_len"] = map.seq_len;
-    context->saved_data["layout"] = map.layout;
-    context->saved_data["cu_seqlens"] = map.cu_seqlens;
+                            const ops::Gathering& gathering, const ComputeLayer& compute) {
+    const at::Tensor o = ops::scatter_rows(rows, gathering);
+    ops::save(context, {rows, compute.o_proj}, gathering);
     return project(o.flatten(2), compute.o_proj);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     enter_part(Part::kAttention);
     const variable_list saved = context->get_saved_variables();
-    const ScatterMap map{context->saved_data["seq_len"].toInt(), context->saved_data["layout"].toIntVector(),
-                         context->saved_data["cu_seqlens"].toIntVector()};
-    const at::Tensor o =
-        ops::scatter_rows(saved[0], saved[1], saved[2], map.seq_len, map.layout, ops::optional_offsets(map.cu_seqlens));
-    const auto [d_o, d_matrix] = project_output_back(gradients[0], o, saved[3]);
+    const ops::Gathering gathering = ops::saved_gathering(context, saved);
+    const at::Tensor o = ops::scatter_rows(saved[0], gathering);
+    const auto [d_o, d_matrix] = project_output_back(gradients[0], o, saved[1]);
     enter_part(Part::kAttention);
-    const at::Tensor d_rows =
-        ops::scatter_rows_backward(d_o, saved[1], saved[2], map.layout, ops::optional_offsets(map.cu_seqlens));
-    return {d_rows, d_matrix, at::Tensor(), at::Tensor(), at::Tensor()};
+    return {ops::scatter_rows_backward(d_o, gathering), d_matrix, at::Tensor(), at::Tensor()};
   }
 };
 
@@ -80,12 +64,9 @@ at::Tensor output_projection(const at::Tensor& o, const LayerWeights& weights, c
   return OutputFunction::apply(o, weights.o_proj, compute);
 }
 
-at::Tensor scattered_output_projection(const ops::AttendedRows& rows, const SelectionConfig& selection,
-                                       const std::vector<int64_t>& cu_seqlens, const LayerWeights& weights,
-                                       const ComputeLayer& compute) {
-  const std::array<int64_t, 4> layout = ops::layout_of(selection);
-  return ScatteredOutputFunction::apply(rows.o_rows, weights.o_proj, rows.maps,
-                                        ScatterMap{rows.seq_len, {layout.begin(), layout.end()}, cu_seqlens}, compute);
+at::Tensor scattered_output_projection(const at::Tensor& rows, const ops::Gathering& gathering,
+                                       const LayerWeights& weights, const ComputeLayer& compute) {
+  return ScatteredOutputFunction::apply(rows, weights.o_proj, gathering, compute);
 }
 
 }  // namespace lighthouse

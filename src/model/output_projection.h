@@ -3,12 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <vector>
-
-#include "lighthouse/geometry.h"
 #include "model/compute_weights.h"
 #include "model/weights.h"
-#include "ops/internal.h"
+#include "ops/gathering.h"
 
 namespace lighthouse {
 
@@ -17,8 +14,7 @@ at::Tensor output_projection(const at::Tensor& o, const LayerWeights& weights, c
 
 /// The same of what rows [B, H, S, D] scatter to. Keeps the rows, as the attention before it does: o is scattered again
 /// in backward.
-at::Tensor scattered_output_projection(const ops::AttendedRows& rows, const SelectionConfig& selection,
-                                       const std::vector<int64_t>& cu_seqlens, const LayerWeights& weights,
-                                       const ComputeLayer& compute);
+at::Tensor scattered_output_projection(const at::Tensor& rows, const ops::Gathering& gathering,
+                                       const LayerWeights& weights, const ComputeLayer& compute);
 
 }  // namespace lighthouse

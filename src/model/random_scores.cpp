@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "ops/internal.h"
+#include "ops/gathering.h"
 
 namespace lighthouse {
 namespace {

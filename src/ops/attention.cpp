@@ -4,10 +4,9 @@
 #include <utility>
 #include <vector>
 
-#include "lighthouse/ops.h"
-#include "ops/checks.h"
+#include "calls/checks.h"
+#include "ops/aten_context.h"
 #include "ops/inner_attention.h"
-#include "ops/internal.h"
 #include "ops/option_checks.h"
 
 namespace lighthouse {
@@ -18,20 +17,18 @@ constexpr const char* kOperation = "lighthouse_attention";
 /// The caller's attention with what it returns checked.
 InnerAttention checked(const InnerAttention& attention) {
   return [&attention](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    constexpr const char* kName = "the result of `attention`";
     at::Tensor out = attention(q, k, v);
-    ops::check_shape(kOperation, "the result of `attention`", out, q.sym_sizes(), "[batch, num_heads, rows, head_dim]",
-                     q);
-    TORCH_CHECK_VALUE(out.scalar_type() == q.scalar_type(), kOperation, ": the result of `attention` is ",
-                      out.scalar_type(), ", but it was given ", q.scalar_type(), "; cast it to that");
-    ops::check_heads(kOperation, "the result of `attention`", out);
+    const calls::TensorView expected = ops::view(q);
+    ops::restate_errors([&] {
+      calls::check_shape(kOperation, kName, ops::view(out), expected.sizes, "[batch, num_heads, rows, head_dim]",
+                         expected);
+    });
+    TORCH_CHECK_VALUE(out.scalar_type() == q.scalar_type(), kOperation, ": ", kName, " is ", out.scalar_type(),
+                      ", but it was given ", q.scalar_type(), "; cast it to that");
+    ops::restate_errors([&] { calls::check_heads(kOperation, kName, ops::view(out)); });
     return out;
   };
-}
-
-std::vector<int64_t> rows_of_documents(const SequencePlan& plan) {
-  std::vector<int64_t> num_rows;
-  for (const Document& document : plan.documents) num_rows.push_back(document.num_rows);
-  return num_rows;
 }
 
 void check_options(const AttentionOptions& options) {
@@ -46,135 +43,145 @@ void check_options(const AttentionOptions& options) {
                     instead, " too, so no scorer is run; leave one out");
 }
 
-void check_given_scores(const at::Tensor& q, const ops::Sizes& sizes, const ops::TwoTensors& scores) {
+calls::HeadSizes check_tokens(const char* operation, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return ops::restate_errors([&] { return calls::check_tokens(operation, ops::view(q, k, v)); });
+}
+
+void check_given_scores(const at::Tensor& q, const at::Tensor& k, const ops::TwoTensors& scores) {
   const auto& [s_qk, s_kq] = scores;
-  const std::vector<c10::SymInt> shape{sizes.batch, sizes.num_kv_heads, sizes.seq_len};
-  ops::check_shape(kOperation, "s_qk", s_qk, shape, "[batch, num_kv_heads, seq_len]", q);
-  ops::check_scores(kOperation, s_qk, s_kq);
+  const int64_t shape[] = {q.size(0), k.size(2), q.size(1)};
+  ops::restate_errors([&, &s_qk = s_qk, &s_kq = s_kq] {
+    calls::check_shape(kOperation, "s_qk", ops::view(s_qk), shape, "[batch, num_kv_heads, seq_len]", ops::view(q));
+    calls::check_scores(kOperation, ops::view(s_qk), ops::view(s_kq));
+  });
 }
 
 void check_scorer_options(const AttentionOptions& options) {
-  ops::check_scorer("token_scores", options.score_config.scorer, options.score_config.dilation,
-                    options.gate.has_value());
+  const ScoreConfig& score = options.score_config;
+  ops::check_scorer("token_scores", score.scorer, score.dilation, options.gate.has_value());
 }
 
 /// Scores that the caller made, or else the scorer's.
-ops::TwoTensors scores_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const ops::Sizes& sizes,
+ops::TwoTensors scores_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const calls::SharedPlan& plan,
                           const AttentionOptions& options) {
-  if (!options.scores) return token_scores(q, k, v, options.score_config, options.gate, options.cu_seqlens);
-  check_given_scores(q, sizes, *options.scores);
+  if (!options.scores) return ops::token_scores(q, k, v, options.score_config, options.gate, plan);
+  check_given_scores(q, k, *options.scores);
   return *options.scores;
 }
 
+void check_device(const char* operation, const at::Tensor& selection, const at::Tensor& x) {
+  TORCH_CHECK_VALUE(!selection.defined() || selection.device() == x.device(), operation, ": selection is on ",
+                    selection.device(), ", but other arguments are on ", x.device(), "; move all to one device");
+}
+
 /// The selection of a call that does not leave it to the norm scorer. No gradient passes through here.
-ops::IndexMaps index_maps(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const ops::Sizes& sizes,
-                          const AttentionOptions& options) {
+ops::Gathering make_gathering(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                              const calls::SharedPlan& plan, const AttentionOptions& options) {
   const at::NoGradGuard no_grad;
-  const SelectionConfig& config = options.selection_config;
   if (options.selection) {
-    return ops::index_maps_of(kOperation, *options.selection, sizes.seq_len, config, options.cu_seqlens,
-                              options.check_selection);
+    check_device(kOperation, *options.selection, q);
+    return ops::invert_selection(kOperation, *options.selection, plan, options.check_selection);
   }
-  const ops::TwoTensors scores = scores_of(q, k, v, sizes, options);
-  const ops::TwoTensors maps = ops::select_entries(std::get<0>(scores), std::get<1>(scores), ops::layout_of(config),
-                                                   config.cover_prefix, options.cu_seqlens);
-  return {std::get<0>(maps), std::get<1>(maps)};
-}
-
-/// Sections (i) to (iv).
-ops::SelectedRows select_and_gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                    const ops::Sizes& sizes, const AttentionOptions& options) {
-  const auto layout = ops::layout_of(options.selection_config);
-  if (!options.selection && !options.scores) {
-    check_scorer_options(options);
-    if (options.score_config.scorer == "norm") {
-      return ops::gather_by_norm(q, k, v, layout, options.selection_config.cover_prefix, options.cu_seqlens);
-    }
-  }
-  ops::IndexMaps maps = index_maps(q, k, v, sizes, options);
-  auto [q_rows, k_rows, v_rows] = ops::gather_rows(q, k, v, maps.selection, maps.slots, layout, options.cu_seqlens);
-  return {std::move(q_rows), std::move(k_rows), std::move(v_rows), std::move(maps.selection), std::move(maps.slots)};
-}
-
-/// Section (v).
-ops::AttendedRows attend(const ops::SelectedRows& rows, const SequencePlan& plan, const AttentionOptions& options) {
-  const auto& [q_rows, k_rows, v_rows, selection, slots] = rows;
-  const std::vector<int64_t> num_rows = rows_of_documents(plan);
-  at::Tensor o_rows = options.attention ? ops::attend_each(checked(options.attention), q_rows, k_rows, v_rows, num_rows)
-                                        : ops::stock_attention(q_rows, k_rows, v_rows, num_rows, options.softmax_scale,
-                                                               options.deterministic);
-  return {std::move(o_rows), {selection, slots}, plan.seq_len};
-}
-
-/// A call whose sequences would none of them get shorter: plain causal attention, [B, N, H, D]. What else the caller
-/// gave is checked, and not used.
-at::Tensor attend_in_full(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const ops::Sizes& sizes,
-                          const SequencePlan& plan, const AttentionOptions& options) {
-  if (options.selection) {
-    const at::NoGradGuard no_grad;
-    ops::index_maps_of(kOperation, *options.selection, sizes.seq_len, options.selection_config, options.cu_seqlens,
-                       options.check_selection);
-  } else if (options.scores) {
-    check_given_scores(q, sizes, *options.scores);
-  } else {
-    check_scorer_options(options);
-  }
-  const at::Tensor by_row[] = {q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)};
-  const std::vector<int64_t> num_rows = rows_of_documents(plan);
-  if (options.attention) {
-    return ops::attend_each(checked(options.attention), by_row[0], by_row[1], by_row[2], num_rows).transpose(1, 2);
-  }
-  return ops::with_any_gradient(ops::stock_attention(by_row[0], by_row[1], by_row[2], num_rows, options.softmax_scale,
-                                                     options.deterministic))
-      .transpose(1, 2);
+  const auto [s_qk, s_kq] = scores_of(q, k, v, plan, options);
+  return ops::select_entries(s_qk, s_kq, plan);
 }
 
 }  // namespace
+
+namespace ops {
+
+GatheredRows select_and_gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const calls::SharedPlan& plan, const AttentionOptions& options) {
+  check_options(options);
+  if (!options.selection && !options.scores) {
+    check_scorer_options(options);
+    if (options.score_config.scorer == "norm") return gather_by_norm(q, k, v, plan);
+  }
+  Gathering gathering = make_gathering(q, k, v, plan, options);
+  Rows rows = gather_rows(q, k, v, gathering);
+  return {std::move(rows), std::move(gathering)};
+}
+
+at::Tensor attend(const Rows& rows, const calls::SharedPlan& plan, const AttentionOptions& options) {
+  const std::vector<int64_t> num_rows = plan->rows_of_documents();
+  return options.attention
+             ? attend_each(checked(options.attention), rows.q, rows.k, rows.v, num_rows)
+             : stock_attention(rows.q, rows.k, rows.v, num_rows, options.softmax_scale, options.deterministic);
+}
+
+}  // namespace ops
+
+namespace {
+
+/// A call whose sequences would none of them get shorter: plain causal attention, [B, N, H, D]. What else the caller
+/// gave is checked, and not used.
+at::Tensor attend_in_full(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const calls::SharedPlan& plan,
+                          const AttentionOptions& options) {
+  check_options(options);
+  if (options.selection) {
+    make_gathering(q, k, v, plan, options);
+  } else if (options.scores) {
+    check_given_scores(q, k, *options.scores);
+  } else {
+    check_scorer_options(options);
+  }
+  const at::Tensor out = ops::attend({q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)}, plan, options);
+  return (options.attention ? out : ops::with_any_gradient(out)).transpose(1, 2);
+}
+
+}  // namespace
+
+at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const AttentionOptions& options) {
+  const calls::HeadSizes sizes = check_tokens(kOperation, q, k, v);
+  const calls::SharedPlan plan =
+      ops::plan_of(kOperation, options.selection_config, sizes.seq_len, sizes.batch, options.cu_seqlens);
+  if (plan->sequence().is_full()) return attend_in_full(q, k, v, plan, options);
+  const ops::GatheredRows rows = ops::select_and_gather(q, k, v, plan, options);
+  return ops::scatter_rows(ops::attend(rows, plan, options), rows.gathering);
+}
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             std::optional<double> softmax_scale, at::OptionalIntArrayRef cu_seqlens,
                             bool deterministic) {
   constexpr const char* kCausal = "causal_attention";
-  const ops::Sizes sizes = ops::check_rows(kCausal, q, k, v);
+  const calls::HeadSizes sizes = ops::restate_errors([&] { return calls::check_rows(kCausal, ops::view(q, k, v)); });
   ops::check_softmax_scale(kCausal, softmax_scale);
   std::vector<int64_t> num_rows{sizes.seq_len};
   if (cu_seqlens) {
     SelectionConfig every_token;
     every_token.num_levels = 1;
-    num_rows = rows_of_documents(ops::checked_plan(kCausal, every_token, sizes.seq_len, sizes.batch, cu_seqlens));
+    num_rows = ops::plan_of(kCausal, every_token, sizes.seq_len, sizes.batch, cu_seqlens)->rows_of_documents();
   }
   return ops::with_any_gradient(ops::stock_attention(q, k, v, num_rows, softmax_scale, deterministic));
 }
 
-namespace ops {
+// The public select, gather and scatter: a plan, one index array more, then the functions that do the work.
 
-AttendedRows attend_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                         const AttentionOptions& options) {
-  const Sizes sizes = check_qkv(kOperation, q, k, v);
-  const SequencePlan plan =
-      checked_plan(kOperation, options.selection_config, sizes.seq_len, sizes.batch, options.cu_seqlens);
-  check_options(options);
-  return attend(select_and_gather(q, k, v, sizes, options), plan, options);
+at::Tensor select(const at::Tensor& s_qk, const at::Tensor& s_kq, const SelectionConfig& config,
+                  at::OptionalIntArrayRef cu_seqlens) {
+  constexpr const char* kSelect = "select";
+  ops::restate_errors([&] { calls::check_scores(kSelect, ops::view(s_qk), ops::view(s_kq)); });
+  return ops::select_entries(s_qk, s_kq, ops::plan_of(kSelect, config, s_qk.size(2), s_qk.size(0), cu_seqlens))
+      .selection;
 }
 
-AttendedRows attend_selected(const SelectedRows& rows, int64_t seq_len, const AttentionOptions& options) {
-  const int64_t batch = std::get<0>(rows).size(0);
-  check_options(options);
-  return attend(rows, checked_plan(kOperation, options.selection_config, seq_len, batch, options.cu_seqlens), options);
+Rows gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& selection,
+            const SelectionConfig& config, at::OptionalIntArrayRef cu_seqlens, bool check_selection) {
+  constexpr const char* kGather = "gather";
+  const calls::HeadSizes sizes = check_tokens(kGather, q, k, v);
+  const calls::SharedPlan plan = ops::plan_of(kGather, config, sizes.seq_len, sizes.batch, cu_seqlens);
+  check_device(kGather, selection, q);
+  return ops::gather_rows(q, k, v, ops::invert_selection(kGather, selection, plan, check_selection));
 }
 
-}  // namespace ops
-
-at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                const AttentionOptions& options) {
-  const ops::Sizes sizes = ops::check_qkv(kOperation, q, k, v);
-  const SequencePlan plan =
-      ops::checked_plan(kOperation, options.selection_config, sizes.seq_len, sizes.batch, options.cu_seqlens);
-  check_options(options);
-  if (plan.is_full()) return attend_in_full(q, k, v, sizes, plan, options);
-  const auto [o_rows, maps, seq_len] = attend(select_and_gather(q, k, v, sizes, options), plan, options);
-  return ops::scatter_rows(o_rows, maps.selection, maps.slots, seq_len, ops::layout_of(options.selection_config),
-                           options.cu_seqlens);
+at::Tensor scatter(const at::Tensor& rows, const at::Tensor& selection, int64_t seq_len, const SelectionConfig& config,
+                   at::OptionalIntArrayRef cu_seqlens, bool check_selection) {
+  constexpr const char* kScatter = "scatter";
+  ops::restate_errors([&] { calls::check_heads(kScatter, "rows", ops::view(rows)); });
+  const calls::SharedPlan plan = ops::plan_of(kScatter, config, seq_len, rows.size(0), cu_seqlens);
+  check_device(kScatter, selection, rows);
+  return ops::scatter_rows(rows, ops::invert_selection(kScatter, selection, plan, check_selection));
 }
 
 }  // namespace lighthouse

@@ -1,13 +1,13 @@
-// Section (vii): gather and scatter are linear, and each one's gradient is its adjoint. The adjoints are operators of
-// their own with these as their gradients, so second derivatives exist. Nothing is kept but index arrays and sizes.
+// Section (vii): gather and scatter are linear, and each one's gradient is its adjoint. The adjoints are functions of
+// their own with these as their gradients, so second derivatives exist. Nothing is kept but the gathering.
 #include <ATen/core/LegacyTypeDispatch.h>
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/library.h>
+#include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <utility>
-#include <vector>
 
-#include "ops/internal.h"
+#include "ops/aten_context.h"
+#include "ops/saved_gathering.h"
 
 namespace lighthouse::ops {
 namespace {
@@ -15,166 +15,147 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// What a linear map needs to know besides its inputs.
-struct MapArguments {
-  at::Tensor selection, slots;
-  c10::SymInt seq_len;
-  std::vector<int64_t> layout;
-  std::optional<std::vector<int64_t>> offsets;
-
-  at::OptionalIntArrayRef cu_seqlens() const {
-    return offsets ? at::OptionalIntArrayRef(*offsets) : at::OptionalIntArrayRef();
-  }
+struct PlanHolder : torch::CustomClassHolder {
+  explicit PlanHolder(calls::SharedPlan held) : plan(std::move(held)) {}
+  calls::SharedPlan plan;
 };
-
-void save(AutogradContext* context, const MapArguments& arguments) {
-  context->save_for_backward({arguments.selection, arguments.slots});
-  context->saved_data["seq_len"] = arguments.seq_len;
-  context->saved_data["layout"] = arguments.layout;
-  context->saved_data["offsets"] = arguments.offsets;
-}
-
-MapArguments load(AutogradContext* context) {
-  const variable_list saved = context->get_saved_variables();
-  return {saved[0], saved[1], context->saved_data["seq_len"].toSymInt(), context->saved_data["layout"].toIntVector(),
-          context->saved_data["offsets"].toOptional<std::vector<int64_t>>()};
-}
-
-MapArguments make_arguments(const at::Tensor& selection, const at::Tensor& slots, const c10::SymInt& seq_len,
-                            at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
-  std::optional<std::vector<int64_t>> offsets;
-  if (cu_seqlens) offsets = cu_seqlens->vec();
-  return {selection, slots, seq_len, layout.vec(), offsets};
-}
 
 /// Gradients arrive with any strides, among them 0 where a sum was expanded; the kernels need contiguous channels.
 variable_list with_contiguous_channels(variable_list gradients) {
   for (at::Tensor& gradient : gradients) {
-    if (gradient.sym_size(-1) != 1 && gradient.sym_stride(-1) != 1) gradient = gradient.contiguous();
+    if (gradient.size(-1) != 1 && gradient.stride(-1) != 1) gradient = gradient.contiguous();
   }
   return gradients;
 }
 
-variable_list as_list(const ThreeTensors& tensors) {
-  return {std::get<0>(tensors), std::get<1>(tensors), std::get<2>(tensors)};
-}
+using Call = void (*)(calls::CallContext&, const variable_list&, const calls::GatheringView&);
+
+calls::Heads heads(const variable_list& x) { return view(x[0], x[1], x[2]); }
 
 // The four maps on lists of one or three tensors.
 struct GatherMap {
-  static variable_list call(const variable_list& x, const MapArguments& a) {
-    return as_list(gather_rows(x[0], x[1], x[2], a.selection, a.slots, a.layout, a.cu_seqlens()));
-  }
+  static constexpr const char* kName = "lighthouse::_gather_rows";
+  static constexpr Call kCall = [](auto& context, const auto& x, const auto& gathering) {
+    calls::gather_rows(context, heads(x), gathering);
+  };
 };
 struct GatherBackwardMap {
-  static variable_list call(const variable_list& x, const MapArguments& a) {
-    return as_list(gather_rows_backward(x[0], x[1], x[2], a.selection, a.slots, a.seq_len, a.layout, a.cu_seqlens()));
-  }
+  static constexpr const char* kName = "lighthouse::_gather_rows_backward";
+  static constexpr Call kCall = [](auto& context, const auto& x, const auto& gathering) {
+    calls::gather_rows_backward(context, heads(x), gathering);
+  };
 };
 struct ScatterMap {
-  static variable_list call(const variable_list& x, const MapArguments& a) {
-    return {scatter_rows(x[0], a.selection, a.slots, a.seq_len, a.layout, a.cu_seqlens())};
-  }
+  static constexpr const char* kName = "lighthouse::_scatter_rows";
+  static constexpr Call kCall = [](auto& context, const auto& x, const auto& gathering) {
+    calls::scatter_rows(context, view(x[0]), gathering);
+  };
 };
 struct ScatterBackwardMap {
-  static variable_list call(const variable_list& x, const MapArguments& a) {
-    return {scatter_rows_backward(x[0], a.selection, a.slots, a.layout, a.cu_seqlens())};
-  }
+  static constexpr const char* kName = "lighthouse::_scatter_rows_backward";
+  static constexpr Call kCall = [](auto& context, const auto& x, const auto& gathering) {
+    calls::scatter_rows_backward(context, view(x[0]), gathering);
+  };
 };
+
+template <typename Map>
+variable_list call(const variable_list& x, const Gathering& gathering) {
+  const Results results = run(Map::kName, x[0], [&](auto& context) { Map::kCall(context, x, view(gathering)); });
+  return {results.begin(), results.end()};
+}
+
+template <typename Map, typename Adjoint>
+variable_list mapped(const variable_list& x, const Gathering& gathering);
 
 template <typename Map, typename Adjoint>
 struct LinearFunction : torch::autograd::Function<LinearFunction<Map, Adjoint>> {
-  static variable_list forward(AutogradContext* context, at::TensorList inputs, const MapArguments& arguments) {
+  static variable_list forward(AutogradContext* context, at::TensorList x, const Gathering& gathering) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    save(context, arguments);
-    return Map::call(inputs.vec(), arguments);
+    save(context, {}, gathering);
+    return call<Map>(x.vec(), gathering);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    variable_list results = Adjoint::call(with_contiguous_channels(gradients), load(context));
-    results.emplace_back();  // of the arguments
+    const Gathering gathering = saved_gathering(context, context->get_saved_variables());
+    variable_list results = mapped<Adjoint, Map>(with_contiguous_channels(gradients), gathering);
+    results.emplace_back();  // of the gathering
     return results;
   }
 };
-/// Gather with the selection it makes itself. The index arrays leave by `maps`, not as results: nothing would make zero
-/// gradients for them in backward.
+
+bool needs_graph(const variable_list& x) {
+  return at::GradMode::is_enabled() && std::ranges::any_of(x, [](const at::Tensor& y) { return y.requires_grad(); });
+}
+
+template <typename Map, typename Adjoint>
+variable_list mapped(const variable_list& x, const Gathering& gathering) {
+  if (!needs_graph(x)) return call<Map>(x, gathering);
+  return LinearFunction<Map, Adjoint>::apply(at::TensorList(x), gathering);
+}
+
+/// Gather with the selection it makes itself, which leaves by `made`, not as results: nothing would make zero gradients
+/// for index arrays in backward.
+variable_list call_by_norm(at::TensorList qkv, const calls::SharedPlan& plan, Gathering* made) {
+  const Results results = run("lighthouse::_gather_by_norm", qkv[0], [&](auto& context) {
+    calls::gather_by_norm(context, view(qkv[0], qkv[1], qkv[2]), plan);
+  });
+  *made = {plan, results[3], results[4]};
+  return {results[0], results[1], results[2]};
+}
+
 struct GatherByNorm : torch::autograd::Function<GatherByNorm> {
-  static variable_list forward(AutogradContext* context, at::TensorList qkv, at::IntArrayRef layout, bool cover_prefix,
-                               at::OptionalIntArrayRef cu_seqlens, IndexMaps* maps) {
+  static variable_list forward(AutogradContext* context, at::TensorList qkv, const calls::SharedPlan& plan,
+                               Gathering* made) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    auto [q_rows, k_rows, v_rows, selection, slots] =
-        gather_by_norm(qkv[0], qkv[1], qkv[2], layout, cover_prefix, cu_seqlens);
-    save(context, make_arguments(selection, slots, qkv[0].sym_size(1), layout, cu_seqlens));
-    *maps = {std::move(selection), std::move(slots)};
-    return {std::move(q_rows), std::move(k_rows), std::move(v_rows)};
+    variable_list rows = call_by_norm(qkv, plan, made);
+    save(context, {}, *made);
+    return rows;
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    variable_list results = GatherBackwardMap::call(with_contiguous_channels(gradients), load(context));
-    results.resize(results.size() + 4);  // of layout, cover_prefix, cu_seqlens and maps
+    const Gathering gathering = saved_gathering(context, context->get_saved_variables());
+    variable_list results = mapped<GatherBackwardMap, GatherMap>(with_contiguous_channels(gradients), gathering);
+    results.resize(results.size() + 2);  // of plan and made
     return results;
   }
 };
-
-using Gather = LinearFunction<GatherMap, GatherBackwardMap>;
-using GatherBackward = LinearFunction<GatherBackwardMap, GatherMap>;
-using Scatter = LinearFunction<ScatterMap, ScatterBackwardMap>;
-using ScatterBackward = LinearFunction<ScatterBackwardMap, ScatterMap>;
-
-ThreeTensors as_tuple(const variable_list& list) { return {list[0], list[1], list[2]}; }
-
-// NOLINTBEGIN(performance-unnecessary-value-param): the dispatcher knows SymInt by value only
-ThreeTensors gather_rows_autograd(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                  const at::Tensor& selection, const at::Tensor& slots, at::IntArrayRef layout,
-                                  at::OptionalIntArrayRef cu_seqlens) {
-  TORCH_CHECK_VALUE(q.defined() && q.dim() == 4, "gather: q must be [batch, seq_len, num_heads, head_dim]");
-  const variable_list inputs{q, k, v};
-  return as_tuple(
-      Gather::apply(at::TensorList(inputs), make_arguments(selection, slots, q.sym_size(1), layout, cu_seqlens)));
-}
-
-ThreeTensors gather_rows_backward_autograd(const at::Tensor& dq_rows, const at::Tensor& dk_rows,
-                                           const at::Tensor& dv_rows, const at::Tensor& selection,
-                                           const at::Tensor& slots, c10::SymInt seq_len, at::IntArrayRef layout,
-                                           at::OptionalIntArrayRef cu_seqlens) {
-  const variable_list inputs{dq_rows, dk_rows, dv_rows};
-  return as_tuple(
-      GatherBackward::apply(at::TensorList(inputs), make_arguments(selection, slots, seq_len, layout, cu_seqlens)));
-}
-
-at::Tensor scatter_rows_autograd(const at::Tensor& rows, const at::Tensor& selection, const at::Tensor& slots,
-                                 c10::SymInt seq_len, at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
-  const variable_list inputs{rows};
-  return Scatter::apply(at::TensorList(inputs), make_arguments(selection, slots, seq_len, layout, cu_seqlens))[0];
-}
-
-at::Tensor scatter_rows_backward_autograd(const at::Tensor& dout, const at::Tensor& selection, const at::Tensor& slots,
-                                          at::IntArrayRef layout, at::OptionalIntArrayRef cu_seqlens) {
-  TORCH_CHECK_VALUE(dout.defined() && dout.dim() == 4,
-                    "scatter backward: dout must be [batch, seq_len, num_heads, head_dim]");
-  const variable_list inputs{dout};
-  return ScatterBackward::apply(at::TensorList(inputs),
-                                make_arguments(selection, slots, dout.sym_size(1), layout, cu_seqlens))[0];
-}
-// NOLINTEND(performance-unnecessary-value-param)
-
-SelectedRows gather_by_norm_autograd(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                     at::IntArrayRef layout, bool cover_prefix, at::OptionalIntArrayRef cu_seqlens) {
-  const variable_list inputs{q, k, v};
-  IndexMaps maps;
-  variable_list rows = GatherByNorm::apply(at::TensorList(inputs), layout, cover_prefix, cu_seqlens, &maps);
-  return {rows[0], rows[1], rows[2], maps.selection, maps.slots};
-}
 
 }  // namespace
-}  // namespace lighthouse::ops
 
-TORCH_LIBRARY_IMPL(lighthouse, Autograd, m) {
-  namespace ops = lighthouse::ops;
-  m.impl("_gather_rows", &ops::gather_rows_autograd);
-  m.impl("_gather_rows_backward", &ops::gather_rows_backward_autograd);
-  m.impl("_gather_by_norm", &ops::gather_by_norm_autograd);
-  m.impl("_scatter_rows", &ops::scatter_rows_autograd);
-  m.impl("_scatter_rows_backward", &ops::scatter_rows_backward_autograd);
-  // No gradient passes through scores and selections.
-  for (const char* name : {"_token_norms", "_gla_scores", "_select_entries", "_invert_selection", "_offsets_like"}) {
-    m.impl(name, torch::CppFunction::makeFallthrough());
-  }
+void save(AutogradContext* context, variable_list tensors, const Gathering& gathering) {
+  tensors.insert(tensors.end(), {gathering.selection, gathering.slots});
+  context->save_for_backward(std::move(tensors));
+  context->saved_data["plan"] = c10::IValue::make_capsule(c10::make_intrusive<PlanHolder>(gathering.plan));
 }
+
+Gathering saved_gathering(AutogradContext* context, const variable_list& saved) {
+  const auto holder = context->saved_data["plan"].toCapsule();
+  return {static_cast<const PlanHolder&>(*holder).plan, saved[saved.size() - 2], saved.back()};
+}
+
+Rows gather_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Gathering& gathering) {
+  const variable_list rows = mapped<GatherMap, GatherBackwardMap>({q, k, v}, gathering);
+  return {rows[0], rows[1], rows[2]};
+}
+
+ThreeTensors gather_rows_backward(const Rows& rows, const Gathering& gathering) {
+  const variable_list tokens = mapped<GatherBackwardMap, GatherMap>({rows.q, rows.k, rows.v}, gathering);
+  return {tokens[0], tokens[1], tokens[2]};
+}
+
+at::Tensor scatter_rows(const at::Tensor& rows, const Gathering& gathering) {
+  return mapped<ScatterMap, ScatterBackwardMap>({rows}, gathering)[0];
+}
+
+at::Tensor scatter_rows_backward(const at::Tensor& dout, const Gathering& gathering) {
+  return mapped<ScatterBackwardMap, ScatterMap>({dout}, gathering)[0];
+}
+
+GatheredRows gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const calls::SharedPlan& plan) {
+  const variable_list inputs{q, k, v};
+  Gathering gathering;
+  const variable_list rows = needs_graph(inputs) ? GatherByNorm::apply(at::TensorList(inputs), plan, &gathering)
+                                                 : call_by_norm(inputs, plan, &gathering);
+  return {{rows[0], rows[1], rows[2]}, std::move(gathering)};
+}
+
+}  // namespace lighthouse::ops

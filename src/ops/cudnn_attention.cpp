@@ -1,7 +1,6 @@
 #include "ops/cudnn_attention.h"
 
 #include <ATen/Context.h>
-#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -54,9 +53,7 @@ struct CudnnAttention : torch::autograd::Function<CudnnAttention> {
 
 bool cudnn_attention_runs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double softmax_scale,
                           const CudnnLimits& limits) {
-  if (!q.is_cuda() || at::areAnyTensorSubclassLike({q, k, v}) || !at::globalContext().userEnabledCuDNNSDP()) {
-    return false;
-  }
+  if (!q.is_cuda() || !at::globalContext().userEnabledCuDNNSDP()) return false;
   const bool is_16_bit = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
   const int64_t head_dim = q.size(3);
   if (!is_16_bit || head_dim % 8 != 0 || head_dim == 0 || head_dim > 128 || q.size(2) < 2 || q.numel() == 0) {

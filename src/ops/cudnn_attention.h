@@ -11,8 +11,8 @@ namespace lighthouse::ops {
 /// Whether cudnn_attention takes these: q [B, H, S, D], k and v [B, H_kv, S, D]. The rule:
 ///   bf16 or fp16; D a multiple of 8, at most 128; S >= 2; channels contiguous, no broadcast dimension, every row at a
 ///   multiple of 16 bytes; a device of compute capability 9.x or 10.x; cuDNN 9.18 or newer, not switched off in torch
-///   (enable_cudnn_sdp); ordinary tensors, so not while a graph is traced or under vmap; the build found the headers of
-///   cudnn-frontend; and cuDNN has a repeatable backward for these sizes, which it is asked.
+///   (enable_cudnn_sdp); the build found the headers of cudnn-frontend; and cuDNN has a repeatable backward for these
+///   sizes, which it is asked.
 /// The answer follows from sizes, strides, types and the device alone, and holds for forward and backward. The first
 /// call for new ones builds the plans of the backward, one to four, each of which takes tens of milliseconds.
 C10_EXPORT bool cudnn_attention_runs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -5,7 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "ops/cudnn_attention.h"
-#include "ops/internal.h"
+#include "ops/gathering.h"
 
 namespace lighthouse::ops {
 

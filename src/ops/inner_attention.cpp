@@ -1,6 +1,5 @@
 #include "ops/inner_attention.h"
 
-#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/cat.h>
@@ -12,7 +11,7 @@
 
 #include "ops/cudnn_attention.h"
 #include "ops/deterministic.h"
-#include "ops/internal.h"
+#include "ops/gathering.h"
 #include "ops/stock_rules.h"
 
 namespace lighthouse::ops {
@@ -20,50 +19,40 @@ namespace {
 
 bool is_16_bit(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf; }
 
-int64_t head_dim_of(const at::Tensor& x) { return x.sym_size(3).guard_int(__FILE__, __LINE__); }
-
 /// Keys or values [B, H_kv, S, D] as [B, H, S, D].
-at::Tensor for_every_query_head(const at::Tensor& x, const c10::SymInt& num_heads) {
-  const c10::SymInt group = num_heads / x.sym_size(1);
+at::Tensor for_every_query_head(const at::Tensor& x, int64_t num_heads) {
   return x.unsqueeze(2)
-      .expand_symint({x.sym_size(0), x.sym_size(1), group, x.sym_size(2), x.sym_size(3)})
-      .reshape_symint({x.sym_size(0), num_heads, x.sym_size(2), x.sym_size(3)});
+      .expand({x.size(0), x.size(1), num_heads / x.size(1), x.size(2), x.size(3)})
+      .reshape({x.size(0), num_heads, x.size(2), x.size(3)});
 }
 
-/// Tensors of a traced graph, and others that stand for one, have no address; they count from their storage.
-bool starts_aligned(const at::Tensor& x) {
-  if (at::isTensorSubclassLike(x) || x.unsafeGetTensorImpl()->has_symbolic_sizes_strides()) {
-    return x.sym_storage_offset() % (kLoadBytes / static_cast<int64_t>(x.element_size())) == 0;
-  }
-  return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kLoadBytes == 0;
-}
+bool starts_aligned(const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kLoadBytes == 0; }
 
 /// Whether D is no multiple of 16 bytes, for kernels on CUDA.
 bool takes_padding(const at::Tensor& x) {
   return x.is_cuda() && x.scalar_type() != at::kDouble &&
-         missing_channels(head_dim_of(x), static_cast<int64_t>(x.element_size())) != 0;
+         missing_channels(x.size(3), static_cast<int64_t>(x.element_size())) != 0;
 }
 
 /// A copy where rows do not start at multiples of 16 bytes. fp64 has plain matrix products, which take all.
 at::Tensor aligned(const at::Tensor& x) {
   if (x.scalar_type() == at::kDouble) return x;
-  const bool fits = starts_aligned(x) && rows_start_aligned(x.sym_strides(), static_cast<int64_t>(x.element_size()));
+  const bool fits = starts_aligned(x) && rows_start_aligned(x.strides(), static_cast<int64_t>(x.element_size()));
   return fits ? x : x.clone(at::MemoryFormat::Contiguous);  // contiguous() keeps strides of size 1
 }
 
 /// Heads as stock kernels on CUDA take them, with channels of zeros at the end where D is no multiple of 16 bytes.
 at::Tensor acceptable(const at::Tensor& x) {
   if (!takes_padding(x)) return aligned(x);
-  const int64_t missing = missing_channels(head_dim_of(x), static_cast<int64_t>(x.element_size()));
+  const int64_t missing = missing_channels(x.size(3), static_cast<int64_t>(x.element_size()));
   return aligned(at::constant_pad_nd(x, {0, missing}));
 }
 
 at::Tensor one_document(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                         std::optional<double> softmax_scale) {
-  const bool grouped = q.sym_size(1) != k.sym_size(1);
-  if (grouped && !may_share_keys(q.is_cuda(), is_16_bit(q), head_dim_of(q))) {
-    return one_document(q, for_every_query_head(k, q.sym_size(1)), for_every_query_head(v, q.sym_size(1)),
-                        softmax_scale);
+  const bool grouped = q.size(1) != k.size(1);
+  if (grouped && !may_share_keys(q.is_cuda(), is_16_bit(q), q.size(3))) {
+    return one_document(q, for_every_query_head(k, q.size(1)), for_every_query_head(v, q.size(1)), softmax_scale);
   }
   return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/std::nullopt, /*dropout_p=*/0.0, /*is_causal=*/true,
                                           softmax_scale, grouped);
@@ -90,8 +79,8 @@ at::Tensor flash_varlen(const at::Tensor& q, const at::Tensor& k, const at::Tens
 at::Tensor efficient_varlen(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& offsets,
                             int64_t longest, double scale) {
   constexpr int64_t kCausal = 1;
-  const at::Tensor keys = for_every_query_head(k, q.sym_size(1));
-  const at::Tensor values = for_every_query_head(v, q.sym_size(1));
+  const at::Tensor keys = for_every_query_head(k, q.size(1));
+  const at::Tensor values = for_every_query_head(v, q.size(1));
   const at::Tensor out = std::get<0>(at::_efficient_attention_forward(
       q.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), /*bias=*/std::nullopt, offsets, offsets, longest,
       longest, /*dropout_p=*/0.0, kCausal, /*compute_log_sumexp=*/true, scale));
@@ -99,7 +88,7 @@ at::Tensor efficient_varlen(const at::Tensor& q, const at::Tensor& k, const at::
 }
 
 double scale_of(const at::Tensor& q, std::optional<double> softmax_scale) {
-  return softmax_scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim_of(q))));
+  return softmax_scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
 }
 
 /// All documents in one call, without copies; the kernels want D to be a multiple of 8.
@@ -120,9 +109,7 @@ at::Tensor varlen(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
 /// cuDNN with its repeatable backward where it runs; else what `attention` takes in PyTorch's deterministic mode.
 at::Tensor repeatable(const InnerAttention& attention, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                       size_t num_documents, std::optional<double> softmax_scale) {
-  // Sizes may be symbols, which have no value here; such tensors are no business of cuDNN's.
-  const bool is_plain = num_documents == 1 && !q.unsafeGetTensorImpl()->has_symbolic_sizes_strides();
-  if (is_plain && cudnn_attention_runs(q, k, v, scale_of(q, softmax_scale))) {
+  if (num_documents == 1 && cudnn_attention_runs(q, k, v, scale_of(q, softmax_scale))) {
     return cudnn_attention(q, k, v, scale_of(q, softmax_scale));
   }
   return run_deterministic(attention, q, k, v);
@@ -131,8 +118,7 @@ at::Tensor repeatable(const InnerAttention& attention, const at::Tensor& q, cons
 }  // namespace
 
 at::Tensor with_any_gradient(at::Tensor out) {
-  const bool has_kernel = out.is_cuda() && !at::isTensorSubclassLike(out);
-  if (has_kernel && out.requires_grad()) out.register_hook([](const at::Tensor& dout) { return aligned(dout); });
+  if (out.is_cuda() && out.requires_grad()) out.register_hook([](const at::Tensor& dout) { return aligned(dout); });
   return out;
 }
 
@@ -167,7 +153,7 @@ at::Tensor stock_attention(const at::Tensor& q, const at::Tensor& k, const at::T
   const at::Tensor out =
       deterministic ? repeatable(attention, acceptable(q), acceptable(k), acceptable(v), num_rows.size(), scale)
                     : attention(acceptable(q), acceptable(k), acceptable(v));
-  return is_padded ? out.narrow(3, 0, head_dim_of(q)) : out;
+  return is_padded ? out.narrow(3, 0, q.size(3)) : out;
 }
 
 }  // namespace lighthouse::ops

@@ -13,10 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "lighthouse/ops.h"
-#include "ops/checks.h"
+#include "calls/checks.h"
+#include "ops/aten_context.h"
 #include "ops/inner_attention.h"
-#include "ops/internal.h"
 #include "ops/option_checks.h"
 
 namespace lighthouse {
@@ -51,14 +50,14 @@ at::Tensor attention_norms(const at::Tensor& query, const at::Tensor& key, const
                            const std::vector<int64_t>& num_rows) {
   const at::Tensor out = ops::stock_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2),
                                               num_rows, std::nullopt, /*deterministic=*/false);
-  return ops::token_norms(out.transpose(1, 2), query.sym_size(2));
+  return ops::token_norms(out.transpose(1, 2), query.size(2));
 }
 
 /// Both scores [batch, H_kv, length] of q [batch, length, H, D], k and v [batch, length, H_kv, D]. Query heads take
 /// turns, one of every group at a time, so that keys and values are never copied for each of them.
 ops::TwoTensors attention_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                  const std::vector<int64_t>& num_rows) {
-  const int64_t group = ops::fixed_size(q, 2) / ops::fixed_size(k, 2);
+  const int64_t group = q.size(2) / k.size(2);
   at::Tensor s_qk;
   at::Tensor s_kq;
   for (int64_t member = 0; member < group; ++member) {
@@ -72,8 +71,7 @@ ops::TwoTensors attention_scores(const at::Tensor& q, const at::Tensor& k, const
 }
 
 /// Scores [H_kv, end - begin] of the tokens [begin, end) of one row, a document, by views of its residue classes:
-/// q [N, H, D], k and v [N, H_kv, D]. Token t is number t / dilation of class t % dilation. Writing through a view of
-/// some classes would be shorter, but a traced graph (torch 2.11) then has zeros in the others.
+/// q [N, H, D], k and v [N, H_kv, D]. Token t is number t / dilation of class t % dilation.
 ops::TwoTensors document_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t begin,
                                 int64_t end, int64_t dilation) {
   const int64_t longest = ceil_div(end - begin, dilation);
@@ -126,13 +124,15 @@ ops::TwoTensors dilated_scores_packed(const at::Tensor& q, const at::Tensor& k, 
 }
 
 ops::TwoTensors dilated_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t dilation,
-                               const ops::Sizes& sizes, at::OptionalIntArrayRef cu_seqlens) {
-  if (cu_seqlens && q.is_cuda()) return dilated_scores_packed(q, k, v, dilation, *cu_seqlens);
-  const int64_t single[] = {0, sizes.seq_len};
-  const at::IntArrayRef bounds = cu_seqlens ? *cu_seqlens : at::IntArrayRef(single);
+                               const calls::Offsets& cu_seqlens) {
+  if (cu_seqlens && q.is_cuda()) {
+    return dilated_scores_packed(q, k, v, dilation, {cu_seqlens->data(), cu_seqlens->size()});
+  }
+  const int64_t single[] = {0, q.size(1)};
+  const std::span<const int64_t> bounds = cu_seqlens.value_or(single);
   std::vector<at::Tensor> s_qk;  // [H_kv, N] of each row
   std::vector<at::Tensor> s_kq;
-  for (int64_t b = 0; b < ops::fixed_size(q, 0); ++b) {
+  for (int64_t b = 0; b < q.size(0); ++b) {
     std::vector<at::Tensor> documents_qk;
     std::vector<at::Tensor> documents_kq;
     for (size_t document = 0; document + 1 < bounds.size(); ++document) {
@@ -149,22 +149,28 @@ ops::TwoTensors dilated_scores(const at::Tensor& q, const at::Tensor& k, const a
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                const ScoreConfig& config, const std::optional<at::Tensor>& gate,
-                                                at::OptionalIntArrayRef cu_seqlens) {
+ops::TwoTensors ops::token_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                  const ScoreConfig& config, const std::optional<at::Tensor>& gate,
+                                  const calls::SharedPlan& plan) {
   const at::NoGradGuard no_grad;
-  const ops::Sizes sizes = ops::check_qkv(kOperation, q, k, v);
-  ops::check_scorer(kOperation, config.scorer, config.dilation, gate.has_value());
-  ops::checked_plan(kOperation, {}, sizes.seq_len, sizes.batch, cu_seqlens);  // for its checks of cu_seqlens
-  if (config.scorer == "norm") {
-    return {ops::token_norms(q, sizes.num_kv_heads), ops::token_norms(k, sizes.num_kv_heads)};
-  }
-  if (config.scorer == "dilated") return dilated_scores(q, k, v, config.dilation, sizes, cu_seqlens);
+  check_scorer(kOperation, config.scorer, config.dilation, gate.has_value());
+  if (config.scorer == "norm") return {token_norms(q, k.size(2)), token_norms(k, k.size(2))};
+  if (config.scorer == "dilated") return dilated_scores(q, k, v, config.dilation, plan->cu_seqlens());
   TORCH_CHECK_VALUE(gate->defined(), kOperation,
                     ": gate is an undefined tensor; it must be [batch, seq_len, num_heads]");
   TORCH_CHECK_VALUE(gate->is_floating_point(), kOperation, ": gate is ", gate->scalar_type(),
                     "; it must be floating point, a logarithm <= 0");
-  return ops::gla_scores(q, k, v, gate->to(at::kFloat), config.dilation, cu_seqlens);
+  return gla_scores(q, k, v, gate->to(at::kFloat), config.dilation, plan);
+}
+
+std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                const ScoreConfig& config, const std::optional<at::Tensor>& gate,
+                                                at::OptionalIntArrayRef cu_seqlens) {
+  const calls::HeadSizes sizes =
+      ops::restate_errors([&] { return calls::check_tokens(kOperation, ops::view(q, k, v)); });
+  ops::check_scorer(kOperation, config.scorer, config.dilation, gate.has_value());
+  const calls::SharedPlan plan = ops::plan_of(kOperation, {}, sizes.seq_len, sizes.batch, cu_seqlens);
+  return ops::token_scores(q, k, v, config, gate, plan);
 }
 
 }  // namespace lighthouse

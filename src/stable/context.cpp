@@ -75,12 +75,14 @@ calls::TensorView view(const Tensor& x) {
   view.is_defined = x.defined();
   if (!view.is_defined) return view;
   view.is_strided = x.layout() == torch::headeronly::kStrided;
-  view.sizes = {x.sizes().data(), x.sizes().size()};
+  const auto sizes = x.sizes();
+  view.sizes = {sizes.data(), sizes.size()};
   view.element = element_of(x.scalar_type());
   view.element_name = torch::headeronly::toString(x.scalar_type());
   view.device = {static_cast<int>(x.device().type()), x.device().index()};
   if (!view.is_strided) return view;
-  view.strides = {x.strides().data(), x.strides().size()};
+  const auto strides = x.strides();
+  view.strides = {strides.data(), strides.size()};
   view.data = const_cast<void*>(x.const_data_ptr());  // NOLINT(cppcoreguidelines-pro-type-const-cast)
   return view;
 }

@@ -50,6 +50,12 @@ class Case:
         return options
 
 
+def flat(options):
+    """The options of lighthouse_attention as the C++ operator takes them."""
+    s_qk, s_kq = options.get("scores") or (None, None)
+    return {key: value for key, value in options.items() if key != "scores"} | dict(s_qk=s_qk, s_kq=s_kq)
+
+
 def results_of(function, q, k, v, grad_out):
     """The output of function(q, k, v), and its gradients."""
     q, k, v = (x.detach().requires_grad_() for x in (q, k, v))

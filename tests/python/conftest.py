@@ -22,6 +22,17 @@ def build_folder():
 
 
 @pytest.fixture(scope="session")
+def cpp(build_folder):
+    """torch.ops.lighthouse_cpp: attention and token_scores of the C++ library, by tests/cpp/ops/python_operators.cpp."""
+    torch = pytest.importorskip("torch")
+    library = build_folder / "tests" / "cpp" / "ops" / "liblighthouse_python_operators.so"
+    if not library.exists():
+        pytest.skip(f"{library} is not built")
+    torch.ops.load_library(library)
+    return torch.ops.lighthouse_cpp
+
+
+@pytest.fixture(scope="session")
 def export_fixture(build_folder):
     """The program of tests/cpp/model/export_fixture.cpp."""
     program = build_folder / "tests" / "cpp" / "model" / "export_fixture"

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from attention_cases import CASES, Case, check_equal, results_of
-from cpp_operators import run_cpp_operators
+from attention_cases import CASES, Case, check_equal, flat, results_of
 from safetensors import safe_open
 import lighthouse_attention as lighthouse
 
@@ -24,37 +23,17 @@ DTYPES = {"plain": [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 RUNS = [(name, dtype) for name in CASES for dtype in DTYPES.get(name, [torch.float32])]
 
 
-@pytest.fixture(scope="module")
-def cpp_results(build_folder, tmp_path_factory):
-    """{(case, dtype): results of torch.ops.lighthouse.attention of the C++ library}."""
-    cases = []
-    for name, dtype in RUNS:
-        options = CASES[name].options()
-        s_qk, s_kq = options.pop("scores", (None, None))
-        cases.append(("attention", *CASES[name].tensors(dtype), dict(options, s_qk=s_qk, s_kq=s_kq)))
-        if dtype == torch.float32 and not CASES[name].given:
-            score_options = {key: options[key] for key in ("scorer", "dilation", "gate", "cu_seqlens")}
-            cases.append(("token_scores", *CASES[name].tensors(dtype), score_options))
-    results = iter(run_cpp_operators(build_folder, tmp_path_factory.mktemp("cpp"), cases))
-    by_case = {}
-    for name, dtype in RUNS:
-        by_case[name, dtype] = next(results)
-        if dtype == torch.float32 and not CASES[name].given:
-            by_case[name, "scores"] = next(results)
-    return by_case
-
-
 @pytest.mark.parametrize(("name", "dtype"), RUNS, ids=str)
-def test_bits_of_the_cpp_operators(cpp_results, name, dtype):
-    check_equal(attend(*CASES[name].tensors(dtype), **CASES[name].options()), cpp_results[name, dtype])
+def test_bits_of_the_cpp_functions(cpp, name, dtype):
+    options, tensors = CASES[name].options(), CASES[name].tensors(dtype)
+    check_equal(attend(*tensors, **options), results_of(partial(cpp.attention, **flat(options)), *tensors))
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.given])
-def test_scores_of_the_cpp_operators(cpp_results, name):
-    options = CASES[name].options()
-    scores = token_scores(*CASES[name].tensors()[:3], **{key: options[key] for key in ("scorer", "dilation", "gate",
-                                                                                      "cu_seqlens")})
-    assert all(map(torch.equal, scores, cpp_results[name, "scores"]))
+def test_scores_of_the_cpp_functions(cpp, name):
+    options = {key: CASES[name].options()[key] for key in ("scorer", "dilation", "gate", "cu_seqlens")}
+    tensors = CASES[name].tensors()[:3]
+    assert all(map(torch.equal, token_scores(*tensors, **options), cpp.token_scores(*tensors, **options)))
 
 
 # The errors of a plain fp32 implementation, to two digits, as in tests/cpp/ops/golden_test.cpp.

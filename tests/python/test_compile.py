@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch._dynamo.testing
 from attention_cases import CASES, Case, check_equal, results_of
-from cpp_operators import run_cpp_operators
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 import lighthouse_attention as lighthouse
 from lighthouse_attention import library
@@ -134,16 +133,6 @@ def test_the_dilated_scorer_has_a_graph_for_each_remainder():
     function = partial(lighthouse_attention, scorer="dilated", dilation=4, **Case().layout)
     cases = [Case(seq_len=seq_len) for seq_len in (203, 303, 64, 512, 103, 105, 205)]
     assert check_lengths("aot_eager", True, function, cases) == [1, 1, 2, 2, 2, 3, 3]
-
-
-def test_the_cpp_operators_in_a_graph(build_folder, tmp_path):
-    """Those of the C++ library, whose public operators a graph takes apart: the bits of eager mode."""
-    names = [name for name in NAMES if not CASES[name].given]
-    cases = [("attention", *CASES[name].tensors(), dict(CASES[name].options(), **extra))
-             for name in names for extra in ({}, {"compiled": True})]
-    results = run_cpp_operators(build_folder, tmp_path, cases)
-    for name, eager, compiled in zip(names, results[::2], results[1::2], strict=True):
-        assert all(map(torch.equal, eager, compiled)), name
 
 
 def test_documents_change():

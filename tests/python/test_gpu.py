@@ -1,4 +1,4 @@
-"""The package on a GPU: the bits of the C++ operators, CUDA graphs, packed documents, devices and streams."""
+"""The package on a GPU: the bits of the C++ functions, CUDA graphs, packed documents, devices and streams."""
 
 import os
 from functools import partial
@@ -6,8 +6,7 @@ from functools import partial
 import pytest
 import torch
 import torch._dynamo.testing
-from attention_cases import CASES, Case, results_of
-from cpp_operators import run_cpp_operators
+from attention_cases import CASES, Case, flat, results_of
 import lighthouse_attention as lighthouse
 from lighthouse_attention import library
 
@@ -37,23 +36,13 @@ def on_gpu(case, dtype):
 RUNS = [(name, dtype) for name in CASES for dtype in (torch.float32, torch.bfloat16)]
 
 
-@pytest.fixture(scope="module")
-def cpp_outputs(build_folder, tmp_path_factory):
-    """{(case, dtype): the C++ library's output and gradients on the GPU}."""
-    cases = []
-    for name, dtype in RUNS:
-        tensors, options = on_gpu(CASES[name], dtype)
-        s_qk, s_kq = options.pop("scores", (None, None))
-        cases.append(("attention", *tensors, dict(options, s_qk=s_qk, s_kq=s_kq)))
-    return dict(zip(RUNS, run_cpp_operators(build_folder, tmp_path_factory.mktemp("gpu"), cases)))
-
-
 @pytest.mark.parametrize(("name", "dtype"), RUNS, ids=str)
-def test_bits_of_the_cpp_operators(cpp_outputs, name, dtype):
+def test_bits_of_the_cpp_functions(cpp, name, dtype):
     """Outputs are equal. Gradients of stock attention may add in another order from run to run; those of v in fp32, a sum of
     some hundred products of order 1, then differ by a few roundings of each."""
     tensors, options = on_gpu(CASES[name], dtype)
-    ours, theirs = results_of(partial(lighthouse_attention, **options), *tensors), cpp_outputs[name, dtype]
+    ours, theirs = (results_of(partial(function, **given), *tensors)
+                    for function, given in ((lighthouse_attention, options), (cpp.attention, flat(options))))
     assert torch.equal(ours[0], theirs[0])
     for mine, other in zip(ours[1:], theirs[1:]):
         assert (mine - other).abs().max() <= 64 * torch.finfo(dtype).eps * other.abs().max()

@@ -15,7 +15,7 @@
 #include <tuple>
 
 #include "lighthouse/ops.h"
-#include "ops/internal.h"
+#include "ops/gathering.h"
 #include "support/gpu_gate.h"
 
 namespace lighthouse {
@@ -115,15 +115,14 @@ TEST(RepeatsCuda, AThousandTimesTheSameBits) {
   NEED_DEVICE(4);
   const Inputs inputs = make_inputs(16384 + 5, 4, 2, 128);
   const SelectionConfig config = make_options(256).selection_config;
-  const auto layout = ops::layout_of(config);
+  const calls::SharedPlan plan = calls::share_plan("test", config, inputs.q.size(1), 1, std::nullopt);
   const auto run = [&] {
-    const auto [q_rows, k_rows, v_rows, selection, slots] =
-        ops::gather_by_norm(inputs.q, inputs.k, inputs.v, layout, true, std::nullopt);
-    const auto [dq, dk, dv] =
-        ops::gather_rows_backward(q_rows, k_rows, v_rows, selection, slots, inputs.q.size(1), layout, std::nullopt);
-    const at::Tensor out = ops::scatter_rows(q_rows, selection, slots, inputs.q.size(1), layout, std::nullopt);
-    const at::Tensor drows = ops::scatter_rows_backward(inputs.dout, selection, slots, layout, std::nullopt);
-    return std::vector<at::Tensor>{q_rows, k_rows, v_rows, selection, slots, dq, dk, dv, out, drows};
+    const ops::GatheredRows rows = ops::gather_by_norm(inputs.q, inputs.k, inputs.v, plan);
+    const auto [dq, dk, dv] = ops::gather_rows_backward(rows, rows.gathering);
+    const at::Tensor out = ops::scatter_rows(rows.q, rows.gathering);
+    const at::Tensor drows = ops::scatter_rows_backward(inputs.dout, rows.gathering);
+    return std::vector<at::Tensor>{rows.q, rows.k, rows.v, rows.gathering.selection, rows.gathering.slots, dq, dk,
+                                   dv,     out,    drows};
   };
   const std::vector<at::Tensor> first = run();
   at::Tensor all_equal = at::ones({}, inputs.q.options().dtype(at::kBool));

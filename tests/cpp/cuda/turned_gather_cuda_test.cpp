@@ -1,7 +1,5 @@
 // Gather and its adjoint with RoPE in them: the first gives the bits of turning and then gathering, the second is
 // within one rounding of the result in fp64.
-#include "ops/turned_gather.h"
-
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +8,7 @@
 
 #include "cpp/nn/nn_support.h"
 #include "nn/heads.h"
+#include "ops/gathering.h"
 
 namespace lighthouse::nn_test {
 namespace {
@@ -19,7 +18,9 @@ struct Case {
   SelectionConfig selection;
   std::vector<int64_t> cu_seqlens;
 
-  at::OptionalIntArrayRef documents() const { return ops::optional_offsets(cu_seqlens); }
+  calls::SharedPlan plan() const {
+    return calls::share_plan("test", selection, seq_len, batch, calls::optional_offsets(cu_seqlens));
+  }
   int64_t total_heads() const { return num_heads + 2 * num_kv_heads; }
 };
 
@@ -69,9 +70,8 @@ struct Inputs {
   }
 };
 
-std::optional<ops::SelectedRows> gathered(const Case& c, const Inputs& in) {
-  return ops::gather_turned_by_norm(in.q, in.k, in.v, {in.cos, in.sin}, ops::layout_of(c.selection),
-                                    c.selection.cover_prefix, c.documents());
+std::optional<ops::GatheredRows> gathered(const Case& c, const Inputs& in) {
+  return ops::gather_turned_by_norm(in.q, in.k, in.v, {in.cos, in.sin}, c.plan());
 }
 
 TEST_P(TurnedGatherCuda, GathersTheBitsOfTurnedHeads) {
@@ -82,21 +82,19 @@ TEST_P(TurnedGatherCuda, GathersTheBitsOfTurnedHeads) {
   ASSERT_TRUE(rows);
   expect_same_bits(in.heads, before, "the heads");
   rotate_heads_(in.heads, c.num_heads + c.num_kv_heads, in.cos, in.sin);
-  const auto expected =
-      ops::gather_by_norm(in.q, in.k, in.v, ops::layout_of(c.selection), c.selection.cover_prefix, c.documents());
-  expect_same_bits(std::get<3>(*rows), std::get<3>(expected), "selection");
-  expect_same_bits(std::get<4>(*rows), std::get<4>(expected), "slots");
-  expect_same_bits(std::get<0>(*rows), std::get<0>(expected), "q");
-  expect_same_bits(std::get<1>(*rows), std::get<1>(expected), "k");
-  expect_same_bits(std::get<2>(*rows), std::get<2>(expected), "v");
+  const ops::GatheredRows expected = ops::gather_by_norm(in.q, in.k, in.v, c.plan());
+  expect_same_bits(rows->gathering.selection, expected.gathering.selection, "selection");
+  expect_same_bits(rows->gathering.slots, expected.gathering.slots, "slots");
+  expect_same_bits(rows->q, expected.q, "q");
+  expect_same_bits(rows->k, expected.k, "k");
+  expect_same_bits(rows->v, expected.v, "v");
 }
 
 /// pack_head_gradients of gather's adjoint, in fp64 on the CPU, given rows by head.
-at::Tensor packed_on_cpu(const Case& c, const std::vector<at::Tensor>& rows, const ops::IndexMaps& maps,
-                         const at::Tensor& cos, const at::Tensor& sin, const at::Tensor& row_scale) {
-  const auto [dq, dk, dv] =
-      ops::gather_rows_backward(exact(rows[0]), exact(rows[1]), exact(rows[2]), maps.selection.cpu(), maps.slots.cpu(),
-                                c.seq_len, ops::layout_of(c.selection), c.documents());
+at::Tensor packed_on_cpu(const Rows& rows, const ops::Gathering& gathering, const at::Tensor& cos,
+                         const at::Tensor& sin, const at::Tensor& row_scale) {
+  const ops::Gathering on_cpu{gathering.plan, gathering.selection.cpu(), gathering.slots.cpu()};
+  const auto [dq, dk, dv] = ops::gather_rows_backward({exact(rows.q), exact(rows.k), exact(rows.v)}, on_cpu);
   return pack_head_gradients(dq, dk, dv, cos, sin, exact(row_scale));
 }
 
@@ -106,26 +104,22 @@ TEST_P(TurnedGatherCuda, AdjointIsRoundedOnce) {
   const Inputs in(c, head_dim, dtype);
   const auto selected = gathered(c, in);
   ASSERT_TRUE(selected);
-  const ops::IndexMaps maps{std::get<3>(*selected), std::get<4>(*selected)};
-  const int64_t length = maps.selection.size(2);
+  const ops::Gathering& gathering = selected->gathering;
+  const int64_t length = gathering.selection.size(2);
   const auto by_row = [&](int64_t heads, int64_t seed) {
     return normal({c.batch, length, heads, head_dim}, seed, dtype).transpose(1, 2);
   };
-  const std::vector<at::Tensor> rows{by_row(c.num_heads, 2), normal(std::get<1>(*selected).sizes(), 3, dtype),
-                                     by_row(c.num_kv_heads, 4)};
-  const auto packed = [&] {
-    return ops::gather_rows_backward_turned(rows[0], rows[1], rows[2], maps, c.seq_len, {in.cos, in.sin}, in.row_scale,
-                                            ops::layout_of(c.selection), c.documents());
-  };
+  const Rows rows{by_row(c.num_heads, 2), normal(selected->k.sizes(), 3, dtype), by_row(c.num_kv_heads, 4)};
+  const auto packed = [&] { return ops::gather_rows_backward_turned(rows, gathering, {in.cos, in.sin}, in.row_scale); };
   const auto actual = packed();
   ASSERT_TRUE(actual);
-  const at::Tensor value = packed_on_cpu(c, rows, maps, in.cos.cpu(), in.sin.cpu(), in.row_scale);
+  const at::Tensor value = packed_on_cpu(rows, gathering, in.cos.cpu(), in.sin.cpu(), in.row_scale);
   // A token is a sum over levels, turned by two products and a sum, and scaled. Absolute values of the rows, turned by
   // cos = 1 and sin = -1 or 1 (back, to the first and the second half), add up what the terms of a channel are at most.
-  const std::vector<at::Tensor> sizes{rows[0].abs(), rows[1].abs(), rows[2].abs()};
+  const Rows sizes{rows.q.abs(), rows.k.abs(), rows.v.abs()};
   const at::Tensor ones = at::ones_like(in.cos.cpu());
-  const at::Tensor magnitude = packed_on_cpu(c, sizes, maps, ones, ones, in.row_scale)
-                                   .maximum(packed_on_cpu(c, sizes, maps, ones, -ones, in.row_scale));
+  const at::Tensor magnitude = packed_on_cpu(sizes, gathering, ones, ones, in.row_scale)
+                                   .maximum(packed_on_cpu(sizes, gathering, ones, -ones, in.row_scale));
   expect_close(actual->flatten(2).flatten(0, 1), value, magnitude * static_cast<double>(c.selection.num_levels + 3),
                "packed");
   expect_same_bits(*packed(), *actual, "repeat");

@@ -83,10 +83,10 @@ struct Inputs {
   }
 
   /// Gradients of all leaves, given those of x and of the rows.
-  std::vector<at::Tensor> gradients(const at::Tensor& x, const ops::SelectedRows& rows) const {
+  std::vector<at::Tensor> gradients(const at::Tensor& x, const ops::GatheredRows& rows) const {
     at::Tensor sum = (x * dx).sum(at::kDouble);
     uint64_t seed = 6;
-    for (const at::Tensor& each : {std::get<0>(rows), std::get<1>(rows), std::get<2>(rows)}) {
+    for (const at::Tensor& each : {rows.q, rows.k, rows.v}) {
       sum = sum + (each * random(each.sizes(), seed++).to(at::kBFloat16).to(each.device(), each.scalar_type()))
                       .sum(at::kDouble);
     }
@@ -98,32 +98,33 @@ struct Inputs {
 };
 
 struct Results {
-  ops::SelectedRows rows;
+  ops::GatheredRows rows;
   std::vector<at::Tensor> gradients;
 };
+
+calls::SharedPlan plan_of(const Case& c) {
+  return calls::share_plan("test", selection(), c.seq_len, c.batch, calls::optional_offsets(c.cu_seqlens));
+}
 
 Results in_one(const Case& c, at::ScalarType dtype) {
   const Inputs inputs(c, dtype, test_device(), dtype);
   const auto [x, rows] = selected_projection({inputs.in, inputs.update}, inputs.weights, inputs.compute, kEps,
-                                             c.head_dim, inputs.rotation, selection(), c.cu_seqlens);
+                                             c.head_dim, inputs.rotation, plan_of(c));
   return {rows, inputs.gradients(x, rows)};
 }
 
-at::OptionalIntArrayRef documents(const Case& c) { return ops::optional_offsets(c.cu_seqlens); }
-
 /// By qkv_projection and gather, with a selection that was made elsewhere or, without one, by the norms.
-Results in_parts(const Case& c, const Inputs& inputs, const ops::SelectedRows* chosen = nullptr) {
+Results in_parts(const Case& c, const Inputs& inputs, const ops::GatheredRows* chosen = nullptr) {
   const auto [x, heads] =
       qkv_projection({inputs.in, inputs.update}, inputs.weights, inputs.compute, kEps, c.head_dim, &inputs.rotation);
-  const auto layout = ops::layout_of(selection());
-  ops::SelectedRows rows;
+  ops::GatheredRows rows;
   if (chosen == nullptr) {
-    rows = ops::gather_by_norm(heads.q, heads.k, heads.v, layout, selection().cover_prefix, documents(c));
+    rows = ops::gather_by_norm(heads.q, heads.k, heads.v, plan_of(c));
   } else {
-    const at::Tensor chosen_selection = std::get<3>(*chosen).to(heads.q.device());
-    const at::Tensor slots = std::get<4>(*chosen).to(heads.q.device());
-    auto [q, k, v] = ops::gather_rows(heads.q, heads.k, heads.v, chosen_selection, slots, layout, documents(c));
-    rows = {q, k, v, chosen_selection, slots};
+    const at::Device device = heads.q.device();
+    const ops::Gathering& by = chosen->gathering;
+    rows.gathering = {by.plan, by.selection.to(device), by.slots.to(device)};
+    static_cast<Rows&>(rows) = ops::gather_rows(heads.q, heads.k, heads.v, rows.gathering);
   }
   return {rows, inputs.gradients(x, rows)};
 }
@@ -133,11 +134,11 @@ TEST_P(SelectedProjectionTest, RowsAreThoseOfTheParts) {
   const Results one = in_one(c, dtype);
   const Results parts = in_parts(c, Inputs(c, dtype, test_device(), dtype));
   const auto expect_same = [](const at::Tensor& a, const at::Tensor& b) { EXPECT_TRUE(same_bits(a.cpu(), b.cpu())); };
-  expect_same(std::get<0>(one.rows), std::get<0>(parts.rows));
-  expect_same(std::get<1>(one.rows), std::get<1>(parts.rows));
-  expect_same(std::get<2>(one.rows), std::get<2>(parts.rows));
-  expect_same(std::get<3>(one.rows), std::get<3>(parts.rows));
-  expect_same(std::get<4>(one.rows), std::get<4>(parts.rows));
+  expect_same(one.rows.q, parts.rows.q);
+  expect_same(one.rows.k, parts.rows.k);
+  expect_same(one.rows.v, parts.rows.v);
+  expect_same(one.rows.gathering.selection, parts.rows.gathering.selection);
+  expect_same(one.rows.gathering.slots, parts.rows.gathering.slots);
   ASSERT_EQ(one.gradients.size(), parts.gradients.size());
   if (!test_device().is_cpu()) return;  // kernels there round once less
   for (size_t i = 0; i < one.gradients.size(); ++i) expect_same(one.gradients[i], parts.gradients[i]);

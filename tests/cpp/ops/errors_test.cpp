@@ -6,7 +6,6 @@
 
 #include <cmath>
 
-#include "ops/internal.h"
 #include "ops_cases.h"
 
 namespace lighthouse::ops_test {
@@ -375,11 +374,6 @@ std::vector<WrongCall> wrong_steps() {
       {"gather_with_another_config",
        [](Call& c) { gather(c.inputs.q, c.inputs.k, c.inputs.v, c.selection(), make_config(8, 3, 2)); },
        {"selection has shape [1, 2, 32]", "[1, 2, 48]"}},
-      {"layout_of_3",
-       [](Call& c) {
-         ops::invert_selection(c.selection(), 64, {3, 2, 4}, std::nullopt, true);
-       },
-       {"layout has 3 elements", "[num_levels, pooling_factor, topk, tile_topk]"}},
   };
 }
 
