@@ -140,7 +140,17 @@ def _(like, offsets):
 
 
 # Section (vii). Each linear map's gradient is its adjoint, whose gradient is the map: second derivatives exist. Nothing
-# is kept but the index arrays.
+# is kept but the gathering: the index arrays, N and what the plan is made of.
+
+LINEAR_MAPS = {  # its adjoint, and the gathering among its arguments and results: selection, slots, N, layout, cu_seqlens
+    "_gather_rows": ("_gather_rows_backward", lambda given, made: (*given[3:5], given[0].shape[1], *given[5:])),
+    "_gather_by_norm": ("_gather_rows_backward", lambda given, made: (*made[3:], given[0].shape[1], given[3], given[5])),
+    "_gather_rows_backward": ("_gather_rows", lambda given, made: given[3:]),
+    "_scatter_rows": ("_scatter_rows_backward", lambda given, made: given[1:]),
+    "_scatter_rows_backward": ("_scatter_rows", lambda given, made: (*given[1:3], given[0].shape[1], *given[3:])),
+}
+TAKES_SEQ_LEN = ("_gather_rows_backward", "_scatter_rows")  # the others see N in the shape of their argument
+eager = {}  # of the maps, by name, as eager mode calls them
 
 
 def contiguous_channels(gradient):
@@ -148,69 +158,27 @@ def contiguous_channels(gradient):
     return gradient if gradient.stride(-1) == 1 or gradient.shape[-1] == 1 else gradient.contiguous()
 
 
-def keep(ctx, selection, slots, seq_len, layout, cu_seqlens):
-    ctx.save_for_backward(selection, slots)
-    ctx.seq_len, ctx.layout, ctx.cu_seqlens = seq_len, layout, cu_seqlens
-
-
-def gather_backward(ctx, *gradients):
-    rows = [contiguous_channels(gradient) for gradient in gradients[:3]]
-    return gather_rows_backward(*rows, *ctx.saved_tensors, ctx.seq_len, ctx.layout, ctx.cu_seqlens)
-
-
-def setup_gather(ctx, inputs, output):
-    q, _, _, selection, slots, layout, cu_seqlens = inputs
-    keep(ctx, selection, slots, q.shape[1], layout, cu_seqlens)
-
-
-def setup_gather_by_norm(ctx, inputs, output):
-    q, _, _, layout, _, cu_seqlens = inputs
-    keep(ctx, output[3], output[4], q.shape[1], layout, cu_seqlens)
-
-
-def setup_gather_backward(ctx, inputs, output):
-    _, _, _, selection, slots, seq_len, layout, cu_seqlens = inputs
-    keep(ctx, selection, slots, seq_len, layout, cu_seqlens)
-
-
-def gather_backward_backward(ctx, *gradients):
-    tokens = [contiguous_channels(gradient) for gradient in gradients]
-    return gather_rows(*tokens, *ctx.saved_tensors, ctx.layout, ctx.cu_seqlens)
-
-
-def setup_scatter(ctx, inputs, output):
-    _, selection, slots, seq_len, layout, cu_seqlens = inputs
-    keep(ctx, selection, slots, seq_len, layout, cu_seqlens)
-
-
-def scatter_backward(ctx, gradient):
-    return scatter_rows_backward(contiguous_channels(gradient), *ctx.saved_tensors, ctx.layout, ctx.cu_seqlens)
-
-
-def setup_scatter_backward(ctx, inputs, output):
-    dout, selection, slots, layout, cu_seqlens = inputs
-    keep(ctx, selection, slots, dout.shape[1], layout, cu_seqlens)
-
-
-def scatter_backward_backward(ctx, gradient):
-    return scatter_rows(contiguous_channels(gradient), *ctx.saved_tensors, ctx.seq_len, ctx.layout, ctx.cu_seqlens)
-
-
-def differentiable(name, num_inputs, backward, setup_context):
-    """Autograd for an operator whose first `num_inputs` arguments are differentiable.
+def differentiable(name):
+    """Autograd for a linear map, whose first arguments are differentiable: three for gather, one for scatter.
 
     Returns the operator as eager mode calls it: with autograd around the operator, where a call of `torch.ops.lighthouse.*`
     finds autograd inside, by way of the dispatcher, which takes as long as all the rest. In a traced graph the two are one."""
     operator = getattr(ops, name).default
+    adjoint, gathering_of = LINEAR_MAPS[name]
+    num_inputs, first_rest = 3 if "gather" in name else 1, 0 if adjoint in TAKES_SEQ_LEN else 1
+
+    def setup_context(ctx, inputs, output):
+        selection, slots, *ctx.rest = gathering_of(inputs, output)
+        ctx.save_for_backward(selection, slots)
+
+    def input_gradients(ctx, gradients):
+        results = eager[adjoint](*map(contiguous_channels, gradients[:num_inputs]), *ctx.saved_tensors, *ctx.rest[first_rest:])
+        return results if num_inputs > 1 else (results,)
 
     if not (hasattr(torch._C, "_AutoDispatchBelowAutograd") and hasattr(torch._C, "_after_autograd_keyset")):
         rest = (None,) * (len(operator._schema.arguments) - num_inputs)
-
-        def whole_backward(ctx, *gradients):
-            results = backward(ctx, *gradients)
-            return *(results if num_inputs > 1 else (results,)), *rest
-
-        torch.library.register_autograd(f"lighthouse::{name}", whole_backward, setup_context=setup_context)
+        torch.library.register_autograd(f"lighthouse::{name}", lambda ctx, *gradients: (*input_gradients(ctx, gradients), *rest),
+                                        setup_context=setup_context)
         return operator
 
     # What register_autograd does (torch/_library/autograd.py), but for its search for default arguments, of which these
@@ -228,8 +196,7 @@ def differentiable(name, num_inputs, backward, setup_context):
 
         @staticmethod
         def backward(ctx, *gradients):
-            results = backward(ctx, *gradients)
-            return None, None, *(results if num_inputs > 1 else (results,))
+            return None, None, *input_gradients(ctx, gradients)
 
     def run(call, *arguments):
         inputs = arguments[:num_inputs]
@@ -241,20 +208,18 @@ def differentiable(name, num_inputs, backward, setup_context):
     def kernel(keyset, *arguments):
         return run(functools.partial(operator.redispatch, keyset & above_kernels), *arguments)
 
-    def eager(*arguments):
+    def around(*arguments):
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return operator(*arguments)
         return run(operator, *arguments)
 
     library_of_kernels.impl(name, kernel, "Autograd", with_keyset=True)
-    return eager
+    return around
 
 
-gather_rows = differentiable("_gather_rows", 3, gather_backward, setup_gather)
-gather_by_norm = differentiable("_gather_by_norm", 3, gather_backward, setup_gather_by_norm)
-gather_rows_backward = differentiable("_gather_rows_backward", 3, gather_backward_backward, setup_gather_backward)
-scatter_rows = differentiable("_scatter_rows", 1, scatter_backward, setup_scatter)
-scatter_rows_backward = differentiable("_scatter_rows_backward", 1, scatter_backward_backward, setup_scatter_backward)
+for _name in LINEAR_MAPS:
+    eager[_name] = differentiable(_name)
+gather_rows, gather_by_norm, gather_rows_backward, scatter_rows, scatter_rows_backward = eager.values()
 
 
 def batching_rule(name):
