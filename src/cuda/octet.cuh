@@ -37,7 +37,14 @@ struct LaneGroup {
   }
 };
 
-/// The rows of the nodes of 2^kLog2Tokens tokens, spread over the lanes of a group.
+/// The rows of the nodes of 2^kLog2Tokens tokens, spread over the lanes of a group. Nodes of 16 by their numbers:
+///
+///     tokens of a node
+///     16  |                               30                              |   p = 2, 4 or 16: a level
+///      8  |               28              |               29              |   p = 2 or 8
+///      4  |       24      |       25      |       26      |       27      |   p = 2 or 4
+///      2  |   16  |   17  |   18  |   19  |   20  |   21  |   22  |   23  |   p = 2
+///      1  | 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10| 11| 12| 13| 14| 15|   the tokens
 template <int kLog2Tokens, int kLanes>
 class NodeRows {
   static constexpr int kNodes = (2 << kLog2Tokens) - 1;
