@@ -31,6 +31,45 @@ __device__ __forceinline__ float inverse_root(float squares, int64_t channels, f
   return 1.0F / sqrtf(squares / static_cast<float>(channels) + eps);
 }
 
+// What the kernels do with one vector of channels, whether a row lies in registers or is read twice.
+
+template <typename T>
+__device__ __forceinline__ RowVec<T> sum_of(const RowVec<T>& x, const RowVec<T>& update) {
+  float sum[kVec<T>];
+#pragma unroll
+  for (int i = 0; i < kVec<T>; ++i) sum[i] = x.wide(i) + update.wide(i);
+  return round_vec<T, kVec<T>>(sum, 1);
+}
+template <typename T>
+__device__ __forceinline__ void add_squares(float& squares, const RowVec<T>& x) {
+#pragma unroll
+  for (int i = 0; i < kVec<T>; ++i) squares += x.wide(i) * x.wide(i);
+}
+template <typename T>
+__device__ __forceinline__ RowVec<T> normed_by(const RowVec<T>& x, const float (&weight)[kVec<T>], float inverse_rms) {
+  float normed[kVec<T>];
+#pragma unroll
+  for (int i = 0; i < kVec<T>; ++i) normed[i] = x.wide(i) * weight[i];
+  return round_vec<T, kVec<T>>(normed, inverse_rms);
+}
+/// weight * scaled, which takes the place of the weight, and its product with x added up.
+template <typename T>
+__device__ __forceinline__ void weigh(float (&weight)[kVec<T>], const RowVec<T>& scaled, const RowVec<T>& x,
+                                      float& dot) {
+#pragma unroll
+  for (int i = 0; i < kVec<T>; ++i) {
+    weight[i] *= scaled.wide(i);
+    dot += weight[i] * x.wide(i);
+  }
+}
+template <typename T>
+__device__ __forceinline__ RowVec<T> gradient_of(float (&weighted)[kVec<T>], const RowVec<T>& residual,
+                                                 const RowVec<T>& x, float slope) {
+#pragma unroll
+  for (int i = 0; i < kVec<T>; ++i) weighted[i] += residual.wide(i) - slope * x.wide(i);
+  return round_vec<T, kVec<T>>(weighted, 1);
+}
+
 /// A lane owns Tile::kVecs vectors of a row, reads them once and writes them once. grid = row blocks.
 template <typename Tile>
 __global__ __launch_bounds__(Tile::kThreads) void add_norm_kernel(const __grid_constant__ AddNormParams params) {
@@ -64,26 +103,18 @@ __global__ __launch_bounds__(Tile::kThreads) void add_norm_kernel(const __grid_c
   for (int v = 0; v < Tile::kVecs; ++v) {
     const int channel = Tile::channel(v);
     if (params.update != nullptr) {
-      float sum[kVec<T>];
-#pragma unroll
-      for (int i = 0; i < kVec<T>; ++i) sum[i] = x[v].wide(i) + update[v].wide(i);
-      x[v] = round_vec<T, kVec<T>>(sum, 1);
+      x[v] = sum_of<T>(x[v], update[v]);
       if (channel < channels) store_row(static_cast<T*>(params.sum) + begin + channel, x[v]);
     }
-#pragma unroll
-    for (int i = 0; i < kVec<T>; ++i) squares += x[v].wide(i) * x[v].wide(i);
+    add_squares<T>(squares, x[v]);
   }
   const float inverse_rms = inverse_root(row_sum<Tile::kWarps>(squares), params.channels, params.eps);
   if (threadIdx.x % Tile::kLanes == 0) params.inverse_rms[row] = inverse_rms;
 #pragma unroll
   for (int v = 0; v < Tile::kVecs; ++v) {
     const int channel = Tile::channel(v);
-    float normed[kVec<T>];
-#pragma unroll
-    for (int i = 0; i < kVec<T>; ++i) normed[i] = x[v].wide(i) * weight[v][i];
-    if (channel < channels) {
-      store_row(static_cast<T*>(params.normed) + begin + channel, round_vec<T, kVec<T>>(normed, inverse_rms));
-    }
+    const RowVec<T> normed = normed_by<T>(x[v], weight[v], inverse_rms);
+    if (channel < channels) store_row(static_cast<T*>(params.normed) + begin + channel, normed);
   }
 }
 
@@ -103,14 +134,10 @@ __global__ __launch_bounds__(256) void add_norm_long_kernel(const __grid_constan
     RowVec<T> value = load_vec<T, kVec<T>>(x + element);
     if (params.update != nullptr) {
       const RowVec<T> update = load_vec<T, kVec<T>>(static_cast<const T*>(params.update) + element);
-      float sum[kVec<T>];
-#pragma unroll
-      for (int i = 0; i < kVec<T>; ++i) sum[i] = value.wide(i) + update.wide(i);
-      value = round_vec<T, kVec<T>>(sum, 1);
+      value = sum_of<T>(value, update);
       store_row(sums + element, value);
     }
-#pragma unroll
-    for (int i = 0; i < kVec<T>; ++i) squares += value.wide(i) * value.wide(i);
+    add_squares<T>(squares, value);
   }
   const float inverse_rms = inverse_root(row_sum<8>(squares), params.channels, params.eps);
   if (threadIdx.x == 0) params.inverse_rms[row] = inverse_rms;
@@ -119,11 +146,8 @@ __global__ __launch_bounds__(256) void add_norm_long_kernel(const __grid_constan
   for (int64_t element = first; element < end; element += kStep) {
     const RowVec<T> value = load_vec<T, kVec<T>>(normed_from + element);
     float weight[kVec<T>];
-    float normed[kVec<T>];
     load_weights(weight, params.weight + (element - begin));
-#pragma unroll
-    for (int i = 0; i < kVec<T>; ++i) normed[i] = value.wide(i) * weight[i];
-    store_row(static_cast<T*>(params.normed) + element, round_vec<T, kVec<T>>(normed, inverse_rms));
+    store_row(static_cast<T*>(params.normed) + element, normed_by<T>(value, weight, inverse_rms));
   }
 }
 
@@ -162,22 +186,18 @@ __global__ __launch_bounds__(Tile::kThreads) void norm_backward_kernel(
 #pragma unroll
   for (int v = 0; v < Tile::kVecs; ++v) {
     const int channel = Tile::channel(v);
-    float weight[kVec<T>] = {};
-    if (channel < channels) load_weights(weight, params.weight + channel);
 #pragma unroll
-    for (int i = 0; i < kVec<T>; ++i) {
-      weighted[v][i] = weight[i] * scaled[v].wide(i);
-      dot += weighted[v][i] * x[v].wide(i);
-    }
+    for (int i = 0; i < kVec<T>; ++i) weighted[v][i] = 0;
+    if (channel < channels) load_weights(weighted[v], params.weight + channel);
+    weigh<T>(weighted[v], scaled[v], x[v], dot);
   }
   const float mean = row_sum<Tile::kWarps>(dot) / static_cast<float>(params.channels);
   const float slope = mean * (inverse_rms * inverse_rms);
 #pragma unroll
   for (int v = 0; v < Tile::kVecs; ++v) {
     const int channel = Tile::channel(v);
-#pragma unroll
-    for (int i = 0; i < kVec<T>; ++i) weighted[v][i] += residual[v].wide(i) - slope * x[v].wide(i);
-    if (channel < channels) store_row(grad + channel, round_vec<T, kVec<T>>(weighted[v], 1));
+    const RowVec<T> gradient = gradient_of<T>(weighted[v], residual[v], x[v], slope);
+    if (channel < channels) store_row(grad + channel, gradient);
   }
 }
 
@@ -199,8 +219,7 @@ __global__ __launch_bounds__(256) void norm_backward_long_kernel(const __grid_co
     const RowVec<T> x = load_vec<T, kVec<T>>(values + element);
     float weight[kVec<T>];
     load_weights(weight, params.weight + (element - begin));
-#pragma unroll
-    for (int i = 0; i < kVec<T>; ++i) dot += weight[i] * scaled.wide(i) * x.wide(i);
+    weigh<T>(weight, scaled, x, dot);
   }
   const float mean = row_sum<8>(dot) / static_cast<float>(params.channels);
   const float slope = mean * (inverse_rms * inverse_rms);
@@ -213,13 +232,10 @@ __global__ __launch_bounds__(256) void norm_backward_long_kernel(const __grid_co
       residual = load_vec<T, kVec<T>>(static_cast<const T*>(params.residual) + element);
     }
     float weight[kVec<T>];
-    float dx[kVec<T>];
+    float unused = 0;
     load_weights(weight, params.weight + (element - begin));
-#pragma unroll
-    for (int i = 0; i < kVec<T>; ++i) {
-      dx[i] = weight[i] * scaled.wide(i) + (residual.wide(i) - slope * x.wide(i));
-    }
-    store_row(grad + element, round_vec<T, kVec<T>>(dx, 1));
+    weigh<T>(weight, scaled, x, unused);
+    store_row(grad + element, gradient_of<T>(weight, residual, x, slope));
   }
 }
 
@@ -336,7 +352,9 @@ void rms_norm_backward(const NormBackwardParams& params, CudaStream stream) {
 }
 
 int64_t split_norm_chunks(int64_t out, int64_t channels) {
-  constexpr int64_t kBlocks = 132 * 4;  // as many as run at once
+  // As many as run at once on 132 multiprocessors; the order of the sums follows from it, so it is the same on all
+  // cards.
+  constexpr int64_t kBlocks = 132 * 4;
   return std::clamp<int64_t>(kBlocks / ceil_div(channels, kSplitChannels), 1, ceil_div(out, kSplitWarps));
 }
 
