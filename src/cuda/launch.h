@@ -21,6 +21,16 @@ inline void cuda_check(cudaError_t status, const char* call, const char* file, i
                   std::to_string(line) + ")");
 }
 
+/// Of the current device.
+inline int64_t num_multiprocessors() {
+  int device = 0;
+  int count = 0;
+  cuda_check(cudaGetDevice(&device), "cudaGetDevice", __FILE__, __LINE__);
+  cuda_check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute", __FILE__,
+             __LINE__);
+  return count;
+}
+
 /// Batches are the z axis of every grid; kernels step through what exceeds its limit.
 inline unsigned batch_blocks(int64_t batch) { return static_cast<unsigned>(batch < 65535 ? batch : 65535); }
 

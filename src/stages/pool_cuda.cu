@@ -232,7 +232,7 @@ void launch_pool_maxima(PoolMaximaArgs args, int first_level, CudaStream stream)
 template <typename T, int kVec, int kLanes>
 void launch_pool(const PoolArgs& args, CudaStream stream) {
   const bool turned = args.turn.cos != nullptr;
-  const int64_t running = 132 * (turned ? kTurnBlocks : 5);  // blocks at once
+  const int64_t running = num_multiprocessors() * (turned ? kTurnBlocks : 5);  // blocks at once
   int64_t num_heads = 0;
   for (const PoolTensor& tensor : args.tensors) num_heads = std::max<int64_t>(num_heads, tensor.num_heads);
   const int64_t groups = args.plan.num_units * num_heads;
