@@ -1,0 +1,32 @@
+// Context parallelism: rows of all heads on the rank that gathered them <-> all rows on the rank that attends to some
+// heads.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "parallel/context_plan.h"
+#include "parallel/group.h"
+
+namespace lighthouse {
+
+/// Which heads a rank attends to: H / W query heads, and the key/value heads that serve them. Where there are fewer of
+/// these than ranks, a head goes to several.
+struct HeadSpans {
+  /// Throws InvalidArgument unless W divides H, and W divides H_kv or H_kv divides W.
+  HeadSpans(int64_t num_heads, int64_t num_kv_heads, int64_t num_ranks);
+
+  std::vector<Span> query, key;  ///< of each rank
+};
+
+// Each differentiable by means of the other: every rank must call backward as well. x and results contiguous.
+
+/// x [B, H, S_r, D] of this rank's rows -> [B, heads of this rank, S, D]. `rows`: of each rank. `heads` may overlap
+/// (key/ value heads); their gradients are then added in fp32 (fp64 for fp64) in the order of ranks, and rounded once.
+at::Tensor to_heads(const at::Tensor& x, const std::vector<Span>& heads, const std::vector<Span>& rows, Group& group);
+/// x [B, heads of this rank, S, D] -> [B, H, S_r, D]. `heads` must not overlap.
+at::Tensor to_rows(const at::Tensor& x, const std::vector<Span>& heads, const std::vector<Span>& rows, Group& group);
+
+}  // namespace lighthouse
