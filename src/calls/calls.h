@@ -45,6 +45,16 @@ void gather_rows_backward(CallContext& context, const Heads& rows, const Gatheri
 void scatter_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering);
 void scatter_rows_backward(CallContext& context, const TensorView& dout, const GatheringView& gathering);
 
+// The same for a plan that is a part of another (part_of in lighthouse/geometry.h), with what crosses its cuts.
+/// carried [B, L-1, H, D] by the part before (carry_rows), or null.
+void scatter_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering,
+                  const TensorView* carried);
+/// dout_after [B, tokens_after, H, D] of the tokens behind the part, or null.
+void scatter_rows_backward(CallContext& context, const TensorView& dout, const GatheringView& gathering,
+                           const TensorView* dout_after);
+/// carried [B, L-1, H, D], L >= 2, for the part after.
+void carry_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering);
+
 /// Sections (i) to (iv) with scorer norm: q_rows, k_rows, v_rows, selection, slots; token_norms, select_entries and
 /// gather_rows, with the same bits. On CUDA the scores and the coarsest means come from one pass over q, k and v.
 void gather_by_norm(CallContext& context, const Heads& x, const PlanArgument& plan);

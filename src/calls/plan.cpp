@@ -1,5 +1,7 @@
 #include "calls/plan.h"
 
+#include <utility>
+
 #include "calls/run.h"
 #include "cuda/upload.h"
 #include "lighthouse/check.h"
@@ -28,6 +30,8 @@ CallPlan::CallPlan(const char* operation, const SelectionConfig& config, int64_t
     : is_packed_(cu_seqlens.has_value()), sequence_(checked_plan(operation, config, seq_len, batch, cu_seqlens)) {
   if (is_packed_) cu_seqlens_.assign(cu_seqlens->begin(), cu_seqlens->end());
 }
+
+CallPlan::CallPlan(SequencePlan sequence) : is_packed_(sequence.documents.size() > 1), sequence_(std::move(sequence)) {}
 
 std::vector<int64_t> CallPlan::rows_of_documents() const {
   std::vector<int64_t> num_rows;

@@ -27,6 +27,10 @@ class CallPlan {
   /// make_plan. Packed documents need a batch of 1. Throws InvalidArgument, naming `operation`.
   CallPlan(const char* operation, const SelectionConfig& config, int64_t seq_len, int64_t batch, Offsets cu_seqlens);
 
+  /// A plan that is made already, as a part of another (part_of). Its scorer has no documents to know: scores are
+  /// given, or the norm's.
+  explicit CallPlan(SequencePlan sequence);
+
   const SequencePlan& sequence() const { return sequence_; }
   Offsets cu_seqlens() const { return is_packed_ ? Offsets(cu_seqlens_) : std::nullopt; }
   bool is_packed() const { return is_packed_; }

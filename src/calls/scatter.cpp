@@ -8,6 +8,15 @@
 namespace lighthouse::calls {
 
 void scatter_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering) {
+  scatter_rows(context, rows, gathering, nullptr);
+}
+
+void scatter_rows_backward(CallContext& context, const TensorView& dout, const GatheringView& gathering) {
+  scatter_rows_backward(context, dout, gathering, nullptr);
+}
+
+void scatter_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering,
+                  const TensorView* carried) {
   constexpr const char* kOperation = "scatter";
   check_heads(kOperation, "rows", rows);
   const CallPlan& plan = gathering.plan.get(kOperation, rows.size(0));
@@ -16,21 +25,27 @@ void scatter_rows(CallContext& context, const TensorView& rows, const GatheringV
   const int64_t num_kv_heads = kv_heads_of(kOperation, gathering.selection, rows.size(1));
   check_maps(kOperation, plan, gathering, rows.size(0), num_kv_heads, rows);
   const TensorView out = context.result({rows.size(0), sequence.seq_len, rows.size(1), rows.size(3)}, rows.element);
-  const ScatterParams params{by_row(rows),
-                             to_token(out),
-                             gathering.slots.integers(),
-                             &sequence,
-                             stage_dtype(rows.element),
-                             rows.size(0),
-                             rows.size(1),
-                             num_kv_heads,
-                             rows.size(3)};
+  ScatterParams params{by_row(rows),
+                       to_token(out),
+                       gathering.slots.integers(),
+                       &sequence,
+                       stage_dtype(rows.element),
+                       rows.size(0),
+                       rows.size(1),
+                       num_kv_heads,
+                       rows.size(3)};
+  if (carried != nullptr) {
+    const int64_t shape[] = {rows.size(0), sequence.config.num_levels - 1, rows.size(1), rows.size(3)};
+    check_shape(kOperation, "carried", *carried, shape, "[batch, num_levels - 1, num_heads, head_dim]", rows);
+    params.carried = by_token(*carried);
+  }
   run_on(
       rows.device, [&] { lighthouse::scatter_rows(params, plan.on_device(context), context.stream()); },
       [&] { lighthouse::scatter_rows(params, cpu_threads(context)); });
 }
 
-void scatter_rows_backward(CallContext& context, const TensorView& dout, const GatheringView& gathering) {
+void scatter_rows_backward(CallContext& context, const TensorView& dout, const GatheringView& gathering,
+                           const TensorView* dout_after) {
   constexpr const char* kOperation = "scatter backward";
   check_heads(kOperation, "dout", dout);
   const CallPlan& plan = gathering.plan.get(kOperation, dout.size(0), dout.size(1));
@@ -39,15 +54,20 @@ void scatter_rows_backward(CallContext& context, const TensorView& dout, const G
   check_maps(kOperation, plan, gathering, dout.size(0), num_kv_heads, dout);
   const TensorView rows =
       context.result({dout.size(0), dout.size(2), sequence.gathered_len, dout.size(3)}, dout.element);
-  const ScatterBackwardParams params{by_token(dout),
-                                     to_row(rows),
-                                     gathering.selection.integers(),
-                                     &sequence,
-                                     stage_dtype(dout.element),
-                                     dout.size(0),
-                                     dout.size(2),
-                                     num_kv_heads,
-                                     dout.size(3)};
+  ScatterBackwardParams params{by_token(dout),
+                               to_row(rows),
+                               gathering.selection.integers(),
+                               &sequence,
+                               stage_dtype(dout.element),
+                               dout.size(0),
+                               dout.size(2),
+                               num_kv_heads,
+                               dout.size(3)};
+  if (dout_after != nullptr) {
+    const int64_t shape[] = {dout.size(0), sequence.documents.back().tokens_after, dout.size(2), dout.size(3)};
+    check_shape(kOperation, "dout_after", *dout_after, shape, "[batch, tokens after, num_heads, head_dim]", dout);
+    params.dout_after = by_token(*dout_after);
+  }
   run_on(
       dout.device,
       [&] {
@@ -55,6 +75,30 @@ void scatter_rows_backward(CallContext& context, const TensorView& dout, const G
                                           context.stream());
       },
       [&] { lighthouse::scatter_rows_backward(params, cpu_threads(context)); });
+}
+
+void carry_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering) {
+  constexpr const char* kOperation = "carry";
+  check_heads(kOperation, "rows", rows);
+  const CallPlan& plan = gathering.plan.get(kOperation, rows.size(0));
+  const SequencePlan& sequence = plan.sequence();
+  check_num_rows(kOperation, rows.size(2), sequence);
+  const int64_t num_kv_heads = kv_heads_of(kOperation, gathering.selection, rows.size(1));
+  check_maps(kOperation, plan, gathering, rows.size(0), num_kv_heads, rows);
+  const TensorView carried =
+      context.result({rows.size(0), sequence.config.num_levels - 1, rows.size(1), rows.size(3)}, rows.element);
+  const CarryParams params{by_row(rows),
+                           to_token(carried),
+                           gathering.slots.integers(),
+                           &sequence,
+                           stage_dtype(rows.element),
+                           rows.size(0),
+                           rows.size(1),
+                           num_kv_heads,
+                           rows.size(3)};
+  run_on(
+      rows.device, [&] { lighthouse::carry_rows(params, context.stream()); },
+      [&] { lighthouse::carry_rows(params, cpu_threads(context)); });
 }
 
 }  // namespace lighthouse::calls

@@ -57,6 +57,25 @@ Gathering invert_selection(const char* operation, const at::Tensor& selection, c
   return {plan, contiguous, slots[0]};
 }
 
+at::Tensor scatter_rows(const at::Tensor& rows, const Gathering& gathering, const at::Tensor& carried) {
+  return run("lighthouse::_scatter_rows", rows, [&](auto& context) {
+    const calls::TensorView front = carried.defined() ? view(carried) : calls::TensorView{};
+    calls::scatter_rows(context, view(rows), view(gathering), carried.defined() ? &front : nullptr);
+  })[0];
+}
+
+at::Tensor scatter_rows_backward(const at::Tensor& dout, const Gathering& gathering, const at::Tensor& dout_after) {
+  return run("lighthouse::_scatter_rows_backward", dout, [&](auto& context) {
+    const calls::TensorView behind = dout_after.defined() ? view(dout_after) : calls::TensorView{};
+    calls::scatter_rows_backward(context, view(dout), view(gathering), dout_after.defined() ? &behind : nullptr);
+  })[0];
+}
+
+at::Tensor carry_rows(const at::Tensor& rows, const Gathering& gathering) {
+  return run("lighthouse::_carry_rows", rows,
+             [&](auto& context) { calls::carry_rows(context, view(rows), view(gathering)); })[0];
+}
+
 std::optional<GatheredRows> gather_turned_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                   const Angles& angles, const calls::SharedPlan& plan) {
   if (!q.is_cuda()) return std::nullopt;

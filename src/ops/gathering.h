@@ -52,6 +52,13 @@ ThreeTensors gather_rows_backward(const Rows& rows, const Gathering& gathering);
 at::Tensor scatter_rows(const at::Tensor& rows, const Gathering& gathering);
 at::Tensor scatter_rows_backward(const at::Tensor& dout, const Gathering& gathering);
 
+// Of a part of a row, without autograd: what crosses its cuts may be undefined.
+/// carried [B, L-1, H, D] is what the part before made by carry_rows.
+at::Tensor scatter_rows(const at::Tensor& rows, const Gathering& gathering, const at::Tensor& carried);
+/// dout_after [B, tokens_after, H, D] is of the tokens behind the part.
+at::Tensor scatter_rows_backward(const at::Tensor& dout, const Gathering& gathering, const at::Tensor& dout_after);
+at::Tensor carry_rows(const at::Tensor& rows, const Gathering& gathering);
+
 /// Sections (i) to (iv) with scorer norm. Differentiable as gather_rows is.
 GatheredRows gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const calls::SharedPlan& plan);

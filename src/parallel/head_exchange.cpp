@@ -1,10 +1,14 @@
 #include "parallel/head_exchange.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/maximum.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <limits>
 #include <utility>
 
 #include "lighthouse/check.h"
@@ -139,6 +143,20 @@ HeadSpans::HeadSpans(int64_t num_heads, int64_t num_kv_heads, int64_t num_ranks)
 at::Tensor to_heads(const at::Tensor& x, const std::vector<Span>& heads, const std::vector<Span>& rows, Group& group) {
   if (group.size() == 1) return x;
   return ToHeads::apply(x, c10::make_intrusive<Exchange>(heads, rows, group));
+}
+
+at::Tensor scores_to_rows(const at::Tensor& scores, const std::vector<Span>& heads, const std::vector<Span>& rows,
+                          Group& group) {
+  if (group.size() == 1) return scores;
+  const at::NoGradGuard no_grad;
+  const std::vector<at::Tensor> blocks = exchange_for_rows(scores.unsqueeze(3), heads, rows, group);
+  const at::Tensor largest = at::full({scores.size(0), heads.back().end, own(rows, group).size()},
+                                      -std::numeric_limits<double>::infinity(), scores.options());
+  for (size_t rank = 0; rank < blocks.size(); ++rank) {
+    at::Tensor of_rank = largest.slice(1, heads[rank].begin, heads[rank].end);
+    at::maximum_out(of_rank, of_rank, blocks[rank].squeeze(3));
+  }
+  return largest;
 }
 
 at::Tensor to_rows(const at::Tensor& x, const std::vector<Span>& heads, const std::vector<Span>& rows, Group& group) {

@@ -29,4 +29,8 @@ at::Tensor to_heads(const at::Tensor& x, const std::vector<Span>& heads, const s
 /// x [B, heads of this rank, S, D] -> [B, H, S_r, D]. `heads` must not overlap.
 at::Tensor to_rows(const at::Tensor& x, const std::vector<Span>& heads, const std::vector<Span>& rows, Group& group);
 
+/// Scores [B, heads of this rank, N] without gradient -> [B, H_kv, N_r]; of heads that several ranks have, the largest.
+at::Tensor scores_to_rows(const at::Tensor& scores, const std::vector<Span>& heads, const std::vector<Span>& rows,
+                          Group& group);
+
 }  // namespace lighthouse
