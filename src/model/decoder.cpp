@@ -75,11 +75,22 @@ calls::SharedPlan plan_of(const LighthouseSettings& settings, const at::Tensor& 
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, const Execution& execution)
+Decoder::Decoder(Unset /*weights*/, const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
+                 const Execution& execution)
     : model_(model), attention_(attention), execution_(execution) {
   check_config(model, attention, execution);
   weights_ = make_weights(model, attention, seed, execution.device, parameters_, buffers_);
   compute_ = ComputeWeights(weights_, execution.dtype);
+}
+
+Decoder::Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, const Execution& execution)
+    : Decoder(Unset(), model, attention, seed, execution) {
+  draw_parameters(parameters_, model.init_std, seed);
+}
+
+Decoder Decoder::unset(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
+                       const Execution& execution) {
+  return {Unset(), model, attention, seed, execution};
 }
 
 at::Tensor Decoder::forward(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens) const {

@@ -29,6 +29,10 @@ class Decoder {
  public:
   /// Fresh weights from `seed`: the same on every machine. Throws InvalidArgument for sizes that do not fit together.
   Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, const Execution& execution = {});
+  /// The same, but that the parameters hold nothing until they are loaded (model_io.h) or drawn (weights.h), which
+  /// takes long for a large model.
+  static Decoder unset(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
+                       const Execution& execution = {});
   Decoder(Decoder&&) = default;
   Decoder& operator=(Decoder&&) = default;
   Decoder& operator=(const Decoder&) = delete;
@@ -81,6 +85,9 @@ class Decoder {
   at::Device device() const { return execution_.device; }
 
  private:
+  struct Unset {};
+  Decoder(Unset weights, const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
+          const Execution& execution);
   Decoder(const Decoder&) = default;  // shares the weights
   Pass begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_seqlens, KvCache* cache) const;
   Residual run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const;

@@ -11,7 +11,7 @@
 #include "io/json_text.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
-#include "model/model_io.h"
+#include "model/tensor_file.h"
 #include "model/tokenizer_files.h"
 
 namespace lighthouse {

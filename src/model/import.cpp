@@ -8,6 +8,7 @@
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/model_io.h"
+#include "model/tensor_file.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
@@ -60,7 +61,7 @@ void load_huggingface_weights(Decoder& decoder, const fs::path& folder) {
 
 Decoder load_huggingface(const fs::path& folder, const AttentionConfig& attention, const Execution& execution) {
   constexpr uint64_t kSeed = 0;  // of the buffers
-  Decoder decoder(read_huggingface_config(folder), attention, kSeed, execution);
+  Decoder decoder = Decoder::unset(read_huggingface_config(folder), attention, kSeed, execution);
   load_huggingface_weights(decoder, folder);
   return decoder;
 }

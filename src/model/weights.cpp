@@ -1,14 +1,16 @@
 #include "model/weights.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/ones.h>
+
+#include <string>
 
 #include "model/random.h"
 
 namespace lighthouse {
 namespace {
 
-/// Made on the CPU and then moved, so that every device starts from the same weights.
+/// On the CPU, so that every device has the same values.
 at::Tensor normal_tensor(uint64_t stream, at::IntArrayRef shape, double std) {
   at::Tensor tensor = at::empty(shape, at::kFloat);
   auto* const values = tensor.mutable_data_ptr<float>();
@@ -27,30 +29,23 @@ struct MatrixPart {
 
 class WeightMaker {
  public:
-  WeightMaker(uint64_t seed, double std, at::Device device, NamedTensors& parameters, NamedTensors& buffers)
-      : seed_(seed), std_(std), device_(device), parameters_(parameters), buffers_(buffers) {}
+  WeightMaker(uint64_t seed, at::Device device, NamedTensors& parameters, NamedTensors& buffers)
+      : seed_(seed), device_(device), parameters_(parameters), buffers_(buffers) {}
 
-  at::Tensor matrix(const std::string& name, int64_t out, int64_t in) {
-    return parameter(name, normal_tensor(random_stream(seed_, name), {out, in}, std_));
-  }
+  at::Tensor matrix(const std::string& name, int64_t out, int64_t in) { return parameter(name, unset({out, in})); }
   /// Several matrices in the memory of one, which is returned; `parts` are its rows, each a parameter.
   at::Tensor stacked(const std::vector<MatrixPart>& parts, int64_t in) {
     int64_t out = 0;
     for (const MatrixPart& part : parts) out += part.out;
-    const at::Tensor whole = at::empty({out, in}, at::TensorOptions(at::kFloat).device(device_));
+    const at::Tensor whole = unset({out, in});
     int64_t row = 0;
     for (const MatrixPart& part : parts) {
-      at::Tensor rows = whole.narrow(0, row, part.out).detach();
-      rows.copy_(normal_tensor(random_stream(seed_, part.name), {part.out, in}, std_));
-      parameters_.emplace_back(part.name, rows.set_requires_grad(true));
-      *part.parameter = parameters_.back().second;
+      *part.parameter = parameter(part.name, whole.narrow(0, row, part.out).detach());
       row += part.out;
     }
     return whole;
   }
-  at::Tensor norm(const std::string& name, int64_t channels) {
-    return parameter(name, at::ones({channels}, at::kFloat));
-  }
+  at::Tensor norm(const std::string& name, int64_t channels) { return parameter(name, unset({channels})); }
   at::Tensor gate(const std::string& name, int64_t out, int64_t in) {
     constexpr double kGateStd = 0.02;
     buffers_.emplace_back(name, normal_tensor(random_stream(seed_, name), {out, in}, kGateStd).to(device_));
@@ -58,13 +53,15 @@ class WeightMaker {
   }
 
  private:
-  at::Tensor parameter(const std::string& name, const at::Tensor& values) {
-    parameters_.emplace_back(name, values.to(device_).set_requires_grad(true));
+  at::Tensor unset(at::IntArrayRef shape) const {
+    return at::empty(shape, at::TensorOptions(at::kFloat).device(device_));
+  }
+  at::Tensor parameter(const std::string& name, const at::Tensor& memory) {
+    parameters_.emplace_back(name, memory.set_requires_grad(true));
     return parameters_.back().second;
   }
 
   uint64_t seed_;
-  double std_;
   at::Device device_;
   NamedTensors& parameters_;
   NamedTensors& buffers_;
@@ -97,7 +94,7 @@ LayerWeights make_layer(const ModelConfig& model, bool gla, const std::string& p
 
 Weights make_weights(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, at::Device device,
                      NamedTensors& parameters, NamedTensors& buffers) {
-  WeightMaker make(seed, model.init_std, device, parameters, buffers);
+  WeightMaker make(seed, device, parameters, buffers);
   Weights weights;
   weights.embed_tokens = make.matrix("model.embed_tokens.weight", model.vocab_size, model.dim);
   for (int64_t layer = 0; layer < model.num_layers; ++layer) {
@@ -108,6 +105,17 @@ Weights make_weights(const ModelConfig& model, const AttentionConfig& attention,
   weights.lm_head =
       model.tie_embeddings ? weights.embed_tokens : make.matrix("lm_head.weight", model.vocab_size, model.dim);
   return weights;
+}
+
+void draw_parameters(const NamedTensors& parameters, double std, uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : parameters) {
+    if (tensor.dim() == 1) {
+      tensor.fill_(1);
+    } else {
+      tensor.copy_(normal_tensor(random_stream(seed, name), tensor.sizes(), std));
+    }
+  }
 }
 
 }  // namespace lighthouse

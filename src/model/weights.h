@@ -4,15 +4,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <string>
-#include <utility>
 #include <vector>
 
 #include "config/run_config.h"
+#include "model/named_tensors.h"
 
 namespace lighthouse {
-
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 /// "model.layers.LAYER." + the name beside the field + ".weight". All fp32; matrices are [out, in]. Matrices with one
 /// input lie in one: the parameters are its rows.
@@ -37,10 +34,14 @@ struct Weights {
   at::Tensor lm_head;  ///< [vocab, dim] lm_head.weight; embed_tokens itself when tied
 };
 
-/// Fresh weights: matrices normal with standard deviation init_std, norms one, gates of the gla scorer normal with
-/// 0.02. Every value is a function of (seed, tensor name, index). `parameters` (trainable) and `buffers` (not) are
+/// Weights of which the parameters hold nothing yet: they are to be drawn or loaded. Gates of the gla scorer are normal
+/// with 0.02, every value a function of (seed, tensor name, index). `parameters` (trainable) and `buffers` (not) are
 /// filled with the same tensors, in the order in which a forward pass meets them.
 Weights make_weights(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, at::Device device,
                      NamedTensors& parameters, NamedTensors& buffers);
+
+/// Fresh parameters: matrices normal with standard deviation `std`, norms one. Every value is a function of (seed,
+/// tensor name, index), the same on every device.
+void draw_parameters(const NamedTensors& parameters, double std, uint64_t seed);
 
 }  // namespace lighthouse

@@ -1,9 +1,6 @@
 #include "train/checkpoint.h"
 
-#include <ATen/ops/empty.h>
-
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -15,6 +12,7 @@
 #include "io/json_text.h"
 #include "io/manifest.h"
 #include "lighthouse/check.h"
+#include "model/tensor_file.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
@@ -26,52 +24,15 @@ constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kStateFile = "state.json";
 constexpr const char* kFolderPrefix = "step-";
 
-struct DtypeName {
-  at::ScalarType dtype;
-  const char* name;
-};
-constexpr std::array kDtypes = {DtypeName{at::kDouble, "F64"}, DtypeName{at::kFloat, "F32"},
-                                DtypeName{at::kHalf, "F16"},   DtypeName{at::kBFloat16, "BF16"},
-                                DtypeName{at::kLong, "I64"},   DtypeName{at::kInt, "I32"},
-                                DtypeName{at::kShort, "I16"},  DtypeName{at::kChar, "I8"},
-                                DtypeName{at::kByte, "U8"},    DtypeName{at::kBool, "BOOL"}};
-
-RawTensor raw_view(const std::string& name, const at::Tensor& tensor) {
-  const auto* const known = std::find_if(kDtypes.begin(), kDtypes.end(),
-                                         [&](const DtypeName& each) { return each.dtype == tensor.scalar_type(); });
-  LIGHTHOUSE_CHECK(known != kDtypes.end(), "save_checkpoint: tensor ", quoted(name), " has dtype ",
-                   c10::toString(tensor.scalar_type()),
-                   "; safetensors holds floats of 16 to 64 bits, integers and bool");
-  return {name,
-          known->name,
-          tensor.sizes().vec(),
-          {static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}};
-}
-
-FileEntry write_tensors(const fs::path& folder, const char* file, const NamedTensors& tensors, int64_t step) {
-  std::vector<at::Tensor> host;  // keeps what the views point to
-  std::vector<RawTensor> views;
-  for (const auto& [name, tensor] : tensors) {
-    LIGHTHOUSE_CHECK(tensor.defined() && tensor.layout() == at::kStrided, "save_checkpoint: tensor ", quoted(name),
-                     " is undefined or not dense");
-    host.push_back(tensor.detach().cpu().contiguous());
-    views.push_back(raw_view(name, host.back()));
-  }
-  FileEntry entry{file, write_safetensors(folder / file, views, {{"step", std::to_string(step)}}), {}};
-  for (const RawTensor& view : views) entry.tensors.push_back(describe_tensor(view));
+FileEntry write_file(const fs::path& folder, const char* name, const NamedTensors& tensors, int64_t step) {
+  const HostTensors host(tensors);
+  FileEntry entry{name, write_safetensors(folder / name, host.views, {{"step", std::to_string(step)}}), {}};
+  for (const RawTensor& view : host.views) entry.tensors.push_back(describe_tensor(view));
   return entry;
 }
 
-at::Tensor read_tensor(const SafetensorsFile& file, const StoredTensor& stored) {
-  const auto* const known =
-      std::find_if(kDtypes.begin(), kDtypes.end(), [&](const DtypeName& each) { return each.name == stored.dtype; });
-  at::Tensor tensor = at::empty(stored.shape, at::TensorOptions().dtype(known->dtype));
-  file.read(stored, {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()});
-  return tensor;
-}
-
 /// What was read is what is checked: another program could change the file in between.
-NamedTensors read_tensors(const fs::path& path, const FileEntry& expected) {
+NamedTensors read_file(const fs::path& path, const FileEntry& expected) {
   const SafetensorsFile file(path);
   NamedTensors tensors;
   for (const TensorEntry& entry : expected.tensors) {
@@ -181,20 +142,14 @@ void check_arguments(const Checkpoint& checkpoint, int64_t keep) {
 void write_checkpoint(const fs::path& target, const Checkpoint& checkpoint) {
   AtomicFolder folder(target);
   Manifest manifest{checkpoint.step, {}};
-  manifest.files.push_back(write_tensors(folder.path(), kModelFile, checkpoint.model, checkpoint.step));
-  manifest.files.push_back(write_tensors(folder.path(), kOptimizerFile, checkpoint.optimizer, checkpoint.step));
+  manifest.files.push_back(write_file(folder.path(), kModelFile, checkpoint.model, checkpoint.step));
+  manifest.files.push_back(write_file(folder.path(), kOptimizerFile, checkpoint.optimizer, checkpoint.step));
   manifest.files.push_back({kStateFile, write_file_durably(folder.path() / kStateFile, checkpoint.state_json), {}});
   write_manifest(folder.path(), manifest);
   folder.commit();
 }
 
 }  // namespace
-
-int64_t total_bytes(const NamedTensors& tensors) {
-  int64_t bytes = 0;
-  for (const auto& [name, tensor] : tensors) bytes += tensor.defined() ? static_cast<int64_t>(tensor.nbytes()) : 0;
-  return bytes;
-}
 
 void save_checkpoint(const fs::path& run_dir, const Checkpoint& checkpoint, int64_t keep) {
   check_arguments(checkpoint, keep);
@@ -227,7 +182,7 @@ void save_checkpoint(const fs::path& run_dir, const Checkpoint& checkpoint, int6
   }
 }
 
-Checkpoint load_checkpoint(const fs::path& checkpoint_dir) {
+Checkpoint load_checkpoint(const fs::path& checkpoint_dir, CheckpointParts parts) {
   const Manifest manifest = read_manifest(checkpoint_dir);
   const auto named = parse_folder(checkpoint_dir);
   if (named && named->step != manifest.step) {
@@ -244,13 +199,15 @@ Checkpoint load_checkpoint(const fs::path& checkpoint_dir) {
   Checkpoint checkpoint;
   checkpoint.step = manifest.step;
   checkpoint.state_json = read_state(checkpoint_dir / kStateFile, entry(kStateFile));
-  checkpoint.model = read_tensors(checkpoint_dir / kModelFile, entry(kModelFile));
-  checkpoint.optimizer = read_tensors(checkpoint_dir / kOptimizerFile, entry(kOptimizerFile));
+  checkpoint.model = read_file(checkpoint_dir / kModelFile, entry(kModelFile));
+  const FileEntry& optimizer = entry(kOptimizerFile);
+  if (parts == CheckpointParts::kAll) checkpoint.optimizer = read_file(checkpoint_dir / kOptimizerFile, optimizer);
   return checkpoint;
 }
 
 std::optional<Checkpoint> load_latest_checkpoint(const fs::path& run_dir,
-                                                 const std::function<void(const std::string&)>& warn) {
+                                                 const std::function<void(const std::string&)>& warn,
+                                                 CheckpointParts parts) {
   std::set<fs::path> damaged;
   for (;;) {
     const std::vector<Candidate> found = candidates(run_dir);
@@ -258,7 +215,7 @@ std::optional<Checkpoint> load_latest_checkpoint(const fs::path& run_dir,
     bool one_went = false;
     for (const Candidate& candidate : found) {
       try {
-        return load_checkpoint(candidate.folder);
+        return load_checkpoint(candidate.folder, parts);
       } catch (const std::runtime_error& error) {  // DamagedFile or std::system_error
         if (!fs::exists(candidate.folder)) {       // the run that writes them has a newer one by now
           one_went = true;

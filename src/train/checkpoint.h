@@ -12,23 +12,18 @@
 // between two renames; a crash in that moment leaves it under this name, and it is loaded from there.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "model/named_tensors.h"
 
 namespace lighthouse {
 
-/// Tensors by name: fp64, fp32, fp16, bf16, int64, int32, int16, int8, uint8 or bool, on any device, any strides.
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
-
-int64_t total_bytes(const NamedTensors& tensors);
-
+/// Tensors of the dtypes of tensor_file.h, on any device, any strides.
 struct Checkpoint {
   int64_t step = 0;  ///< optimizer steps done
   NamedTensors model;
@@ -46,16 +41,20 @@ struct Checkpoint {
 /// Tensors are only read; contiguous CPU ones are not copied. A caller may hand over clones on another thread.
 void save_checkpoint(const std::filesystem::path& run_dir, const Checkpoint& checkpoint, int64_t keep);
 
+/// What is read, and checked by its content. Of the rest only the sizes of files are.
+enum class CheckpointParts { kAll, kModel };  ///< kModel: no optimizer, two thirds of the bytes
+
 /// The newest checkpoint whose every tensor matches its manifest. Damaged ones are reported through `warn` (file,
 /// tensor, what is wrong) and passed over. One that goes while it is read, since the run that is in progress has saved
 /// a newer one, is none of them: the list is made again. nullopt when the run has none; throws DamagedFile when it has
 /// some but none is whole.
 std::optional<Checkpoint> load_latest_checkpoint(const std::filesystem::path& run_dir,
-                                                 const std::function<void(const std::string&)>& warn);
+                                                 const std::function<void(const std::string&)>& warn,
+                                                 CheckpointParts parts = CheckpointParts::kAll);
 
 /// One checkpoint folder: new contiguous CPU tensors in the order in which they were saved, all checked before any is
 /// returned. Throws DamagedFile naming file and tensor; std::system_error when a file cannot be read.
-Checkpoint load_checkpoint(const std::filesystem::path& checkpoint_dir);
+Checkpoint load_checkpoint(const std::filesystem::path& checkpoint_dir, CheckpointParts parts = CheckpointParts::kAll);
 
 /// The run's checkpoint folders, newest first, unchecked.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_dir);

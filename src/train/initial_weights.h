@@ -8,7 +8,7 @@
 
 namespace lighthouse {
 
-/// Copies the weights of a folder, with config.json and model.safetensors or shards with their index, into a fresh
+/// Copies the weights of a folder, with config.json and model.safetensors or shards with their index, into a
 /// decoder; what is 16 bits wide there is fp32 afterwards. Throws InvalidArgument when there is no such folder or file,
 /// naming every key of [model] that does not have the folder's value (but init_std, which then means nothing), for
 /// models that this decoder cannot run, and for weights that do not fit config.json; DamagedFile; std::system_error.

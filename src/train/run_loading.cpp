@@ -28,14 +28,18 @@ RunConfig read_config(const std::filesystem::path& run_dir) {
 LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& device, const std::string& precision,
                    const std::function<void(const std::string&)>& warn) {
   const RunConfig config = read_config(run_dir);
-  const auto checkpoint = load_latest_checkpoint(run_dir, [&](const std::string& text) {
-    if (warn) warn(text);
-  });
+  const auto checkpoint = load_latest_checkpoint(
+      run_dir,
+      [&](const std::string& text) {
+        if (warn) warn(text);
+      },
+      CheckpointParts::kModel);
   LIGHTHOUSE_CHECK(checkpoint.has_value(), "'", run_dir.string(),
                    "' has no checkpoint yet; lighthouse train goes on with the run and saves one");
-  Decoder decoder(config.model, config.attention, static_cast<uint64_t>(config.training.seed),
-                  {.dtype = resolve_precision(precision.empty() ? config.training.precision : precision),
-                   .device = resolve_device(device.empty() ? config.training.device : device)});
+  Decoder decoder =
+      Decoder::unset(config.model, config.attention, static_cast<uint64_t>(config.training.seed),
+                     {.dtype = resolve_precision(precision.empty() ? config.training.precision : precision),
+                      .device = resolve_device(device.empty() ? config.training.device : device)});
   load_parameters(decoder, checkpoint->model);
   return {config, checkpoint->step, corpus_from_json(checkpoint->state_json, run_dir.string()), std::move(decoder)};
 }

@@ -19,10 +19,10 @@ struct LoadedRun {
   Decoder decoder;
 };
 
-/// RUN/config.toml and the newest whole checkpoint; the run may be in progress. `device` and `precision` as in
-/// [training]; "" takes the run's. `warn` is told of damaged checkpoints that were passed over. Throws InvalidArgument
-/// when `run_dir` is not a run or has no checkpoint yet; ConfigError, DamagedFile and std::system_error naming the
-/// file.
+/// RUN/config.toml and the model of the newest checkpoint in which that is whole; the run may be in progress. `device`
+/// and `precision` as in [training]; "" takes the run's. `warn` is told of damaged checkpoints that were passed over.
+/// Throws InvalidArgument when `run_dir` is not a run or has no checkpoint yet; ConfigError, DamagedFile and
+/// std::system_error naming the file.
 LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& device = "",
                    const std::string& precision = "", const std::function<void(const std::string&)>& warn = {});
 

@@ -36,6 +36,8 @@ RunConfig prepare(const RunConfig& config) {
   return config;
 }
 
+uint64_t seed(const RunConfig& config) { return static_cast<uint64_t>(config.training.seed); }
+
 AttentionMode attention_mode(Stage stage) {
   return stage == Stage::kLighthouse ? AttentionMode::kLighthouse : AttentionMode::kDense;
 }
@@ -58,8 +60,7 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
       options_(options),
       console_(options.log, options.columns),
       loader_(config_.data, config_.training.seq_len, config_.model.vocab_size),
-      decoder_(config_.model, config_.attention, static_cast<uint64_t>(config_.training.seed),
-               resolve_execution(config_.training)),
+      decoder_(Decoder::unset(config_.model, config_.attention, seed(config_), resolve_execution(config_.training))),
       optimizer_(decoder_.parameters(), config_.optimizer),
       identity_{config_, loader_.identity(), environment_on(decoder_.device())},
       folder_(config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }),
@@ -76,10 +77,7 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
 void Trainer::restore() {
   const auto checkpoint =
       load_latest_checkpoint(folder_.path(), [this](const std::string& text) { console_.warn(text); });
-  if (!checkpoint) {
-    if (!config_.training.initial_weights.empty()) load_initial_weights(decoder_, config_.training.initial_weights);
-    return;
-  }
+  if (!checkpoint) return begin();
   const std::string source = folder_.path().string() + ", step " + std::to_string(checkpoint->step);
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
                    "': the run folder holds a run already; resume it, or start a new one with another "
@@ -89,6 +87,15 @@ void Trainer::restore() {
                            [this](const std::string& text) { console_.warn(text); });
   load_parameters(decoder_, checkpoint->model);
   optimizer_.load_state(checkpoint->optimizer);
+}
+
+/// The weights of a new run.
+void Trainer::begin() {
+  if (config_.training.initial_weights.empty()) {
+    draw_parameters(decoder_.parameters(), config_.model.init_std, seed(config_));
+  } else {
+    load_initial_weights(decoder_, config_.training.initial_weights);
+  }
 }
 
 void Trainer::open_run_folder() {

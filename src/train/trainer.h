@@ -68,6 +68,7 @@ class Trainer {
   using Clock = std::chrono::steady_clock;
 
   void restore();
+  void begin();
   void open_run_folder();
   void train_steps();
   void explain_out_of_memory(const std::string& where, const std::function<void()>& body);

@@ -80,6 +80,7 @@ TEST(Recompute, SecondBackwardIsRefused) {
 TEST(Recompute, SecondBackwardOfTheFeedForwardIsRefused) {
   NamedTensors parameters, buffers;
   const Weights weights = make_weights(small_model(), {}, 5, test_device(), parameters, buffers);
+  draw_parameters(parameters, small_model().init_std, 5);
   ComputeWeights compute(weights, at::kFloat);
   compute.refresh();
   const at::Tensor x = at::ones({1, 6, small_model().dim}, at::kFloat).to(test_device()).set_requires_grad(true);

@@ -16,7 +16,6 @@
 #include "cpp/io/full_disk.h"
 #include "cpp/train/train_support.h"
 #include "lighthouse/check.h"
-#include "model/model_io.h"
 #include "train/checkpoint.h"
 #include "train/stop_signal.h"
 #include "train/trainer.h"

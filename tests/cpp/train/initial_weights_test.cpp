@@ -8,7 +8,7 @@
 #include "io/errors.h"
 #include "lighthouse/check.h"
 #include "model/export.h"
-#include "model/model_io.h"
+#include "model/tensor_file.h"
 #include "train/trainer.h"
 
 namespace lighthouse {

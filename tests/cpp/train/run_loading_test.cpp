@@ -51,6 +51,19 @@ TEST(LoadRun, PassesOverADamagedCheckpoint) {
   EXPECT_THAT(warnings, ElementsAre(HasSubstr("step 12")));
 }
 
+// Moments are two thirds of a checkpoint, and nothing to whoever reads the model.
+TEST(LoadRun, ReadsTheModelAlone) {
+  const TemporaryFolder folder;
+  const RunConfig config = tiny_config(folder);
+  train(config);
+  const fs::path moments = list_checkpoints(config.logging.run_dir)[0] / "optimizer.safetensors";
+  std::string bytes = read_bytes(moments);
+  bytes.back() = static_cast<char>(~bytes.back());
+  write_bytes(moments, bytes);
+  EXPECT_EQ(load_run(config.logging.run_dir).step, 12);
+  EXPECT_EQ(load_latest_checkpoint(config.logging.run_dir, [](const std::string&) {})->step, 9);
+}
+
 TEST(LoadRun, NamesWhatIsMissing) {
   const TemporaryFolder folder;
   const auto message = [&](const fs::path& path) { return message_of<InvalidArgument>([&] { load_run(path); }); };
