@@ -74,6 +74,8 @@ MAIN_ARMS = {"dense": DENSE, "two-stage": {}}
 TIME_SHARE = 0.532  # two-stage over dense, seconds of steps, as ladder A measured it
 CONTROLS = {
     "dense-fewer": DENSE | {"training.steps": TIME_SHARE},
+    "short": {"attention.method": "short", "attention.span": 4096},   # N / 8
+    "window": {"attention.method": "window", "attention.span": 576},  # S^2 / 2 = N * 576 with the S of the two-stage arm
 }
 
 # One line each in docs/experiments.md; on ladder A2, seeds 1 and 2. The paper's own setting has dense layers: they come

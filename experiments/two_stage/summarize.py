@@ -88,6 +88,23 @@ def pair_tables(ladder, made):
     return [*lines, ""]
 
 
+def arm_table(ladder, made):
+    """Controls and ablations, each run against the main arms of its seed."""
+    rows = []
+    for arm in plan.CONTROLS | plan.FIRST_ABLATIONS | plan.ABLATIONS:
+        for seed in (1, 2):
+            one, *main = (made.get(f"{ladder}-{name}-s{seed}") for name in (arm, "dense", "two-stage"))
+            if not all(other and other.run and other.evaluated for other in (one, *main)):
+                continue
+            loss = FINAL.loss(one.run)
+            rows.append([arm, seed, f"{loss:.4f}", *(f"{loss - FINAL.loss(other.run):+.4f}" for other in main),
+                         *(f"{one.run.last['train_seconds'] / other.run.last['train_seconds']:.3f}" for other in main)])
+    if not rows:
+        return []
+    return [f"### Ladder {ladder.upper()}: controls and ablations", "",
+            *table(["arm", "seed", "dense loss", "less dense", "less two-stage", "time over dense", "over two-stage"], rows), ""]
+
+
 def run_row(one):
     command = one.record["command"]
     rate = re.search(r"--optimizer.learning_rate (\S+)", command).group(1)
@@ -107,6 +124,7 @@ def summary(results):
     lines = []
     for ladder in plan.LADDERS:
         lines += pair_tables(ladder, made)
+        lines += arm_table(ladder, made)
     lines += ["### All runs", ""]
     lines += table(["run", "rate", "card", "date", "dense loss", "last tenth", "Lighthouse less dense",
                     *[f"copy at {distance:,}, bits" for distance in COPY], "passkey", "s of steps", "s", "spikes"],

@@ -9,6 +9,8 @@ from .errors import ReportError
 IGNORED_SECTIONS = ("logging.", "checkpoint.")
 IGNORED = ("model.preset", "training.seed", "training.device", "training.threads", "data.seed", "data.path", "data.format",
            "data.validation_path")
+# What runs did before there were keys for it.
+BEFORE = {"attention.method": "lighthouse", "attention.span": 0}
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Arm:
 def settings(run):
     """The configuration as far as it decides what an arm is; a dense run does not use [attention]."""
     unused = IGNORED_SECTIONS + (("attention.",) if run.lighthouse_steps == 0 else ())
-    return {key: value for key, value in run.config.items() if key not in IGNORED and not key.startswith(unused)}
+    config = BEFORE | run.config
+    return {key: value for key, value in config.items() if key not in IGNORED and not key.startswith(unused)}
 
 
 def differing_keys(all_settings):

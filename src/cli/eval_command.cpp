@@ -48,6 +48,7 @@ Subject open_subject(const EvalOptions& options) {
   if (!options.model.empty()) return open_model(options);
   LoadedRun run = open_run(options.run, options.device, options.precision);
   RunConfig config = run.config;
+  if (config.attention.method != "lighthouse") config.attention = {};  // it is measured dense, at any length
   if (options.seq_len) config.training.seq_len = *options.seq_len;
   validate(config);
   const auto stage = static_cast<int>(stage_at(config.training, run.step - 1));
@@ -145,13 +146,24 @@ Json evaluate(const Subject& subject, const SequenceLoader* loader, const EvalSe
   return report;
 }
 
+/// A run whose stage 1 had a control in place of Lighthouse Attention is measured with dense attention alone.
+EvalOptions with_attention_of(const Subject& subject, EvalOptions options) {
+  const std::string& method = subject.decoder.attention().method;
+  if (method == "lighthouse") return options;
+  LIGHTHOUSE_CHECK(options.attention.empty() || options.attention == "dense", "--attention ", options.attention,
+                   ": stage 1 of the run has attention.method = \"", method,
+                   "\" instead; it is measured with dense attention, as a trained model is used");
+  options.attention = "dense";
+  return options;
+}
+
 void run_eval(const EvalOptions& options) {
   options.check();
   if (options.show > 0 && options.filler != "corpus") {
     return show_prompts(options, options.settings(options.seq_len), sentences_filler());
   }
   const Subject subject = open_subject(options);
-  const EvalSettings settings = options.settings(subject.seq_len);
+  const EvalSettings settings = with_attention_of(subject, options).settings(subject.seq_len);
   const std::vector<const Task*> tasks = options.chosen_tasks();
   check_settings(subject, settings, tasks);
   const auto loader = options.reads_corpus() ? open_corpus(subject) : nullptr;

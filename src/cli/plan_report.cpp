@@ -56,7 +56,7 @@ Json stage_json(const RunConfig& config, const PlanDevice& device, bool lighthou
   const StepMemory memory = step_memory(config, lighthouse, device.cuda);
   const double flops = step_flops(config, lighthouse);
   Json stage = {{"stage", lighthouse ? 1 : 2},
-                {"attention", lighthouse ? "lighthouse" : "dense"},
+                {"attention", lighthouse ? config.attention.method : "dense"},
                 {"steps", lighthouse ? stage_1 : config.training.steps - stage_1},
                 {"memory_bytes", memory_json(memory)},
                 {"fits", memory.total() <= device.memory_bytes},

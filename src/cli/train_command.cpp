@@ -36,7 +36,7 @@ void print_row(std::ostream& out, const std::string& name, std::optional<double>
 }
 
 /// Losses on both sides of the switch, in nats per token, and where the run is.
-void print_summary(const TrainResult& result, const TrainingConfig& training, std::ostream& out) {
+void print_summary(const TrainResult& result, std::ostream& out) {
   const SwitchReport& at_switch = result.switch_report;
   std::optional<double> dense_before;
   if (at_switch.pre_switch_validation && at_switch.validation_jump) {
@@ -46,8 +46,7 @@ void print_summary(const TrainResult& result, const TrainingConfig& training, st
       << "last" << '\n';
   print_row(out, "training", at_switch.pre_switch_loss, result.loss, std::nullopt);
   if (result.validation) {
-    const std::optional<double> lighthouse = result.validation->lighthouse;
-    if (training.lighthouse_steps > 0) {
+    if (const std::optional<double> lighthouse = result.validation->lighthouse) {
       print_row(out, "validation, lighthouse", at_switch.pre_switch_validation, lighthouse, std::nullopt);
     }
     print_row(out, "validation, dense", dense_before, result.validation->dense, at_switch.validation_recovered_step);
@@ -105,7 +104,7 @@ void run_train(const Options& options) {
   how.profile = profile_options(options);
   Trainer trainer(config, how);
   const TrainResult result = trainer.run();
-  print_summary(result, config.training, std::cout);
+  print_summary(result, std::cout);
   if (result.complete && config.logging.sample_tokens > 0) print_sample(trainer, config, std::cout);
 }
 

@@ -38,6 +38,9 @@ std::vector<Key> model_keys() {
 
 std::vector<Key> attention_keys() {
   return {
+      KEY(attention.method, (NameChoice{{"lighthouse", "short", "window"}}),
+          "of stage 1; controls: short, dense in sequences of span tokens; window, to the latest span tokens"),
+      KEY(attention.span, (IntegerRange{0}), "tokens of methods short (it divides training.seq_len) and window"),
       KEY(attention.num_levels, (IntegerRange{1, 8}), "levels of the pyramid; 1 is plain attention"),
       KEY(attention.pooling_factor, (IntegerChoice{{2, 4, 8, 16}}), "entries under one of the next level"),
       KEY(attention.topk, (IntegerRange{1}), "entries expanded per level, over the whole sequence"),

@@ -25,8 +25,11 @@ struct ModelConfig {
   bool operator==(const ModelConfig&) const = default;
 };
 
-/// [attention] Lighthouse attention of stage 1.
+/// [attention] of stage 1: Lighthouse attention, or a control in its place.
 struct AttentionConfig {
+  std::string method = "lighthouse";  ///< lighthouse | short: dense, in sequences of `span` tokens | window: causal
+                                      ///< attention to the latest `span` tokens
+  int64_t span = 0;                   ///< tokens; of method short it divides training.seq_len
   int64_t num_levels = 3;
   int64_t pooling_factor = 4;
   int64_t topk = 64;

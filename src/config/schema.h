@@ -61,8 +61,12 @@ std::vector<std::string> model_preset_names();
 /// Trainable parameters of the decoder, a tied output head counted once.
 int64_t num_parameters(const ModelConfig& model);
 int64_t layer_parameters(const ModelConfig& model);  ///< of one block
-/// k of a layer's Lighthouse attention; nullopt for one that is dense in stage 1 too.
+/// Whether a layer is dense in stage 1 too.
+bool is_dense_layer(const AttentionConfig& attention, int64_t layer);
+/// k of a layer's Lighthouse attention; nullopt for one that has none in stage 1 either.
 std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer);
+/// Whether the run has steps with Lighthouse attention.
+bool has_lighthouse_stage(const RunConfig& config);
 /// Of all micro-batches of an optimizer step.
 int64_t sequences_per_step(const TrainingConfig& training);
 int64_t tokens_per_step(const TrainingConfig& training);

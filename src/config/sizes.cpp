@@ -16,10 +16,18 @@ int64_t num_parameters(const ModelConfig& model) {
   return model.num_layers * layer_parameters(model) + embeddings + model.dim;
 }
 
-std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer) {
+bool is_dense_layer(const AttentionConfig& attention, int64_t layer) {
   const std::vector<int64_t>& full = attention.full_attention_layers;
-  if (std::find(full.begin(), full.end(), layer) != full.end()) return std::nullopt;
+  return std::find(full.begin(), full.end(), layer) != full.end();
+}
+
+std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer) {
+  if (attention.method != "lighthouse" || is_dense_layer(attention, layer)) return std::nullopt;
   return attention.topk_per_layer.empty() ? attention.topk : attention.topk_per_layer.at(static_cast<size_t>(layer));
+}
+
+bool has_lighthouse_stage(const RunConfig& config) {
+  return config.training.lighthouse_steps > 0 && config.attention.method == "lighthouse";
 }
 
 int64_t sequences_per_step(const TrainingConfig& training) {

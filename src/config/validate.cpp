@@ -41,6 +41,24 @@ void validate_layers(const AttentionConfig& attention, int64_t num_layers) {
           ", or none to use attention.topk everywhere");
 }
 
+void validate_method(const AttentionConfig& attention, int64_t seq_len) {
+  const int64_t span = attention.span;
+  if (attention.method == "lighthouse") {
+    require(span == 0, "attention.span = ", span,
+            ": means something with attention.method = \"short\" or \"window\" only; leave it 0");
+    return;
+  }
+  require(span >= 1 && span <= seq_len, "attention.span = ", span, ": must be from 1 to training.seq_len = ", seq_len,
+          " with attention.method = \"", attention.method, "\"");
+  if (attention.method != "short") return;
+  require(seq_len % span == 0, "attention.span = ", span, ": must divide training.seq_len = ", seq_len,
+          ", which attention.method = \"short\" cuts into sequences of so many tokens");
+  require(
+      attention.full_attention_layers.empty(),
+      "attention.full_attention_layers: must be [] with attention.method = \"short\", which has no other tokens for "
+      "them to attend to");
+}
+
 void validate_steps(const TrainingConfig& training, const OptimizerConfig& optimizer) {
   require(training.lighthouse_steps <= training.steps, "training.lighthouse_steps = ", training.lighthouse_steps,
           ": must be at most training.steps = ", training.steps, ", which counts both stages; set both");
@@ -72,6 +90,7 @@ void validate(const RunConfig& config) {
   validate_limits(config);
   validate_model(config.model);
   validate_layers(config.attention, config.model.num_layers);
+  validate_method(config.attention, config.training.seq_len);
   validate_steps(config.training, config.optimizer);
   validate_recompute(config.training);
   validate_data(config);

@@ -5,6 +5,7 @@
 #include <ATen/ops/linear.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 
 #include "config/schema.h"
@@ -19,11 +20,21 @@
 namespace lighthouse {
 namespace {
 
+/// Offsets of documents, or of the row of N tokens, with one at every `span` tokens more.
+std::vector<int64_t> cut_every(int64_t span, int64_t num_tokens, std::span<const int64_t> cu_seqlens) {
+  std::vector<int64_t> cuts;
+  for (int64_t begin = 0; begin <= num_tokens; begin += span) cuts.push_back(begin);
+  std::vector<int64_t> offsets;
+  std::set_union(cuts.begin(), cuts.end(), cu_seqlens.begin(), cu_seqlens.end(), std::back_inserter(offsets));
+  return offsets;
+}
+
 /// The limits and the errors of the configuration hold for callers without a configuration file too.
 void check_config(const ModelConfig& model, const AttentionConfig& attention, const Execution& execution) {
   RunConfig config;
   config.model = model;
   config.attention = attention;
+  if (attention.span > 0) config.training.seq_len = attention.span;  // begin_pass knows the lengths there are
   try {
     validate(config);
   } catch (const ConfigError& error) {
@@ -94,14 +105,14 @@ Decoder Decoder::unset(const ModelConfig& model, const AttentionConfig& attentio
 }
 
 at::Tensor Decoder::forward(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens) const {
-  const Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  const Pass pass = begin_pass(tokens, mode, cu_seqlens, nullptr);
   return logits(run_layers(tokens, mode, pass));  // [B, N, vocab]
 }
 
 at::Tensor Decoder::loss(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
                          std::span<const int64_t> cu_seqlens) const {
   check_targets(targets, tokens, execution_.device);
-  const Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  const Pass pass = begin_pass(tokens, mode, cu_seqlens, nullptr);
   return head_loss(run_layers(tokens, mode, pass), weights_.norm, model_.rms_norm_eps, weights_.lm_head,
                    compute_.lm_head, targets);
 }
@@ -110,14 +121,14 @@ at::Tensor Decoder::token_losses(const at::Tensor& tokens, const at::Tensor& tar
                                  std::span<const int64_t> cu_seqlens) const {
   const at::NoGradGuard no_grad;
   check_targets(targets, tokens, execution_.device);
-  const Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  const Pass pass = begin_pass(tokens, mode, cu_seqlens, nullptr);
   return head_token_losses(run_layers(tokens, mode, pass), weights_.norm, model_.rms_norm_eps, compute_.lm_head,
                            targets);
 }
 
 at::Tensor Decoder::last_logits(const at::Tensor& tokens, AttentionMode mode) const {
   const at::NoGradGuard no_grad;
-  const Pass pass = begin_pass(tokens, {}, nullptr);
+  const Pass pass = begin_pass(tokens, mode, {}, nullptr);
   return last_logits(run_layers(tokens, mode, pass));
 }
 
@@ -134,7 +145,7 @@ Decoder Decoder::with_attention(const AttentionConfig& attention) const {
 at::Tensor Decoder::hidden_states(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens,
                                   SelectionTape* recorded) const {
   const at::NoGradGuard no_grad;
-  Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  Pass pass = begin_pass(tokens, mode, cu_seqlens, nullptr);
   if (recorded != nullptr) recorded->assign(weights_.layers.size(), at::Tensor());
   pass.recorded = recorded;
   return normed(run_layers(tokens, mode, pass));
@@ -145,7 +156,7 @@ at::Tensor Decoder::hidden_states(const at::Tensor& tokens, const SelectionTape&
   const at::NoGradGuard no_grad;
   LIGHTHOUSE_CHECK(held.size() == weights_.layers.size(), "Decoder: the tape holds selections of ", held.size(),
                    " layers, the model has ", weights_.layers.size());
-  Pass pass = begin_pass(tokens, cu_seqlens, nullptr);
+  Pass pass = begin_pass(tokens, AttentionMode::kLighthouse, cu_seqlens, nullptr);
   Plans plans;
   for (size_t layer = 0; layer < held.size(); ++layer) {
     const auto settings = layer_settings(layer, AttentionMode::kLighthouse);
@@ -165,7 +176,7 @@ at::Tensor Decoder::head_losses(const at::Tensor& hidden, const at::Tensor& targ
 
 at::Tensor Decoder::decode(const at::Tensor& tokens, KvCache& cache) const {
   const at::NoGradGuard no_grad;
-  const Pass pass = begin_pass(tokens, {}, &cache);
+  const Pass pass = begin_pass(tokens, AttentionMode::kDense, {}, &cache);
   LIGHTHOUSE_CHECK(cache.length() == 0 || cache.batch() == tokens.size(0), "Decoder: the cache holds ", cache.batch(),
                    " sequences, tokens ", tokens.size(0));
   const Residual stream = run_layers(tokens, AttentionMode::kDense, pass);  // [B, n, dim]
@@ -173,17 +184,28 @@ at::Tensor Decoder::decode(const at::Tensor& tokens, KvCache& cache) const {
   return last_logits(stream);
 }
 
-Pass Decoder::begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_seqlens, KvCache* cache) const {
+Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens,
+                         KvCache* cache) const {
   check_token_tensor(tokens, "tokens", execution_.device);
   check_documents(cu_seqlens, tokens);
   compute_.refresh();
+  const int64_t seq_len = tokens.size(1);
   const int64_t seen = cache == nullptr ? 0 : cache->length();
-  Rotation rotation = cu_seqlens.empty()
-                          ? make_rotation(seen, tokens.size(1), model_.head_dim, model_.rope_theta, execution_.device)
-                          : make_rotation(cu_seqlens, model_.head_dim, model_.rope_theta, execution_.device);
+  std::vector<int64_t> offsets(cu_seqlens.begin(), cu_seqlens.end());
+  const bool cut = mode == AttentionMode::kLighthouse && attention_.method == "short";
+  if (cut) {
+    LIGHTHOUSE_CHECK(seq_len % attention_.span == 0, "Decoder: attention.span = ", attention_.span,
+                     " must divide the sequence length, ", seq_len);
+    offsets = cut_every(attention_.span, seq_len, cu_seqlens);
+  }
+  Rotation rotation = offsets.empty()
+                          ? make_rotation(seen, seq_len, model_.head_dim, model_.rope_theta, execution_.device)
+                          : make_rotation(offsets, model_.head_dim, model_.rope_theta, execution_.device);
+  const bool documents = !cu_seqlens.empty();
   return {model_,
           std::move(rotation),
-          {cu_seqlens.begin(), cu_seqlens.end()},
+          documents ? std::move(offsets) : std::vector<int64_t>(),
+          cut && !documents ? attention_.span : 0,
           execution_.deterministic,
           execution_.recompute != Recompute::kSelective,
           cache};
@@ -195,7 +217,8 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
   Plans plans;
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
-    Layer layer{index, weights_.layers[index], compute_.layers[index], layer_settings(index, mode), nullptr};
+    Layer layer{index,   weights_.layers[index],   compute_.layers[index], layer_settings(index, mode),
+                nullptr, layer_window(index, mode)};
     if (layer.lighthouse) layer.plan = plan_of(*layer.lighthouse, tokens, pass, plans);
     if (layer.plan && layer.plan->sequence().is_full()) layer.lighthouse.reset();
     stream = recomputes
@@ -227,6 +250,11 @@ std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, Attentio
   return LighthouseSettings{
       {attention_.num_levels, attention_.pooling_factor, *topk, attention_.tile_topk, attention_.cover_prefix},
       {attention_.scorer, attention_.dilation}};
+}
+
+int64_t Decoder::layer_window(size_t layer, AttentionMode mode) const {
+  const bool window = mode == AttentionMode::kLighthouse && attention_.method == "window";
+  return window && !is_dense_layer(attention_, static_cast<int64_t>(layer)) ? attention_.span : 0;
 }
 
 }  // namespace lighthouse

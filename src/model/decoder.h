@@ -16,7 +16,8 @@
 
 namespace lighthouse {
 
-/// Which attention the layers run. kDense is plain causal SDPA everywhere: stage 2, validation, generation.
+/// Which attention the layers run. kDense is plain causal SDPA everywhere: stage 2, validation, generation. kLighthouse
+/// is that of stage 1: Lighthouse attention, or what attention.method has in its place.
 enum class AttentionMode { kDense, kLighthouse };
 
 class KvCache;
@@ -89,12 +90,14 @@ class Decoder {
   Decoder(Unset weights, const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
           const Execution& execution);
   Decoder(const Decoder&) = default;  // shares the weights
-  Pass begin_pass(const at::Tensor& tokens, std::span<const int64_t> cu_seqlens, KvCache* cache) const;
+  Pass begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens,
+                  KvCache* cache) const;
   Residual run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const;
   at::Tensor normed(const Residual& stream) const;
   at::Tensor logits(const Residual& stream) const;
   at::Tensor last_logits(const Residual& stream) const;
   std::optional<LighthouseSettings> layer_settings(size_t layer, AttentionMode mode) const;
+  int64_t layer_window(size_t layer, AttentionMode mode) const;
 
   ModelConfig model_;
   AttentionConfig attention_;

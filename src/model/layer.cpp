@@ -15,6 +15,7 @@
 #include "model/random_scores.h"
 #include "model/selected_projection.h"
 #include "ops/inner_attention.h"
+#include "ops/window_attention.h"
 
 namespace lighthouse {
 namespace {
@@ -32,6 +33,22 @@ at::Tensor dense_attention(const Heads& heads, const Pass& pass) {
                                               document_lengths(pass.cu_seqlens, heads.q.size(1)),
                                               /*softmax_scale=*/std::nullopt, pass.deterministic);
   return ops::with_any_gradient(out).transpose(1, 2);  // [B, N, H, D]
+}
+
+/// Dense attention inside short sequences: a batch of more of them.
+at::Tensor short_attention(const Heads& heads, const Pass& pass) {
+  const auto cut = [&](const at::Tensor& x) { return x.reshape({-1, pass.short_len, x.size(2), x.size(3)}); };
+  return dense_attention({cut(heads.q), cut(heads.k), cut(heads.v)}, pass).reshape(heads.q.sizes());
+}
+
+/// Of a layer without Lighthouse attention.
+at::Tensor token_attention(const Heads& heads, const Layer& layer, const Pass& pass) {
+  if (layer.window > 0) {
+    const at::OptionalIntArrayRef documents =
+        pass.cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(pass.cu_seqlens);
+    return ops::window_attention(heads.q, heads.k, heads.v, layer.window, documents, pass.deterministic);
+  }
+  return pass.short_len > 0 ? short_attention(heads, pass) : dense_attention(heads, pass);
 }
 
 /// n new queries against all keys so far. The query heads of a KV head stand below one another as rows, so that keys
@@ -134,7 +151,9 @@ Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass
   if (pass.cache != nullptr) {
     return {x, output_projection(cached_attention(heads, layer.index, pass), layer.weights, layer.compute)};
   }
-  if (!layer.lighthouse) return {x, output_projection(dense_attention(heads, pass), layer.weights, layer.compute)};
+  if (!layer.lighthouse) {
+    return {x, output_projection(token_attention(heads, layer, pass), layer.weights, layer.compute)};
+  }
   const ops::GatheredRows rows = ops::select_and_gather(heads.q, heads.k, heads.v, layer.plan, options);
   return {x, attended(rows, options, layer, pass)};
 }

@@ -29,6 +29,7 @@ struct Pass {
   ModelConfig model;
   Rotation rotation;
   std::vector<int64_t> cu_seqlens;  ///< packed documents, or empty
+  int64_t short_len = 0;            ///< not 0, without documents: a row is so many sequences of this length
   bool deterministic = false;       ///< attention repeats its bits on CUDA too
   bool keep_gate_up = true;         ///< for backward; false: multiplied out again
   KvCache* cache = nullptr;         ///< not null: the tokens go on from those in the cache; dense attention only
@@ -42,9 +43,10 @@ struct Layer {
   size_t index;
   LayerWeights weights;
   ComputeLayer compute;
-  std::optional<LighthouseSettings> lighthouse;  ///< none: the attention is dense, as chosen or because no
-                                                 ///< sequence would get shorter
+  std::optional<LighthouseSettings> lighthouse;  ///< none: the attention is dense or in a window, as chosen
+                                                 ///< or because no sequence would get shorter
   calls::SharedPlan plan;                        ///< of the pass, for its selection
+  int64_t window = 0;                            ///< not 0: tokens of a sliding window
 };
 
 /// x [.., C] times its inverse root mean square over C, times weight [C]; in fp32, or fp64 if x is.

@@ -108,7 +108,8 @@ int64_t largest_seq_len(const RunConfig& config, int64_t device_bytes, bool on_c
     changed.training.seq_len = seq_len;
     return is_countable(changed) && run_bytes(changed, on_cuda) <= device_bytes;
   };
-  const int64_t step = fits(1024) ? 1024 : 64;
+  const bool cut = config.attention.method == "short";
+  const int64_t step = cut ? config.attention.span : fits(1024) ? 1024 : 64;
   int64_t low = 0;  // fits, in steps
   int64_t high = kLongest / step + 1;
   while (high - low > 1) {

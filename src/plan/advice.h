@@ -26,8 +26,8 @@ struct Alternative {
 std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_bytes, bool on_cuda,
                                       const DeviceProfile& profile);
 
-/// The longest training.seq_len that fits with everything else as it is, a multiple of 1,024 (of 64 below that); 0
-/// when 64 tokens do not fit.
+/// The longest training.seq_len that fits with everything else as it is, a multiple of 1,024 (of 64 below that), or of
+/// attention.span where a sequence is cut by it; 0 when the least of them does not fit.
 int64_t largest_seq_len(const RunConfig& config, int64_t device_bytes, bool on_cuda);
 
 /// "--training.recompute full --training.offload true"

@@ -37,8 +37,10 @@ std::vector<std::string> words_of(std::string_view name) {
 
 }  // namespace
 
+double attention_flops(double pairs, double num_heads, double head_dim) { return 4 * head_dim * num_heads * pairs; }
+
 double causal_attention_flops(double length, double num_heads, double head_dim) {
-  return 4 * head_dim * num_heads * length * (length + 1) / 2;
+  return attention_flops(length * (length + 1) / 2, num_heads, head_dim);
 }
 
 double scorer_flops(const RunConfig& config) {
@@ -63,8 +65,7 @@ double step_flops(const RunConfig& config, bool lighthouse) {
   const int64_t weights = config.model.num_layers * layer_matrices(sizes) + sizes.vocab * sizes.dim;
   double flops = 3 * 2 * tokens * static_cast<double>(weights);
   for (const LayerShape& layer : layer_shapes(config, lighthouse)) {
-    flops +=
-        batch * (1 + kAttentionBackward) * causal_attention_flops(static_cast<double>(layer.rows), heads, head_dim);
+    flops += batch * (1 + kAttentionBackward) * attention_flops(static_cast<double>(layer.pairs), heads, head_dim);
     if (layer.lighthouse) flops += batch * scorer_flops(config);
   }
   return flops * static_cast<double>(config.training.gradient_accumulation);

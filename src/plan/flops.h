@@ -10,9 +10,10 @@
 
 namespace lighthouse {
 
-/// Forward of causal attention over `length` rows of one sequence: two products of D channels for each of the
-/// length (length + 1) / 2 pairs of a query and a key that it sees, 4 D FLOPs, in H heads. Backward takes kBackward
-/// times as many: five products instead of two.
+/// Forward of attention: two products of D channels, 4 D FLOPs, for each pair of a query and a key that it sees, in H
+/// heads. Backward takes kAttentionBackward times as many: five products instead of two.
+double attention_flops(double pairs, double num_heads, double head_dim);
+/// The same of causal attention over `length` rows, which are length (length + 1) / 2 pairs.
 double causal_attention_flops(double length, double num_heads, double head_dim);
 inline constexpr double kAttentionBackward = 2.5;
 

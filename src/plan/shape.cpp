@@ -23,18 +23,33 @@ int64_t tokens_read(const TileShape& tile, const Pyramid& pyramid) {
   return tokens;
 }
 
-LayerShape dense_shape(const RunConfig& config) { return {false, config.training.seq_len, 0, 0, 0}; }
+int64_t causal_pairs(int64_t rows) { return rows * (rows + 1) / 2; }
+
+/// Attends to all N tokens, `pairs` of them.
+LayerShape dense_shape(const RunConfig& config, int64_t pairs) {
+  return {false, config.training.seq_len, pairs, 0, 0, 0};
+}
+
+/// Pairs of a layer without Lighthouse attention.
+int64_t token_pairs(const RunConfig& config, bool stage_1, int64_t layer) {
+  const AttentionConfig& attention = config.attention;
+  const int64_t seq_len = config.training.seq_len;
+  const int64_t span = std::min(attention.span, seq_len);
+  if (!stage_1 || attention.method == "lighthouse" || is_dense_layer(attention, layer)) return causal_pairs(seq_len);
+  if (attention.method == "short") return seq_len / span * causal_pairs(span);
+  return causal_pairs(span) + (seq_len - span) * span;
+}
 
 LayerShape lighthouse_shape(const RunConfig& config, int64_t topk) {
   const AttentionConfig& attention = config.attention;
   const SelectionConfig selection{attention.num_levels, attention.pooling_factor, topk, attention.tile_topk,
                                   attention.cover_prefix};
   const SequencePlan plan = make_plan(selection, config.training.seq_len, {}, "plan");
-  if (plan.is_full()) return dense_shape(config);
+  if (plan.is_full()) return dense_shape(config, causal_pairs(config.training.seq_len));
   const Pyramid& pyramid = plan.documents.front().pyramid;
   int64_t read = 0;
   for (const Tile& tile : plan.tiles) read += tokens_read(tile.shape, pyramid);
-  return {true, plan.gathered_len, plan.num_slots, pyramid.num_coarse(), read};
+  return {true, plan.gathered_len, causal_pairs(plan.gathered_len), plan.num_slots, pyramid.num_coarse(), read};
 }
 
 }  // namespace
@@ -45,7 +60,7 @@ std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse) {
   for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
     const std::optional<int64_t> topk = lighthouse_topk(config.attention, layer);
     if (!lighthouse || !topk) {
-      layers.push_back(dense_shape(config));
+      layers.push_back(dense_shape(config, token_pairs(config, lighthouse, layer)));
       continue;
     }
     if (!by_topk.contains(*topk)) by_topk.emplace(*topk, lighthouse_shape(config, *topk));

@@ -13,6 +13,7 @@ namespace lighthouse {
 struct LayerShape {
   bool lighthouse;      ///< attends to S < N gathered rows; else to all N tokens
   int64_t rows;         ///< S, or N of a dense layer
+  int64_t pairs;        ///< of a query and a key that it sees, n (n + 1) / 2 of n rows where all before are seen
   int64_t num_slots;    ///< entries of all levels, for one KV head; 0 of a dense layer
   int64_t num_coarse;   ///< entries of the coarsest level, for one KV head; 0 of a dense layer
   int64_t tokens_read;  ///< tokens under the rows finer than the coarsest level, which gather reads; 0 of a dense layer

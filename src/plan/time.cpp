@@ -94,9 +94,10 @@ class Costs {
   void add_attention(const LayerShape& shape, LayerTimes& times) const {
     const ModelConfig& model = config_.model;
     const auto heads = static_cast<double>(s_.batch * model.num_heads);
-    const double flops =
-        causal_attention_flops(static_cast<double>(shape.rows), heads, static_cast<double>(model.head_dim));
-    const AttentionRate rate = attention_rate(profile_, static_cast<double>(shape.rows));
+    const auto pairs = static_cast<double>(shape.pairs);
+    const double flops = attention_flops(pairs, heads, static_cast<double>(model.head_dim));
+    const double length = 2 * pairs / static_cast<double>(shape.rows) - 1;  // of causal sequences with so many pairs
+    const AttentionRate rate = attention_rate(profile_, length);
     const double slower = deterministic_factor() / head_factor();
     times.forward.attention = flops / (rate.forward * head_factor());
     times.both.attention = (1 + kAttentionBackward) * flops / rate.both * slower;

@@ -25,7 +25,7 @@ std::string draw_bar(const Progress& progress, size_t width) {
 std::string progress_text(const Progress& progress, size_t columns) {
   const std::string steps = detail::concat(progress.step, "/", progress.num_steps, " ");
   const std::string text =
-      detail::concat("stage ", static_cast<int>(progress.stage), " ", stage_name(progress.stage), " ", steps);
+      detail::concat("stage ", static_cast<int>(progress.stage), " ", progress.attention, " ", steps);
   const std::string loss = detail::concat("loss ", progress.loss ? fixed(*progress.loss, 4) : "-");
   const std::string speed = detail::concat(" ", with_unit(progress.tokens_per_s), " tokens/s");
   const std::string left = " ETA " + duration(progress.seconds_left);

@@ -17,6 +17,7 @@ struct Progress {
   int64_t step = 0;  ///< steps done
   int64_t num_steps = 0;
   Stage stage = Stage::kLighthouse;  ///< of the last step
+  std::string attention;             ///< of the stage
   std::optional<double> loss;        ///< smoothed, in nats
   double tokens_per_s = 0;
   double seconds_left = 0;

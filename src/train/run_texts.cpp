@@ -17,6 +17,13 @@ std::string begin_text(const TrainingConfig& training, int64_t step) {
   return step > 0 ? detail::concat("; resumed at step ", step) : "";
 }
 
+/// What the steps of stage one are like: "with Lighthouse attention".
+std::string stage_one_text(const AttentionConfig& attention) {
+  if (attention.method == "short") return detail::concat("dense in sequences of ", attention.span);
+  if (attention.method == "window") return detail::concat("with a window of ", attention.span);
+  return "with Lighthouse attention";
+}
+
 std::string done_text(const TrainResult& result) {
   const std::string dense = result.validation ? ", dense validation loss " + fixed(result.validation->dense, 4) : "";
   return detail::concat("done: ", result.step, " steps, ", with_unit(static_cast<double>(result.tokens)), " tokens in ",
@@ -24,12 +31,12 @@ std::string done_text(const TrainResult& result) {
                         fixed(result.loss.value_or(NAN), 4), dense);
 }
 
-std::string switch_text(const TrainResult& result, int64_t lighthouse_steps) {
+std::string switch_text(const TrainResult& result, const RunConfig& config) {
   std::optional<double> gap;
   if (result.switch_report.validation_jump && result.validation && result.validation->lighthouse) {
     gap = *result.validation->lighthouse - result.validation->dense;
   }
-  return summary(result.switch_report, lighthouse_steps, gap);
+  return summary(result.switch_report, config.training.lighthouse_steps, gap, has_lighthouse_stage(config));
 }
 
 }  // namespace
@@ -43,8 +50,8 @@ std::vector<std::string> opening_lines(const RunConfig& config, const SequenceLo
                          loader.num_validation_sequences(), " sequences of ", training.seq_len, " for validation; ",
                          environment.device, ", ", environment.threads, " threads, ", training.precision),
           detail::concat("run folder ", run_dir.string(), ": ", training.steps, " steps, ", training.lighthouse_steps,
-                         " with Lighthouse attention, then ", training.steps - training.lighthouse_steps, " dense",
-                         begin_text(training, step))};
+                         " ", stage_one_text(config.attention), ", then ", training.steps - training.lighthouse_steps,
+                         " dense", begin_text(training, step))};
 }
 
 std::vector<std::string> closing_lines(const RunConfig& config, const TrainResult& result, int stop_signal) {
@@ -53,7 +60,7 @@ std::vector<std::string> closing_lines(const RunConfig& config, const TrainResul
                            ", which is saved; the same command goes on from there")};
   }
   std::vector<std::string> lines = {done_text(result)};
-  const std::string switched = switch_text(result, config.training.lighthouse_steps);
+  const std::string switched = switch_text(result, config);
   if (!switched.empty()) lines.push_back(switched);
   if (result.num_spikes > 0) {
     lines.push_back(detail::concat(result.num_spikes,

@@ -30,7 +30,9 @@ Stage stage_at(const TrainingConfig& training, int64_t step) {
   return step < training.lighthouse_steps ? Stage::kLighthouse : Stage::kDense;
 }
 
-const char* stage_name(Stage stage) { return stage == Stage::kLighthouse ? "lighthouse" : "dense"; }
+std::string stage_name(Stage stage, const AttentionConfig& attention) {
+  return stage == Stage::kDense ? "dense" : attention.method;
+}
 
 double learning_rate_at(const OptimizerConfig& optimizer, int64_t num_steps, int64_t step) {
   LIGHTHOUSE_CHECK(step >= 0 && step < num_steps, "learning_rate_at: step ", step, " must be in [0, ", num_steps, ")");

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "config/run_config.h"
 
@@ -13,7 +14,8 @@ namespace lighthouse {
 enum class Stage { kLighthouse = 1, kDense = 2 };
 
 Stage stage_at(const TrainingConfig& training, int64_t step);
-const char* stage_name(Stage stage);  ///< "lighthouse", "dense"
+/// What attention it has: "dense", or attention.method.
+std::string stage_name(Stage stage, const AttentionConfig& attention);
 
 /// The rate of step `step` of `num_steps`. With d = step + 1, w = warmup_steps and r = min_learning_rate_ratio it is
 /// learning_rate times

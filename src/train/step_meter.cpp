@@ -72,6 +72,7 @@ std::vector<StageSpeed> StepMeter::summary() const {
     if (of_stage.tokens_per_s.empty()) continue;
     StageSpeed speed;
     speed.stage = stage;
+    speed.attention = stage_name(stage, config_.attention);
     speed.num_steps = static_cast<int64_t>(of_stage.tokens_per_s.size());
     speed.tokens_per_s = median(of_stage.tokens_per_s);
     if (!of_stage.mfu.empty()) speed.mfu = median(of_stage.mfu);
@@ -100,7 +101,7 @@ std::string speed_table(const std::vector<StageSpeed>& stages) {
     for (size_t part = 0; part < kNumParts; ++part) {
       cells.push_back(stage.shares ? percent(stage.shares->at(part)) : "-");
     }
-    row("stage " + std::to_string(static_cast<int>(stage.stage)) + " " + stage_name(stage.stage), cells);
+    row("stage " + std::to_string(static_cast<int>(stage.stage)) + " " + stage.attention, cells);
   }
   return table.str();
 }

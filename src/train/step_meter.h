@@ -20,6 +20,7 @@ namespace lighthouse {
 /// Of the steps of one stage in this session.
 struct StageSpeed {
   Stage stage = Stage::kLighthouse;
+  std::string attention;  ///< of the stage
   int64_t num_steps = 0;
   double tokens_per_s = 0;             ///< median over the steps
   std::optional<double> mfu;           ///< median over the steps

@@ -27,7 +27,7 @@ std::string lean(double gap) {
 
 }  // namespace
 
-std::string summary(const SwitchReport& report, int64_t lighthouse_steps, std::optional<double> gap) {
+std::string summary(const SwitchReport& report, int64_t lighthouse_steps, std::optional<double> gap, bool lighthouse) {
   std::string text;
   const auto add = [&](const std::string& part) { text += (text.empty() ? "" : "; ") + part; };
   if (report.pre_switch_validation && report.validation_jump) {
@@ -39,7 +39,7 @@ std::string summary(const SwitchReport& report, int64_t lighthouse_steps, std::o
   }
   if (gap) add(lean(*gap));
   if (report.pre_switch_loss && report.loss_jump) {
-    add("training loss " + fixed(*report.pre_switch_loss, 4) + " before (it looks ahead), " +
+    add("training loss " + fixed(*report.pre_switch_loss, 4) + " before" + (lighthouse ? " (it looks ahead), " : ", ") +
         signed_fixed(*report.loss_jump, 4) + " at the first dense step");
   }
   return text.empty() ? "" : "switch to dense attention after step " + std::to_string(lighthouse_steps) + ": " + text;

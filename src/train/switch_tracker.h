@@ -24,9 +24,11 @@ struct SwitchReport {
   bool operator==(const SwitchReport&) const = default;
 };
 nlohmann::ordered_json to_json(const SwitchReport& report);
-/// One line for the end of a run, "" when nothing is known. `gap` is the Lighthouse less the dense validation loss of
-/// the last weights, where it was measured: below 0 they still lean on what stage 1 lets them see.
-std::string summary(const SwitchReport& report, int64_t lighthouse_steps, std::optional<double> gap);
+/// One line for the end of a run, "" when nothing is known; `lighthouse`: stage 1 had that attention. `gap` is the
+/// Lighthouse less the dense validation loss of the last weights, where it was measured: below 0 they still lean on
+/// what stage 1 lets them see.
+std::string summary(const SwitchReport& report, int64_t lighthouse_steps, std::optional<double> gap,
+                    bool lighthouse = true);
 
 /// Follows the losses of a run. All that it knows is in to_json, so that a resumed run goes on with the same bits.
 class SwitchTracker {

@@ -194,7 +194,7 @@ void Trainer::validate(StepRecord& record) {
   };
   record.validation = ValidationRecord{loss(AttentionMode::kDense), std::nullopt};
   // After the switch too: less than the dense loss, it says that the weights still lean on stage 1.
-  if (config_.training.lighthouse_steps > 0) record.validation->lighthouse = loss(AttentionMode::kLighthouse);
+  if (has_lighthouse_stage(config_)) record.validation->lighthouse = loss(AttentionMode::kLighthouse);
   state_.last_validation = record.validation;
   report_switch(record, state_.switch_tracker.add_validation(record.step, record.validation->dense,
                                                              record.validation->lighthouse));
@@ -229,8 +229,9 @@ void Trainer::log(StepRecord& record) {
   if (due) log_->write(record, [this](const std::string& text) { console_.warn(text); });
 
   const double now = session_seconds();
-  console_.progress({record.step, config_.training.steps, record.stage, state_.switch_tracker.smoothed_loss(),
-                     record.tokens_per_s, time_left_.after_step(now, config_.training.steps - record.step)},
+  console_.progress({record.step, config_.training.steps, record.stage, stage_name(record.stage, config_.attention),
+                     state_.switch_tracker.smoothed_loss(), record.tokens_per_s,
+                     time_left_.after_step(now, config_.training.steps - record.step)},
                     now);
 }
 

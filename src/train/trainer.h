@@ -1,5 +1,5 @@
-// Two-stage training: Lighthouse attention for training.lighthouse_steps steps, then dense attention with the same
-// weights, optimizer state, data position and schedule (docs/algorithm.md).
+// Two-stage training: Lighthouse attention, or attention.method, for training.lighthouse_steps steps, then dense
+// attention with the same weights, optimizer state, data position and schedule (docs/algorithm.md).
 #pragma once
 
 #include <chrono>

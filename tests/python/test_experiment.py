@@ -80,6 +80,13 @@ def test_controls_come_right_after_the_main_pairs_of_their_ladder():
     assert names[first:first + len(controls)] == controls
 
 
+def test_the_window_has_as_many_pairs_as_the_rows_of_the_two_stage_arm():
+    ladder = plan.LADDERS["a2"]
+    rows = ladder.seq_len // 16 + 2 * 4 * ladder.seq_len // 64  # N / F + (L - 1) p k
+    assert ladder.seq_len * plan.CONTROLS["window"]["attention.span"] == rows**2 // 2
+    assert plan.CONTROLS["short"]["attention.span"] == ladder.seq_len // 8
+
+
 def test_a_control_of_equal_total_time_has_the_share_of_the_steps_that_takes_it():
     control = plan.make_run("a2", "dense-fewer", 1, plan.CONTROLS["dense-fewer"]).options
     dense = plan.make_run("a2", "dense", 1, plan.DENSE).options

@@ -21,6 +21,30 @@ TEST(ShapeTest, LayersOfBothStages) {
   for (const LayerShape& layer : layer_shapes(paper_config(), false)) EXPECT_FALSE(layer.lighthouse);
 }
 
+TEST(ShapeTest, ShortSequencesHaveFewerPairs) {
+  RunConfig config = small_config();
+  config.attention.full_attention_layers = {};
+  config.attention.method = "short";
+  config.attention.span = 4;
+  for (const LayerShape& layer : layer_shapes(config, true)) {
+    EXPECT_FALSE(layer.lighthouse);
+    EXPECT_EQ(layer.rows, 16);
+    EXPECT_EQ(layer.pairs, 4 * 10);  // of 136
+  }
+  EXPECT_EQ(step_flops(config, false) - step_flops(config, true), 2 * 3.5 * 4 * 4 * 2 * (136 - 40));
+}
+
+TEST(ShapeTest, AWindowHasAsManyPairsAsItSees) {
+  RunConfig config = small_config();  // layer 0 is dense
+  config.attention.method = "window";
+  config.attention.span = 3;
+  const std::vector<LayerShape> layers = layer_shapes(config, true);
+  EXPECT_EQ(layers[0].pairs, 136);
+  EXPECT_EQ(layers[1].pairs, 1 + 2 + 14 * 3);
+  config.attention.span = 16;
+  EXPECT_EQ(layer_shapes(config, true)[1].pairs, 136);
+}
+
 TEST(ShapeTest, EveryLayerHasItsTopk) {
   RunConfig config = paper_config();
   config.attention.topk_per_layer.assign(30, 1536);

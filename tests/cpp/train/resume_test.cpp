@@ -96,6 +96,23 @@ TEST_F(Resume, AfterASignalAtAnyStepEqualsTheUnbrokenRun) {
   }
 }
 
+TEST_F(Resume, AroundTheSwitchFromAControlEqualsTheUnbrokenRun) {
+  for (const std::string method : {"short", "window"}) {
+    const auto control = [&](const std::string& run_dir) { return with_control(config(method + run_dir), method); };
+    train(control("unbroken"));
+    const Outcome expected = outcome(control("unbroken"));
+    for (const int64_t step : {5, 7, 8}) {
+      const RunConfig run = control("stopped" + std::to_string(step));
+      EXPECT_FALSE(run_until_signal(run, step).complete);
+      EXPECT_TRUE(train(run).complete);
+      expect_same(outcome(run), expected);
+    }
+    RunConfig other = control("unbroken");
+    other.attention.span = 32;
+    EXPECT_THAT([&] { train(other); }, ::testing::ThrowsMessage<InvalidArgument>(HasSubstr("attention.span (16 in")));
+  }
+}
+
 TEST_F(Resume, AfterACrashAtAnyStepEqualsTheUnbrokenRun) {
   const Outcome expected = unbroken();
   for (const int64_t step : {0, 2, 3, 5, 8, 11}) {

@@ -120,7 +120,7 @@ TEST(Text, NumbersReadWell) {
   EXPECT_EQ(listed(std::vector<std::string>{"a", "b", "c", "d"}, 2), "a, b and 2 more");
 }
 
-Progress progress_at(int64_t step) { return {step, 400, Stage::kLighthouse, 2.5, 12345, 83}; }
+Progress progress_at(int64_t step) { return {step, 400, Stage::kLighthouse, "lighthouse", 2.5, 12345, 83}; }
 
 TEST(Console, BarFillsTheLineAndLeavesWhereItDoesNotFit) {
   EXPECT_EQ(progress_text(progress_at(100), 0), "stage 1 lighthouse 100/400 loss 2.5000 12.3k tokens/s ETA 1:23");

@@ -59,6 +59,14 @@ inline RunConfig tiny_config(const TemporaryFolder& folder) {
   return config;
 }
 
+/// The same run with something else than Lighthouse attention in stage 1, of 16 tokens.
+inline RunConfig with_control(RunConfig config, const std::string& method) {
+  config.attention = {};
+  config.attention.method = method;
+  config.attention.span = 16;
+  return config;
+}
+
 inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor x = a.detach().cpu().contiguous();
   const at::Tensor y = b.detach().cpu().contiguous();

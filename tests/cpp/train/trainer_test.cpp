@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 std::vector<double> losses_of(Trainer& trainer, int64_t num_steps) {
   std::vector<double> losses;
@@ -44,6 +45,45 @@ TEST(Trainer, TwentyLossesRepeatBitForBit) {
   EXPECT_EQ(losses_of(second, 20), losses);
   EXPECT_TRUE(same_tensors(first.decoder().parameters(), second.decoder().parameters()));
   EXPECT_TRUE(same_tensors(first.optimizer().state(), second.optimizer().state()));
+}
+
+// The same text at every step, whatever stage 1 does with it.
+TEST(Trainer, ControlsOfStageOneEndInTheSameDenseSteps) {
+  const TemporaryFolder folder;
+  RunConfig config = with_control(tiny_config(folder), "short");
+  config.training.steps = 4;
+  config.training.lighthouse_steps = 2;
+  config.training.gradient_accumulation = 1;
+  Trainer trainer(config, {});
+  for (int64_t step = 0; step < 4; ++step) {
+    const std::vector<Sequence> sequences = {trainer.loader().training_sequence(2 * step),
+                                             trainer.loader().training_sequence(2 * step + 1)};
+    const Batch batch = make_batch(sequences, at::kCPU);
+    const auto loss = [&](int64_t length) {
+      return trainer.decoder()
+          .loss(batch.tokens.view({-1, length}), batch.targets.view({-1, length}), AttentionMode::kDense)
+          .item<double>();
+    };
+    const double short_loss = loss(16);
+    const double dense_loss = loss(64);
+    const StepRecord record = trainer.step();
+    EXPECT_NEAR(record.loss, step < 2 ? short_loss : dense_loss, 1e-6);
+    EXPECT_GT(std::fabs(short_loss - dense_loss), 1e-5) << "else the test could not fail";
+  }
+}
+
+TEST(Trainer, ControlsOfStageOneAreValidatedDense) {
+  const TemporaryFolder folder;
+  RunConfig config = with_control(tiny_config(folder), "short");
+  std::ostringstream log;
+  TrainOptions options;
+  options.log = &log;
+  const TrainResult result = train(config, options);
+  ASSERT_TRUE(result.validation);
+  EXPECT_EQ(result.validation->lighthouse, std::nullopt);
+  EXPECT_TRUE(result.switch_report.loss_jump);
+  EXPECT_THAT(log.str(), AllOf(HasSubstr("8 dense in sequences of 16, then 4 dense"), HasSubstr("stage 1 short 1/12"),
+                               Not(HasSubstr("Lighthouse")), Not(HasSubstr("looks ahead"))));
 }
 
 // The list was made on one machine. On another, sums are rounded in another order: that acts like a disturbance of the

@@ -1,0 +1,19 @@
+// Sliding-window attention: a control in place of Lighthouse attention (attention.method = "window").
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace lighthouse::ops {
+
+/// Causal attention to the token itself and the span - 1 before it, of q [B, N, H, D], k and v [B, N, H_kv, D] ->
+/// [B, N, H, D], with softmax scale D^-1/2 and autograd. `cu_seqlens`: none, or offsets of documents (then B = 1),
+/// which no window leaves. Throws InvalidArgument for a span below 1.
+///
+/// CUDA, 16-bit types and D a multiple of 8 up to 256: FlashAttention-2, whose time goes with N * span. Else stock
+/// attention under a mask, with N^2 of memory: for tests. `deterministic`: repeats its bits on CUDA.
+at::Tensor window_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t span,
+                            at::OptionalIntArrayRef cu_seqlens, bool deterministic);
+
+}  // namespace lighthouse::ops
