@@ -67,15 +67,16 @@ build-sanitize: setup-test build/sanitize/build.ninja
 	@cmake --build build/sanitize
 
 test-release: build
-	ctest --test-dir build/release --output-on-failure --timeout 900
+	ctest --test-dir build/release -LE cuda -j 2 --output-on-failure --timeout 900
+	ctest --test-dir build/release -L cuda --output-on-failure --timeout 900
 test-python: build
-	LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python
+	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python
 # What no other tree builds: Python's operators without CUDA. The program without CUDA is in build/sanitize.
 test-cpu: setup-test build/cpu/build.ninja
 	@cmake --build build/cpu --target lighthouse_stable
 	CUDA_VISIBLE_DEVICES= PYTHONPATH=python LIGHTHOUSE_LIBRARY=build/cpu/src/stable/liblighthouse_stable.so python -m lighthouse_attention
 test-sanitize: build-sanitize
-	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/sanitize --output-on-failure --timeout 1800
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/sanitize -j 2 --output-on-failure --timeout 1800
 
 SOURCES = $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 format:

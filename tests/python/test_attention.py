@@ -252,6 +252,20 @@ def test_what_is_selected_of_rows_that_would_not_get_shorter():
     assert torch.ops.lighthouse._scatter_rows(rows[0], selection, slots, case.seq_len, layout, case.cu_seqlens).equal(q)
 
 
+@pytest.mark.parametrize("name", ["grouped", "packed", "gla"])
+def test_any_number_of_threads_gives_the_same_bits(name):
+    """Without stock attention, which lays out its scratch by the number of threads."""
+    case, threads = CASES[name], torch.get_num_threads()
+    tensors, options = case.tensors(), case.options()
+    results = []
+    for num_threads in (1, 2, 3):
+        torch.set_num_threads(num_threads)
+        results.append(attend(*tensors, attention=lambda q, k, v: q * (k + v).repeat_interleave(q.shape[1] // k.shape[1], 1), **options))
+    torch.set_num_threads(threads)
+    check_equal(results[1], results[0])
+    check_equal(results[2], results[0])
+
+
 def test_no_gradient_no_graph():
     case = CASES["grouped"]
     q, k, v, _ = case.tensors()
