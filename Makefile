@@ -9,7 +9,7 @@ CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.p
 RUN ?= runs/quick
 ARGS ?=
 
-.PHONY: train test gpu-test gpu-sanitize gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-python \
+.PHONY: train test gpu-test gpu-sanitize gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-threads test-python \
         setup setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
@@ -54,6 +54,8 @@ build/release/build.ninja: CMakeLists.txt
 	@$(CONFIGURE) -B build/release >/dev/null
 build/cpu/build.ninja: CMakeLists.txt
 	@$(CONFIGURE) -B build/cpu -DLIGHTHOUSE_CUDA=OFF -DLIGHTHOUSE_TESTS=OFF >/dev/null
+build/thread/build.ninja: CMakeLists.txt
+	@$(CONFIGURE) -B build/thread -DLIGHTHOUSE_CUDA=OFF -DLIGHTHOUSE_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 build/sanitize/build.ninja: CMakeLists.txt
 	@$(CONFIGURE) -B build/sanitize -DLIGHTHOUSE_CUDA=OFF -DLIGHTHOUSE_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 
@@ -75,6 +77,12 @@ test-python: build
 test-cpu: setup-test build/cpu/build.ninja
 	@cmake --build build/cpu --target lighthouse_stable
 	CUDA_VISIBLE_DEVICES= PYTHONPATH=python LIGHTHOUSE_LIBRARY=build/cpu/src/stable/liblighthouse_stable.so python -m lighthouse_attention
+# The tests that start threads of our own. torch is not compiled for this: its locks are not looked at, and one OpenMP thread
+# starts no others. Tests fork beside the saver's thread, and ask for more memory than there is.
+test-threads: setup-test build/thread/build.ninja
+	@cmake --build build/thread --target stages_test train_test
+	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/support/thread_sanitizer.txt detect_deadlocks=0 die_after_fork=0 allocator_may_return_null=1" \
+	  ctest --test-dir build/thread -R '^(stages|train)_test$$' --output-on-failure --timeout 1800
 test-sanitize: build-sanitize
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/sanitize -j 2 --output-on-failure --timeout 1800
 
