@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Builds the wheel once and tests it in a fresh virtual environment for each version of torch (about 5 GB each, kept in
-# build/wheel-test for the next time). Usage: scripts/test_wheel.sh [TORCH_VERSION ...]
+# Builds the wheel once and tests it with the oldest torch and transformers that pyproject.toml allows, and with the newest
+# there are: a fresh virtual environment for each torch, of about 6 GB, kept in build/wheel-test for the next time.
+# Usage: scripts/test_wheel.sh [TORCH_VERSION ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+allowed() { sed -n "s/.*\"\($1>=[^\"]*\)\".*/\1/p" pyproject.toml | tail -n 1; }
+oldest() { allowed "$1" | sed 's/.*>=//; s/,.*//'; }
+oldest_torch=$(oldest torch).0
 versions=("$@")
-((${#versions[@]})) || versions=(2.10.0 2.11.0)
+((${#versions[@]})) || versions=("$oldest_torch" "$(.venv/bin/python -m pip index versions torch 2>/dev/null | sed -n '1s/torch (\(.*\))/\1/p')")
 folder=$PWD/build/wheel-test
 torch_root=$(.venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("torch").origin))')
 
@@ -21,13 +25,15 @@ echo "test_wheel: $(basename "$wheel"), $(stat --format=%s "$wheel") bytes, buil
 for version in "${versions[@]}"; do
   python=$folder/torch-$version/bin/python
   [ -x "$python" ] || python3 -m venv "$folder/torch-$version"
-  "$python" -m pip install --quiet "torch==$version" numpy pytest safetensors
+  transformers=$(allowed transformers)
+  [ "$version" = "$oldest_torch" ] && transformers=transformers==$(oldest transformers)
+  "$python" -m pip install --quiet --upgrade "torch==$version" "$transformers" accelerate peft numpy safetensors "$(grep '^pytest' requirements-test.txt)"
   "$python" -m pip install --quiet --force-reinstall --no-deps "$wheel"
-  echo "test_wheel: torch $version"
+  echo "test_wheel: torch $version, $("$python" -c 'import transformers; print("transformers", transformers.__version__)')"
   (cd "$folder" && env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY "$python" -m lighthouse_attention)
   "$folder/torch-$version/bin/lighthouse-report" --help >/dev/null
   (cd "$folder" && env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY "$python" ../../examples/quickstart.py | tail -n 1)
   # No build: what compares with the C++ operator library, which is of one torch, is skipped.
   env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY LIGHTHOUSE_BUILD=/nonexistent "$python" -m pytest -q -p no:cacheprovider \
-    tests/python/test_{attention,operators,compile,errors,module,package}.py
+    tests/python/test_{attention,compile,docs,errors,gpu,inner,module,operators,package,torchtitan,trl}.py tests/python/test_huggingface*.py
 done

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,6 +37,11 @@ def test_old_torch_is_named(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "2.9.1+cu128")
     with pytest.raises(ImportError, match="torch is 2.9.1.*2.10 or newer.*pip install"):
         library._check_torch()
+
+
+def test_the_torch_that_is_required_is_the_one_that_is_asked_for():
+    pyproject = (Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
+    assert 'dependencies = ["torch>={}.{}"]'.format(*library.MINIMUM_TORCH) in pyproject
 
 
 BUILT = {"torch": "2.11.0", "cuda": "13.0", "architectures": "90a-real"}
