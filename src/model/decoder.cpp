@@ -74,14 +74,16 @@ void check_documents(std::span<const int64_t> cu_seqlens, const at::Tensor& toke
 /// Plans of a pass, by topk, in which alone its layers differ.
 using Plans = std::map<int64_t, calls::SharedPlan>;
 
-calls::SharedPlan plan_of(const LighthouseSettings& settings, const at::Tensor& tokens, const Pass& pass,
+/// Null: the attention is not Lighthouse, as chosen or because no sequence would get shorter.
+calls::SharedPlan plan_of(const std::optional<LighthouseSettings>& settings, const at::Tensor& tokens, const Pass& pass,
                           Plans& plans) {
-  calls::SharedPlan& plan = plans[settings.selection.topk];
+  if (!settings) return nullptr;
+  calls::SharedPlan& plan = plans[settings->selection.topk];
   if (plan == nullptr) {
-    plan = calls::share_plan("Decoder", settings.selection, tokens.size(1), tokens.size(0),
+    plan = calls::share_plan("Decoder", settings->selection, tokens.size(1), tokens.size(0),
                              calls::optional_offsets(pass.cu_seqlens));
   }
-  return plan;
+  return plan->sequence().is_full() ? nullptr : plan;
 }
 
 }  // namespace
@@ -159,8 +161,7 @@ at::Tensor Decoder::hidden_states(const at::Tensor& tokens, const SelectionTape&
   Pass pass = begin_pass(tokens, AttentionMode::kLighthouse, cu_seqlens, nullptr);
   Plans plans;
   for (size_t layer = 0; layer < held.size(); ++layer) {
-    const auto settings = layer_settings(layer, AttentionMode::kLighthouse);
-    const bool selects = settings && !plan_of(*settings, tokens, pass, plans)->sequence().is_full();
+    const bool selects = plan_of(layer_settings(layer, AttentionMode::kLighthouse), tokens, pass, plans) != nullptr;
     LIGHTHOUSE_CHECK(held[layer].defined() == selects, "Decoder: layer ", layer, selects ? " selects" : " is dense",
                      ", but the tape holds ", selects ? "no selection" : "a selection",
                      " for it; record it with the same attention options");
@@ -219,8 +220,8 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
     Layer layer{index,   weights_.layers[index],   compute_.layers[index], layer_settings(index, mode),
                 nullptr, layer_window(index, mode)};
-    if (layer.lighthouse) layer.plan = plan_of(*layer.lighthouse, tokens, pass, plans);
-    if (layer.plan && layer.plan->sequence().is_full()) layer.lighthouse.reset();
+    layer.plan = plan_of(layer.lighthouse, tokens, pass, plans);
+    if (layer.plan == nullptr) layer.lighthouse.reset();
     stream = recomputes
                  ? recomputed(
                        stream, [layer, pass](const Residual& in) { return decoder_layer(in, layer, pass); }, stash)
