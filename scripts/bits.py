@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LAYOUT = dict(num_levels=3, pooling_factor=4, topk=24, tile_topk=8)
+LAYOUT = dict(num_levels=3, pooling_factor=4, topk=9, tile_topk=4)
 OFFSETS = [0, 100, 101, 101, 396, 517]
 MODEL = {"model.dim": 64, "model.num_layers": 3, "model.num_heads": 4, "model.num_kv_heads": 2, "model.head_dim": 32,
          "model.ffn_dim": 96, "attention.topk": 8, "attention.tile_topk": 4, "training.seq_len": 251, "training.steps": 50,
