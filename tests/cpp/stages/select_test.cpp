@@ -257,7 +257,7 @@ TEST(Select, OneRowMoreThanTheDeepestPyramidGathers) {
       ASSERT_EQ(selected.selection.size(), static_cast<size_t>(num_rows));
       // Token 0 comes first, and its summaries after the last of their children.
       EXPECT_EQ(selected.selection[0], 0);
-      const Pyramid& pyramid = c.plan().documents[0].pyramid;
+      const Pyramid pyramid = c.plan().documents[0].pyramid;
       for (int level = 0; level < num_levels; ++level) {
         EXPECT_EQ(selected.slots[pyramid.slot_offset(level)], level * pooling_factor);
       }
