@@ -34,7 +34,9 @@ std::vector<std::string> look(c10d::Store& store, int64_t size) {
 }  // namespace
 
 Watch::Watch(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank, int64_t size)
-    : store_(store), beats_(store->clone()), rank_(rank), size_(size), thread_([this] { beat(); }) {}
+    : beats_(store->clone()), looks_(store->clone()), rank_(rank), size_(size), thread_([this] { beat(); }) {
+  looks_->setTimeout(kPatience);
+}
 
 Watch::~Watch() {
   {
@@ -85,11 +87,9 @@ void Watch::beat() {
 
 std::string Watch::diagnosis() const {
   try {
-    const c10::intrusive_ptr<c10d::Store> store = store_->clone();
-    store->setTimeout(kPatience);
-    const std::vector<std::string> before = look(*store, size_);
+    const std::vector<std::string> before = look(*looks_, size_);
     std::this_thread::sleep_for(kBetweenLooks);
-    const std::vector<std::string> after = look(*store, size_);
+    const std::vector<std::string> after = look(*looks_, size_);
     const std::string mine = doing();
     std::string lines;
     for (int64_t rank = 0; rank < size_; ++rank) {

@@ -40,7 +40,8 @@ class Watch {
   void beat();
   bool write_note();
 
-  c10::intrusive_ptr<c10d::Store> store_, beats_;
+  /// Connections of their own, made while the store is there: to connect to one that is gone takes its whole timeout.
+  c10::intrusive_ptr<c10d::Store> beats_, looks_;
   int64_t rank_, size_;
   std::mutex writing_;  ///< of notes: count_ and beats_
   int64_t count_ = 0;

@@ -110,6 +110,7 @@ World::World(const Launch& launch, const WorldOptions& options)
     : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options.patience))) {
   wait_for_all(*store_, launch_, options_.patience);
   watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
+  store_->setTimeout(options_.timeout);
 }
 
 World::~World() {
@@ -133,7 +134,6 @@ void World::agree(const std::string& topic, const std::string& value) {
   std::vector<int64_t> others;
   std::string of_first, of_other;
   try {
-    store_->setTimeout(options_.timeout);
     store_->set("agree/" + topic + "/" + std::to_string(rank()), bytes_of(value));
     of_first = value_of(topic, 0);
     for (int64_t other = 1; other < size(); ++other) {
@@ -161,10 +161,18 @@ std::unique_ptr<Group> World::make_group(const std::string& name, const std::vec
   if (ranks.size() == 1) return std::make_unique<Group>();
   watch_->enter("start of the group '" + name + "'");
   try {
+    store_->setTimeout(options_.patience);
     const auto store = c10::make_intrusive<c10d::PrefixStore>("group/" + name, store_);
-    return std::make_unique<Group>(make_backend(store, own, static_cast<int64_t>(ranks.size()), options_.device,
-                                                launch_.address, options_.timeout),
-                                   ranks, own, watch_.get());
+    auto backend = make_backend(store, own, static_cast<int64_t>(ranks.size()), options_.device, launch_.address,
+                                options_.patience);
+    // To be waited for: Gloo takes its whole timeout to see that a rank is gone while they connect.
+    std::vector<std::string> connected;
+    for (size_t i = 0; i < ranks.size(); ++i) connected.push_back("connected/" + std::to_string(i));
+    store->set(connected[static_cast<size_t>(own)], bytes_of("yes"));
+    store->wait(connected);
+    store_->setTimeout(options_.timeout);
+    backend->setTimeout(options_.timeout);
+    return std::make_unique<Group>(std::move(backend), ranks, own, watch_.get());
   } catch (const std::exception& error) {
     throw RankFailure("'" + watch_->doing() + "' failed:" + watch_->diagnosis() + "\n  (" + first_line(error.what()) +
                       ")");

@@ -29,7 +29,7 @@ class Disagreement : public std::runtime_error {
 struct WorldOptions {
   c10::Device device = c10::kCPU;              ///< of the tensors that are exchanged; one GPU for each rank
   std::chrono::milliseconds timeout{600000};   ///< of a collective
-  std::chrono::milliseconds patience{300000};  ///< for all ranks to start
+  std::chrono::milliseconds patience{300000};  ///< for all ranks to start, and to connect
 };
 
 class World {

@@ -21,7 +21,7 @@ using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr std::chrono::milliseconds kTimeout{1500};
+constexpr std::chrono::milliseconds kTimeout{2500};
 constexpr int64_t kLost = 1;
 
 /// Three steps of a collective of three ranks; in the last one rank 1 is lost by `lose`.
@@ -46,7 +46,7 @@ void expect_named(const std::vector<Outcome>& outcomes, const std::string& how) 
     EXPECT_THAT(outcomes[rank].text, AllOf(HasSubstr("'step 3, layer 7, all-to-all of rows' failed"),
                                            HasSubstr("rank 1 " + how), Not(HasSubstr("\nframe"))))
         << outcomes[rank].text;
-    EXPECT_LT(outcomes[rank].seconds, 1.5 + 5 + 2) << "the timeout, five seconds and the start";
+    EXPECT_LT(outcomes[rank].seconds, 2.5 + 5 + 4) << "the timeout, five seconds and the start";
   }
 }
 
@@ -61,7 +61,7 @@ TEST(LostRanks, ThatStoppedAreNamed) {
 TEST(LostRanks, ThatDoSomethingElseAreNamedWithIt) {
   const auto outcomes = lose_a_rank([](World& world) {
     world.watch().enter("reading data");
-    std::this_thread::sleep_for(std::chrono::seconds(6));
+    std::this_thread::sleep_for(std::chrono::seconds(8));
   });
   expect_named(outcomes, "lives, but is in 'step 3, reading data'");
 }
@@ -78,7 +78,11 @@ TEST(LostRanks, AnErrorOfRankZeroIsNamedByTheOthersThoughItHostsTheStore) {
                                   },
                                   {.timeout = kTimeout, .limit = std::chrono::seconds(30)});
   EXPECT_EQ(outcomes[0].text, "out of memory");
-  for (const size_t rank : {1, 2}) EXPECT_THAT(outcomes[rank].text, HasSubstr("rank 0 is dead or stopped"));
+  for (const size_t rank : {1, 2}) {
+    EXPECT_THAT(outcomes[rank].text,
+                AnyOf(HasSubstr("rank 0 is dead or stopped"), HasSubstr("rank 0, or the launcher")));
+    EXPECT_LT(outcomes[rank].seconds, 2.5 + 5 + 4) << "the timeout, five seconds and the start of a busy machine";
+  }
 }
 
 TEST(Starts, RanksThatDoNotComeAreNamed) {
@@ -91,7 +95,7 @@ TEST(Starts, RanksThatDoNotComeAreNamed) {
     World world(mine, {.timeout = kTimeout, .patience = kTimeout});
     return "";
   });
-  EXPECT_THAT(outcomes[0].text, AllOf(HasSubstr("ranks 2, 3 of 4 did not start within 1 s")));
+  EXPECT_THAT(outcomes[0].text, AllOf(HasSubstr("ranks 2, 3 of 4 did not start within 2 s")));
 }
 
 TEST(Starts, APortThatIsTakenIsNamed) {
