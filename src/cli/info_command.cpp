@@ -1,6 +1,5 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/headeronly/version.h>
 
 #include <CLI/CLI.hpp>
@@ -19,17 +18,6 @@ namespace lighthouse::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-constexpr std::string_view kNamespace = "lighthouse::";
-
-std::vector<std::string> operator_names() {
-  std::vector<std::string> names;
-  for (const c10::OperatorName& name : c10::Dispatcher::singleton().getAllOpNames()) {
-    if (name.name.starts_with(kNamespace)) names.push_back(name.name.substr(kNamespace.size()));
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 Json cuda_json(const CudaInfo& cuda) {
   Json devices = Json::array();
@@ -79,15 +67,8 @@ Json collect() {
             {"cores", std::thread::hardware_concurrency()},
             {"threads", at::get_num_threads()}}},
           {"cuda", cuda_json(cuda)},
-          {"operators", operator_names()},
           {"attention", attention_json(cuda)},
           {"model_presets", presets_json()}};
-}
-
-std::string joined(const Json& names) {
-  std::string text;
-  for (const std::string name : names) text += (text.empty() ? "" : ", ") + name;
-  return text.empty() ? "none" : text;
 }
 
 /// 8030261248 -> "8.03 B"
@@ -129,7 +110,6 @@ void print(const Json& info) {
             << cpu["torch_kernels"].get<std::string>() << ", ours " << cpu["lighthouse_kernels"].get<std::string>()
             << '\n';
   print_cuda(info["cuda"]);
-  std::cout << "operators   " << joined(info["operators"]) << '\n';
   print_attention(info["attention"]);
   std::cout << "model.preset  parameters    dim  layers  heads (kv)  head_dim    ffn   vocab\n";
   for (const Json& preset : info["model_presets"]) {

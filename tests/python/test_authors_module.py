@@ -55,7 +55,6 @@ def compare(lighthouse, output, *more, code=0, **options):
 
 # All sums are those of fp32, in other orders: the loss of every step agrees only if weights, batches, rate and update do.
 def test_the_curves_of_one_level_are_the_same(lighthouse, checkout, tmp_path):
-    pytest.importorskip("lighthouse_attention")
     out = compare(lighthouse, tmp_path / "out", "--authors", checkout,
                   **{"attention.num_levels": 1, "attention.topk": 128})
     losses = json.loads((tmp_path / "out/curves.json").read_text())["losses"]

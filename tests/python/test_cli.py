@@ -169,7 +169,6 @@ def test_wrong_file_is_named_with_its_line(tmp_path):
 def test_info_names_what_is_there():
     info = json.loads(run("info", "--json").stdout)
     assert info["torch"].startswith("2.")
-    assert {"gather", "scatter", "select", "token_scores"} <= set(info["operators"])
     assert info["cuda"]["devices"] or info["cuda"]["why_not"]
     assert set(info["attention"]["kernels"]) == {"bfloat16", "float16", "float32"}
     text = run("info").stdout

@@ -52,6 +52,7 @@ def test_documents_can_be_packed(lighthouse, tmp_path):
     for method, span in METHODS.items():
         (tmp_path / method).mkdir()
         run = Trained(lighthouse, tmp_path / method, **{
-            "attention.method": method, "attention.span": span, "data.packing": "documents", "training.steps": 3,
-            "training.lighthouse_steps": 2, "training.batch_size": 1, "logging.sample_tokens": 0})
+            "attention.method": method, "attention.span": span, "data.packing": "documents",
+            "data.validation_fraction": 0, "training.steps": 3, "training.lighthouse_steps": 2, "training.batch_size": 1,
+            "logging.sample_tokens": 0})
         assert len(run.metrics()) == 3
