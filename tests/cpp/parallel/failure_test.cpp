@@ -37,7 +37,7 @@ std::vector<Outcome> lose_a_rank(const std::function<void(World&)>& lose) {
                      }
                      return "";
                    },
-                   {.timeout = kTimeout, .limit = std::chrono::seconds(30)});
+                   {.timeout = kTimeout, .limit = std::chrono::seconds(90)});
 }
 
 void expect_named(const std::vector<Outcome>& outcomes, const std::string& how) {
@@ -76,7 +76,7 @@ TEST(LostRanks, AnErrorOfRankZeroIsNamedByTheOthersThoughItHostsTheStore) {
                                     group->all_to_all(out, in, {1, 1, 1}, {1, 1, 1}, "all-to-all of rows").wait();
                                     return "";
                                   },
-                                  {.timeout = kTimeout, .limit = std::chrono::seconds(30)});
+                                  {.timeout = kTimeout, .limit = std::chrono::seconds(90)});
   EXPECT_EQ(outcomes[0].text, "out of memory");
   for (const size_t rank : {1, 2}) {
     EXPECT_THAT(outcomes[rank].text,

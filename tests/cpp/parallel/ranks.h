@@ -22,9 +22,9 @@ struct Outcome {
 using Body = std::function<std::string(World& world)>;
 
 struct RanksOptions {
-  std::chrono::milliseconds timeout{20000};
-  std::chrono::milliseconds patience{20000};
-  std::chrono::seconds limit{60};  ///< after which ranks that are left are killed
+  std::chrono::milliseconds timeout{120000};
+  std::chrono::milliseconds patience{120000};
+  std::chrono::seconds limit{300};  ///< after which ranks that are left are killed
 };
 
 /// Forks `size` ranks, each with one thread, that find one another on a free port of this machine.
@@ -35,6 +35,6 @@ uint16_t free_port();
 
 /// The same without a world: `body` of each rank in a process of its own.
 std::vector<Outcome> run_processes(int64_t size, const std::function<std::string(int64_t rank)>& body,
-                                   std::chrono::seconds limit = std::chrono::seconds(60));
+                                   std::chrono::seconds limit = std::chrono::seconds(300));
 
 }  // namespace lighthouse::parallel_test
