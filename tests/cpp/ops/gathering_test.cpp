@@ -34,7 +34,9 @@ TEST_P(GatheringTest, OnePlanServesAPassForwardAndBack) {
     });
     for (size_t i = 0; i < results.size(); ++i) EXPECT_TRUE(same_bits(results[i], expected[i])) << kResultNames[i];
   }
-  if (test_device().is_cpu()) EXPECT_EQ(plan.use_count(), 1) << "graphs that are gone keep no plan";
+  if (test_device().is_cpu()) {
+    EXPECT_EQ(plan.use_count(), 1) << "graphs that are gone keep no plan";
+  }
 }
 
 TEST(Gathering, APlanOfAnotherRowIsRefused) {
