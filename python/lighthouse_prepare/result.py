@@ -1,0 +1,125 @@
+"""The folder that is left: data sets, indices, tokenizer and manifest; complete or not there."""
+
+import hashlib
+import json
+import os
+import shutil
+
+import numpy as np
+
+from .encode import SPLITS
+from .errors import PrepareError, UsageError, writing
+from .megatron import write_index
+from .sources import inside
+from .statistics import length_statistics
+from .workplace import OURS, sync_folder, write_durably
+
+FORMAT = "lighthouse-prepare 1"
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
+KNOWN = {MANIFEST, TOKENIZER, *(f"{split}.{ending}" for split in SPLITS for ending in ("bin", "idx"))}
+
+
+def check_output(output, arguments):
+    """Nothing of ours may become a source, and nothing of others may be lost."""
+    for argument in arguments:
+        for folder in (output, partial_of(output)):
+            if inside(folder, argument):
+                raise UsageError(f"--output {output}: lies in the source {argument}, of which it would become a part; choose a folder "
+                                 "outside it")
+            if inside(argument, folder):
+                raise UsageError(f"--output {output}: the source {argument} lies in {folder}; choose another folder")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output}: is not a folder; choose another name")
+    strange = sorted(set(os.listdir(output)) - KNOWN) if output.is_dir() else []
+    if strange:
+        raise UsageError(f"--output {output}: holds {strange[0]!r}, which is not from lighthouse-prepare; choose another folder")
+
+
+def partial_of(output):
+    return output.with_name(output.name + ".partial")
+
+
+def earlier_manifest(output):
+    """Of a data set that is there and whole; else None."""
+    try:
+        manifest = json.loads((output / MANIFEST).read_text())
+        if manifest["format"] != FORMAT:
+            return None
+        for data in manifest["data"].values():
+            for name, file in data["files"].items():
+                if (output / name).stat().st_size != file["bytes"]:
+                    return None
+        return manifest
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def settle_earlier(output, made_of, overwrite):
+    """The manifest of an earlier run of the same command, known by options, tokenizer, and names and sizes of files; or None
+    where there is work to do."""
+    if overwrite or not output.is_dir() or not os.listdir(output):
+        return None
+    manifest = earlier_manifest(output)
+    if manifest and manifest["made_of"] == made_of:
+        if set(os.listdir(partial_of(output)) if partial_of(output).is_dir() else []) <= OURS:
+            shutil.rmtree(partial_of(output), ignore_errors=True)  # of a run that was killed as it ended
+        return manifest
+    what = "another data set" if manifest else "a data set that is damaged"
+    raise PrepareError(f"--output {output}: holds {what}; choose another folder, or replace it with --overwrite")
+
+
+def finish(work, output, tokenizer, made_of, seq_lens):
+    """Turns the workplace into `output`; returns the manifest. May be cut short anywhere and done again."""
+    if not work.place.documents["train"]:
+        raise PrepareError(f"no document to train on: {work.place.documents['validation']} for validation, {work.place.empty} empty, "
+                           f"{work.place.bad} left out; give more text, or a smaller --validation")
+    with writing(work.folder, work.kept()):
+        data = {split: finish_split(work, split, tokenizer.dtype, seq_lens) for split in SPLITS}
+        shutil.rmtree(work.result / TOKENIZER, ignore_errors=True)
+        if tokenizer.files:
+            (work.result / TOKENIZER).mkdir()
+        for name, content in tokenizer.files.items():
+            write_durably(work.result / TOKENIZER / name, content)
+        manifest = {"format": FORMAT, "dtype": str(tokenizer.dtype), "vocab_size": tokenizer.vocab_size,
+                    "data": {split: value for split, value in data.items() if value},
+                    "documents": {"text_bytes": work.place.text_bytes, "empty": work.place.empty, "bad": work.place.bad},
+                    "tokenizer_files": {name: hashlib.sha256(content).hexdigest() for name, content in tokenizer.files.items()},
+                    "made_of": made_of}
+        write_durably(work.result / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+        sync_folder(work.result)
+        put_in_place(work.result, output)
+        shutil.rmtree(work.folder, ignore_errors=True)
+    return manifest
+
+
+def finish_split(work, split, dtype, seq_lens):
+    """What the manifest says of a split; None, and no files, for one without documents."""
+    documents = work.place.documents[split]
+    if documents == 0:
+        work.bin(split).unlink(missing_ok=True)
+        return None
+    lengths = np.memmap(work.lengths(split), dtype="<i4", mode="r", shape=(documents,))
+    index = work.bin(split).with_suffix(".idx")
+    write_index(index, lengths, dtype)
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in (work.bin(split), index)}
+    return {"files": files, "statistics": length_statistics(lengths, seq_lens)}
+
+
+def sha256_of(path):
+    """Synced on the way: what the manifest speaks of is on the disk."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def put_in_place(result, output):
+    replaced = output.with_name(output.name + ".replaced")
+    if output.is_dir() and os.listdir(output):
+        shutil.rmtree(replaced, ignore_errors=True)
+        os.rename(output, replaced)
+    os.rename(result, output)
+    sync_folder(output.parent)
+    shutil.rmtree(replaced, ignore_errors=True)

@@ -1,0 +1,441 @@
+"""lighthouse-prepare: what it writes, in whatever number of processes and however often it is killed."""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import pty
+import random
+import re
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+import numpy as np
+import pytest
+from prepare_corpora import (END, arrow, byte_level_bpe, command, folder_bytes, json_lines, parquet, read_documents, run, texts, tokenizers,
+                             write, write_mixed, write_table)
+
+from lighthouse_prepare.__main__ import main
+from lighthouse_prepare.statistics import length_statistics
+
+
+def prepare(*arguments, **options):
+    options = {"processes": 1} | options
+    given = [word for key, value in options.items() for word in (f"--{key.replace('_', '-')}", *(
+        [] if value is True else value if isinstance(value, list) else [value]))]
+    return main([str(word) for word in [*arguments, *given]])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    byte_level_bpe().save(str(path))
+    return path
+
+
+def expected(tokenizer, documents, share=0.0):
+    """({split: [tokens]}) by the tokenizer's own encode."""
+    encode = tokenizers.Tokenizer.from_file(str(tokenizer))
+    end = encode.token_to_id(END)
+    splits = {"train": [], "validation": []}
+    for text in documents:
+        hashed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+        splits["validation" if hashed < share * 2**64 else "train"].append(encode.encode(text, add_special_tokens=False).ids + [end])
+    return splits
+
+
+def assert_documents(prefix, tokens):
+    found = read_documents(prefix)
+    assert len(found) == len(tokens)
+    for position, (ours, theirs) in enumerate(zip(found, tokens)):
+        assert ours.tolist() == theirs, position
+
+
+# ---- what is written ------------------------------------------------------------------------------------------------
+
+def test_every_kind_of_file_in_order(tmp_path, tokenizer, capsys):
+    documents = write_mixed(tmp_path / "corpus")
+    assert prepare(tmp_path / "corpus", tokenizer=tokenizer, output=tmp_path / "out", validation=0.2) == 0
+    splits = expected(tokenizer, documents, 0.2)
+    assert 10 < len(splits["validation"]) < 60
+    for split, tokens in splits.items():
+        assert_documents(tmp_path / "out" / split, tokens)
+    shown = capsys.readouterr()
+    assert "left out by their endings: 1 .png" in shown.err
+    assert f"next: lighthouse train --data.path {tmp_path}/out/train --model.vocab_size 400" in shown.out
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_manifest(tmp_path, tokenizer):
+    documents = write_mixed(tmp_path / "corpus")
+    prepare(tmp_path / "corpus", tokenizer=tokenizer, output=tmp_path / "out", validation=0.2, seq_lens=[64])
+    out = tmp_path / "out"
+    manifest = json.loads((out / "manifest.json").read_text())
+    for data in manifest["data"].values():
+        for name, file in data["files"].items():
+            content = (out / name).read_bytes()
+            assert (len(content), hashlib.sha256(content).hexdigest()) == (file["bytes"], file["sha256"])
+    for name, checksum in manifest["tokenizer_files"].items():
+        assert hashlib.sha256((out / "tokenizer" / name).read_bytes()).hexdigest() == checksum
+    assert (out / "tokenizer" / "tokenizer.json").read_bytes() == tokenizer.read_bytes()
+    assert manifest["documents"] == {"text_bytes": sum(len(text.encode()) for text in documents), "empty": 0, "bad": 0}
+    assert manifest["made_of"]["tokenizer"]["end_of_text"] == {"id": 0, "token": END}
+    assert [source["name"].rsplit("/", 1)[1] for source in manifest["made_of"]["sources"]] == [
+        "a.jsonl.zst", "b.jsonl.gz", "c.JSONL", "d.parquet", "e.md", "f.txt", "g.txt.zst"]
+    assert (manifest["dtype"], manifest["vocab_size"]) == ("uint16", 400)
+
+
+def test_the_bytes_do_not_depend_on_processes(tmp_path, tokenizer):
+    write_mixed(tmp_path / "corpus")
+    write(tmp_path / "corpus" / "h.jsonl", json_lines(texts(3000, seed=8)))  # more than one piece
+    arguments = ["--tokenizer", tokenizer, "--validation", "0.1"]
+    for count in (1, 3):
+        result = run(tmp_path / "corpus", *arguments, "--output", tmp_path / f"out-{count}", "--processes", count)
+        assert result.returncode == 0, result.stderr
+    assert folder_bytes(tmp_path / "out-1") == folder_bytes(tmp_path / "out-3")
+
+
+def test_small_pieces_are_no_other_bytes(tmp_path, tokenizer):
+    """A document, a line and a separator may begin in one piece of a file and end in another."""
+    write_mixed(tmp_path / "corpus")
+    write(tmp_path / "corpus" / "s.txt", "<->".join(texts(300, seed=12)))
+    arguments = [tmp_path / "corpus", "--tokenizer", tokenizer, "--separator", "<->", "--processes", 1]
+    for small in (False, True):
+        subprocess.run(command(*arguments, "--output", tmp_path / f"out-{small}", small_pieces=small), check=True, timeout=60)
+    assert folder_bytes(tmp_path / "out-True") == folder_bytes(tmp_path / "out-False")
+    assert len(read_documents(tmp_path / "out-True" / "train")) > 400
+
+
+def test_bytes(tmp_path):
+    write(tmp_path / "a.txt", "ŝi 1\n")
+    write(tmp_path / "b.md", "\ufeffbom")
+    assert prepare(tmp_path / "a.txt", tmp_path / "b.md", tokenizer="bytes", output=tmp_path / "out", validation=0) == 0
+    assert [bytes(tokens.astype(np.uint8)) for tokens in read_documents(tmp_path / "out" / "train")] == ["ŝi 1\n\0".encode(), b"bom\0"]
+    assert sorted(folder_bytes(tmp_path / "out")) == ["manifest.json", "train.bin", "train.idx"]
+
+
+def test_separator_key_endings_and_empty_documents(tmp_path):
+    write(tmp_path / "in" / "a.txt", "one##two####\nthree")
+    write(tmp_path / "in" / "b.jsonl", '{"content": "four", "text": 4}\n\n  \r\n{"content": ""}\r\n{"content": "five"}')
+    write(tmp_path / "in" / "c.py", "six")
+    assert prepare(tmp_path / "in", tokenizer="bytes", output=tmp_path / "out", validation=0, separator="##", text_key="content",
+                   text_endings=[".PY"]) == 0
+    found = [bytes(tokens[:-1].astype(np.uint8)).decode() for tokens in read_documents(tmp_path / "out" / "train")]
+    assert found == ["one", "two", "\nthree", "four", "five", "six"]
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["documents"]["empty"] == 2
+
+
+def test_a_large_vocabulary_is_int32(tmp_path):
+    vocabulary = {END: 0, "[UNK]": 1, "a": 65535, "b": 65536}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    model.add_special_tokens([END])
+    for name, top in (("big", "b"), ("small", "a")):
+        if top == "a":
+            del vocabulary["b"]
+            model.model = tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]")
+        model.save(str(tmp_path / "tokenizer.json"))
+        write(tmp_path / "a.txt", f"a {top} c")
+        assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / name, validation=0) == 0
+        [document] = read_documents(tmp_path / name / "train")
+        assert document.tolist() == [65535, {"a": 65535, "b": 65536}[top], 1, 0]
+        assert document.dtype == {"big": "<i4", "small": "<u2"}[name]
+
+
+# ---- tokenizers -----------------------------------------------------------------------------------------------------
+
+def test_what_a_tokenizer_would_add_or_cut_is_not_done(tmp_path):
+    tokenizer = byte_level_bpe(["<s>", END])
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer.enable_truncation(5)
+    tokenizer.enable_padding(length=9)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    text = f"ships see it. {END} <s> " * 4
+    write(tmp_path / "a.txt", text)
+    plain = byte_level_bpe(["<s>", END])
+    for parse in (False, True):
+        plain.encode_special_tokens = not parse
+        ids = plain.encode(text).ids
+        assert (plain.token_to_id(END) in ids) == parse
+        options = {"parse_special": True} if parse else {}
+        assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / f"out-{parse}", validation=0,
+                       begin_of_text="<s>", **options) == 0
+        assert_documents(tmp_path / f"out-{parse}" / "train", [[0, *ids, 1]])
+
+
+def test_a_folder_of_transformers(tmp_path):
+    """The end is the one that tokenizer_config.json names; its files are kept, and load."""
+    transformers = pytest.importorskip("transformers")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level_bpe([END, "<stop>"]), eos_token="<stop>")
+    fast.save_pretrained(tmp_path / "tokenizer")
+    write(tmp_path / "tokenizer" / "model.safetensors", b"weights")
+    write(tmp_path / "a.txt", "ships see it.")
+    assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer", output=tmp_path / "out", validation=0) == 0
+    [document] = read_documents(tmp_path / "out" / "train")
+    assert document.tolist() == [*fast.encode("ships see it."), fast.eos_token_id]
+    kept = transformers.AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
+    assert (kept.decode(document[:-1]), kept.eos_token, len(kept)) == ("ships see it.", "<stop>", len(fast))
+    assert not (tmp_path / "out" / "tokenizer" / "model.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    sentencepiece = pytest.importorskip("sentencepiece")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts(200, seed=3)), model_writer=model, vocab_size=200,
+                                             model_type="bpe", byte_fallback=False, minloglevel=2, num_threads=1)
+    return model.getvalue()
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_sentencepiece(tmp_path, pieces, as_folder):
+    import sentencepiece
+    model = write(tmp_path / "model" / ("tokenizer.model" if as_folder else "my.model"), pieces)
+    documents = texts(20, seed=4)
+    write(tmp_path / "a.jsonl", json_lines(documents))
+    assert prepare(tmp_path / "a.jsonl", tokenizer=model.parent if as_folder else model, output=tmp_path / "out", validation=0,
+                   begin_of_text="<s>", processes=2) == 0
+    processor = sentencepiece.SentencePieceProcessor(model_proto=pieces)
+    assert_documents(tmp_path / "out" / "train", [[1, *processor.encode(text), 2] for text in documents])
+    assert (tmp_path / "out" / "tokenizer" / "tokenizer.model").read_bytes() == pieces
+
+
+# ---- stopped, killed, and gone on with ------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def long_corpus(tmp_path_factory, tokenizer):
+    """(arguments, bytes of the folder that is to come out): some seconds of work in about 200 pieces."""
+    folder = tmp_path_factory.mktemp("long")
+    write_mixed(folder / "corpus")
+    write(folder / "corpus" / "a.jsonl.zst", json_lines(texts(600, seed=31)), ".zst")
+    write_table(folder / "corpus" / "d.parquet", texts(300, seed=32), row_group_size=100)
+    write(folder / "corpus" / "s.txt", "##".join(texts(600, seed=33)))
+    arguments = [folder / "corpus", "--tokenizer", tokenizer, "--separator", "##", "--validation", 0.1, "--checkpoint-seconds", 0]
+    subprocess.run(command(*arguments, "--output", folder / "out"), check=True, timeout=60)
+    return arguments, folder_bytes(folder / "out")
+
+
+def test_killed_at_random_moments(tmp_path, long_corpus):
+    arguments, whole = long_corpus
+    moments = random.Random(1)
+    process, went_on, kills = None, 0, 0
+    while process is None or process.returncode:
+        slow = kills < 20
+        process = subprocess.Popen(command(*arguments, "--output", tmp_path / "out", "--processes", 2 if kills % 4 == 0 else 1,
+                                           small_pieces=True), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                                   start_new_session=True)
+        try:
+            errors = process.communicate(timeout=moments.uniform(0.1, 0.9) if slow else 60)[1]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            errors = process.communicate()[1]
+            kills += 1
+        went_on += "going on in" in errors
+        assert process.returncode in (0, -signal.SIGKILL), errors
+        if process.returncode == 0 and kills < 20:  # ended too early: again, from the begin
+            assert folder_bytes(tmp_path / "out") == whole
+            shutil.rmtree(tmp_path / "out")
+            process = None
+    assert went_on >= 3
+    assert folder_bytes(tmp_path / "out") == whole
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_is_done(tmp_path, long_corpus, number, processes):
+    """Sent to the workers too, as a terminal does."""
+    arguments, whole = long_corpus
+    arguments = [*arguments, "--output", tmp_path / "out", "--processes", processes]
+    process = subprocess.Popen(command(*arguments, small_pieces=True), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    progress = tmp_path / "out.partial" / "progress.json"
+    while not progress.exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1 and f"stopped by {number.name}; what is done is kept in" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "out").exists()
+    result = run(*arguments)
+    assert result.returncode == 0 and "going on in" in result.stderr
+    assert folder_bytes(tmp_path / "out") == whole
+
+
+def test_workers_end_with_a_killed_parent(tmp_path, long_corpus):
+    process = subprocess.Popen(command(*long_corpus[0], "--output", tmp_path / "out", "--processes", 2, small_pieces=True),
+                               stderr=subprocess.PIPE, start_new_session=True)
+    while not (tmp_path / "out.partial" / "progress.json").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert process.stderr.read() is not None  # ends when the last worker, which holds it too, has ended
+
+
+def test_a_full_disk(tmp_path, long_corpus):
+    """A limit of the file size stands for it: both are errors of a write."""
+    arguments, whole = long_corpus
+    arguments = [*arguments, "--output", tmp_path / "out", "--processes", 1]
+    half = len(whole["train.bin"]) // 2
+    result = subprocess.run(command(*arguments, small_pieces=True), capture_output=True, text=True, timeout=60,
+                            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (half, half)))
+    assert result.returncode == 1 and "out.partial: cannot be written: File too large; what is done is kept" in result.stderr
+    assert not (tmp_path / "out").exists()
+    result = run(*arguments)
+    assert result.returncode == 0 and "going on in" in result.stderr
+    assert folder_bytes(tmp_path / "out") == whole
+
+
+class Interrupted:
+    """A corpus of three files that stops at a broken line of the second, in pieces of one file."""
+
+    def __init__(self, folder, capsys):
+        self.corpus, self.out, self.capsys = folder / "corpus", folder / "out", capsys
+        self.first = texts(60, seed=41)
+        write(self.corpus / "a.jsonl", json_lines(self.first))
+        write(self.corpus / "b.jsonl", json_lines(texts(60, seed=42)) + b"broken\n")
+        write(self.corpus / "c.jsonl", json_lines(texts(60, seed=43)))
+
+    def __call__(self, exit_code, *parts, **options):
+        options = {"tokenizer": "bytes", "output": self.out, "validation": 0} | options
+        assert prepare(self.corpus, **options) == exit_code
+        errors = self.capsys.readouterr().err
+        for part in parts:
+            assert part in errors
+        return errors
+
+
+@pytest.fixture
+def interrupted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lighthouse_prepare.reader.CHUNK", 1)
+    monkeypatch.setattr("lighthouse_prepare.streams.BLOCK", 2000)
+    interrupted = Interrupted(tmp_path, capsys)
+    interrupted(1, "b.jsonl:61: is no JSON")
+    assert not (tmp_path / "out").exists()
+    return interrupted
+
+
+def test_a_mended_file_is_read_from_its_begin(interrupted):
+    mended = texts(50, seed=44)
+    write(interrupted.corpus / "b.jsonl", json_lines(mended))
+    interrupted(0, "after 60 documents")
+    found = [bytes(tokens[:-1].astype(np.uint8)).decode() for tokens in read_documents(interrupted.out / "train")]
+    assert found == interrupted.first + mended + texts(60, seed=43)
+
+
+def test_bad_documents_may_be_left_out_when_going_on(interrupted):
+    interrupted(0, "going on in", "left out: ", "b.jsonl:61", skip_bad=True)
+    assert len(read_documents(interrupted.out / "train")) == 180
+    assert json.loads((interrupted.out / "manifest.json").read_text())["documents"]["bad"] == 1
+
+
+def test_other_options_are_no_way_to_go_on(interrupted, tmp_path):
+    byte_level_bpe().save(str(tmp_path / "tokenizer.json"))
+    interrupted(1, "out.partial: was begun with another tokenizer", '"bytes" there, "tokenizers" here', "--overwrite begins anew",
+                tokenizer=tmp_path / "tokenizer.json")
+    interrupted(1, "was begun with other options (validation 0.0 there, 0.5 here)", validation=0.5)
+    write(interrupted.corpus / "a.jsonl", json_lines(interrupted.first[:-1]))
+    interrupted(1, "a.jsonl: has changed or is gone since")
+    (interrupted.corpus / "b.jsonl").unlink()
+    assert "going on" not in interrupted(0, overwrite=True)
+    assert len(read_documents(interrupted.out / "train")) == 119
+
+
+def test_damaged_workplaces(interrupted):
+    partial = interrupted.out.with_name("out.partial")
+    (partial / "result" / "train.bin").write_bytes(b"")
+    interrupted(1, "train.bin: is shorter than progress.json beside it says", "--overwrite")
+    (partial / "progress.json").write_text("{")
+    interrupted(1, "progress.json: is damaged")
+    (partial / "progress.json").write_text('{"place": 1}')
+    interrupted(1, "out.partial: is damaged", "--overwrite begins anew")
+    (partial / "notes.txt").write_text("mine")
+    interrupted(1, "out.partial: holds 'notes.txt', which is not from lighthouse-prepare")
+
+
+def test_two_at_once(interrupted):
+    partial = interrupted.out.with_name("out.partial")
+    holder = subprocess.Popen(["flock", partial / "lock", "sh", "-c", "echo held; read x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    interrupted(1, "another lighthouse-prepare works there")
+    holder.communicate(b"\n")
+
+
+def test_a_data_set_that_is_there(tmp_path, capsys):
+    write(tmp_path / "a.txt", "one")
+    options = {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0}
+    assert prepare(tmp_path / "a.txt", **options) == 0
+    first, shown = folder_bytes(tmp_path / "out"), capsys.readouterr().out
+    (tmp_path / "out.partial" / "result").mkdir(parents=True)  # of a run that was killed as it ended
+    assert prepare(tmp_path / "a.txt", **options) == 0
+    again = capsys.readouterr()
+    assert again.out == shown and "is there already" in again.err
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "out"]
+
+    write(tmp_path / "a.txt", "two!")
+    assert prepare(tmp_path / "a.txt", **options) == 1
+    assert "holds another data set; choose another folder, or replace it with --overwrite" in capsys.readouterr().err
+    assert folder_bytes(tmp_path / "out") == first
+    assert prepare(tmp_path / "a.txt", overwrite=True, **options) == 0
+    assert (tmp_path / "out" / "train.bin").read_bytes() == b"t\0w\0o\0!\0\0\0"
+    (tmp_path / "out" / "train.bin").write_bytes(b"t")
+    assert prepare(tmp_path / "a.txt", **options) == 1
+    assert "a data set that is damaged" in capsys.readouterr().err
+
+
+# ---- what is said ---------------------------------------------------------------------------------------------------
+
+def test_statistics():
+    lengths = np.array([1, 2, 3, 4, 7, 8, 100, 1 << 20], dtype=np.int32)
+    numbers = length_statistics(lengths, [8, 64])
+    assert [(row["from"], row["documents"], row["tokens"]) for row in numbers["histogram"]] == [
+        (1, 1, 1), (2, 2, 5), (4, 2, 11), (8, 1, 8), (64, 1, 100), (1 << 20, 1, 1 << 20)]
+    total = 125 + (1 << 20)
+    rows = 6 + 13 + (1 << 17)
+    assert (numbers["documents"], numbers["tokens"], numbers["longest"]) == (8, total, 1 << 20)
+    assert numbers["sequences"][0] == {"length": 8, "count": total // 8, "dropped_tokens": total % 8,
+                                       "in_longer_documents": (total - 17) / total, "padding": 1 - total / (8 * rows)}
+
+
+def test_lines_where_there_is_no_terminal(tmp_path, tokenizer, capsys, monkeypatch):
+    monkeypatch.setattr("lighthouse_prepare.progress.LINE_SECONDS", 0)
+    write_mixed(tmp_path / "corpus")
+    prepare(tmp_path / "corpus", tokenizer=tokenizer, output=tmp_path / "out")
+    assert re.search(r"^lighthouse-prepare: 100% of 0\.\d MB, [\d.]+ MB/s of text, [\d,]+ tokens/s$", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_a_bar_on_a_terminal(tmp_path, long_corpus):
+    master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    process = subprocess.Popen(command(*long_corpus[0], "--output", tmp_path / "out", "--processes", 1, small_pieces=True), stderr=terminal,
+                               stdout=subprocess.DEVNULL)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(master, 4096)
+        except OSError:  # the other side is closed
+            break
+    assert process.wait() == 0
+    assert re.search(r"100%\|█+\|.*of files, [\d.]+ MB/s of text, [\d,]+ tokens/s", shown.decode(errors="replace"))
+
+
+def test_needs_no_torch(tmp_path):
+    write(tmp_path / "a.txt", "one")
+    code = ("import sys; from lighthouse_prepare.__main__ import main; status = main(sys.argv[1:]); "
+            "assert not {'torch', 'lighthouse_attention', 'transformers', 'pyarrow', 'tokenizers'} & set(sys.modules); sys.exit(status)")
+    result = subprocess.run([*command()[:1], "-c", code, tmp_path / "a.txt", "--tokenizer", "bytes", "--output", tmp_path / "out",
+                             "--validation", "0", "--processes", "1"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_library_that_is_missing_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
+    write(tmp_path / "a.txt.zst", "one", ".zst")
+    assert prepare(tmp_path / "a.txt.zst", tokenizer="bytes", output=tmp_path / "out") == 1
+    assert "zstandard is not installed: pip install 'lighthouse-attention[data]'" in capsys.readouterr().err
