@@ -78,7 +78,8 @@ def main(arguments=None):
     try:
         manifest = prepare(options)
     except (PrepareError, OSError, MemoryError) as error:
-        print(f"lighthouse-prepare: {error or 'not enough memory; give fewer --processes'}", file=sys.stderr)
+        message = " ".join(str(error).split()) or "not enough memory; give fewer --processes"
+        print(f"lighthouse-prepare: {message}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     print("\n".join(report_lines(manifest)))
     print(f"next: {train_command(options, manifest)}")

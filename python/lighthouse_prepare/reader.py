@@ -119,7 +119,7 @@ def read_table(source, skipped, reading):
                 number += batch.num_rows
                 if rows:
                     yield rows, len(rows), sum(len(row or b"") for row in rows), source.bytes * number // ends[-1]
-        except arrow.ArrowException as error:
+        except (arrow.ArrowException, OSError) as error:  # of a damaged page it is the latter
             reason = str(error).splitlines()[0]
             raise PrepareError(f"{source.name}: is cut short or damaged, or no parquet: {reason}; copy or download it again") from error
 

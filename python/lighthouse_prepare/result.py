@@ -71,6 +71,7 @@ def settle_earlier(output, made_of, overwrite):
 def finish(work, output, tokenizer, made_of, seq_lens):
     """Turns the workplace into `output`; returns the manifest. May be cut short anywhere and done again."""
     if not work.place.documents["train"]:
+        shutil.rmtree(work.folder, ignore_errors=True)
         raise PrepareError(f"no document to train on: {work.place.documents['validation']} for validation, {work.place.empty} empty, "
                            f"{work.place.bad} left out; give more text, or a smaller --validation")
     with writing(work.folder, work.kept()):

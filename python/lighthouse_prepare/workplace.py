@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import time
 from dataclasses import asdict, dataclass, field
 
@@ -91,6 +92,8 @@ class Workplace:
         for file in self.files.values():
             with contextlib.suppress(OSError):
                 file.close()
+        if self.place == Place():
+            shutil.rmtree(self.folder, ignore_errors=True)  # nothing to go on with
         self.lock.close()
 
     # ---- going on ---------------------------------------------------------------------------------------------------
