@@ -5,8 +5,10 @@
 #include "cli/commands.h"
 #include "cli/open_run.h"
 #include "model/export.h"
+#include "model/tokenizer_files.h"
 #include "train/device.h"
 #include "train/initial_weights.h"
+#include "train/prepared_corpus.h"
 
 namespace lighthouse::cli {
 namespace {
@@ -14,9 +16,17 @@ namespace {
 struct Options {
   std::string run;
   std::string output;
+  std::string tokenizer;
   std::string dtype = "fp32";
   bool overwrite = false;
 };
+
+/// The one that is given, or else that of the corpus, where the model from which training began has brought none.
+std::filesystem::path choose_tokenizer(const Options& options, const std::filesystem::path& origin) {
+  if (!options.tokenizer.empty()) return options.tokenizer;
+  const std::filesystem::path kept = std::filesystem::path(options.run) / kTokenizerFolder;
+  return tokenizer_files(origin).empty() && std::filesystem::is_directory(kept) ? kept : std::filesystem::path();
+}
 
 void run_export(const Options& options) {
   const LoadedRun run = open_run(options.run, "cpu", "fp32");
@@ -25,6 +35,7 @@ void run_export(const Options& options) {
   how.max_positions = run.config.training.seq_len;
   how.overwrite = options.overwrite;
   how.origin = initial_model_of(options.run, run.config);
+  how.tokenizer = choose_tokenizer(options, how.origin);
   for (const std::filesystem::path& path : export_huggingface(run.decoder, options.output, how)) {
     std::cout << path.string() << '\n';
   }
@@ -38,6 +49,8 @@ void add_export_command(CLI::App& app) {
   command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->required()->option_text("RUN");
   command->add_option("--output", options->output, "Folder to write; complete or not there at all")
       ->required()
+      ->option_text("FOLDER");
+  command->add_option("--tokenizer", options->tokenizer, "Folder of its tokenizer, in the place of the run's")
       ->option_text("FOLDER");
   command->add_option("--dtype", options->dtype, "Of the weights: fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))

@@ -17,8 +17,9 @@ namespace {
 // Names in a run folder, which lies in a layer above this one.
 constexpr const char* kRunConfig = "config.toml";
 constexpr const char* kRunLock = "lock";
-constexpr std::array<std::string_view, 8> kOfRun = {kRunConfig,    kRunLock,     "metrics.jsonl", "run.json",
-                                                    "checkpoints", "corpus.txt", "initial_model", "eval.json"};
+constexpr std::array<std::string_view, 9> kOfRun = {kRunConfig,      kRunLock,      "metrics.jsonl",
+                                                    "run.json",      "checkpoints", "corpus.txt",
+                                                    "initial_model", "tokenizer",   "eval.json"};
 constexpr std::string_view kEvents = "events.out.tfevents.";
 
 bool has(const fs::path& folder, const char* name) {
@@ -91,6 +92,7 @@ constexpr std::array kBinaries = {
     Binary{".npz", "arrays of numpy", kTokens},
     Binary{".ds", "a file of tokens", kTokens},
     Binary{".mds", "a file of tokens", kTokens},
+    Binary{".idx", "the index of a data set", "set data.path to PREFIX of PREFIX.bin and PREFIX.idx"},
     Binary{".tfrecord", "a file of records", kTokens},
     Binary{".h5", "an HDF5 file", kTokens},
     Binary{".hdf5", "an HDF5 file", kTokens},

@@ -28,6 +28,8 @@ bool is_exported(const std::string& name) {
 }
 
 void check_options(const ExportOptions& options) {
+  LIGHTHOUSE_CHECK(options.tokenizer.empty() || !tokenizer_files(options.tokenizer).empty(), "export: '",
+                   options.tokenizer.string(), "' holds no file of a tokenizer, as tokenizer.json");
   LIGHTHOUSE_CHECK(options.dtype == at::kFloat || options.dtype == at::kBFloat16, "export: dtype ",
                    c10::toString(options.dtype), " must be float or bfloat16");
   LIGHTHOUSE_CHECK(options.max_positions >= 1, "export: max_positions ", options.max_positions, " must be at least 1");
@@ -66,7 +68,8 @@ std::string text_of(const nlohmann::ordered_json& json) { return json.dump(2) + 
 
 /// All but the weights.
 Files described(const ModelConfig& model, const ExportOptions& options) {
-  const std::vector<std::string> of_tokenizer = tokenizer_files(options.origin);
+  const fs::path& tokenizer = options.tokenizer.empty() ? options.origin : options.tokenizer;
+  const std::vector<std::string> of_tokenizer = tokenizer_files(tokenizer);
   const bool of_bytes = of_tokenizer.empty() && model.vocab_size == 256;
   const nlohmann::json origin = read_json(options.origin / kHuggingfaceConfigFile);
   int64_t max_positions = options.max_positions;
@@ -74,16 +77,18 @@ Files described(const ModelConfig& model, const ExportOptions& options) {
   nlohmann::json config =
       huggingface_config(model, options.dtype == at::kFloat ? "float32" : "bfloat16", max_positions);
   nlohmann::json generation = read_json(options.origin / kGenerationFile);
+  if (!options.tokenizer.empty()) generation.update(read_json(tokenizer / kGenerationFile));
   if (generation.empty()) generation["do_sample"] = true;
   for (const char* key : kSpecialTokens) {
     if (of_bytes) config[key] = kByteSpecial;
     if (has(origin, key)) config[key] = origin[key];
     if (!has(generation, key)) generation[key] = config[key];
+    if (!options.tokenizer.empty()) config[key] = generation[key];
   }
 
   Files files = {{kHuggingfaceConfigFile, text_of(config)}, {kGenerationFile, text_of(generation)}};
   for (const std::string& name : of_tokenizer) {
-    files[name] = read_text_file(options.origin / name);
+    files[name] = read_text_file(tokenizer / name);
   }
   if (of_bytes) {
     files["tokenizer.json"] = text_of(byte_tokenizer());

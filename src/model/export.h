@@ -18,10 +18,13 @@ struct ExportOptions {
   /// special tokens, settings of generation and tokenizer are carried over, and its max_position_embeddings where that
   /// is larger. Empty: none.
   std::filesystem::path origin = {};
+  /// A folder with the files of a tokenizer, and where there is one a generation_config.json with its special tokens,
+  /// in the place of those of the origin. Empty: the origin's.
+  std::filesystem::path tokenizer = {};
 };
 
 /// Writes model.safetensors, config.json and generation_config.json into `folder`, and a tokenizer where there is one:
-/// that of the origin, or else of bytes for a model of 256 tokens. Returns the paths. The folder appears
+/// the one given, that of the origin, or else of bytes for a model of 256 tokens. Returns the paths. The folder appears
 /// complete or not at all. transformers loads it as LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm.
 /// Throws InvalidArgument when `folder` is a file, or is not empty (with `overwrite`: holds anything but an export),
 /// and for a model that transformers refuses; std::system_error naming path and reason.

@@ -20,6 +20,7 @@
 #include "train/environment.h"
 #include "train/initial_weights.h"
 #include "train/out_of_memory.h"
+#include "train/prepared_corpus.h"
 #include "train/run_description.h"
 #include "train/run_texts.h"
 #include "train/stop_signal.h"
@@ -32,6 +33,7 @@ constexpr int64_t kMaxSkipped = 5;  // one bad batch is bad luck, five in a row 
 
 RunConfig prepare(const RunConfig& config) {
   validate(config);
+  check_vocabulary(config.data, config.model.vocab_size);
   if (config.training.threads > 0) at::set_num_threads(static_cast<int>(config.training.threads));
   return config;
 }
@@ -106,7 +108,10 @@ void Trainer::open_run_folder() {
   write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
   write_file_durably(folder_.path() / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
   record_corpus(folder_.path(), loader_.files());
-  if (state_.step == 0) keep_initial_model(folder_.path(), config_.training.initial_weights);
+  if (state_.step == 0) {
+    keep_initial_model(folder_.path(), config_.training.initial_weights);
+    keep_tokenizer(folder_.path(), config_.data);
+  }
   log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
 }
 

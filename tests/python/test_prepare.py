@@ -169,21 +169,6 @@ def test_what_a_tokenizer_would_add_or_cut_is_not_done(tmp_path):
         assert_documents(tmp_path / f"out-{parse}" / "train", [[0, *ids, 1]])
 
 
-def test_a_folder_of_transformers(tmp_path):
-    """The end is the one that tokenizer_config.json names; its files are kept, and load."""
-    transformers = pytest.importorskip("transformers")
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level_bpe([END, "<stop>"]), eos_token="<stop>")
-    fast.save_pretrained(tmp_path / "tokenizer")
-    write(tmp_path / "tokenizer" / "model.safetensors", b"weights")
-    write(tmp_path / "a.txt", "ships see it.")
-    assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer", output=tmp_path / "out", validation=0) == 0
-    [document] = read_documents(tmp_path / "out" / "train")
-    assert document.tolist() == [*fast.encode("ships see it."), fast.eos_token_id]
-    kept = transformers.AutoTokenizer.from_pretrained(tmp_path / "out" / "tokenizer")
-    assert (kept.decode(document[:-1]), kept.eos_token, len(kept)) == ("ships see it.", "<stop>", len(fast))
-    assert not (tmp_path / "out" / "tokenizer" / "model.safetensors").exists()
-
-
 @pytest.fixture(scope="module")
 def pieces():
     sentencepiece = pytest.importorskip("sentencepiece")
