@@ -91,8 +91,8 @@ std::vector<Key> optimizer_keys() {
 
 std::vector<Key> data_keys() {
   return {
-      KEY(data.path, AnyValue{}, "text file, folder, or Megatron prefix (PATH.bin and PATH.idx)"),
-      KEY(data.format, (NameChoice{{"auto", "text", "megatron"}}), "format of the corpus"),
+      KEY(data.path, AnyValue{}, "text file, folder, Megatron prefix (PATH.bin and PATH.idx), or NAME.ds of datatrove"),
+      KEY(data.format, (NameChoice{{"auto", "text", "megatron", "datatrove"}}), "format of the corpus"),
       KEY(data.extensions, AnyValue{}, "folders: file endings to read, as .h,.hpp; none: every file"),
       KEY(data.packing, (NameChoice{{"chunks", "documents"}}), "documents: attention stays inside them"),
       KEY(data.validation_fraction, (NumberRange{.min = 0, .max = 1, .max_excluded = true}),

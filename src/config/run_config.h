@@ -78,8 +78,8 @@ struct OptimizerConfig {
 
 /// [data]
 struct DataConfig {
-  std::string path;                     ///< text file, folder of text files, or Megatron prefix (PATH.bin + PATH.idx)
-  std::string format = "auto";          ///< auto | text | megatron
+  std::string path;                     ///< text file, folder, Megatron prefix (PATH.bin + PATH.idx), or NAME.ds
+  std::string format = "auto";          ///< auto | text | megatron | datatrove
   std::vector<std::string> extensions;  ///< folders: file endings to read, as ".h"; empty: every file
   std::string packing =
       "chunks";  ///< chunks: one stream cut into sequences | documents: attention stays inside documents

@@ -66,9 +66,10 @@ struct Binary {
   std::string_view what;
   std::string_view remedy;
 };
-constexpr std::string_view kDecompress = "decompress it first";
+constexpr std::string_view kDecompress = "decompress it first, or make tokens of it with lighthouse-prepare";
 constexpr std::string_view kUnpack = "unpack it into a folder first";
 constexpr std::string_view kTokens = "write its tokens as a Megatron-LM data set, PREFIX.bin and PREFIX.idx";
+constexpr std::string_view kPrepare = "make tokens of its text with lighthouse-prepare";
 constexpr std::string_view kText = "write its text to files first";
 constexpr std::array kBinaries = {
     Binary{".tar.gz", "a compressed archive", kUnpack},
@@ -90,7 +91,7 @@ constexpr std::array kBinaries = {
     Binary{".br", "compressed", kDecompress},
     Binary{".npy", "an array of numpy", kTokens},
     Binary{".npz", "arrays of numpy", kTokens},
-    Binary{".ds", "a file of tokens", kTokens},
+    Binary{".ds", "a file of tokens", "keep such files in a folder of their own, or set data.format to datatrove"},
     Binary{".mds", "a file of tokens", kTokens},
     Binary{".idx", "the index of a data set", "set data.path to PREFIX of PREFIX.bin and PREFIX.idx"},
     Binary{".tfrecord", "a file of records", kTokens},
@@ -98,7 +99,7 @@ constexpr std::array kBinaries = {
     Binary{".hdf5", "an HDF5 file", kTokens},
     Binary{".pkl", "a Python object", kTokens},
     Binary{".pickle", "a Python object", kTokens},
-    Binary{".parquet", "a table", kText},
+    Binary{".parquet", "a table", kPrepare},
     Binary{".arrow", "a table", kText},
     Binary{".feather", "a table", kText},
     Binary{".orc", "a table", kText},

@@ -5,6 +5,7 @@
 #include <system_error>
 #include <type_traits>
 
+#include "data/open_or_refuse.h"
 #include "data/token_source.h"
 #include "io/checksum.h"
 #include "io/errors.h"
@@ -15,6 +16,7 @@ namespace lighthouse {
 
 namespace {
 
+constexpr const char* kPair = "a Megatron-LM data set is a pair PREFIX.bin and PREFIX.idx";
 constexpr char kMagic[] = {'M', 'M', 'I', 'D', 'I', 'D', 'X', '\0', '\0'};
 
 /// The values of an unaligned little-endian array, widened. A float that is no integer becomes -1, which no vocabulary
@@ -99,24 +101,13 @@ T element(std::span<const std::byte> array, uint64_t index) {
   return value;
 }
 
-/// What cannot be opened is the caller's to put right: one kind of error for all of it.
-template <typename Open>
-auto open_or_refuse(const Open& open) {
-  try {
-    return open();
-  } catch (const std::runtime_error& error) {  // std::system_error or DamagedFile
-    LIGHTHOUSE_CHECK(false, "data: ", error.what(), "; a Megatron-LM data set is a pair PREFIX.bin and PREFIX.idx");
-    throw;
-  }
-}
-
 class MegatronSource final : public TokenSource {
  public:
   explicit MegatronSource(const std::string& prefix)
       : index_path_(prefix + ".idx"),
         data_path_(prefix + ".bin"),
-        data_(open_or_refuse([&] { return InputFile(data_path_); })) {
-    const std::vector<std::byte> index = open_or_refuse([&] { return read_file(index_path_); });
+        data_(open_or_refuse(kPair, [&] { return InputFile(data_path_); })) {
+    const std::vector<std::byte> index = open_or_refuse(kPair, [&] { return read_file(index_path_); });
     read_index(index);
     LIGHTHOUSE_CHECK(num_tokens() > 0, "data: '", index_path_,
                      "' lists no token; set data.path to a data set with text");

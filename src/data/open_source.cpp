@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "data/corpus_files.h"
+#include "data/datatrove_source.h"
 #include "data/token_source.h"
 #include "lighthouse/check.h"
 
@@ -29,6 +30,7 @@ void check_names(const std::string& path, const TokenSource& source) {
 }
 
 std::string detect_format(const std::string& path) {
+  if (is_datatrove(path)) return "datatrove";
   const std::string prefix = megatron_prefix(path);
   const bool bin = exists(prefix + ".bin");
   const bool idx = exists(prefix + ".idx");
@@ -47,10 +49,11 @@ std::string detect_format(const std::string& path) {
 std::unique_ptr<TokenSource> open_source(const std::string& path, const std::string& format,
                                          const std::vector<std::string>& extensions) {
   LIGHTHOUSE_CHECK(!path.empty(), "data: no corpus; set data.path to a text file, a folder or a Megatron-LM prefix");
-  LIGHTHOUSE_CHECK(format == "auto" || format == "text" || format == "megatron", "data: format \"", format,
-                   "\" must be auto, text or megatron");
+  LIGHTHOUSE_CHECK(format == "auto" || format == "text" || format == "megatron" || format == "datatrove",
+                   "data: format \"", format, "\" must be auto, text, megatron or datatrove");
   const std::string chosen = format == "auto" ? detect_format(path) : format;
   if (chosen == "megatron") return open_megatron_source(megatron_prefix(path));
+  if (chosen == "datatrove") return open_datatrove_source(path);
   std::unique_ptr<TokenSource> source = open_text_source(path, extensions);
   if (format == "auto") check_names(path, *source);
   return source;

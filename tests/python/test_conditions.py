@@ -252,7 +252,7 @@ def test_a_corpus_that_is_cut_short_is_an_error_in_words(lighthouse, corpus, tmp
     assert (tmp_path / "run" / "checkpoints" / f"step-{step:08}" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("name, remedy", [("a.npy", "Megatron-LM"), ("a.ds", "Megatron-LM"), ("a.idx", ".bin"),
+@pytest.mark.parametrize("name, remedy", [("a.npy", "Megatron-LM"), ("a.ds", "datatrove"), ("a.idx", ".bin"),
                                           ("a.gz", "decompress"), ("a.jsonl.zst", "decompress"), ("a.parquet", "text"),
                                           ("a.tar.xz", "unpack")])
 def test_what_is_not_text_is_refused_by_name(lighthouse, corpus, tmp_path, name, remedy):

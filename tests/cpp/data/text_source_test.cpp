@@ -137,7 +137,7 @@ TEST(TextSource, LeavesOutHiddenFilesRunsAndModels) {
 
 TEST(OpenSource, RefusesWhatIsNotTextByItsName) {
   const TemporaryFolder folder;
-  for (const char* name : {"a.npy", "a.ds", "a.gz", "a.jsonl.gz", "a.zst", "a.parquet", "A.PARQUET", "a.tar.gz",
+  for (const char* name : {"a.npy", "a.gz", "a.jsonl.gz", "a.zst", "a.parquet", "A.PARQUET", "a.tar.gz",
                            "a.zip", "a.arrow", "a.xz", "a.safetensors"}) {
     write_bytes(folder / name, "x");
     EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / name, "auto", {}); }),
@@ -192,7 +192,7 @@ INSTANTIATE_TEST_SUITE_P(
                       WrongCorpus{"IndexMissingBin", "half.bin", "half.idx' is missing", "data.format"},
                       WrongCorpus{"BinMissing", "half2", "half2.bin' is missing", "pair"},
                       WrongCorpus{"TextAndPair", "both", "both' is there as text and", "data.format"},
-                      WrongCorpus{"NoSuchFormat", "short.txt", "parquet", "auto, text or megatron", "parquet"}),
+                      WrongCorpus{"NoSuchFormat", "short.txt", "parquet", "text, megatron or datatrove", "parquet"}),
     [](const auto& instance) { return instance.param.name; });
 
 TEST(WrongConfiguration, IsNamed) {
