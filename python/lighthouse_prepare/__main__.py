@@ -11,9 +11,9 @@ from .errors import PrepareError, UsageError
 from .prepare import prepare
 from .statistics import report_lines
 
-DESCRIPTION = """Turns text into Megatron-LM data sets that `lighthouse train` reads. Sources are files and folders: .txt and .md
-(a file is a document), .jsonl (an object in each line) and .parquet; all but parquet also compressed, .gz or .zst. The same
-command goes on where an earlier one was stopped or killed, and ends with the same bytes."""
+DESCRIPTION = """Turns text into Megatron-LM data sets that `lighthouse train` reads. Sources are files and folders: .txt and
+.md (a file is a document), .jsonl (an object in each line) and .parquet; all but parquet also compressed, .gz or .zst. The
+same command goes on where an earlier one was stopped or killed, and ends with the same bytes."""
 
 
 def parse(arguments):
@@ -22,7 +22,8 @@ def parse(arguments):
     parser.add_argument("--tokenizer", required=True, metavar="TOKENIZER",
                         help="tokenizer.json, a folder with one, a sentencepiece model (.model), or bytes")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder to write: complete or not there at all")
-    parser.add_argument("--text-key", default="text", metavar="KEY", help="of JSON objects, or column of tables; default: %(default)s")
+    parser.add_argument("--text-key", default="text", metavar="KEY",
+                        help="of JSON objects, or column of tables; default: %(default)s")
     parser.add_argument("--text-endings", nargs="+", default=[], metavar="ENDING", help="more endings of text files, as .py .h")
     parser.add_argument("--separator", default="", metavar="TEXT", help="what stands between the documents of a text file")
     parser.add_argument("--end-of-text", metavar="TOKEN", help="token after every document; default: the tokenizer's own")
@@ -32,7 +33,8 @@ def parse(arguments):
                         help="of the documents, chosen by a hash of the text; default: %(default)s")
     parser.add_argument("--vocab-size", type=int, metavar="N", help="of the model: a tokenizer with more tokens is refused")
     parser.add_argument("--skip-bad", action="store_true", help="leave documents out that cannot be read, instead of stopping")
-    parser.add_argument("--max-document-mib", type=int, default=16, metavar="M", help="longer documents are refused; default: %(default)s")
+    parser.add_argument("--max-document-mib", type=int, default=16, metavar="M",
+                        help="longer documents are refused; default: %(default)s")
     parser.add_argument("--processes", type=int, default=None, metavar="P", help="default: one for each core")
     parser.add_argument("--seq-lens", type=int, nargs="+", default=[4096, 32768, 131072], metavar="N",
                         help="sequence lengths of which the statistics tell; default: 4096 32768 131072")

@@ -41,8 +41,8 @@ def place(chunk, number, line):
 
 def checked(text, max_document):
     if text is not None and len(text) * 4 > max_document and len(text.encode()) > max_document:
-        raise BadDocument(f"a document of more than {max_document >> 20} MiB; --max-document-mib allows more (a worker takes about "
-                          "150 bytes of memory for each), or name what separates documents in it with --separator")
+        raise BadDocument(f"a document of more than {max_document >> 20} MiB; --max-document-mib allows more (a worker takes "
+                          "about 150 bytes of memory for each), or name what separates documents in it with --separator")
     return text
 
 

@@ -28,8 +28,8 @@ def prepare(options):
                "sources": [{"name": source.name, "bytes": source.bytes} for source in sources]}
     manifest = settle_earlier(options.output, made_of, options.overwrite)
     if manifest:
-        print(f"lighthouse-prepare: {options.output} is there already, of files of the same names and sizes; --overwrite makes it again",
-              file=sys.stderr)
+        print(f"lighthouse-prepare: {options.output} is there already, of files of the same names and sizes; --overwrite makes "
+              "it again", file=sys.stderr)
         return manifest
     plan = made_of | {"sources": [source.identity for source in sources]}
     with stop_signals() as stopped, Workplace(options.output, plan, tokenizer.dtype.itemsize, options.checkpoint_seconds,

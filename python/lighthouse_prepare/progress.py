@@ -18,7 +18,8 @@ class Progress:
         self.begin = self.shown = time.monotonic()
         self.bar = None
         if self.stream.isatty():
-            self.bar = library("tqdm", "tqdm").tqdm(total=total, initial=done, unit="B", unit_scale=True, file=self.stream, bar_format=BAR)
+            tqdm = library("tqdm", "tqdm").tqdm
+            self.bar = tqdm(total=total, initial=done, unit="B", unit_scale=True, file=self.stream, bar_format=BAR)
 
     def __enter__(self):
         return self

@@ -5,7 +5,7 @@ import itertools
 from dataclasses import dataclass
 
 from .errors import PrepareError, library
-from .streams import BLOCK, blocks, opened
+from .streams import AGAIN, BLOCK, blocks, opened
 
 CHUNK = BLOCK      # bytes of text that go to a worker at once
 ROWS = 256         # of a table that are read at once
@@ -121,7 +121,7 @@ def read_table(source, skipped, reading):
                     yield rows, len(rows), sum(len(row or b"") for row in rows), source.bytes * number // ends[-1]
         except (arrow.ArrowException, OSError) as error:  # of a damaged page it is the latter
             reason = str(error).splitlines()[0]
-            raise PrepareError(f"{source.name}: is cut short or damaged, or no parquet: {reason}; copy or download it again") from error
+            raise PrepareError(f"{source.name}: is cut short or damaged, or no parquet: {reason}; {AGAIN}") from error
 
 
 def check_column(schema, key, name, types):

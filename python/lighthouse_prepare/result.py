@@ -24,15 +24,16 @@ def check_output(output, arguments):
     for argument in arguments:
         for folder in (output, partial_of(output)):
             if inside(folder, argument):
-                raise UsageError(f"--output {output}: lies in the source {argument}, of which it would become a part; choose a folder "
-                                 "outside it")
+                raise UsageError(f"--output {output}: lies in the source {argument}, of which it would become a part; choose a "
+                                 "folder outside it")
             if inside(argument, folder):
                 raise UsageError(f"--output {output}: the source {argument} lies in {folder}; choose another folder")
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {output}: is not a folder; choose another name")
     strange = sorted(set(os.listdir(output)) - KNOWN) if output.is_dir() else []
     if strange:
-        raise UsageError(f"--output {output}: holds {strange[0]!r}, which is not from lighthouse-prepare; choose another folder")
+        raise UsageError(f"--output {output}: holds {strange[0]!r}, which is not from lighthouse-prepare; choose another "
+                         "folder")
 
 
 def partial_of(output):
@@ -72,8 +73,8 @@ def finish(work, output, tokenizer, made_of, seq_lens):
     """Turns the workplace into `output`; returns the manifest. May be cut short anywhere and done again."""
     if not work.place.documents["train"]:
         shutil.rmtree(work.folder, ignore_errors=True)
-        raise PrepareError(f"no document to train on: {work.place.documents['validation']} for validation, {work.place.empty} empty, "
-                           f"{work.place.bad} left out; give more text, or a smaller --validation")
+        raise PrepareError(f"no document to train on: {work.place.documents['validation']} for validation, {work.place.empty} "
+                           f"empty, {work.place.bad} left out; give more text, or a smaller --validation")
     with writing(work.folder, work.kept()):
         data = {split: finish_split(work, split, tokenizer.dtype, seq_lens) for split in SPLITS}
         shutil.rmtree(work.result / TOKENIZER, ignore_errors=True)

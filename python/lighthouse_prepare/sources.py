@@ -28,8 +28,8 @@ class Source:
 
 
 def list_sources(arguments, text_endings=()):
-    """([Source] in the order of the arguments and, in a folder, of the bytes of the paths, Counter of endings that are left out).
-    Of a folder, files and folders whose names begin with a dot are left out, and links to folders."""
+    """([Source] in the order of the arguments and, in a folder, of the bytes of the paths, Counter of endings that are left
+    out). Of a folder, files and folders whose names begin with a dot are left out, and links to folders."""
     check_apart(arguments)
     sources, left_out = [], Counter()
     for argument in arguments:

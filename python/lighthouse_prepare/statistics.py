@@ -35,7 +35,8 @@ def report_lines(manifest):
         share = row["tokens"] / train["tokens"]
         label = f"{row['from']:,} to {2 * row['from'] - 1:,}"
         yield f"{label:>22}  {row['documents']:>12,}  {row['tokens']:>15,}  {share:6.1%} {'#' * round(40 * share)}"
-    yield f"{'sequences of':>22}  {'an epoch':>12}  {'dropped tokens':>15}  in documents as long  padding if each had rows of its own"
+    yield (f"{'sequences of':>22}  {'an epoch':>12}  {'dropped tokens':>15}  {'in documents as long':>20}  "
+           "padding if each had rows of its own")
     for row in train["sequences"]:
         yield (f"{row['length']:>22,}  {row['count']:>12,}  {row['dropped_tokens']:>15,}  {row['in_longer_documents']:>20.1%}  "
                f"{row['padding']:>35.1%}")
@@ -45,8 +46,8 @@ def split_lines(manifest):
     for split, data in manifest["data"].items():
         numbers = data["statistics"]
         size = data["files"][f"{split}.bin"]["bytes"]
-        yield (f"{split}: {numbers['documents']:,} documents, {numbers['tokens']:,} tokens of {manifest['dtype']}, {megabytes(size)}, "
-               f"the longest of {numbers['longest']:,} tokens")
+        yield (f"{split}: {numbers['documents']:,} documents, {numbers['tokens']:,} tokens of {manifest['dtype']}, "
+               f"{megabytes(size)}, the longest of {numbers['longest']:,} tokens")
     counts = manifest["documents"]
     total = sum(data["statistics"]["tokens"] for data in manifest["data"].values())
     yield (f"{megabytes(counts['text_bytes'])} of text, {counts['text_bytes'] / total:.2f} bytes a token; left out: "

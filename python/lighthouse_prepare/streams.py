@@ -7,6 +7,7 @@ import zlib
 from .errors import PrepareError, library
 
 BLOCK = 1 << 20
+AGAIN = "copy or download it again"
 COMPRESSED_BLOCK = 1 << 15  # of zstd, whose blocks may grow ten-thousandfold
 
 
@@ -17,9 +18,9 @@ def opened(source):
         with open(source.path, "rb") as file:
             yield file
     except EOFError as error:
-        raise PrepareError(f"{source.name}: is cut short: the compressed data ends in the middle; copy or download it again") from error
+        raise PrepareError(f"{source.name}: is cut short: the compressed data ends in the middle; {AGAIN}") from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise PrepareError(f"{source.name}: is damaged, or not compressed with gzip: {error}; copy or download it again") from error
+        raise PrepareError(f"{source.name}: is damaged, or not compressed with gzip: {error}; {AGAIN}") from error
     except OSError as error:
         raise PrepareError(f"{source.name}: cannot be read: {error.strerror or error}") from error
 
@@ -57,8 +58,7 @@ def unzstd(file, source):
             if complete:
                 frame = None
     except zstandard.ZstdError as error:
-        remedy = ("decompress it first (zstd -d --long=31)" if "too much memory" in str(error)
-                  else "copy or download it again")
+        remedy = "decompress it first (zstd -d --long=31)" if "too much memory" in str(error) else AGAIN
         raise PrepareError(f"{source.name}: is damaged, or not compressed with zstd: {error}; {remedy}") from error
     if not complete:
         raise EOFError

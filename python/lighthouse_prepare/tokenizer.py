@@ -52,8 +52,8 @@ def load_tokenizer(argument, end=None, begin=None, parse_special=False):
     """`end`, `begin`: tokens as text, or None for the one that the tokenizer declares, and for none."""
     if argument == BYTES:
         if end or begin or parse_special:
-            raise UsageError("--tokenizer bytes: documents end with byte 0, and there are no special tokens; leave --end-of-text, "
-                             "--begin-of-text and --parse-special out")
+            raise UsageError("--tokenizer bytes: documents end with byte 0, and there are no special tokens; leave "
+                             "--end-of-text, --begin-of-text and --parse-special out")
         return Tokenizer(BYTES, b"", 256, (0, "\0"))
     path = Path(argument)
     if not path.exists():
@@ -98,8 +98,8 @@ def load_json(path, content, beside, end, begin, parse_special):
     if not vocabulary:
         raise UsageError(f"--tokenizer {path}: has no token at all; train it first")
     if getattr(tokenizer.model, "dropout", None):
-        raise UsageError(f"--tokenizer {path}: its model has dropout {tokenizer.model.dropout}, which draws tokens at random; set "
-                         "dropout to null in it")
+        raise UsageError(f"--tokenizer {path}: its model has dropout {tokenizer.model.dropout}, which draws tokens at random; "
+                         "set dropout to null in it")
     special = [token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items()) if token.special]
     config = read_config(path.with_name("tokenizer_config.json"), beside)
     found = choose(path, "--end-of-text", end or declared(config, "eos_token") or known_end(special), vocabulary, special)
@@ -117,10 +117,11 @@ def parse_json(path, content):
     try:
         return tokenizers.Tokenizer.from_str(content.decode())
     except UnicodeDecodeError as error:
-        raise UsageError(f"--tokenizer {path}: is neither a tokenizer.json, which is UTF-8, nor named *.model as sentencepiece's "
-                         "models are") from error
+        raise UsageError(f"--tokenizer {path}: is neither a tokenizer.json, which is UTF-8, nor named *.model as "
+                         "sentencepiece's models are") from error
     except Exception as error:  # the library raises nothing narrower
-        raise UsageError(f"--tokenizer {path}: is no tokenizer.json that tokenizers {tokenizers.__version__} reads: {error}") from error
+        raise UsageError(f"--tokenizer {path}: is no tokenizer.json that tokenizers {tokenizers.__version__} reads: "
+                         f"{error}") from error
 
 
 def read_config(path, beside):
@@ -205,7 +206,9 @@ def piece_encoder(spec):
 def check_vocabulary(tokenizer, vocab_size):
     """`vocab_size`: of the model, or None where any that int32 holds will do."""
     if tokenizer.vocab_size > 1 << 31:
-        raise UsageError(f"--tokenizer: has a token {tokenizer.vocab_size - 1}; the largest that a data set holds is {(1 << 31) - 1}")
+        raise UsageError(f"--tokenizer: has a token {tokenizer.vocab_size - 1}; the largest that a data set holds is "
+                         f"{(1 << 31) - 1}")
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
-        raise UsageError(f"--vocab-size {vocab_size}: the tokenizer has tokens up to {tokenizer.vocab_size - 1}, which such a model "
-                         f"does not hold; give the model a vocabulary of at least {tokenizer.vocab_size}, or another tokenizer")
+        raise UsageError(f"--vocab-size {vocab_size}: the tokenizer has tokens up to {tokenizer.vocab_size - 1}, which such a "
+                         f"model does not hold; give the model a vocabulary of at least {tokenizer.vocab_size}, or another "
+                         "tokenizer")

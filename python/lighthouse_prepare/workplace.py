@@ -62,11 +62,12 @@ class Workplace:
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise PrepareError(f"{self.folder}: another lighthouse-prepare works there; wait for it, or give another --output") from error
+            raise PrepareError(f"{self.folder}: another lighthouse-prepare works there; wait for it, or give another "
+                               "--output") from error
         strange = sorted(set(os.listdir(self.folder)) - OURS)
         if strange:
-            raise PrepareError(f"{self.folder}: holds {strange[0]!r}, which is not from lighthouse-prepare; move it away, or give "
-                               "another --output")
+            raise PrepareError(f"{self.folder}: holds {strange[0]!r}, which is not from lighthouse-prepare; move it away, or "
+                               "give another --output")
         self.place, self.earlier = self.resume(overwrite)  # earlier: a place before the file that is being read
         self.resumed = self.place != Place()
         with writing(self.folder):
@@ -113,10 +114,9 @@ class Workplace:
             raise PrepareError(f"{reason}; --overwrite begins anew") from error
 
     def check_same(self, plan):
-        if plan["tokenizer"] != self.plan["tokenizer"]:
-            raise PrepareError(f"{self.folder}: was begun with another tokenizer ({difference(plan['tokenizer'], self.plan['tokenizer'])})")
-        if plan["options"] != self.plan["options"]:
-            raise PrepareError(f"{self.folder}: was begun with other options ({difference(plan['options'], self.plan['options'])})")
+        for key, what in (("tokenizer", "another tokenizer"), ("options", "other options")):
+            if plan[key] != self.plan[key]:
+                raise PrepareError(f"{self.folder}: was begun with {what} ({difference(plan[key], self.plan[key])})")
 
     def unchanged(self, before, place, earlier):
         """The two places, where what has been read is as it was; what comes after it may have changed. The file that is being

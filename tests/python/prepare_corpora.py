@@ -21,7 +21,8 @@ WORDS = "the light house stands at sea, far from land; ships see it. ŝipoj vida
 def texts(count, seed, mean=60):
     """Documents of `mean` words on average, each other than the others."""
     random = np.random.default_rng(seed)
-    return [f"{seed}.{number} " + " ".join(random.choice(WORDS, size=1 + random.geometric(1 / mean))) for number in range(count)]
+    lengths = random.geometric(1 / mean, size=count)
+    return [f"{seed}.{number} " + " ".join(random.choice(WORDS, size=1 + length)) for number, length in enumerate(lengths)]
 
 
 def byte_level_bpe(special=(END,), vocab_size=400):

@@ -1,5 +1,5 @@
-"""Data sets that other programs write are read as they are: the same losses, to the last bit, as on the same documents prepared by
-lighthouse-prepare."""
+"""Data sets that other programs write are read as they are: the same losses, to the last bit, as on the same documents
+prepared by lighthouse-prepare."""
 
 import json
 import subprocess
@@ -41,7 +41,8 @@ def losses(lighthouse, tmp_path_factory):
 def ours(losses, tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ours")
     write(folder / "a.jsonl", json_lines(DOCUMENTS))
-    result = run(folder / "a.jsonl", "--tokenizer", tokenizer, "--output", folder / "tokens", "--validation", 0, "--processes", 1)
+    result = run(folder / "a.jsonl", "--tokenizer", tokenizer, "--output", folder / "tokens", "--validation", 0,
+                 "--processes", 1)
     assert result.returncode == 0, result.stderr
     return losses(folder / "tokens" / "train")
 
@@ -51,7 +52,8 @@ def write_with(step, documents, rank=0):
 
 
 def test_megatron_by_datatrove(ours, losses, tokenizer, tmp_path):
-    write_with(MegatronDocumentTokenizer(output_folder=str(tmp_path), tokenizer_name_or_path=str(tokenizer), eos_token=END), DOCUMENTS)
+    write_with(MegatronDocumentTokenizer(output_folder=str(tmp_path), tokenizer_name_or_path=str(tokenizer), eos_token=END),
+               DOCUMENTS)
     [index] = tmp_path.glob("*.idx")
     assert len(ours) == 4
     assert losses(index.with_suffix("")) == ours
@@ -62,7 +64,8 @@ def test_datatrove_for_nanotron(ours, losses, tokenizer, tmp_path, ranks):
     """A rank writes a file; together they are one corpus."""
     share = len(DOCUMENTS) // ranks
     for rank in range(ranks):
-        step = DocumentTokenizer(output_folder=str(tmp_path), tokenizer_name_or_path=str(tokenizer), eos_token=END, shuffle_documents=False)
+        step = DocumentTokenizer(output_folder=str(tmp_path), tokenizer_name_or_path=str(tokenizer), eos_token=END,
+                                 shuffle_documents=False)
         write_with(step, DOCUMENTS[rank * share:(rank + 1) * share], rank)
     files = sorted(tmp_path.glob("*.ds"))
     assert len(files) == ranks

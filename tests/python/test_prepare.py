@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 import pytest
-from prepare_corpora import (END, arrow, byte_level_bpe, command, folder_bytes, json_lines, parquet, read_documents, run, texts, tokenizers,
+from prepare_corpora import (END, byte_level_bpe, command, folder_bytes, json_lines, read_documents, run, texts, tokenizers,
                              write, write_mixed, write_table)
 
 from lighthouse_prepare.__main__ import main
@@ -46,7 +46,8 @@ def expected(tokenizer, documents, share=0.0):
     splits = {"train": [], "validation": []}
     for text in documents:
         hashed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-        splits["validation" if hashed < share * 2**64 else "train"].append(encode.encode(text, add_special_tokens=False).ids + [end])
+        ids = encode.encode(text, add_special_tokens=False).ids
+        splits["validation" if hashed < share * 2**64 else "train"].append([*ids, end])
     return splits
 
 
@@ -116,7 +117,8 @@ def test_bytes(tmp_path):
     write(tmp_path / "a.txt", "ŝi 1\n")
     write(tmp_path / "b.md", "\ufeffbom")
     assert prepare(tmp_path / "a.txt", tmp_path / "b.md", tokenizer="bytes", output=tmp_path / "out", validation=0) == 0
-    assert [bytes(tokens.astype(np.uint8)) for tokens in read_documents(tmp_path / "out" / "train")] == ["ŝi 1\n\0".encode(), b"bom\0"]
+    found = [bytes(tokens.astype(np.uint8)) for tokens in read_documents(tmp_path / "out" / "train")]
+    assert found == ["ŝi 1\n\0".encode(), b"bom\0"]
     assert sorted(folder_bytes(tmp_path / "out")) == ["manifest.json", "train.bin", "train.idx"]
 
 
@@ -124,8 +126,8 @@ def test_separator_key_endings_and_empty_documents(tmp_path):
     write(tmp_path / "in" / "a.txt", "one##two####\nthree")
     write(tmp_path / "in" / "b.jsonl", '{"content": "four", "text": 4}\n\n  \r\n{"content": ""}\r\n{"content": "five"}')
     write(tmp_path / "in" / "c.py", "six")
-    assert prepare(tmp_path / "in", tokenizer="bytes", output=tmp_path / "out", validation=0, separator="##", text_key="content",
-                   text_endings=[".PY"]) == 0
+    assert prepare(tmp_path / "in", tokenizer="bytes", output=tmp_path / "out", validation=0, separator="##",
+                   text_key="content", text_endings=[".PY"]) == 0
     found = [bytes(tokens[:-1].astype(np.uint8)).decode() for tokens in read_documents(tmp_path / "out" / "train")]
     assert found == ["one", "two", "\nthree", "four", "five", "six"]
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["documents"]["empty"] == 2
@@ -164,8 +166,8 @@ def test_what_a_tokenizer_would_add_or_cut_is_not_done(tmp_path):
         ids = plain.encode(text).ids
         assert (plain.token_to_id(END) in ids) == parse
         options = {"parse_special": True} if parse else {}
-        assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / f"out-{parse}", validation=0,
-                       begin_of_text="<s>", **options) == 0
+        assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / f"out-{parse}",
+                       validation=0, begin_of_text="<s>", **options) == 0
         assert_documents(tmp_path / f"out-{parse}" / "train", [[0, *ids, 1]])
 
 
@@ -201,7 +203,8 @@ def long_corpus(tmp_path_factory, tokenizer):
     write(folder / "corpus" / "a.jsonl.zst", json_lines(texts(600, seed=31)), ".zst")
     write_table(folder / "corpus" / "d.parquet", texts(300, seed=32), row_group_size=100)
     write(folder / "corpus" / "s.txt", "##".join(texts(600, seed=33)))
-    arguments = [folder / "corpus", "--tokenizer", tokenizer, "--separator", "##", "--validation", 0.1, "--checkpoint-seconds", 0]
+    arguments = [folder / "corpus", "--tokenizer", tokenizer, "--separator", "##", "--validation", 0.1,
+                 "--checkpoint-seconds", 0]
     subprocess.run(command(*arguments, "--output", folder / "out"), check=True, timeout=60)
     return arguments, folder_bytes(folder / "out")
 
@@ -238,7 +241,8 @@ def test_a_signal_keeps_what_is_done(tmp_path, long_corpus, number, processes):
     """Sent to the workers too, as a terminal does."""
     arguments, whole = long_corpus
     arguments = [*arguments, "--output", tmp_path / "out", "--processes", processes]
-    process = subprocess.Popen(command(*arguments, small_pieces=True), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command(*arguments, small_pieces=True), stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)
     progress = tmp_path / "out.partial" / "progress.json"
     while not progress.exists():
         time.sleep(0.01)
@@ -321,8 +325,8 @@ def test_bad_documents_may_be_left_out_when_going_on(interrupted):
 
 def test_other_options_are_no_way_to_go_on(interrupted, tmp_path):
     byte_level_bpe().save(str(tmp_path / "tokenizer.json"))
-    interrupted(1, "out.partial: was begun with another tokenizer", '"bytes" there, "tokenizers" here', "--overwrite begins anew",
-                tokenizer=tmp_path / "tokenizer.json")
+    interrupted(1, "out.partial: was begun with another tokenizer", '"bytes" there, "tokenizers" here',
+                "--overwrite begins anew", tokenizer=tmp_path / "tokenizer.json")
     interrupted(1, "was begun with other options (validation 0.0 there, 0.5 here)", validation=0.5)
     write(interrupted.corpus / "a.jsonl", json_lines(interrupted.first[:-1]))
     interrupted(1, "a.jsonl: has changed or is gone since")
@@ -345,7 +349,8 @@ def test_damaged_workplaces(interrupted):
 
 def test_two_at_once(interrupted):
     partial = interrupted.out.with_name("out.partial")
-    holder = subprocess.Popen(["flock", partial / "lock", "sh", "-c", "echo held; read x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder = subprocess.Popen(["flock", partial / "lock", "sh", "-c", "echo held; read x"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
     holder.stdout.readline()
     interrupted(1, "another lighthouse-prepare works there")
     holder.communicate(b"\n")
@@ -391,14 +396,15 @@ def test_lines_where_there_is_no_terminal(tmp_path, tokenizer, capsys, monkeypat
     monkeypatch.setattr("lighthouse_prepare.progress.LINE_SECONDS", 0)
     write_mixed(tmp_path / "corpus")
     prepare(tmp_path / "corpus", tokenizer=tokenizer, output=tmp_path / "out")
-    assert re.search(r"^lighthouse-prepare: 100% of 0\.\d MB, [\d.]+ MB/s of text, [\d,]+ tokens/s$", capsys.readouterr().err, re.MULTILINE)
+    assert re.search(r"^lighthouse-prepare: 100% of 0\.\d MB, [\d.]+ MB/s of text, [\d,]+ tokens/s$", capsys.readouterr().err,
+                     re.MULTILINE)
 
 
 def test_a_bar_on_a_terminal(tmp_path, long_corpus):
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    process = subprocess.Popen(command(*long_corpus[0], "--output", tmp_path / "out", "--processes", 1, small_pieces=True), stderr=terminal,
-                               stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command(*long_corpus[0], "--output", tmp_path / "out", "--processes", 1, small_pieces=True),
+                               stderr=terminal, stdout=subprocess.DEVNULL)
     os.close(terminal)
     shown = b""
     while True:
@@ -413,9 +419,11 @@ def test_a_bar_on_a_terminal(tmp_path, long_corpus):
 def test_needs_no_torch(tmp_path):
     write(tmp_path / "a.txt", "one")
     code = ("import sys; from lighthouse_prepare.__main__ import main; status = main(sys.argv[1:]); "
-            "assert not {'torch', 'lighthouse_attention', 'transformers', 'pyarrow', 'tokenizers'} & set(sys.modules); sys.exit(status)")
-    result = subprocess.run([*command()[:1], "-c", code, tmp_path / "a.txt", "--tokenizer", "bytes", "--output", tmp_path / "out",
-                             "--validation", "0", "--processes", "1"], capture_output=True, text=True, timeout=60)
+            "assert not {'torch', 'lighthouse_attention', 'transformers', 'pyarrow', 'tokenizers'} & set(sys.modules); "
+            "sys.exit(status)")
+    result = subprocess.run([*command()[:1], "-c", code, tmp_path / "a.txt", "--tokenizer", "bytes", "--output",
+                             tmp_path / "out", "--validation", "0", "--processes", "1"], capture_output=True, text=True,
+                            timeout=60)
     assert result.returncode == 0, result.stderr
 
 

@@ -78,7 +78,9 @@ def make_socket(folder):
 
 
 def bad_line(line, *parts):
-    return lambda folder: write(folder / "a.jsonl", GOOD + line + b"\n" + GOOD), ["a.jsonl"], 1, ["a.jsonl:4: ", *parts, "--skip-bad"]
+    def lay_down(folder):
+        write(folder / "a.jsonl", GOOD + line + b"\n" + GOOD)
+    return lay_down, ["a.jsonl"], 1, ["a.jsonl:4: ", *parts, "--skip-bad"]
 
 
 def with_tokenizer(make, *parts, arguments=()):
@@ -101,16 +103,19 @@ def files(*parts, exit_code=1, sources=("in",), **contents):
 
 CASES = {
     # files that are cut, damaged, or not what their names say
-    "gz that is cut": (lambda f: cut_file(f, "a.jsonl.gz", gzip.compress(MANY)), ["a.jsonl.gz"], 1, ["a.jsonl.gz: is cut short", "again"]),
+    "gz that is cut": (lambda f: cut_file(f, "a.jsonl.gz", gzip.compress(MANY)), ["a.jsonl.gz"], 1,
+                       ["a.jsonl.gz: is cut short", "again"]),
     "gz of a folder": files("in/b.txt.gz: is cut short", a__txt=b"one", b__txt__gz=gzip.compress(b"x" * 9999)[:20]),
     "gz that is empty": files("a.txt.gz: is cut short", a__txt__gz=b""),
     "gz that is none": files("a.jsonl.gz: is damaged, or not compressed with gzip", a__jsonl__gz=GOOD),
     "gz with a flipped byte": files("a.jsonl.gz: is damaged", a__jsonl__gz=flipped(gzip.compress(MANY), 3000)),
     "gz with a wrong checksum": files("a.jsonl.gz: is damaged", "CRC", a__jsonl__gz=flipped(gzip.compress(MANY), -7)),
     "gz with something behind it": files("a.jsonl.gz: is damaged", a__jsonl__gz=gzip.compress(GOOD) + b"tail"),
-    "zst that is cut": (lambda f: cut_file(f, "a.jsonl.zst", zstandard.compress(MANY)), ["a.jsonl.zst"], 1, ["a.jsonl.zst: is cut short"]),
+    "zst that is cut": (lambda f: cut_file(f, "a.jsonl.zst", zstandard.compress(MANY)), ["a.jsonl.zst"], 1,
+                        ["a.jsonl.zst: is cut short"]),
     "zst that is cut in its first bytes": files("a.jsonl.zst: is cut short", a__jsonl__zst=zstandard.compress(MANY)[:3]),
-    "zst cut in its second frame": files("a.jsonl.zst: is cut short", a__jsonl__zst=zstandard.compress(GOOD) + zstandard.compress(MANY)[:-9]),
+    "zst cut in its second frame": files("a.jsonl.zst: is cut short",
+                                         a__jsonl__zst=zstandard.compress(GOOD) + zstandard.compress(MANY)[:-9]),
     "zst that is empty": files("a.jsonl.zst: is cut short", a__jsonl__zst=b""),
     "zst that is none": files("a.jsonl.zst: is damaged, or not compressed with zstd", a__jsonl__zst=GOOD),
     "zst with a flipped byte": files("a.jsonl.zst: is damaged", a__jsonl__zst=flipped(
@@ -120,7 +125,8 @@ CASES = {
     "parquet that is empty": files("a.parquet: is cut short or damaged", a__parquet=b""),
     "parquet that is none": files("a.parquet: is cut short or damaged", a__parquet=GOOD),
     "parquet with a flipped byte": (flipped_table, ["a.parquet"], 1, ["a.parquet: is cut short or damaged"]),
-    "text that is Latin-1": files("a.txt:3: is not UTF-8: byte 0xe9 at 13", "iconv", a__txt="one\n\nmore caf\xe9".encode("latin1")),
+    "text that is Latin-1": files("a.txt:3: is not UTF-8: byte 0xe9 at 13", "iconv",
+                                  a__txt="one\n\nmore caf\xe9".encode("latin1")),
     "text that is UTF-16": files("a.txt:1: is not UTF-8: byte 0xff at 0", a__txt="one".encode("utf-16")),
     "text that is a picture": files("a.md:1: is not UTF-8: byte 0x89", a__md=b"\x89PNG\r\n"),
     "text after a separator": (lambda f: write(f / "a.txt", b"one##two\xff##three"), ["a.txt", "--separator", "##"], 1,
@@ -138,7 +144,8 @@ CASES = {
     "a line that is a list": bad_line(b'["text"]', "is a JSON list, not an object with a key 'text'"),
     "a line that is text": bad_line(b'"text"', "is a JSON str"),
     "a line that is deep": bad_line(b'{"text": ' + b"[" * 100000, "is no JSON"),
-    "a line without the key": bad_line(b'{"id": 1, "content": "x"}', "has no key 'text'", "--text-key names one of 'id', 'content'"),
+    "a line without the key": bad_line(b'{"id": 1, "content": "x"}', "has no key 'text'",
+                                       "--text-key names one of 'id', 'content'"),
     "a line without any key": bad_line(b"{}", "has no key 'text'"),
     "a line with null": bad_line(b'{"text": null}', "the value of 'text' is null, not text"),
     "a line with a number": bad_line(b'{"text": 17}', "the value of 'text' is int, not text"),
@@ -155,32 +162,45 @@ CASES = {
     # sources
     "no such file": (lambda f: None, ["nowhere.txt"], 2, ["nowhere.txt: no such file or folder"]),
     "an empty folder": (lambda f: (f / "in").mkdir(), ["in"], 2, ["in: no file to read", ".jsonl"]),
-    "a folder of other files": files("in: no file to read", "there is 1 .pdf, 1 no ending", "--text-endings", exit_code=2, a__pdf="x", b="y"),
-    "a file of another kind": (lambda f: write(f / "a.pdf", "x"), ["a.pdf"], 2, ["a.pdf: is not read by its name", "--text-endings"]),
-    "a compressed table": (lambda f: write(f / "a.parquet.gz", "x"), ["a.parquet.gz"], 2, ["a.parquet.gz: is not read by its name"]),
+    "a folder of other files": files("in: no file to read", "there is 1 .pdf, 1 no ending", "--text-endings", exit_code=2,
+                                     a__pdf="x", b="y"),
+    "a file of another kind": (lambda f: write(f / "a.pdf", "x"), ["a.pdf"], 2,
+                               ["a.pdf: is not read by its name", "--text-endings"]),
+    "a compressed table": (lambda f: write(f / "a.parquet.gz", "x"), ["a.parquet.gz"], 2,
+                           ["a.parquet.gz: is not read by its name"]),
     "a socket": (make_socket, ["a.jsonl"], 2, ["a.jsonl: is neither a file nor a folder"]),
     "files without a document": files("no document to train on: 0 for validation, 1 empty", a__jsonl=b"", b__txt=b""),
     "everything for validation": (lambda f: write(f / "a.jsonl", GOOD), ["a.jsonl", "--validation", "0.999999"], 1,
                                   ["no document to train on: 3 for validation", "smaller --validation"]),
-    "everything left out": (lambda f: write(f / "a.jsonl", "x\ny\n"), ["a.jsonl", "--skip-bad"], 1, ["no document to train on", "2 left out"]),
+    "everything left out": (lambda f: write(f / "a.jsonl", "x\ny\n"), ["a.jsonl", "--skip-bad"], 1,
+                            ["no document to train on", "2 left out"]),
     "a source twice": files("in/a.txt and in: one holds the other", exit_code=2, sources=["in/a.txt", "in"], a__txt="x"),
     # output
-    "output in the source": files("--output in/out: lies in the source in", exit_code=2, sources=["in", "--output", "in/out"], a__txt="x"),
-    "output is the source": files("--output in: lies in the source in", exit_code=2, sources=["in", "--output", "in"], a__txt="x"),
-    "output around the source": files("the source in/a.txt lies in in", exit_code=2, sources=["in/a.txt", "--output", "in"], a__txt="x"),
-    "output is a file": (lambda f: (write(f / "a.txt", "x"), write(f / "out", "mine")), ["a.txt"], 2, ["--output out: is not a folder"]),
+    "output in the source": files("--output in/out: lies in the source in", exit_code=2, sources=["in", "--output", "in/out"],
+                                  a__txt="x"),
+    "output is the source": files("--output in: lies in the source in", exit_code=2, sources=["in", "--output", "in"],
+                                  a__txt="x"),
+    "output around the source": files("the source in/a.txt lies in in", exit_code=2, sources=["in/a.txt", "--output", "in"],
+                                      a__txt="x"),
+    "output is a file": (lambda f: (write(f / "a.txt", "x"), write(f / "out", "mine")), ["a.txt"], 2,
+                         ["--output out: is not a folder"]),
     "output below a file": (lambda f: (write(f / "a.txt", "x"), write(f / "mine", "x")), ["a.txt", "--output", "mine/out"], 1,
                             ["mine/out.partial: cannot be written: Not a directory"]),
-    "output of another program": (lambda f: (write(f / "a.txt", "x"), write(f / "out" / "thesis.tex", "mine")), ["a.txt", "--overwrite"], 2,
+    "output of another program": (lambda f: (write(f / "a.txt", "x"), write(f / "out" / "thesis.tex", "mine")),
+                                  ["a.txt", "--overwrite"], 2,
                                   ["--output out: holds 'thesis.tex', which is not from lighthouse-prepare"]),
     # tokenizers
     "no such tokenizer": option("--tokenizer gpt2", "--tokenizer gpt2: no such file or folder", "bytes"),
     "a tokenizer that is no JSON": with_tokenizer(lambda f: write(f / "tok.json", "{"), "is no tokenizer.json that tokenizers"),
     "a tokenizer that is other JSON": with_tokenizer(lambda f: write(f / "tok.json", "{}"), "is no tokenizer.json"),
-    "a tokenizer that is binary": with_tokenizer(lambda f: write(f / "tok.json", b"\xff\x00"), "is neither a tokenizer.json", "*.model"),
-    "a tokenizer that is cut": with_tokenizer(lambda f: cut_file(f, "tok.json", byte_level_bpe().to_str().encode()), "is no tokenizer.json"),
-    "a tokenizer without tokens": with_tokenizer(lambda f: save(f, tokenizers.Tokenizer(tokenizers.models.BPE())), "has no token at all"),
-    "a tokenizer without an end": with_tokenizer(lambda f: save(f, byte_level_bpe(["<pad>"])), "does not say which token ends a text",
+    "a tokenizer that is binary": with_tokenizer(lambda f: write(f / "tok.json", b"\xff\x00"), "is neither a tokenizer.json",
+                                                 "*.model"),
+    "a tokenizer that is cut": with_tokenizer(lambda f: cut_file(f, "tok.json", byte_level_bpe().to_str().encode()),
+                                              "is no tokenizer.json"),
+    "a tokenizer without tokens": with_tokenizer(lambda f: save(f, tokenizers.Tokenizer(tokenizers.models.BPE())),
+                                                 "has no token at all"),
+    "a tokenizer without an end": with_tokenizer(lambda f: save(f, byte_level_bpe(["<pad>"])),
+                                                 "does not say which token ends a text",
                                                  "--end-of-text", "<pad>"),
     "a tokenizer without special tokens": with_tokenizer(lambda f: save(f, byte_level_bpe([])), "has no special tokens"),
     "an end that is no token": with_tokenizer(lambda f: save(f, byte_level_bpe()), "--end-of-text <eos>: is no token of", END,
@@ -189,11 +209,16 @@ CASES = {
                                                arguments=["--begin-of-text", "<s>"]),
     "a tokenizer that draws": with_tokenizer(lambda f: save(f, byte_level_bpe(), dropout=0.1), "dropout 0.1", "null"),
     "a tokenizer with more tokens than the model": with_tokenizer(lambda f: save(f, byte_level_bpe()), "--vocab-size 399",
-                                                                  "tokens up to 399", "at least 400", arguments=["--vocab-size", "399"]),
-    "a token that int32 does not hold": with_tokenizer(lambda f: save(f, word_level(), vocab={"a": 0, "</s>": 1 << 31}), "has a token 2147483648", "2147483647", arguments=["--end-of-text", "</s>"]),
-    "a folder without tokenizer": with_tokenizer(lambda f: (f / "tok").mkdir(), "has neither tokenizer.json nor tokenizer.model",
+                                                                  "tokens up to 399", "at least 400",
+                                                                  arguments=["--vocab-size", "399"]),
+    "a token that int32 does not hold": with_tokenizer(lambda f: save(f, word_level(), vocab={"a": 0, "</s>": 1 << 31}),
+                                                       "has a token 2147483648", "2147483647",
+                                                       arguments=["--end-of-text", "</s>"]),
+    "a folder without tokenizer": with_tokenizer(lambda f: (f / "tok").mkdir(),
+                                                 "has neither tokenizer.json nor tokenizer.model",
                                                  arguments=["--tokenizer", "tok"]),
-    "a tokenizer_config that is no JSON": with_tokenizer(lambda f: tokenizer_folder(f, "{"), "tokenizer_config.json: is no JSON",
+    "a tokenizer_config that is no JSON": with_tokenizer(lambda f: tokenizer_folder(f, "{"),
+                                                         "tokenizer_config.json: is no JSON",
                                                          arguments=["--tokenizer", "tok"]),
     "a tokenizer_config of another end": with_tokenizer(lambda f: tokenizer_folder(f, '{"eos_token": {"content": "</s>"}}'),
                                                         "--end-of-text </s>: is no token", arguments=["--tokenizer", "tok"]),
@@ -250,7 +275,7 @@ def test_refusal(case, tmp_path, capsys, monkeypatch):
 
 def test_bad_documents_are_left_out_and_counted(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    lines = [arguments_of for name, arguments_of in CASES.items() if name.startswith("a line ") and "a.jsonl:4: " in arguments_of[3]]
+    lines = [case for name, case in CASES.items() if name.startswith("a line ") and "a.jsonl:4: " in case[3]]
     assert len(lines) >= 10
     for number, (lay_down, *_) in enumerate(lines):
         (tmp_path / "in" / str(number)).mkdir(parents=True)

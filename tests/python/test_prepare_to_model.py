@@ -26,7 +26,8 @@ def good(result):
 
 def train(lighthouse, folder, **changed):
     """What prepare proposes, with a tiny model."""
-    options = KEYS | STEPS | {"data.path": folder / "tokens" / "train", "data.validation_path": folder / "tokens" / "validation",
+    options = KEYS | STEPS | {"data.path": folder / "tokens" / "train",
+                              "data.validation_path": folder / "tokens" / "validation",
                               "model.vocab_size": TOKENS, "logging.run_dir": folder / "run"} | changed
     return lighthouse_command(lighthouse, "train", **options)
 
@@ -75,7 +76,8 @@ def test_a_model_without_the_tokens_is_refused_before_it_trains(prepared, lighth
     for path in ("train", "train.bin"):
         refused = train(lighthouse, prepared, **{"model.vocab_size": TOKENS - 1, "data.path": prepared / "tokens" / path,
                                                  "logging.run_dir": tmp_path / "run"})
-        assert refused.returncode == 2 and f"model.vocab_size = {TOKENS - 1}: the tokenizer of" in refused.stderr, refused.stderr
+        assert refused.returncode == 2, refused.stderr
+        assert f"model.vocab_size = {TOKENS - 1}: the tokenizer of" in refused.stderr
     assert not (tmp_path / "run").exists()
 
 
