@@ -108,7 +108,7 @@ def read_table(source, skipped, reading):
     parquet, arrow = library("pyarrow.parquet", "pyarrow"), library("pyarrow", "pyarrow")
     with opened(source) as file:
         try:
-            table = parquet.ParquetFile(file, pre_buffer=False)
+            table = parquet.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
             check_column(table.schema_arrow, reading.text_key, source.name, arrow.types)
             groups = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
             ends = [*itertools.accumulate(groups, initial=0)]

@@ -2,11 +2,11 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-
 from concurrent.futures.process import BrokenProcessPool
 
 from .errors import PrepareError
@@ -36,9 +36,12 @@ def in_order(pool, items, at_once):
     while True:
         while failure is None and len(waiting) < at_once:
             try:
-                waiting.append(pool.submit(call, next(items)))
+                item = next(items)
             except (StopIteration, PrepareError) as error:
                 failure = error
+            else:
+                with interrupts_blocked():  # for the worker that this may start: a terminal sends them to all
+                    waiting.append(pool.submit(call, item))
         if not waiting:
             break
         yield waiting.popleft().result()
@@ -46,11 +49,18 @@ def in_order(pool, items, at_once):
         raise failure
 
 
+@contextlib.contextmanager
+def interrupts_blocked():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start(make, arguments):
-    """In a worker: signals are the parent's to answer, and without it there is nothing to do."""
+    """In a worker, which has nothing to do without its parent."""
     global _function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
     _function = make(*arguments)
 

@@ -37,7 +37,7 @@ def cut_table(folder):
 
 
 def flipped_table(folder):
-    path = write_table(folder / "a.parquet", texts(500, seed=6), compression="zstd", use_dictionary=False)
+    path = write_table(folder / "a.parquet", texts(500, seed=6), use_dictionary=False, write_page_checksum=True)
     write(path, flipped(path.read_bytes(), path.stat().st_size // 2))
 
 
