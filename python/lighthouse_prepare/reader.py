@@ -9,6 +9,7 @@ from .streams import AGAIN, BLOCK, blocks, opened
 
 CHUNK = BLOCK      # bytes of text that go to a worker at once
 ROWS = 256         # of a table that are read at once
+MOST_TOGETHER = 1000  # chunks, of small files
 LINE_FACTOR = 8    # a line may be so many times longer than a document: escapes, and other keys
 
 
@@ -28,7 +29,6 @@ class Chunk:
     kind: str
     first: int     # number of its first record in the file, from 0
     records: list  # bytes of each document (None: a row without); of lines: one element with any number of them
-    size: int      # bytes of the records
     after: tuple   # (file, record): where reading goes on after it; record counts from 0
     disk: int      # bytes of files read so far, as they lie on disk
 
@@ -36,23 +36,24 @@ class Chunk:
 def read_sources(sources, start, reading):
     """Yields lists of chunks, about CHUNK bytes of text together, from `start` = (file, record) on. A list without records may
     come, which says how far reading is."""
-    together = []
+    together, together_size = [], 0
     disk = sum(source.bytes for source in sources[:start[0]])
     for file in range(start[0], len(sources)):
         source = sources[file]
         skipped = start[1] if file == start[0] else 0
         number = skipped
         for records, count, size, place in READERS[source.kind](source, skipped, reading):
-            together.append(Chunk(source.name, source.kind, number, records, size, (file, number + count), disk + place))
+            together.append(Chunk(source.name, source.kind, number, records, (file, number + count), disk + place))
             number += count
-            if sum(chunk.size for chunk in together) >= CHUNK:
+            together_size += size
+            if together_size >= CHUNK:
                 yield together
-                together = []
+                together, together_size = [], 0
         disk += source.bytes
-        together.append(Chunk(source.name, source.kind, number, [], 0, (file + 1, 0), disk))
-        if len(together) > 1000:
+        together.append(Chunk(source.name, source.kind, number, [], (file + 1, 0), disk))
+        if len(together) >= MOST_TOGETHER:
             yield together
-            together = []
+            together, together_size = [], 0
     if together:
         yield together
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 
@@ -191,6 +192,37 @@ def test_sentencepiece(tmp_path, pieces, as_folder):
     processor = sentencepiece.SentencePieceProcessor(model_proto=pieces)
     assert_documents(tmp_path / "out" / "train", [[1, *processor.encode(text), 2] for text in documents])
     assert (tmp_path / "out" / "tokenizer" / "tokenizer.model").read_bytes() == pieces
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+PEAK = ("import re, sys; from lighthouse_prepare.__main__ import main; assert main() == 0; "
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1])")
+
+
+def peak_memory(source, output):
+    """In bytes, of one process."""
+    result = subprocess.run([sys.executable, "-c", PEAK, source, "--tokenizer", "bytes", "--output", output, "--processes", "1",
+                             "--separator", "##"], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout.split()[-1]) * 1024
+
+
+@pytest.mark.parametrize("ending", [".jsonl.zst", ".parquet", ".txt"])
+def test_memory_does_not_grow_with_the_input(tmp_path, ending):
+    """30 MB of text more, which are 60 MB of tokens, may take 16 MB more."""
+    documents, peaks = texts(1000, seed=20, mean=600), []
+    for times in (1, 11):
+        source = tmp_path / f"{times}{ending}"
+        if ending == ".parquet":
+            write_table(source, documents * times, row_group_size=1000)
+        elif ending == ".txt":
+            write(source, "".join(text + "##" for text in documents) * times)
+        else:
+            write(source, json_lines(documents) * times, source.suffix)
+        peaks.append(peak_memory(source, tmp_path / f"out-{times}"))
+    assert (tmp_path / "out-11" / "train.bin").stat().st_size - (tmp_path / "out-1" / "train.bin").stat().st_size > 59e6
+    assert peaks[1] - peaks[0] < 16e6, peaks
 
 
 # ---- stopped, killed, and gone on with ------------------------------------------------------------------------------
@@ -421,7 +453,7 @@ def test_needs_no_torch(tmp_path):
     code = ("import sys; from lighthouse_prepare.__main__ import main; status = main(sys.argv[1:]); "
             "assert not {'torch', 'lighthouse_attention', 'transformers', 'pyarrow', 'tokenizers'} & set(sys.modules); "
             "sys.exit(status)")
-    result = subprocess.run([*command()[:1], "-c", code, tmp_path / "a.txt", "--tokenizer", "bytes", "--output",
+    result = subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt", "--tokenizer", "bytes", "--output",
                              tmp_path / "out", "--validation", "0", "--processes", "1"], capture_output=True, text=True,
                             timeout=60)
     assert result.returncode == 0, result.stderr
