@@ -241,29 +241,40 @@ def long_corpus(tmp_path_factory, tokenizer):
     return arguments, folder_bytes(folder / "out")
 
 
+def wait_for_progress(process, folder):
+    """Until there is more to go on with, or the process has ended."""
+    def saved():
+        return (folder / "progress.json").stat().st_mtime_ns if (folder / "progress.json").exists() else None
+
+    before = saved()
+    while saved() == before and process.poll() is None:
+        time.sleep(0.01)
+
+
 def test_killed_at_random_moments(tmp_path, long_corpus):
+    """Half of them at any moment of the start, half of them when work goes on."""
     arguments, whole = long_corpus
-    moments = random.Random(1)
-    process, went_on, kills = None, 0, 0
-    while process is None or process.returncode:
-        slow = kills < 20
-        process = subprocess.Popen(command(*arguments, "--output", tmp_path / "out", "--processes", 2 if kills % 4 == 0 else 1,
-                                           small_pieces=True), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-                                   start_new_session=True)
+    out, moments, kills, went_on = tmp_path / "out", random.Random(1), 0, 0
+    while True:
+        process = subprocess.Popen(command(*arguments, "--output", out, "--processes", 2 if kills % 4 == 0 else 1,
+                                           small_pieces=True), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                   text=True, start_new_session=True)
+        if kills % 2 == 1:
+            wait_for_progress(process, tmp_path / "out.partial")
         try:
-            errors = process.communicate(timeout=moments.uniform(0.1, 0.9) if slow else 60)[1]
+            errors = process.communicate(timeout=moments.uniform(0, 0.5) if kills < 20 else 60)[1]
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             errors = process.communicate()[1]
             kills += 1
         went_on += "going on in" in errors
         assert process.returncode in (0, -signal.SIGKILL), errors
-        if process.returncode == 0 and kills < 20:  # ended too early: again, from the begin
-            assert folder_bytes(tmp_path / "out") == whole
-            shutil.rmtree(tmp_path / "out")
-            process = None
-    assert went_on >= 3
-    assert folder_bytes(tmp_path / "out") == whole
+        if process.returncode == 0:
+            assert folder_bytes(out) == whole
+            if kills == 20:
+                break
+            shutil.rmtree(out)  # ended too early: again, from the begin
+    assert went_on >= 5
     assert os.listdir(tmp_path) == ["out"]
 
 
@@ -275,9 +286,7 @@ def test_a_signal_keeps_what_is_done(tmp_path, long_corpus, number, processes):
     arguments = [*arguments, "--output", tmp_path / "out", "--processes", processes]
     process = subprocess.Popen(command(*arguments, small_pieces=True), stderr=subprocess.PIPE, text=True,
                                start_new_session=True)
-    progress = tmp_path / "out.partial" / "progress.json"
-    while not progress.exists():
-        time.sleep(0.01)
+    wait_for_progress(process, tmp_path / "out.partial")
     os.killpg(process.pid, number)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and f"stopped by {number.name}; what is done is kept in" in errors
@@ -291,8 +300,7 @@ def test_a_signal_keeps_what_is_done(tmp_path, long_corpus, number, processes):
 def test_workers_end_with_a_killed_parent(tmp_path, long_corpus):
     process = subprocess.Popen(command(*long_corpus[0], "--output", tmp_path / "out", "--processes", 2, small_pieces=True),
                                stderr=subprocess.PIPE, start_new_session=True)
-    while not (tmp_path / "out.partial" / "progress.json").exists():
-        time.sleep(0.01)
+    wait_for_progress(process, tmp_path / "out.partial")
     process.kill()
     process.wait()
     assert process.stderr.read() is not None  # ends when the last worker, which holds it too, has ended
