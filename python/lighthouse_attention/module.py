@@ -67,9 +67,24 @@ def unwrapped(model):
     return getattr(model, "_orig_mod", model)
 
 
+def dense_decoder(decoder):
+    """A decoder of transformers with dense attention from now on; whether it was not before."""
+    if decoder.config._attn_implementation != "lighthouse":
+        return False
+    shared = [module for module in decoder.modules() if hasattr(module, "lighthouse_group")]
+    if not shared:
+        decoder.set_attn_implementation("sdpa")
+        return True
+    before = all(getattr(module, "lighthouse_dense", False) for module in shared)
+    for module in shared:
+        module.lighthouse_dense = True
+    return not before
+
+
 def switch_to_dense(model):
     """Stage two: turns every LighthouseAttention of `model` into plain causal attention, in place. A transformers model
-    goes on with attn_implementation="sdpa". Weights, optimizer and data position stay as they are.
+    goes on with attn_implementation="sdpa", or, if it has a group, as it is, with dense layers. Weights, optimizer and data
+    position stay as they are.
 
     Returns:
         How many layers or modules were switched.
@@ -83,8 +98,6 @@ def switch_to_dense(model):
         module.enabled = False
     decoder = unwrapped(model)
     configured = getattr(getattr(decoder, "config", None), "_attn_implementation", None) == "lighthouse"
-    if configured:
-        decoder.set_attn_implementation("sdpa")
     require(modules or configured, "switch_to_dense: the model has no LighthouseAttention, and its attn_implementation is "
             "not 'lighthouse'; there is nothing to switch")
-    return len(switched) + configured
+    return len(switched) + (configured and dense_decoder(decoder))
