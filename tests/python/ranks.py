@@ -1,8 +1,13 @@
 """Functions run by the ranks of a Gloo group: processes forked from a server that has imported torch already."""
 
+import contextlib
 import datetime
+import io
 import multiprocessing
 import os
+import runpy
+import socket
+import sys
 import tempfile
 import traceback
 
@@ -20,9 +25,27 @@ def start(rank, size, store, pipe, function, arguments):
         dist.init_process_group("gloo", store=dist.FileStore(store, size), rank=rank, world_size=size,
                                 timeout=datetime.timedelta(seconds=SECONDS / 2))
         pipe.send((function(*arguments), None))
-        dist.barrier()  # who goes first would end the connections of others
+        if dist.is_initialized():
+            dist.barrier()  # who goes first would end the connections of others
     except BaseException:
         pipe.send((None, traceback.format_exc()))
+
+
+def run_program(path, arguments, port):
+    """A program that torchrun would start on each rank; its output."""
+    import torch.distributed as dist
+    dist.destroy_process_group()
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    sys.argv = [path, *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        runpy.run_path(path, run_name="__main__")
+    return output.getvalue()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def run_ranks(size, function, *arguments):
