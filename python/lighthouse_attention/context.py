@@ -94,32 +94,26 @@ def group_size(operation, group):
 
 
 @torch.compiler.assume_constant_result
-def share_of(operation, group, num_tokens, num_heads, num_kv_heads, cu_seqlens, shard_offsets):
-    """Raises ValueError where what is given does not fit the group, or this rank."""
+def plan_of(operation, group, num_tokens, num_heads, num_kv_heads, layout, cu_seqlens, shard_offsets):
+    """(share, part, rows of each document); part is None where nothing is selected.
+
+    Raises:
+        ValueError: what is given does not fit the group, or this rank; or ranks are not cut at ends of tiles.
+    """
     group = process_group(operation, group)
     tokens = token_offsets(operation, num_tokens, group.size(), cu_seqlens, shard_offsets)
     own = tokens[group.rank() + 1] - tokens[group.rank()]
     require(num_tokens == own, f"{operation}: rank {group.rank()} of the group has {num_tokens} tokens, but owns {own} by "
             f"shard_offsets {list(tokens)}")
-    return Share(group.group_name, group.rank(), tokens, *head_spans(operation, num_heads, num_kv_heads, group.size()))
-
-
-@torch.compiler.assume_constant_result
-def rows_of_whole(operation, layout, cu_seqlens, share):
-    """(whether nothing is selected, rows of each document)"""
-    num_tokens = share.tokens[-1]
-    gathered_len, _, num_rows = library.plan(operation, num_tokens, layout, cu_seqlens)
-    return gathered_len == num_tokens, num_rows
-
-
-@torch.compiler.assume_constant_result
-def part_of(operation, layout, cu_seqlens, share):
-    """Raises ValueError where ranks are not cut at ends of tiles, on all of them alike."""
-    return cached_part(operation, tuple(layout), cu_seqlens and tuple(cu_seqlens), share.tokens, share.rank)
+    share = Share(group.group_name, group.rank(), tokens, *head_spans(operation, num_heads, num_kv_heads, group.size()))
+    gathered_len, _, num_rows = library.plan(operation, tokens[-1], layout, cu_seqlens)
+    if gathered_len == tokens[-1]:
+        return share, None, num_rows
+    return share, part_of(operation, tuple(layout), cu_seqlens and tuple(cu_seqlens), tokens, group.rank()), num_rows
 
 
 @functools.lru_cache(maxsize=256)
-def cached_part(operation, layout, cu_seqlens, tokens, rank):
+def part_of(operation, layout, cu_seqlens, tokens, rank):
     rows, (tile_begin, tile_end, continues_before, *reached) = library.context_plan(operation, layout, cu_seqlens, tokens, rank)
     return Part((*layout, tokens[-1], tile_begin, tile_end), tuple(rows), bool(continues_before), *reached)
 

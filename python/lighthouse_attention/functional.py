@@ -350,8 +350,7 @@ def attention_of_ranks(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_
 
     def check():
         require(selection is None, f"{name}: a selection is given to ranks that share a row; leave it out, or `group`")
-        heads = checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention)
-        *qkv, layout, offsets = heads
+        *qkv, layout, offsets = checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention)
         layout = [operator.index(size) for size in layout]
         check_heads(*qkv)
         check_scorer(scorer, integer("token_scores", "dilation", dilation), gate)
@@ -361,10 +360,8 @@ def attention_of_ranks(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_
             check_scores_shape(q, k, scores)
         require(gate is None or gate.shape == q.shape[:3], f"{name}: gate has shape {list(getattr(gate, 'shape', []))}; it must be "
                 f"[batch, seq_len, num_heads], here {list(q.shape[:3])}")
-        share = context.share_of(name, group, *map(operator.index, (q.shape[1], q.shape[2], k.shape[2])), offsets,
-                                 host_offsets(name, shard_offsets))
-        full, num_rows = context.rows_of_whole(name, layout, offsets, share)
-        part = None if full else context.part_of(name, layout, offsets, share)
+        share, part, num_rows = context.plan_of(name, group, *map(operator.index, (q.shape[1], q.shape[2], k.shape[2])), layout,
+                                                offsets, host_offsets(name, shard_offsets))
         alike = dict(batch=q.shape[0], num_heads=q.shape[2], num_kv_heads=k.shape[2], head_dim=q.shape[3], dtype=qkv[0].dtype,
                      **dict(zip(("num_levels", "pooling_factor", "topk", "tile_topk"), layout)), scorer=scorer, dilation=dilation,
                      cover_prefix=bool(cover_prefix), softmax_scale=softmax_scale, cu_seqlens=offsets, shard_offsets=share.tokens,

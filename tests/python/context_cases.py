@@ -70,10 +70,9 @@ def check_case(name, dtype):
 # Each of these is a test: it runs on every rank, and raises.
 
 
-def compiled(name, dynamic):
-    case, group = CASES[name], dist.group.WORLD
-    graph = torch.compile(lighthouse_attention, fullgraph=True, dynamic=dynamic, backend="aot_eager")
-    check_equal(*both(case, group, function=graph))
+def compiled():
+    graph = torch.compile(lighthouse_attention, fullgraph=True, dynamic=True, backend="aot_eager")
+    check_equal(*both(CASES["gla-packed"], dist.group.WORLD, function=graph))
 
 
 def checkpointed(**options):
@@ -215,8 +214,7 @@ def tests_for(size):
     tests = {function.__name__: function for function in (wrong_use, compares_the_first_calls_only, shards, module)}
     if size == 2:
         tests |= {function.__name__: function for function in (checkpointed, checkpointed_but_for_the_selection, autocast,
-                                                               another_attention, transposed)}
-        tests |= {f"compiled-{name}": functools.partial(compiled, name, dynamic) for name, dynamic in (("plain", True), ("gla-packed", None))}
+                                                               another_attention, transposed, compiled)}
     if size % 2 == 0:
         tests["mesh"] = mesh
     dtypes = (torch.float32, torch.bfloat16, torch.float64) if size == 4 else (torch.float32,)

@@ -13,7 +13,7 @@ import traceback
 
 SECONDS = 120  # a machine may be busy; what hangs ends sooner, by the timeout of the group
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["torch", "torch.distributed", "lighthouse_attention"])
+context.set_forkserver_preload(["torch._dynamo", "torch.distributed", "lighthouse_attention.huggingface"])
 
 
 def start(rank, size, store, pipe, function, arguments):
