@@ -22,7 +22,7 @@ from . import library
 from .functional import lighthouse_attention, require
 from .host_copy import HostCopy
 from .module import dense_attention
-from .torchtitan_context import SharedRow, share_rows, shared_dims
+from .torchtitan_context import SharedRow, loss_of_any_length, share_rows, shared_dims
 
 values_of = HostCopy(torch.Tensor.tolist)
 
@@ -103,6 +103,11 @@ class LighthouseTrainer(Trainer):
     class Config(Trainer.Config):
         lighthouse_steps: int | None = None
         """Steps of stage one; None: all of them."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        if self.parallel_dims.cp > 1:
+            self.loss_fn = loss_of_any_length(self.loss_fn)
 
     def init_distributed(self):
         return shared_dims(self.config, super().init_distributed())

@@ -4,6 +4,8 @@ positions, documents and offsets stay those of the whole row."""
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torchtitan.components.loss import IGNORE_INDEX, ChunkedLossWrapper
 from torchtitan.distributed.parallel_dims import ParallelDims
 
 from .errors import require
@@ -67,3 +69,16 @@ def share_rows(inputs, labels, extra, offsets, layout_of, mesh):
     shards = TokenShards(inputs.shape[1], mesh, **layout_of(seq_len, num_rows), cu_seqlens=offsets)
     row = SharedRow(offsets, shards.offsets, mesh.get_group().group_name, num_rows)
     return shards.take(inputs), shards.take(labels), extra | dict(positions=shards.take(positions), attention_masks=row)
+
+
+def loss_of_any_length(loss):
+    """torchtitan's chunked loss, for ranks whose number of tokens its chunks do not divide: tokens without a target follow."""
+    if not isinstance(loss, ChunkedLossWrapper):
+        return loss
+
+    def of_any_length(hidden, labels, *arguments, **by_token):
+        missing = -labels.shape[1] % loss.num_chunks
+        hidden, labels = F.pad(hidden, (0, 0, 0, missing)), F.pad(labels, (0, missing), value=IGNORE_INDEX)
+        return loss(hidden, labels, *arguments, **{name: F.pad(x, (0, missing)) for name, x in by_token.items()})
+
+    return of_any_length
