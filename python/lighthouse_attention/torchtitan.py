@@ -157,3 +157,16 @@ def llama3_debugmodel_lighthouse():
     """torchtitan's Llama 3 debug model, 2,048 tokens a row: 8 of 10 steps in stage one."""
     from torchtitan.models.llama3.config_registry import llama3_debugmodel_varlen_attn
     return use_lighthouse(llama3_debugmodel_varlen_attn(), topk=32, lighthouse_steps=8, full_attention_layers=(0, 5))
+
+
+def llama3_8b_lighthouse():
+    """Llama 3 8B, one row of 131,072 tokens that 8 GPUs share, topk N / 64; up to 1,048,576 by `--training.seq_len`."""
+    from torchtitan.distributed.activation_checkpoint import FullAC
+    from torchtitan.models.llama3.config_registry import llama3_8b, model_registry
+    config = llama3_8b()
+    config.model_spec = model_registry("8B", attn_backend="varlen")
+    for layer in config.model_spec.model.layers:
+        layer.attention.rope = dataclasses.replace(layer.attention.rope, max_seq_len=1048576)
+    config.training.seq_len, config.activation_checkpoint = 131072, FullAC.Config()
+    config.parallelism.context_parallel_degree, config.parallelism.spmd_backend = 8, "partial_dtensor"
+    return use_lighthouse(config, full_attention_layers=(0, 1, 30, 31))

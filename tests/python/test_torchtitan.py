@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 pytest.importorskip("torchtitan", reason="torchtitan is not installed")
-from lighthouse_attention import lighthouse_attention  # noqa: E402
+from lighthouse_attention import library, lighthouse_attention  # noqa: E402
 import torchtitan_context_cases  # noqa: E402
 from lighthouse_attention import torchtitan as integration  # noqa: E402
 from lighthouse_attention import torchtitan_context  # noqa: E402
@@ -104,6 +104,20 @@ def test_configuration():
     layers = [layer.attention.inner_attention for layer in titan.model_spec.model.layers]
     assert [layer.enabled for layer in layers] == [False, True, True, True, True, False]
     assert len({id(layer) for layer in layers}) == len(layers)
+
+
+@pytest.mark.parametrize("seq_len", [131072, 1048576])
+def test_eight_gpus_share_a_row_of_the_8b_model_evenly(seq_len):
+    titan = integration.llama3_8b_lighthouse()
+    layers = [layer.attention.inner_attention for layer in titan.model_spec.model.layers]
+    assert len(layers) == 32 and sum(layer.enabled for layer in layers) == 28
+    heads = titan.model_spec.model.layers[0].attention
+    assert (heads.n_heads % 8, heads.n_kv_heads % 8, titan.training.local_batch_size) == (0, 0, 1)
+    assert seq_len <= titan.model_spec.model.max_seq_len
+    layout = list(layers[2].build().layout_of(seq_len, 1).values())
+    assert layout[0] == seq_len // 64
+    offsets = library.token_offsets("test", seq_len, [layout[1], layout[2], layout[0], layout[3]], None, 8)
+    assert offsets == [rank * seq_len // 8 for rank in range(9)]
 
 
 def test_is_found_by_the_command_line(monkeypatch):
