@@ -10,7 +10,8 @@ import lighthouse_attention
 from lighthouse_attention import functional, operators
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "api.md"
-LISTS = ("Args:", "Returns:", "Raises:")
+LISTS = ("Args:", "Attributes:", "Returns:", "Raises:")
+NAMED = ("Args:", "Attributes:", "Raises:")  # what is said of each name
 
 
 def prose(text):
@@ -21,11 +22,11 @@ def prose(text):
         if line in LISTS:
             section = line
             lines += [f"**{line[:-1]}**", ""]
-        elif section in ("Args:", "Raises:") and line.startswith("    ") and line[4] != " ":
+        elif section in NAMED and line.startswith("    ") and line[4] != " ":
             name, _, meaning = stripped.partition(": ")
             lines.append(f"* `{name}`: {meaning}")
         else:
-            lines.append("  " + stripped if section in ("Args:", "Raises:") and stripped else stripped)
+            lines.append("  " + stripped if section in NAMED and stripped else stripped)
     return "\n".join(lines).strip()
 
 
@@ -39,12 +40,15 @@ def entry(name, item):
     text = signature(name, function).replace("(self, ", "(", 1)
     parts = [f"## {name}", "", "```", text, "```", "", prose(item.__doc__)]
     if inspect.isclass(item):
-        parts += ["", f"`{signature('forward', item.forward).replace('(self, ', '(', 1)}`", "", prose(item.forward.__doc__)]
+        own = {name: value for name, value in vars(item).items() if inspect.isfunction(value) and value.__doc__}
+        for name, method in own.items():
+            parts += ["", f"`{signature(name, method).replace('(self, ', '(', 1)}`", "", prose(method.__doc__)]
     return "\n".join(parts)
 
 
 def page():
-    names = ["lighthouse_attention", "token_scores", "select", "gathered_length", "LighthouseAttention", "switch_to_dense"]
+    names = ["lighthouse_attention", "token_scores", "select", "gathered_length", "LighthouseAttention", "switch_to_dense",
+             "TokenShards"]
     assert sorted(names) == sorted(lighthouse_attention.__all__)
     parts = ["# Python API", "", "Made from the docstrings by `scripts/api_reference.py`. How to begin: [python.md](python.md). "
              "What is computed: [algorithm.md](algorithm.md).", "", prose(functional.__doc__), ""]

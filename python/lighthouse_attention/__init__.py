@@ -18,10 +18,11 @@ try:
     torch.ops.lighthouse.registered = {module.__name__: module for module in (library, operators)}
     from .functional import gathered_length, lighthouse_attention, select, token_scores
     from .module import LighthouseAttention, switch_to_dense
+    from .shards import TokenShards
 
     __version__ = library.version()
 except ImportError:
     if sys.argv[:1] != ["-m"]:  # python -m lighthouse_attention says what is wrong, without a traceback
         raise
 
-__all__ = ["LighthouseAttention", "gathered_length", "lighthouse_attention", "select", "switch_to_dense", "token_scores"]
+__all__ = ["LighthouseAttention", "TokenShards", "gathered_length", "lighthouse_attention", "select", "switch_to_dense", "token_scores"]

@@ -14,8 +14,9 @@ import reprlib
 
 import torch
 
-from . import library
+from . import context, library
 from .dilated import dilated_scores
+from .errors import require
 from .inner import attend_each, stock_attention, with_any_gradient
 from .operators import gather_by_norm, gather_rows, ops, rows_by_cascade, scatter_rows
 
@@ -60,12 +61,6 @@ def is_full(q, layout, num_rows):
         require(layout[2] >= 1, "lighthouse_attention: topk is {}; it must be between 1 and 2147483647", layout[2])
         return rows_by_cascade(q.shape[1], layout) >= q.shape[1]
     return row_is_full(q.shape[1], *layout)
-
-
-def require(condition, message, *values):
-    """Values that may be symbols of a traced graph, which it cannot print, come apart, for the {} of the message."""
-    if not condition:
-        raise ValueError(message.format(*values) if values else message)
 
 
 # How the operators' messages about arguments begin.
@@ -267,7 +262,7 @@ def select(s_qk, s_kq, *, num_levels, pooling_factor, topk, tile_topk=128, cover
 @raises_value_errors
 def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_topk=128, scorer="norm", dilation=4,
                          gate=None, scores=None, cover_prefix=True, cu_seqlens=None, softmax_scale=None, selection=None,
-                         check_selection=True, attention=None):
+                         check_selection=True, attention=None, group=None, shard_offsets=None):
     """Lighthouse attention: scatter(attention(gather(q, k, v))), the whole of docs/algorithm.md.
 
     Gradients reach q, k and v with the selection held; scores and selection have none (section (vii)). For a selection that
@@ -288,20 +283,26 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
             order is what makes attention causal. It takes one pass, and on CUDA waits for the device. False trusts it.
         attention: callable(q, k, v) -> [B, H, S, d] for the middle, q [B, H, S, d], k and v [B, H_kv, S, d], causal by row.
             PyTorch's causal scaled_dot_product_attention by default. Packed documents call it once for each that has rows.
+        group: a ProcessGroup, or a DeviceMesh of one dimension, whose W ranks share the row: q, k, v, gate, scores and the
+            result are of this rank's tokens, cut where TokenShards says; cu_seqlens are of the whole row. W divides H; and
+            H_kv, or H_kv divides W. `attention` is given H/W heads of all rows; a selection cannot be given. All ranks make
+            the same calls, in the same order, forwards and backwards. The bits are those of one process where those of the
+            attention do not depend on the number of heads, and W <= H_kv.
+        shard_offsets: [W + 1] integers, where each rank of the group begins, and N; by default ranks have equally many tokens.
 
     Returns:
         [B, N, H, d], the dtype of q (of autocast, where that is on).
 
     Raises:
-        ValueError: a shape, dtype or option is wrong, or two options exclude one another.
+        ValueError: a shape, dtype or option is wrong, or two options exclude one another; or ranks of a group were not given
+            the same (on all of them, in its first calls).
     """
-    check_qkv("lighthouse_attention", q, k, v)
-    check_options(softmax_scale, gate, scores, selection, attention)
-    check_transforms()
-    if attention is None:
-        q, k, v = under_autocast(q, k, v)
-    offsets = host_offsets("lighthouse_attention", cu_seqlens)
-    layout = layout_of("lighthouse_attention", num_levels, pooling_factor, topk, tile_topk)
+    sizes = num_levels, pooling_factor, topk, tile_topk
+    if group is not None and context.group_size("lighthouse_attention", group) > 1:
+        return attention_of_ranks(q, k, v, sizes, scorer=scorer, dilation=dilation, gate=gate, scores=scores,
+                                  cover_prefix=cover_prefix, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
+                                  selection=selection, attention=attention, group=group, shard_offsets=shard_offsets)
+    q, k, v, layout, offsets = checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention)
     if torch.compiler.is_compiling():  # topk alone may be a symbol, as N may, of which index() would make a constant
         layout = [value if value is topk and offsets is None else operator.index(value) for value in layout]
     num_rows = rows_of_documents(q, layout, offsets)
@@ -313,21 +314,73 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
     q_rows, k_rows, v_rows, selected, slots = select_and_gather(
         q, k, v, layout, scorer=scorer, dilation=dilation, gate=gate, scores=scores, cover_prefix=cover_prefix,
         offsets=offsets, selection=selection, check_selection=check_selection)  # [B, H or H_kv, S, d]
-    num_rows = num_rows or [q_rows.shape[2]]
-    if attention is None:
-        o_rows = stock_attention(q_rows, k_rows, v_rows, num_rows, as_float(softmax_scale))
-    else:
-        o_rows = checked_rows(attend_each(attention, q_rows, k_rows, v_rows, num_rows), q_rows)
+    o_rows = attend(q_rows, k_rows, v_rows, num_rows or [q_rows.shape[2]], softmax_scale, attention)
     return scatter_rows(o_rows, selected, slots, q.shape[1], layout, offsets)
+
+
+def checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention):
+    """q, k, v, layout and the offsets of documents, as the rest takes them."""
+    check_qkv("lighthouse_attention", q, k, v)
+    check_options(softmax_scale, gate, scores, selection, attention)
+    check_transforms()
+    if attention is None:
+        q, k, v = under_autocast(q, k, v)
+    return q, k, v, layout_of("lighthouse_attention", *sizes), host_offsets("lighthouse_attention", cu_seqlens)
+
+
+def attend(q, k, v, num_rows, softmax_scale, attention):
+    """The attention in the middle, of documents of `num_rows` rows: [B, H, S, d]."""
+    if attention is None:
+        return stock_attention(q, k, v, num_rows, as_float(softmax_scale))
+    return checked_rows(attend_each(attention, q, k, v, num_rows), q)
 
 
 def full_attention(q, k, v, offsets, softmax_scale, attention):
     """Causal attention over all tokens, [B, N, H, d]; documents apart."""
     by_row = [x.transpose(1, 2) for x in (q, k, v)]
-    num_tokens = [q.shape[1]] if offsets is None else [end - begin for begin, end in zip(offsets, offsets[1:])]
-    if attention is None:
-        return with_any_gradient(stock_attention(*by_row, num_tokens, as_float(softmax_scale))).transpose(1, 2)
-    return checked_rows(attend_each(attention, *by_row, num_tokens), by_row[0]).transpose(1, 2)
+    num_tokens = [q.shape[1]] if offsets is None else context.lengths(offsets)
+    out = attend(*by_row, num_tokens, softmax_scale, attention)
+    return (with_any_gradient(out) if attention is None else out).transpose(1, 2)
+
+
+def attention_of_ranks(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_prefix, cu_seqlens, softmax_scale, selection,
+                       attention, group, shard_offsets):
+    """lighthouse_attention of a row that the ranks of a group share."""
+    name = "lighthouse_attention"
+
+    def check():
+        require(selection is None, f"{name}: a selection is given to ranks that share a row; leave it out, or `group`")
+        *qkv, layout, offsets = checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention)
+        layout = [operator.index(size) for size in layout]
+        check_heads(*qkv)
+        check_scorer(scorer, integer("token_scores", "dilation", dilation), gate)
+        if offsets is not None:
+            check_packed(name, q)
+        if scores is not None:
+            check_scores_shape(q, k, scores)
+        require(gate is None or gate.shape == q.shape[:3], f"{name}: gate has shape {list(getattr(gate, 'shape', []))}; it must be "
+                f"[batch, seq_len, num_heads], here {list(q.shape[:3])}")
+        share, part, num_rows = context.plan_of(name, group, *map(operator.index, (q.shape[1], q.shape[2], k.shape[2])), layout,
+                                                offsets, host_offsets(name, shard_offsets))
+        alike = dict(batch=q.shape[0], num_heads=q.shape[2], num_kv_heads=k.shape[2], head_dim=q.shape[3], dtype=qkv[0].dtype,
+                     **dict(zip(("num_levels", "pooling_factor", "topk", "tile_topk"), layout)), scorer=scorer, dilation=dilation,
+                     cover_prefix=bool(cover_prefix), softmax_scale=softmax_scale, cu_seqlens=offsets, shard_offsets=share.tokens,
+                     with_scores=scores is not None, with_gradient=torch.is_grad_enabled() and [x.requires_grad for x in qkv])
+        return (qkv, offsets, share, num_rows, part), alike
+
+    (q, k, v), offsets, share, num_rows, part = context.agreed(name, group, check)
+    middle = functools.partial(attend, num_rows=num_rows, softmax_scale=softmax_scale, attention=attention)
+    if part is None:  # of every document all tokens
+        by_row = [x.transpose(1, 2) for x in (q, k, v)]
+        return context.attend_by_heads(middle, *by_row, share.tokens, share).transpose(1, 2)
+    if scores is None and scorer != "norm":
+        scorer_of_heads = functools.partial(token_scores, scorer=scorer, dilation=dilation, cu_seqlens=offsets)
+        scores, gate = context.scores_by_heads(scorer_of_heads, q, k, v, gate, share), None
+    *rows, selected, slots = select_and_gather(
+        q, k, v, list(part.layout), scorer=scorer, dilation=dilation, gate=gate, scores=scores, cover_prefix=cover_prefix,
+        offsets=offsets, selection=None, check_selection=False)
+    o_rows = context.attend_by_heads(middle, *rows, part.rows, share)
+    return context.Scatter.apply(o_rows, selected, slots, q.shape[1], part, offsets, share)
 
 
 def check_heads(q, k, v):

@@ -84,12 +84,33 @@ def cpu_error():
     return _text(_library.lighthouse_cpu_error())
 
 
+class _Row(ctypes.Structure):
+    """lighthouse_row of src/stable/host.h."""
+
+    _fields_ = [("operation", ctypes.c_char_p), ("seq_len", ctypes.c_int64), ("layout", ctypes.POINTER(ctypes.c_int64)),
+                ("layout_size", ctypes.c_int64), ("cu_seqlens", ctypes.POINTER(ctypes.c_int64)), ("num_offsets", ctypes.c_int64)]
+
+
+def _integers(values):
+    return (ctypes.c_int64 * max(len(values), 1))(*values)
+
+
+def _ask(function, row, *arguments):
+    """function of the library about a row: (operation, seq_len, layout, cu_seqlens)."""
+    operation, seq_len, layout, cu_seqlens = row
+    offsets = () if cu_seqlens is None else (_integers(cu_seqlens), len(cu_seqlens))
+    error = ctypes.create_string_buffer(512)
+    row = _Row(operation.encode(), seq_len, _integers(layout), len(layout), *offsets)
+    if function(ctypes.byref(row), *arguments, error, ctypes.c_int64(len(error))) != 0:
+        raise ValueError(_text(error.value))
+
+
 def plan(operation, seq_len, layout, cu_seqlens=None):
     """Lengths of a row of `seq_len` tokens (algorithm.md, sections (iii) and "Packed documents").
 
     Args:
         operation: the name that messages start with.
-        layout: (num_levels, pooling_factor, topk, tile_topk).
+        layout: (num_levels, pooling_factor, topk, tile_topk); of a part of a row as in operators.
         cu_seqlens: None, or the offsets of packed documents.
 
     Returns:
@@ -98,14 +119,30 @@ def plan(operation, seq_len, layout, cu_seqlens=None):
     Raises:
         ValueError: an argument is out of range.
     """
-    sizes = (ctypes.c_int64 * 2)()
-    error = ctypes.create_string_buffer(512)
-    num_offsets = 0 if cu_seqlens is None else len(cu_seqlens)
-    offsets = None if cu_seqlens is None else (ctypes.c_int64 * max(num_offsets, 1))(*cu_seqlens)
-    num_rows = (ctypes.c_int64 * max(num_offsets - 1, 1))()
-    status = _library.lighthouse_plan(operation.encode(), ctypes.c_int64(seq_len), (ctypes.c_int64 * 4)(*layout),
-                                      offsets, ctypes.c_int64(num_offsets), sizes, num_rows, error,
-                                      ctypes.c_int64(len(error)))
-    if status != 0:
-        raise ValueError(_text(error.value))
+    num_documents = max(len(cu_seqlens or ()) - 1, 1)
+    sizes, num_rows = _integers([0] * 2), _integers([0] * num_documents)
+    _ask(_library.lighthouse_plan, (operation, seq_len, layout, cu_seqlens), sizes, num_rows)
     return sizes[0], sizes[1], list(num_rows)
+
+
+def token_offsets(operation, seq_len, layout, cu_seqlens, num_ranks):
+    """Where ranks that share a row are cut: the first token of each, and `seq_len`."""
+    offsets = _integers([0] * (max(num_ranks, 0) + 1))
+    _ask(_library.lighthouse_token_offsets, (operation, seq_len, layout, cu_seqlens), ctypes.c_int64(num_ranks), offsets)
+    return list(offsets)
+
+
+def context_plan(operation, layout, cu_seqlens, token_offsets, rank):
+    """Of rank `rank` where ranks own the tokens between `token_offsets`.
+
+    Returns:
+        (row_offsets, sizes): the rows of each rank likewise; tile_begin, tile_end, whether rows of the rank before reach its
+        tokens, tokens of the rank after that its rows reach, F - 1.
+
+    Raises:
+        ValueError: an argument is out of range, or a rank does not begin and end with a tile.
+    """
+    row_offsets, sizes = _integers(token_offsets), _integers([0] * 5)
+    _ask(_library.lighthouse_context_plan, (operation, token_offsets[-1], layout, cu_seqlens),
+         ctypes.c_int64(len(token_offsets) - 1), ctypes.c_int64(rank), _integers(token_offsets), row_offsets, sizes)
+    return list(row_offsets), list(sizes)

@@ -4,7 +4,7 @@ import torch
 
 from .functional import (SCORERS, check_offsets, check_scorer, full_attention, host_offsets, integer, layout_of,
                          lighthouse_attention, require)
-from . import library
+from . import context, library
 
 
 class LighthouseAttention(torch.nn.Module):
@@ -15,13 +15,14 @@ class LighthouseAttention(torch.nn.Module):
     Args:
         topk, num_levels, pooling_factor, tile_topk, scorer, dilation, cover_prefix, softmax_scale, attention: as in
             lighthouse_attention. Each layer of a model may have its own.
+        group: the ranks that share each row, as in lighthouse_attention; a copy or a pickle of the module knows it by name.
 
     Raises:
         ValueError: an option is out of range.
     """
 
     def __init__(self, *, topk, num_levels=3, pooling_factor=4, tile_topk=128, scorer="norm", dilation=4, cover_prefix=True,
-                 softmax_scale=None, attention=None):
+                 softmax_scale=None, attention=None, group=None):
         super().__init__()
         layout = layout_of("LighthouseAttention", num_levels, pooling_factor, topk, tile_topk)
         library.plan("LighthouseAttention", 1, layout)  # for its checks
@@ -31,25 +32,29 @@ class LighthouseAttention(torch.nn.Module):
         check_scorer("norm", dilation, None)
         self.options = dict(topk=topk, num_levels=num_levels, pooling_factor=pooling_factor, tile_topk=tile_topk,
                             scorer=scorer, dilation=dilation, cover_prefix=cover_prefix, softmax_scale=softmax_scale,
-                            attention=attention)
+                            attention=attention,
+                            group=None if group is None else context.group_name("LighthouseAttention", group))
         self.enabled = True
 
-    def forward(self, q, k, v, *, gate=None, scores=None, cu_seqlens=None, selection=None, check_selection=True):
+    def forward(self, q, k, v, *, gate=None, scores=None, cu_seqlens=None, selection=None, check_selection=True, shard_offsets=None):
         """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; the rest as in lighthouse_attention. While `enabled` is
         False, gate, scores and selection are not used."""
         if self.enabled:
             return lighthouse_attention(q, k, v, gate=gate, scores=scores, cu_seqlens=cu_seqlens, selection=selection,
-                                        check_selection=check_selection, **self.options)
-        return dense_attention(q, k, v, cu_seqlens=cu_seqlens, softmax_scale=self.options["softmax_scale"],
-                               attention=self.options["attention"])
+                                        check_selection=check_selection, shard_offsets=shard_offsets, **self.options)
+        options = {name: self.options[name] for name in ("softmax_scale", "attention", "group")}
+        return dense_attention(q, k, v, cu_seqlens=cu_seqlens, shard_offsets=shard_offsets, **options)
 
     def extra_repr(self):
         text = ", ".join(f"{name}={value!r}" for name, value in self.options.items() if value is not None)
         return f"{text}, enabled={self.enabled}"
 
 
-def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None):
+def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None, group=None, shard_offsets=None):
     """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
+    if group is not None:
+        return lighthouse_attention(q, k, v, num_levels=1, topk=1, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
+                                    attention=attention, group=group, shard_offsets=shard_offsets)
     offsets = host_offsets("dense_attention", cu_seqlens)
     check_offsets("dense_attention", q, offsets)
     return full_attention(q, k, v, offsets, softmax_scale, attention)
@@ -62,9 +67,24 @@ def unwrapped(model):
     return getattr(model, "_orig_mod", model)
 
 
+def dense_decoder(decoder):
+    """A decoder of transformers with dense attention from now on; whether it was not before."""
+    if decoder.config._attn_implementation != "lighthouse":
+        return False
+    shared = [module for module in decoder.modules() if hasattr(module, "lighthouse_group")]
+    if not shared:
+        decoder.set_attn_implementation("sdpa")
+        return True
+    before = all(getattr(module, "lighthouse_dense", False) for module in shared)
+    for module in shared:
+        module.lighthouse_dense = True
+    return not before
+
+
 def switch_to_dense(model):
     """Stage two: turns every LighthouseAttention of `model` into plain causal attention, in place. A transformers model
-    goes on with attn_implementation="sdpa". Weights, optimizer and data position stay as they are.
+    goes on with attn_implementation="sdpa", or, if it has a group, as it is, with dense layers. Weights, optimizer and data
+    position stay as they are.
 
     Returns:
         How many layers or modules were switched.
@@ -78,8 +98,6 @@ def switch_to_dense(model):
         module.enabled = False
     decoder = unwrapped(model)
     configured = getattr(getattr(decoder, "config", None), "_attn_implementation", None) == "lighthouse"
-    if configured:
-        decoder.set_attn_implementation("sdpa")
     require(modules or configured, "switch_to_dense: the model has no LighthouseAttention, and its attn_implementation is "
             "not 'lighthouse'; there is nothing to switch")
-    return len(switched) + configured
+    return len(switched) + (configured and dense_decoder(decoder))

@@ -1,8 +1,9 @@
 """What the stable ABI leaves to Python: fake (Meta) kernels, autograd and vmap of `torch.ops.lighthouse.*`.
 
 The operators and their kernels for CPU and CUDA come from the library. Each is told about the gathered sequence by
-`layout` = [num_levels, pooling_factor, topk, tile_topk] and `cu_seqlens` (a list, or None). A selection is two int32
-arrays: `selection` [B, H_kv, S], row -> flat entry, and `slots` [B, H_kv, num_slots], slot -> row or -1.
+`layout` = [num_levels, pooling_factor, topk, tile_topk] and `cu_seqlens` (a list, or None). Of a part of a row, the tokens of
+one rank (context.py), `layout` goes on with [seq_len, tile_begin, tile_end] of the row, and cu_seqlens are the row's. A
+selection is two int32 arrays: `selection` [B, H_kv, S], row -> flat entry, and `slots` [B, H_kv, num_slots], slot -> row or -1.
 
     _gather_by_norm(q, k, v, layout, cover_prefix, cu_seqlens) -> q_rows, k_rows, v_rows, selection, slots
     _token_norms(x, num_kv_heads) -> fp32 [B, H_kv, N]
@@ -11,8 +12,9 @@ arrays: `selection` [B, H_kv, S], row -> flat entry, and `slots` [B, H_kv, num_s
     _invert_selection(selection, seq_len, layout, cu_seqlens, check) -> slots
     _gather_rows(q, k, v, selection, slots, layout, cu_seqlens) -> q_rows, k_rows, v_rows
     _gather_rows_backward(dq_rows, dk_rows, dv_rows, selection, slots, seq_len, layout, cu_seqlens) -> dq, dk, dv
-    _scatter_rows(rows, selection, slots, seq_len, layout, cu_seqlens) -> out
-    _scatter_rows_backward(dout, selection, slots, layout, cu_seqlens) -> drows
+    _scatter_rows(rows, selection, slots, seq_len, layout, cu_seqlens, carried=None) -> out
+    _scatter_rows_backward(dout, selection, slots, layout, cu_seqlens, dout_after=None) -> drows
+    _carry_rows(rows, selection, slots, layout, cu_seqlens) -> carried [B, L-1, H, d], for the part after
     _offsets_like(like, offsets) -> int32, on the device of `like`
 
 A policy of selective activation checkpointing (torch.utils.checkpoint) may name them: to keep the selection is
@@ -20,7 +22,7 @@ MUST_SAVE for `torch.ops.lighthouse._gather_by_norm.default` (or `_select_entrie
 not: computed again, a selection has the same bits.
 
 In a traced graph N and topk may be symbols: S is a function of them, and a graph serves all lengths in which no tile runs
-short and S < N; shorter rows have another. Packed documents are constants of a graph.
+short and S < N; shorter rows have another. Packed documents and parts of rows are constants of a graph.
 """
 
 import functools
@@ -34,7 +36,7 @@ if "NAMES" in globals():
                       "lighthouse_attention.operators, begin a new process (in a notebook: restart the kernel)")
 
 NAMES = ("_token_norms", "_gla_scores", "_select_entries", "_invert_selection", "_gather_rows", "_gather_rows_backward",
-         "_scatter_rows", "_scatter_rows_backward", "_gather_by_norm", "_offsets_like")
+         "_scatter_rows", "_scatter_rows_backward", "_carry_rows", "_gather_by_norm", "_offsets_like")
 ops = torch.ops.lighthouse
 library_of_kernels = torch.library.Library("lighthouse", "IMPL")  # it takes its kernels with it when it goes
 
@@ -44,8 +46,8 @@ def fake(name):
 
 
 def lengths(seq_len, layout, cu_seqlens):
-    """(gathered_len, num_slots): symbolic where seq_len is. Offsets of packed documents make it a constant, as they are."""
-    if isinstance(seq_len, torch.SymInt) and cu_seqlens is None:
+    """(gathered_len, num_slots): symbolic where seq_len is. Packed documents and parts of rows make it a constant, as they are."""
+    if isinstance(seq_len, torch.SymInt) and cu_seqlens is None and len(layout) == 4:
         return symbolic_lengths(seq_len, layout)
     gathered_len, num_slots, _ = library.plan("lighthouse", int(seq_len), layout, cu_seqlens)
     return gathered_len, num_slots
@@ -124,14 +126,19 @@ def _(dq_rows, dk_rows, dv_rows, selection, slots, seq_len, layout, cu_seqlens):
 
 
 @fake("_scatter_rows")
-def _(rows, selection, slots, seq_len, layout, cu_seqlens):
+def _(rows, selection, slots, seq_len, layout, cu_seqlens, carried=None):
     return rows.new_empty((rows.shape[0], seq_len, rows.shape[1], rows.shape[3]))
 
 
 @fake("_scatter_rows_backward")
-def _(dout, selection, slots, layout, cu_seqlens):
+def _(dout, selection, slots, layout, cu_seqlens, dout_after=None):
     gathered_len, _ = lengths(dout.shape[1], layout, cu_seqlens)
     return dout.new_empty((dout.shape[0], dout.shape[2], gathered_len, dout.shape[3]))
+
+
+@fake("_carry_rows")
+def _(rows, selection, slots, layout, cu_seqlens):
+    return rows.new_empty((rows.shape[0], layout[0] - 1, rows.shape[1], rows.shape[3]))
 
 
 @fake("_offsets_like")
@@ -140,14 +147,15 @@ def _(like, offsets):
 
 
 # Section (vii). Each linear map's gradient is its adjoint, whose gradient is the map: second derivatives exist. Nothing
-# is kept but the gathering: the index arrays, N and what the plan is made of.
+# is kept but the gathering: the index arrays, N and what the plan is made of. What crosses a cut (carried, dout_after) takes no part:
+# context.py has the gradient of both sides.
 
 LINEAR_MAPS = {  # its adjoint, and the gathering among its arguments and results: selection, slots, N, layout, cu_seqlens
     "_gather_rows": ("_gather_rows_backward", lambda given, made: (*given[3:5], given[0].shape[1], *given[5:])),
     "_gather_by_norm": ("_gather_rows_backward", lambda given, made: (*made[3:], given[0].shape[1], given[3], given[5])),
     "_gather_rows_backward": ("_gather_rows", lambda given, made: given[3:]),
-    "_scatter_rows": ("_scatter_rows_backward", lambda given, made: given[1:]),
-    "_scatter_rows_backward": ("_scatter_rows", lambda given, made: (*given[1:3], given[0].shape[1], *given[3:])),
+    "_scatter_rows": ("_scatter_rows_backward", lambda given, made: given[1:6]),
+    "_scatter_rows_backward": ("_scatter_rows", lambda given, made: (*given[1:3], given[0].shape[1], *given[3:5])),
 }
 TAKES_SEQ_LEN = ("_gather_rows_backward", "_scatter_rows")  # the others see N in the shape of their argument
 eager = {}  # of the maps, by name, as eager mode calls them
@@ -181,8 +189,8 @@ def differentiable(name):
                                         setup_context=setup_context)
         return operator
 
-    # What register_autograd does (torch/_library/autograd.py), but for its search for default arguments, of which these
-    # operators have none: it is half of the time of a call.
+    # What register_autograd does (torch/_library/autograd.py), but for its search for default arguments, which these
+    # operators can do without: it is half of the time of a call.
     below_autograd, above_kernels = torch._C._AutoDispatchBelowAutograd, torch._C._after_autograd_keyset
 
     class Differentiable(torch.autograd.Function):

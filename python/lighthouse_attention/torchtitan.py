@@ -6,7 +6,8 @@
 For another model, change its configuration: `use_lighthouse(config, topk=...)`. Packed documents come as torchtitan's
 VarlenMetadata, of which this is one more backend; reading their offsets waits for the device once in a forward. For that
 reason the model itself cannot be compiled (its blocks are compiled as full graphs, which read no values): set
-`--compile.components loss`. Tensor parallelism and FSDP are torchtitan's; context parallelism is not supported.
+`--compile.components loss`. Tensor parallelism and FSDP are torchtitan's; context parallelism is ours, in place of its own, which
+refuses packed documents: `--parallelism.context_parallel_degree 2 --parallelism.spmd_backend partial_dtensor`.
 """
 
 import dataclasses
@@ -21,13 +22,17 @@ from . import library
 from .functional import lighthouse_attention, require
 from .host_copy import HostCopy
 from .module import dense_attention
+from .torchtitan_context import SharedRow, loss_of_any_length, share_rows, shared_dims
 
 values_of = HostCopy(torch.Tensor.tolist)
 
 
-def offsets_of(metadata):
-    """Host offsets of the documents of all rows, laid one after another."""
-    return list(metadata.cu_seq_q_host) if metadata.cu_seq_q_host is not None else values_of(metadata.cu_seq_q)
+def offsets_of(metadata, batch):
+    """Host offsets of the documents of all rows, laid one after another; None where each row is one document."""
+    if metadata is None:
+        return None
+    offsets = list(metadata.cu_seq_q_host) if metadata.cu_seq_q_host is not None else values_of(metadata.cu_seq_q)
+    return offsets if len(offsets) - 1 > batch else None
 
 
 class LighthouseInnerAttention(VarlenAttention):
@@ -61,26 +66,32 @@ class LighthouseInnerAttention(VarlenAttention):
         library.plan("LighthouseInnerAttention", 1, layout)  # for its checks
         self.enabled = config.enabled
 
+    def layout_of(self, seq_len, num_rows):
+        """Options of a row of `num_rows` times `seq_len` tokens."""
+        topk = -(-seq_len // 64) if self.topk is None else self.topk
+        return dict(topk=topk * num_rows, **{name: self.options[name] for name in ("num_levels", "pooling_factor", "tile_topk")})
+
     def forward(self, q_BLNH, k_BLNH, v_BLNH, *, attention_masks=None, scale=None, out_transform=None, **kwargs):
         """q [B, L, N, H], k and v [B, L, N_kv, H] -> [B, L, N, H]; documents of all rows by `attention_masks`."""
-        require(attention_masks is None or isinstance(attention_masks, VarlenMetadata), "LighthouseInnerAttention: "
+        require(attention_masks is None or isinstance(attention_masks, (VarlenMetadata, SharedRow)), "LighthouseInnerAttention: "
                 f"attention_masks is a {type(attention_masks).__name__}; it must be VarlenMetadata, or None for plain rows")
         require(out_transform is None, "LighthouseInnerAttention: out_transform needs a log-sum-exp for every token, which a "
                 "sum of gathered rows does not have; use VarlenAttention for this layer")
         batch, seq_len = q_BLNH.shape[:2]
-        topk = -(-seq_len // 64) if self.topk is None else self.topk
-        offsets = None if attention_masks is None else offsets_of(attention_masks)
         q, k, v = q_BLNH, k_BLNH, v_BLNH
-        if offsets is not None and len(offsets) - 1 > batch:  # several documents in some row
-            # Documents of several rows are documents of one long row, with their budgets.
-            q, k, v = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))
-            topk *= batch
+        if isinstance(attention_masks, SharedRow):
+            offsets, shard_offsets, group, num_rows = attention_masks
+            seq_len, shared = shard_offsets[-1] // num_rows, dict(group=group, shard_offsets=shard_offsets)
         else:
-            offsets = None
+            offsets, num_rows, shared = offsets_of(attention_masks, batch), 1, {}
+            if offsets is not None:  # documents of several rows are documents of one long row, with their budgets
+                q, k, v = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))
+                num_rows = batch
         if self.enabled:
-            out = lighthouse_attention(q, k, v, topk=topk, cu_seqlens=offsets, softmax_scale=scale, **self.options)
+            options = self.options | self.layout_of(seq_len, num_rows)
+            out = lighthouse_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, **shared, **options)
         else:
-            out = dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale)
+            out = dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, **shared)
         return out.reshape(q_BLNH.shape)
 
 
@@ -93,13 +104,33 @@ class LighthouseTrainer(Trainer):
         lighthouse_steps: int | None = None
         """Steps of stage one; None: all of them."""
 
+    def __init__(self, config):
+        super().__init__(config)
+        if self.parallel_dims.cp > 1:
+            self.loss_fn = loss_of_any_length(self.loss_fn)
+
+    def init_distributed(self):
+        return shared_dims(self.config, super().init_distributed())
+
+    def attention_layers(self):
+        return [module for model in self.model_parts for module in model.modules() if isinstance(module, LighthouseInnerAttention)]
+
+    def post_dataloading_process(self, input_dict, labels):
+        inputs, labels, extra = super().post_dataloading_process(input_dict, labels)
+        if self.parallel_dims.cp == 1:
+            return inputs, labels, extra
+        layers, num_tokens = self.attention_layers(), labels.numel()
+        selecting = next((layer for layer in layers if layer.enabled), layers[0])
+        offsets = offsets_of(extra.get("attention_masks"), len(inputs))
+        inputs, labels, extra = share_rows(inputs, labels, extra, offsets, selecting.layout_of, self.parallel_dims.get_mesh("cp"))
+        self.ntokens_seen += labels.numel() - num_tokens
+        return inputs, labels, extra
+
     def train_step(self, data_iterator):
         steps = self.config.lighthouse_steps
         if steps is not None and self.step > steps:
-            for model in self.model_parts:
-                for module in model.modules():
-                    if isinstance(module, LighthouseInnerAttention):
-                        module.enabled = False
+            for module in self.attention_layers():
+                module.enabled = False
         return super().train_step(data_iterator)
 
 
@@ -126,3 +157,16 @@ def llama3_debugmodel_lighthouse():
     """torchtitan's Llama 3 debug model, 2,048 tokens a row: 8 of 10 steps in stage one."""
     from torchtitan.models.llama3.config_registry import llama3_debugmodel_varlen_attn
     return use_lighthouse(llama3_debugmodel_varlen_attn(), topk=32, lighthouse_steps=8, full_attention_layers=(0, 5))
+
+
+def llama3_8b_lighthouse():
+    """Llama 3 8B, one row of 131,072 tokens that 8 GPUs share, topk N / 64; up to 1,048,576 by `--training.seq_len`."""
+    from torchtitan.distributed.activation_checkpoint import FullAC
+    from torchtitan.models.llama3.config_registry import llama3_8b, model_registry
+    config = llama3_8b()
+    config.model_spec = model_registry("8B", attn_backend="varlen")
+    for layer in config.model_spec.model.layers:
+        layer.attention.rope = dataclasses.replace(layer.attention.rope, max_seq_len=1048576)
+    config.training.seq_len, config.activation_checkpoint = 131072, FullAC.Config()
+    config.parallelism.context_parallel_degree, config.parallelism.spmd_backend = 8, "partial_dtensor"
+    return use_lighthouse(config, full_attention_layers=(0, 1, 30, 31))

@@ -66,12 +66,19 @@ const DeviceDocument* CallPlan::table(CallContext& context) const {
 }
 
 const CallPlan& PlanArgument::get(const char* operation, int64_t batch, std::optional<int64_t> seq_len) const {
-  if (made_ == nullptr) return own_.emplace(operation, config_, seq_len.value_or(seq_len_), batch, cu_seqlens_);
-  const int64_t planned = made_->sequence().seq_len;
+  if (made_ == nullptr && !part_) {
+    return own_.emplace(operation, config_, seq_len.value_or(seq_len_), batch, cu_seqlens_);
+  }
+  if (part_) {
+    const SequencePlan whole = checked_plan(operation, config_, part_->seq_len, batch, cu_seqlens_);
+    own_.emplace(part_of(whole, part_->tile_begin, part_->tile_end));
+  }
+  const CallPlan& plan = part_ ? *own_ : *made_;
+  const int64_t planned = plan.sequence().seq_len;
   LIGHTHOUSE_CHECK(seq_len.value_or(planned) == planned, operation, ": there are ", *seq_len,
                    " tokens, but the plan is of ", planned);
-  if (made_->is_packed()) check_batch(operation, batch);
-  return *made_;
+  if (plan.is_packed()) check_batch(operation, batch);
+  return plan;
 }
 
 }  // namespace lighthouse::calls

@@ -62,6 +62,11 @@ inline SharedPlan share_plan(const char* operation, const SelectionConfig& confi
   return std::make_shared<const CallPlan>(operation, config, seq_len, batch, cu_seqlens);
 }
 
+/// Tiles [tile_begin, tile_end) of the plan of a row of `seq_len` tokens: what one rank has of a row that ranks share.
+struct PartOfRow {
+  int64_t seq_len, tile_begin, tile_end;
+};
+
 /// What a call is told about its plan: one that was made before and outlives the call, or what it is made of as soon as
 /// sizes are known to be right.
 class PlanArgument {
@@ -69,6 +74,9 @@ class PlanArgument {
   PlanArgument(const SharedPlan& made) : made_(made.get()) {}  // NOLINT(google-explicit-constructor)
   PlanArgument(const SelectionConfig& config, Offsets cu_seqlens, int64_t seq_len = 0)
       : config_(config), cu_seqlens_(cu_seqlens), seq_len_(seq_len) {}
+  /// Of a part of a row; `cu_seqlens` are of the whole row.
+  PlanArgument(const SelectionConfig& config, Offsets cu_seqlens, const PartOfRow& part)
+      : config_(config), cu_seqlens_(cu_seqlens), part_(part) {}
 
   /// The plan of a row of `seq_len` tokens; by default, of as many as the argument says.
   const CallPlan& get(const char* operation, int64_t batch, std::optional<int64_t> seq_len = std::nullopt) const;
@@ -78,6 +86,7 @@ class PlanArgument {
   SelectionConfig config_;
   Offsets cu_seqlens_;
   int64_t seq_len_ = 0;
+  std::optional<PartOfRow> part_;
   mutable std::optional<CallPlan> own_;
 };
 

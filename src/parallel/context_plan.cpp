@@ -63,7 +63,8 @@ ContextPlan context_plan(const SequencePlan& whole, const std::vector<Span>& tok
     plan.rows.push_back({whole.tiles[static_cast<size_t>(first)].row_begin, last.row_begin + last.num_rows});
   }
   const Span& own = tokens[static_cast<size_t>(rank)];
-  plan.part = part_of(whole, tile_at(begins, own.begin, whole), tile_at(begins, own.end, whole));
+  plan.tiles = {tile_at(begins, own.begin, whole), tile_at(begins, own.end, whole)};
+  plan.part = part_of(whole, plan.tiles.begin, plan.tiles.end);
   plan.continues_before = plan.part.documents.front().tiles.first > 0;
   plan.tokens_after = plan.part.documents.back().tokens_after;
   plan.num_halo = (int64_t{1} << ((whole.config.num_levels - 1) * whole.config.log2_pool())) - 1;

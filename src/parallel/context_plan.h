@@ -23,6 +23,7 @@ std::vector<Span> token_spans(const SequencePlan& plan, int64_t num_ranks);
 /// A row of tokens that ranks share, as one of them sees it.
 struct ContextPlan {
   std::vector<Span> tokens, rows;  ///< of each rank, in the whole row
+  Span tiles;                      ///< of this rank, in the whole plan
   SequencePlan part;               ///< of this rank: its tiles alone
   bool continues_before = false;   ///< its first document begins on a rank before: that one's rows reach its tokens
   int64_t tokens_after = 0;        ///< tokens of the rank after that its rows are added to, at most F - 1

@@ -1,39 +1,78 @@
 #include "stable/host.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "lighthouse/check.h"
 #include "lighthouse/cpu_features.h"
-#include "lighthouse/geometry.h"
+#include "parallel/context_plan.h"
+#include "stable/layout.h"
 
 #ifdef LIGHTHOUSE_WITH_CUDA
 #include <cuda_runtime_api.h>
 #endif
 
-extern "C" {
+namespace lighthouse {
+namespace {
 
-int lighthouse_plan(const char* operation, int64_t seq_len, const int64_t* layout, const int64_t* cu_seqlens,
-                    int64_t num_offsets, int64_t* sizes, int64_t* num_rows, char* error, int64_t error_size) {
+/// function(plan of the row), or what it throws as a message.
+template <typename Function>
+int with_plan(const lighthouse_row& row, char* error, int64_t error_size, const Function& function) {
   try {
-    lighthouse::SelectionConfig config;
-    config.num_levels = layout[0];
-    config.pooling_factor = layout[1];
-    config.topk = layout[2];
-    config.tile_topk = layout[3];
-    const std::span<const int64_t> offsets(cu_seqlens, cu_seqlens ? static_cast<size_t>(num_offsets) : 0);
-    LIGHTHOUSE_CHECK(!cu_seqlens || !offsets.empty(), operation,
-                     ": cu_seqlens has 0 elements; it must hold the offsets 0, ..., ", seq_len, ", or be left out");
-    const lighthouse::SequencePlan plan = lighthouse::make_plan(config, seq_len, offsets, operation);
-    sizes[0] = plan.gathered_len;
-    sizes[1] = plan.num_slots;
-    for (size_t i = 0; num_rows && i < plan.documents.size(); ++i) num_rows[i] = plan.documents[i].num_rows;
+    calls::Offsets offsets;
+    if (row.cu_seqlens != nullptr) offsets.emplace(row.cu_seqlens, static_cast<size_t>(row.num_offsets));
+    const calls::PlanArgument argument =
+        stable::plan_argument({row.layout, static_cast<size_t>(row.layout_size)}, offsets, row.seq_len);
+    function(argument.get(row.operation, /*batch=*/1, row.seq_len).sequence());
     return 0;
   } catch (const std::exception& caught) {
     std::snprintf(error, static_cast<size_t>(error_size), "%s", caught.what());
     return 1;
   }
+}
+
+/// Spans one behind another as the offsets between them.
+void write_offsets(const std::vector<Span>& spans, int64_t* offsets) {
+  for (const Span& span : spans) *offsets++ = span.begin;
+  *offsets = spans.back().end;
+}
+
+}  // namespace
+}  // namespace lighthouse
+
+using lighthouse::Span;
+
+extern "C" {
+
+int lighthouse_plan(const lighthouse_row* row, int64_t* sizes, int64_t* num_rows, char* error, int64_t error_size) {
+  return lighthouse::with_plan(*row, error, error_size, [&](const lighthouse::SequencePlan& plan) {
+    sizes[0] = plan.gathered_len;
+    sizes[1] = plan.num_slots;
+    for (size_t i = 0; num_rows && i < plan.documents.size(); ++i) num_rows[i] = plan.documents[i].num_rows;
+  });
+}
+
+int lighthouse_token_offsets(const lighthouse_row* row, int64_t num_ranks, int64_t* token_offsets, char* error,
+                             int64_t error_size) {
+  return lighthouse::with_plan(*row, error, error_size, [&](const lighthouse::SequencePlan& plan) {
+    lighthouse::write_offsets(lighthouse::token_spans(plan, num_ranks), token_offsets);
+  });
+}
+
+int lighthouse_context_plan(const lighthouse_row* row, int64_t num_ranks, int64_t rank, const int64_t* token_offsets,
+                            int64_t* row_offsets, int64_t* sizes, char* error, int64_t error_size) {
+  return lighthouse::with_plan(*row, error, error_size, [&](const lighthouse::SequencePlan& whole) {
+    std::vector<Span> tokens;
+    for (int64_t i = 0; i < num_ranks; ++i) tokens.push_back({token_offsets[i], token_offsets[i + 1]});
+    const lighthouse::ContextPlan plan = lighthouse::context_plan(whole, tokens, rank);
+    lighthouse::write_offsets(plan.rows, row_offsets);
+    const int64_t results[] = {plan.tiles.begin, plan.tiles.end, plan.continues_before ? 1 : 0, plan.tokens_after,
+                               plan.num_halo};
+    std::copy(std::begin(results), std::end(results), sizes);
+  });
 }
 
 const char* lighthouse_version() { return LIGHTHOUSE_VERSION; }

@@ -1,7 +1,6 @@
 // The operators torch.ops.lighthouse.*: the calls (calls/calls.h) as the Python package loads them. Each is told about
-// the gathered sequence by `layout` = [num_levels, pooling_factor, topk, tile_topk] and `cu_seqlens`, and makes its own
-// plan. Their Meta kernels and autograd are Python's (python/lighthouse_attention/operators.py): the stable ABI
-// registers neither.
+// the gathered sequence by `layout` (layout.h) and `cu_seqlens`, and makes its own plan. Their Meta kernels and
+// autograd are Python's (python/lighthouse_attention/operators.py): the stable ABI registers neither.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -9,8 +8,8 @@
 #include <tuple>
 
 #include "calls/calls.h"
-#include "lighthouse/check.h"
 #include "stable/context.h"
+#include "stable/layout.h"
 
 namespace lighthouse::stable {
 namespace {
@@ -28,10 +27,7 @@ calls::Offsets offsets_of(const OptionalIntegers& cu_seqlens) {
 
 calls::PlanArgument plan_of(Integers layout, const OptionalIntegers& cu_seqlens, int64_t seq_len = 0,
                             bool cover_prefix = true) {
-  LIGHTHOUSE_CHECK(layout.size() == 4, "lighthouse: layout has ", layout.size(),
-                   " elements; it must be [num_levels, pooling_factor, topk, tile_topk]");
-  SelectionConfig config{layout[0], layout[1], layout[2], layout[3], cover_prefix};
-  return {config, offsets_of(cu_seqlens), seq_len};
+  return plan_argument(std::span(layout.data(), layout.size()), offsets_of(cu_seqlens), seq_len, cover_prefix);
 }
 
 calls::Heads heads(const Tensor& q, const Tensor& k, const Tensor& v) { return {view(q), view(k), view(v)}; }
@@ -81,17 +77,30 @@ ThreeTensors gather_rows_backward(const Tensor& dq_rows, const Tensor& dk_rows, 
   return {context.results[0], context.results[1], context.results[2]};
 }
 
+calls::TensorView optional_view(const std::optional<Tensor>& x) { return x ? view(*x) : calls::TensorView(); }
+
 Tensor scatter_rows(const Tensor& rows, const Tensor& selection, const Tensor& slots, int64_t seq_len, Integers layout,
-                    OptionalIntegers cu_seqlens) {
+                    OptionalIntegers cu_seqlens, std::optional<Tensor> carried) {
   StableContext context(rows);
-  calls::scatter_rows(context, view(rows), {plan_of(layout, cu_seqlens, seq_len), view(selection), view(slots)});
+  const calls::TensorView crossing = optional_view(carried);
+  calls::scatter_rows(context, view(rows), {plan_of(layout, cu_seqlens, seq_len), view(selection), view(slots)},
+                      carried ? &crossing : nullptr);
   return context.results[0];
 }
 
 Tensor scatter_rows_backward(const Tensor& dout, const Tensor& selection, const Tensor& slots, Integers layout,
-                             OptionalIntegers cu_seqlens) {
+                             OptionalIntegers cu_seqlens, std::optional<Tensor> dout_after) {
   StableContext context(dout);
-  calls::scatter_rows_backward(context, view(dout), {plan_of(layout, cu_seqlens), view(selection), view(slots)});
+  const calls::TensorView crossing = optional_view(dout_after);
+  calls::scatter_rows_backward(context, view(dout), {plan_of(layout, cu_seqlens), view(selection), view(slots)},
+                               dout_after ? &crossing : nullptr);
+  return context.results[0];
+}
+
+Tensor carry_rows(const Tensor& rows, const Tensor& selection, const Tensor& slots, Integers layout,
+                  OptionalIntegers cu_seqlens) {
+  StableContext context(rows);
+  calls::carry_rows(context, view(rows), {plan_of(layout, cu_seqlens), view(selection), view(slots)});
   return context.results[0];
 }
 
@@ -135,11 +144,13 @@ const Operator kOperators[] = {
      "SymInt seq_len, SymInt[] layout, int[]? cu_seqlens) -> (Tensor dq, Tensor dk, Tensor dv)",
      TORCH_BOX(&gather_rows_backward)},
     {"_scatter_rows(Tensor rows, Tensor selection, Tensor slots, SymInt seq_len, SymInt[] layout, "
-     "int[]? cu_seqlens) -> Tensor",
+     "int[]? cu_seqlens, Tensor? carried=None) -> Tensor",
      TORCH_BOX(&scatter_rows)},
-    {"_scatter_rows_backward(Tensor dout, Tensor selection, Tensor slots, SymInt[] layout, int[]? cu_seqlens) -> "
-     "Tensor",
+    {"_scatter_rows_backward(Tensor dout, Tensor selection, Tensor slots, SymInt[] layout, int[]? cu_seqlens, "
+     "Tensor? dout_after=None) -> Tensor",
      TORCH_BOX(&scatter_rows_backward)},
+    {"_carry_rows(Tensor rows, Tensor selection, Tensor slots, SymInt[] layout, int[]? cu_seqlens) -> Tensor",
+     TORCH_BOX(&carry_rows)},
     {"_gather_by_norm(Tensor q, Tensor k, Tensor v, SymInt[] layout, bool cover_prefix, int[]? cu_seqlens) -> "
      "(Tensor q_rows, Tensor k_rows, Tensor v_rows, Tensor selection, Tensor slots)",
      TORCH_BOX(&gather_by_norm)},

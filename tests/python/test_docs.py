@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import lighthouse_attention as lighthouse
+from ranks import run_program, run_ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +51,21 @@ def test_inner_attention_example():
     assert status == 0, errors
     lines = [line for line in output.splitlines() if "largest difference" in line]
     assert len(lines) >= 2 and all(float(line.split()[-1]) < 1e-2 for line in lines)
+
+
+def test_context_parallel_example():
+    """The command of docs/parallel.md, for fewer steps."""
+    pytest.importorskip("transformers", minversion="5")
+    [(size, program, arguments)] = re.findall(r"^    torchrun --nproc_per_node=(\d+) (examples\S+) (.*)$",
+                                              (ROOT / "docs" / "parallel.md").read_text(), re.MULTILINE)
+    arguments = [*arguments.split(), "--steps", "8", "--stage-one", "6"]
+    output, *others = run_ranks(int(size), run_program, str(ROOT / program), arguments, with_group=False)
+    assert len(losses(output)) == 8 and losses(output)[-1] < losses(output)[0] and others == [""]
+
+
+def test_context_parallel_snippet():
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "parallel.md").read_text(), re.DOTALL)
+    assert run_ranks(2, exec, code, {}) == [None, None]
 
 
 def test_notebook_runs():

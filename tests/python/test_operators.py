@@ -17,6 +17,7 @@ def arguments_of(name, case, requires_grad=True):
     """Arguments of each operator on the tensors of a case."""
     q, k, v, grad_out = (x.requires_grad_(requires_grad) for x in case.tensors())
     layout, offsets = list(case.layout.values()), case.cu_seqlens
+    num_tiles = lighthouse.library.context_plan(name, layout, offsets, [0, case.seq_len], 0)[1][1]
     with torch.no_grad():
         q_rows, k_rows, v_rows, selection, slots = ops._gather_by_norm(q, k, v, layout, True, offsets)
         rows = [x.detach().requires_grad_(requires_grad) for x in (q_rows, k_rows, v_rows)]
@@ -30,6 +31,7 @@ def arguments_of(name, case, requires_grad=True):
         "_gather_rows_backward": (*rows, selection, slots, case.seq_len, layout, offsets),
         "_scatter_rows": (rows[0], selection, slots, case.seq_len, layout, offsets),
         "_scatter_rows_backward": (grad_out, selection, slots, layout, offsets),
+        "_carry_rows": (q_rows, selection, slots, [*layout, case.seq_len, 0, num_tiles], offsets),
         "_gather_by_norm": (q, k, v, layout, True, offsets),
         "_offsets_like": (q.detach(), [0, 3, 7]),
     }[name]
@@ -55,6 +57,31 @@ def test_fake_tensors_have_the_layout_of_real_ones(name):
         fake = getattr(ops, name)(*(mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for x in arguments))
     for ours, theirs in zip(*(x if isinstance(x, (tuple, list)) else [x] for x in (fake, real))):
         assert (ours.shape, ours.stride(), ours.dtype) == (theirs.shape, theirs.stride(), theirs.dtype)
+
+
+@pytest.mark.parametrize("case", ["grouped", "packed"])
+def test_parts_of_a_row_are_the_whole(case):
+    """Two runs of tiles, with what crosses the cut: rows and tokens of the operators for the whole row."""
+    case = CASES[case]
+    q, k, v, grad_out = case.tensors()
+    layout, offsets = list(case.layout.values()), case.cu_seqlens
+    cuts = lighthouse.library.token_offsets("test", case.seq_len, layout, offsets, 2)
+    rows, carried, after = [], None, []
+    for rank, (begin, end) in enumerate(zip(cuts, cuts[1:])):
+        _, (tile_begin, tile_end, continues, tokens_after, _) = lighthouse.library.context_plan("test", layout, offsets, cuts, rank)
+        part = [*layout, case.seq_len, tile_begin, tile_end]
+        after = grad_out[:, end:end + tokens_after] if tokens_after else None
+        own = [x[:, begin:end] for x in (q, k, v)]
+        q_rows, _, _, *maps = ops._gather_by_norm(*own, part, True, offsets)
+        out = ops._scatter_rows(q_rows, *maps, end - begin, part, offsets, carried if continues else None)
+        rows.append((q_rows, out, ops._scatter_rows_backward(grad_out[:, begin:end], *maps, part, offsets, after)))
+        carried = ops._carry_rows(q_rows, *maps, part, offsets)
+    q_rows, _, _, *maps = ops._gather_by_norm(q, k, v, layout, True, offsets)
+    whole = q_rows, ops._scatter_rows(q_rows, *maps, case.seq_len, layout, offsets), ops._scatter_rows_backward(grad_out, *maps, layout, offsets)
+    for parts, expected, dimension in zip(zip(*rows), whole, (2, 1, 2)):
+        assert torch.equal(torch.cat(parts, dimension), expected)
+    with pytest.raises((ValueError, RuntimeError), match=r"layout has 5 elements"):
+        ops._gather_by_norm(q, k, v, [*layout, 1], True, offsets)
 
 
 @pytest.mark.parametrize("name", ["_gather_rows", "_gather_by_norm", "_gather_rows_backward", "_scatter_rows",

@@ -7,8 +7,11 @@ import torch
 import torch.nn.functional as F
 
 pytest.importorskip("torchtitan", reason="torchtitan is not installed")
-from lighthouse_attention import lighthouse_attention  # noqa: E402
+from lighthouse_attention import library, lighthouse_attention  # noqa: E402
+import torchtitan_context_cases  # noqa: E402
 from lighthouse_attention import torchtitan as integration  # noqa: E402
+from lighthouse_attention import torchtitan_context  # noqa: E402
+from ranks import run_ranks  # noqa: E402
 from torchtitan.models.common.attention import VarlenMetadata, create_varlen_metadata_for_document  # noqa: E402
 
 Attention = integration.LighthouseInnerAttention
@@ -103,6 +106,20 @@ def test_configuration():
     assert len({id(layer) for layer in layers}) == len(layers)
 
 
+@pytest.mark.parametrize("seq_len", [131072, 1048576])
+def test_eight_gpus_share_a_row_of_the_8b_model_evenly(seq_len):
+    titan = integration.llama3_8b_lighthouse()
+    layers = [layer.attention.inner_attention for layer in titan.model_spec.model.layers]
+    assert len(layers) == 32 and sum(layer.enabled for layer in layers) == 28
+    heads = titan.model_spec.model.layers[0].attention
+    assert (heads.n_heads % 8, heads.n_kv_heads % 8, titan.training.local_batch_size) == (0, 0, 1)
+    assert seq_len <= titan.model_spec.model.max_seq_len
+    layout = list(layers[2].build().layout_of(seq_len, 1).values())
+    assert layout[0] == seq_len // 64
+    offsets = library.token_offsets("test", seq_len, [layout[1], layout[2], layout[0], layout[3]], None, 8)
+    assert offsets == [rank * seq_len // 8 for rank in range(9)]
+
+
 def test_is_found_by_the_command_line(monkeypatch):
     from torchtitan.config.manager import ConfigManager
     titan = ConfigManager().parse_args(["--module", "lighthouse_attention.torchtitan", "--config",
@@ -119,3 +136,37 @@ def test_wrong_options():
         Attention.Config().build()(*inputs(), attention_masks=types.SimpleNamespace())
     with pytest.raises(ValueError, match="out_transform"):
         Attention.Config().build()(*inputs(), out_transform=lambda out, lse: out)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the ranks are those of a CPU")
+def test_ranks_that_share_rows_train_as_one_process():
+    """torchtitan's trainer with FSDP2 and packed documents, in both stages, with ranks that have no targets: CP2, and CP2 x DP2."""
+    def train(size, cp, batch):
+        return torch.tensor(run_ranks(size, torchtitan_context_cases.train, cp, batch, with_group=False))
+
+    [alone], *several = train(1, 1, 4), train(2, 2, 2), train(4, 2, 1)
+    assert len(alone) == torchtitan_context_cases.STEPS
+    for ranks in several:
+        for steps in ranks:
+            torch.testing.assert_close(steps[:, 0], alone[:, 0], rtol=1e-6, atol=0)  # losses
+            torch.testing.assert_close(steps[:, 1], alone[:, 1], rtol=1e-5, atol=0)  # norms of gradients
+
+
+@pytest.mark.parametrize(("cp", "options", "message"), [
+    (1, dict(spmd_backend="spmd_types"), None), (2, {}, None), (2, dict(pp=2), "pipeline_parallel_degree is 2"),
+    (2, dict(spmd_backend="spmd_types"), "spmd_backend is 'spmd_types'; it must be 'partial_dtensor'")])
+def test_what_goes_with_context_parallelism(cp, options, message):
+    sizes = dict(dp_replicate=1, dp_shard=1, tp=1, pp=1, ep=1, spmd_backend="partial_dtensor") | options
+    dims = torchtitan_context.ParallelDims(**sizes, cp=cp, world_size=cp * sizes["pp"])
+    titan = config(topk=4)
+    titan.parallelism.context_parallel_degree, titan.validator.enable = cp, False
+    if message:
+        with pytest.raises(ValueError, match=message):
+            torchtitan_context.shared_dims(titan, dims)
+        return
+    shared = torchtitan_context.shared_dims(titan, dims)
+    assert (shared.cp, shared.cp_enabled, titan.parallelism.context_parallel_degree) == (cp, False, 1)
+    titan.validator.enable = True
+    if cp > 1:
+        with pytest.raises(ValueError, match="validator.enable is set"):
+            torchtitan_context.shared_dims(titan, dims)

@@ -14,6 +14,8 @@ Several documents go into one row, told apart by `position_ids` that begin again
 `cu_seq_lens_q` or by an attention_mask of document numbers; no document sees another. Padding comes last. Causal attention
 in training and evaluation only: to generate, switch to "sdpa".
 
+Ranks of a group may share each row: prepare(model, group=group), and the model is given shard_batch(model, batch) (docs/parallel.md).
+
 Reading documents or padding out of a tensor waits for the device once in a forward, not in each layer.
 """
 
@@ -25,10 +27,11 @@ from transformers.utils import logging
 
 from .. import versions
 from ..functional import lighthouse_attention, require
-from ..module import dense_attention, unwrapped
-from . import qk_norm
+from ..module import dense_attention, dense_decoder, unwrapped
+from . import qk_norm, shards
 from .documents import documents_of, without_numbers
 from .options import NAME, configure, configured, may_be_packed, options_of
+from .shards import shard_batch
 
 if versions.transformers_problem(transformers.__version__):
     raise ImportError(versions.transformers_problem(transformers.__version__))
@@ -37,7 +40,7 @@ PACKED = "packed"  # instead of a mask: the row holds several documents
 logger = logging.get_logger(__name__)
 
 
-def prepare(model, **options):
+def prepare(model, *, group=None, **options):
     """Sets the options of a model's lighthouse attention. Those that are not given stay as `config.lighthouse` has them, which
     is where they are kept (of a model of several parts, in its text configuration), and so in a saved config.json.
 
@@ -51,6 +54,8 @@ def prepare(model, **options):
             "dilated".
         full_attention_layers: indices of layers that stay dense (the paper keeps the first and last two of 30).
         layers: {layer index: {option: value}} for layers with options of their own.
+        group: a ProcessGroup, or a DeviceMesh of one dimension, whose ranks share each row; the model is then called with what
+            shard_batch returns. Not kept in the configuration: a model that is loaded again has none.
         packed: rows may hold several documents (True). False promises that none does: then torch.compile makes one graph of
             the model, where it otherwise breaks it to read position_ids, and compiles anew for other documents.
 
@@ -61,12 +66,15 @@ def prepare(model, **options):
         ValueError: an option is out of range, or unknown.
     """
     if isinstance(model, transformers.PretrainedConfig):
+        require(group is None, "prepare: a group is given with a configuration, which cannot hold it; give it with the model")
         configure(model.get_text_config(), options)
         return model
     configure(unwrapped(model).config.get_text_config(), options)
     for module in model.modules():
         for name, child in module.named_children():
             add_hooks(module, name, child)
+    if group is not None:
+        shards.share(model, group)
     return model
 
 
@@ -91,6 +99,7 @@ def add_hooks(module, name, child):
 
 def read_mask(model, arguments, named):
     """Before a model's forward: what transformers would drop of attention_mask, see documents.without_numbers."""
+    shards.check_shared(model, NAME)
     if model.config._attn_implementation != NAME or (torch.compiler.is_compiling() and not may_be_packed(model.config)):
         return None
     refuse_tracing()
@@ -188,29 +197,36 @@ def warn(layer, scores, scorer):
 
 
 def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None,
-                       is_causal=None, position_ids=None, cu_seq_lens_q=None, cu_seq_lens_k=None, seq_idx=None, **kwargs):
+                       is_causal=None, position_ids=None, cu_seq_lens_q=None, cu_seq_lens_k=None, seq_idx=None, shard_offsets=None,
+                       **kwargs):
     """query [B, H, N, d], key and value [B, H_kv, N, d] -> ([B, N, H, d], None)."""
     refuse_tracing()
     kept = qk_norm.leave_layer()
     check_call(module, query, key, attention_mask, dropout, sliding_window, is_causal, kwargs)
     batch, _, seq_len, _ = query.shape
-    options, scores = options_of(module, seq_len), None
+    group = getattr(module, "lighthouse_group", None)
+    if group is not None:
+        shards.check_call(type(module).__name__, group, shard_offsets, attention_mask)
+    options, scores = options_of(module, seq_len if group is None else shard_offsets[-1]), None
+    if getattr(module, "lighthouse_dense", False):
+        options = None
     if options is not None:
         scorer = options.get("scorer", "norm")
         scores = qk_norm.scores_before_norm(kept, query, key, value) if scorer == "norm" and kept else None
         if not torch.compiler.is_compiling():
             warn(module, scores, scorer)
-    documents = documents_in(module, attention_mask, batch, seq_len, position_ids=position_ids, cu_seq_lens_q=cu_seq_lens_q,
-                             cu_seq_lens_k=cu_seq_lens_k, seq_idx=seq_idx)
+    shared = {} if group is None else dict(group=group, shard_offsets=shard_offsets)
+    documents = None if shared else documents_in(module, attention_mask, batch, seq_len, position_ids=position_ids,
+                                                 cu_seq_lens_q=cu_seq_lens_q, cu_seq_lens_k=cu_seq_lens_k, seq_idx=seq_idx)
 
     def attend(q, k, v, scores, offsets):
         if options is None:
-            return dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scaling)
-        return lighthouse_attention(q, k, v, scores=scores, cu_seqlens=offsets, softmax_scale=scaling, **options)
+            return dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scaling, **shared)
+        return lighthouse_attention(q, k, v, scores=scores, cu_seqlens=offsets, softmax_scale=scaling, **shared, **options)
 
     heads = [x.transpose(1, 2) for x in (query, key, value)]
     if documents is None:
-        return attend(*heads, scores, None), None
+        return attend(*heads, scores, cu_seq_lens_q if shared else None), None
     return torch.cat([attend(*(x[row:row + 1] for x in heads), scores and [score[row:row + 1] for score in scores], offsets)
                       for row, offsets in enumerate(documents)]), None
 
@@ -244,6 +260,5 @@ class SwitchToDense(transformers.TrainerCallback):
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         for each in map(unwrapped, (model, *self.others)):
-            if state.global_step >= self.step and each.config._attn_implementation == NAME:
-                each.set_attn_implementation("sdpa")
+            if state.global_step >= self.step and dense_decoder(each):
                 logger.warning(f"lighthouse: dense attention from step {state.global_step} on")
