@@ -25,4 +25,5 @@ except ImportError:
     if sys.argv[:1] != ["-m"]:  # python -m lighthouse_attention says what is wrong, without a traceback
         raise
 
-__all__ = ["LighthouseAttention", "TokenShards", "gathered_length", "lighthouse_attention", "select", "switch_to_dense", "token_scores"]
+__all__ = ["LighthouseAttention", "TokenShards", "gathered_length", "lighthouse_attention", "select", "switch_to_dense",
+           "token_scores"]

@@ -135,7 +135,7 @@ def agreed(operation, group, check):
     result, call, error = None, {}, None
     try:
         result, call = check()
-    except ValueError as caught:
+    except Exception as caught:  # of whatever kind, the others must not wait for this rank
         error = caught
     calls = [None] * group.size()
     dist.all_gather_object(calls, (call, error and str(error)), group=group)
@@ -151,8 +151,8 @@ def compare(operation, calls):
     (first, _), *others = calls
     for rank, (call, _) in enumerate(others, 1):
         for name in first:
-            require(call[name] == first[name], f"{operation}: {name} is {call[name]} on rank {rank} of the group, but {first[name]} "
-                    "on rank 0; all ranks must be given the same")
+            require(call[name] == first[name], f"{operation}: {name} is {call[name]} on rank {rank} of the group, but "
+                    f"{first[name]} on rank 0; all ranks must be given the same")
 
 
 def lengths(offsets):
@@ -217,7 +217,8 @@ class ToRows(torch.autograd.Function):
 
 def attend_by_heads(attention, q, k, v, rows, share):
     """attention(q, k, v) of all rows of this rank's heads, given this rank's rows of all: [B, H, S_r, d] -> the same."""
-    of_heads = [ToHeads.apply(x, heads, rows, share) for x, heads in ((q, share.heads), (k, share.kv_heads), (v, share.kv_heads))]
+    of_heads = [ToHeads.apply(x, heads, rows, share)
+                for x, heads in ((q, share.heads), (k, share.kv_heads), (v, share.kv_heads))]
     return ToRows.apply(attention(*of_heads), share.heads, rows, share)
 
 
@@ -246,7 +247,8 @@ class Scatter(torch.autograd.Function):
         ctx.save_for_backward(selection, slots)
         ctx.rest = part, cu_seqlens, share
         carried = from_rank(ops._carry_rows(rows, selection, slots, part.layout, cu_seqlens), share.rank - 1, share)
-        return ops._scatter_rows(rows, selection, slots, seq_len, part.layout, cu_seqlens, carried if part.continues_before else None)
+        carried = carried if part.continues_before else None
+        return ops._scatter_rows(rows, selection, slots, seq_len, part.layout, cu_seqlens, carried)
 
     @staticmethod
     def backward(ctx, gradient):

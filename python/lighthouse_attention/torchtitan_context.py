@@ -29,7 +29,8 @@ class SharedRows(ParallelDims):
 
 
 def shared_dims(config, dims):
-    """`dims` with our context parallelism in place of torchtitan's, whose degree in `config` becomes 1: it refuses varlen attention.
+    """`dims` with our context parallelism in place of torchtitan's. Its degree in `config` becomes 1, as with another torchtitan
+    refuses varlen attention.
 
     Raises:
         ValueError: something else in the configuration does not go with it.
@@ -40,7 +41,8 @@ def shared_dims(config, dims):
     require(dims.spmd_backend == "partial_dtensor", f"{name}: parallelism.spmd_backend is '{dims.spmd_backend}'; it must be "
             "'partial_dtensor'")
     require(dims.pp == 1, f"{name}: parallelism.pipeline_parallel_degree is {dims.pp}; it must be 1")
-    require(not config.validator.enable, f"{name}: validator.enable is set, which would read whole rows on every rank; leave it out")
+    require(not config.validator.enable, f"{name}: validator.enable is set, but it would read whole rows on every rank; "
+            "leave it out")
     shared = SharedRows.from_config(config.parallelism, dims.world_size)
     config.parallelism.context_parallel_degree = 1
     return shared

@@ -20,6 +20,7 @@ CASES = {
     "plain": Case(num_heads=12, num_kv_heads=12, head_dim=8, layout=LAYOUT),
     "grouped": Case(num_heads=24, num_kv_heads=12, head_dim=8, layout=LAYOUT),
     "fewer-kv-heads": Case(num_heads=24, num_kv_heads=1, head_dim=8, layout=LAYOUT),
+    "two-kv-heads": Case(num_heads=12, num_kv_heads=2, head_dim=8, layout=LAYOUT, **PACKED),
     "uncovered": Case(num_heads=12, num_kv_heads=12, head_dim=8, layout=LAYOUT, cover_prefix=False),
     "deep": Case(num_heads=12, num_kv_heads=12, head_dim=8, seq_len=1027, layout=DEEP),
     "packed": Case(num_heads=12, num_kv_heads=12, head_dim=8, layout=LAYOUT, **PACKED),
@@ -58,7 +59,7 @@ def both(case, group, dtype=torch.float32, function=lighthouse_attention):
 
 def check_case(name, dtype):
     ours, theirs = both(CASES[name], dist.group.WORLD, dtype)
-    if name == "fewer-kv-heads":  # each rank sums its part of dk and dv, over no more than N rows, and rounds it
+    if CASES[name].num_kv_heads < dist.get_world_size():  # each rank sums its part of dk and dv, no more than N rows; rounds it
         sums = torch.float64 if dtype == torch.float64 else torch.float32
         bound = 2 * torch.finfo(dtype).eps + CASES[name].seq_len * torch.finfo(sums).eps
         for part, whole in zip(ours[2:], theirs[2:]):
@@ -100,9 +101,11 @@ def another_attention():
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3)
 
     case = dataclasses.replace(CASES["packed"], softmax_scale=0.3)
-    ours, theirs = both(case, dist.group.WORLD,
-                        function=lambda *qkv, **options: lighthouse_attention(*qkv, **options | dict(softmax_scale=None), attention=attention))
-    check_equal(ours, theirs)
+
+    def function(*qkv, **options):
+        return lighthouse_attention(*qkv, **options | dict(softmax_scale=None), attention=attention)
+
+    check_equal(*both(case, dist.group.WORLD, function=function))
 
 
 def transposed():
@@ -127,9 +130,10 @@ def module():
     attention = LighthouseAttention(**case.layout, group=dist.group.WORLD)
     for layer in (attention, copy.deepcopy(attention), pickle.loads(pickle.dumps(attention))):
         for layer.enabled in (True, False):
-            whole = functools.partial(lighthouse_attention, **case.layout, **options) if layer.enabled else functools.partial(dense_attention, **options)
-            ours = results_of(functools.partial(layer, shard_offsets=shards.offsets, **options), *map(shards.take, (q, k, v, grad_out)))
-            check_equal(ours, list(map(shards.take, results_of(whole, q, k, v, grad_out))))
+            function, layout = (lighthouse_attention, case.layout) if layer.enabled else (dense_attention, {})
+            whole = results_of(functools.partial(function, **layout, **options), q, k, v, grad_out)
+            part = functools.partial(layer, shard_offsets=shards.offsets, **options)
+            check_equal(results_of(part, *map(shards.take, (q, k, v, grad_out))), list(map(shards.take, whole)))
 
 
 def shards():
@@ -181,7 +185,8 @@ def wrong_use():
     refused(lambda: call(topk=20 - (rank == last)), "topk is 19", f"on rank {last}", "20 on rank 0")
     refused(lambda: call(*(x.to(torch.bfloat16 if rank == 0 else x.dtype) for x in part)), "dtype is torch.float32 on rank 1")
     refused(lambda: call(*(x.requires_grad_(rank == 0) for x in part)), "with_gradient is")
-    refused(lambda: call(*(x[:, 1:] if rank == last else x for x in part)), f"rank {last} of the group has", f"owns {len(part[0][0])}" if rank == last else "")
+    refused(lambda: call(*(x[:, 1:] if rank == last else x for x in part)), f"rank {last} of the group has", "by shard_offsets")
+    refused(lambda: call(part[0].to_mkldnn() if rank == 0 else part[0], *part[1:]), "q has layout torch._mkldnn")
     refused(lambda: call(part[0], part[1], part[1][:, :, :1] if rank == 0 else part[2]), "v has shape")
     call(*(x.detach() for x in part))
     refused(lambda: LighthouseAttention(topk=8, group=7), "group is a int")
@@ -218,7 +223,8 @@ def tests_for(size):
     if size % 2 == 0:
         tests["mesh"] = mesh
     dtypes = (torch.float32, torch.bfloat16, torch.float64) if size == 4 else (torch.float32,)
-    return tests | {f"{name}-{str(dtype)[6:]}": functools.partial(check_case, name, dtype) for name in CASES for dtype in dtypes}
+    return tests | {f"{name}-{str(dtype)[6:]}": functools.partial(check_case, name, dtype) for name in CASES for dtype in dtypes
+                    if CASES[name].num_kv_heads % size == 0 or size % CASES[name].num_kv_heads == 0}
 
 
 def run_all():

@@ -77,7 +77,8 @@ def test_parts_of_a_row_are_the_whole(case):
         rows.append((q_rows, out, ops._scatter_rows_backward(grad_out[:, begin:end], *maps, part, offsets, after)))
         carried = ops._carry_rows(q_rows, *maps, part, offsets)
     q_rows, _, _, *maps = ops._gather_by_norm(q, k, v, layout, True, offsets)
-    whole = q_rows, ops._scatter_rows(q_rows, *maps, case.seq_len, layout, offsets), ops._scatter_rows_backward(grad_out, *maps, layout, offsets)
+    whole = (q_rows, ops._scatter_rows(q_rows, *maps, case.seq_len, layout, offsets),
+             ops._scatter_rows_backward(grad_out, *maps, layout, offsets))
     for parts, expected, dimension in zip(zip(*rows), whole, (2, 1, 2)):
         assert torch.equal(torch.cat(parts, dimension), expected)
     with pytest.raises((ValueError, RuntimeError), match=r"layout has 5 elements"):

@@ -31,16 +31,16 @@ def share(model, group):
 def check_shared(model, implementation):
     """Before a forward of a decoder: another attention would see the tokens of one rank only."""
     group = getattr(model, "lighthouse_group", None)
-    require(group is None or model.config._attn_implementation == implementation, "lighthouse: the tokens of this model are shared by "
-            f"the group '{group}', but its attn_implementation is '{model.config._attn_implementation}', which would attend to those "
+    require(group is None or model.config._attn_implementation == implementation, "lighthouse: the tokens of this model are "
+            f"shared by the group '{group}', but its attn_implementation is '{model.config._attn_implementation}', which would attend to those "
             f"of one rank; leave it '{implementation}', and for dense attention (stage two) call switch_to_dense(model)")
 
 
 def check_call(name, group, shard_offsets, attention_mask):
-    require(shard_offsets is not None, f"lighthouse: {name} shares its tokens with the group '{group}', but is not told where they are "
-            "cut; give the model what huggingface.shard_batch(model, batch) returns")
-    require(not isinstance(attention_mask, torch.Tensor), f"lighthouse: {name} is given an attention_mask for a part of a row; give "
-            "that to huggingface.shard_batch, which makes documents of it")
+    require(shard_offsets is not None, f"lighthouse: {name} shares its tokens with the group '{group}', but is not told where "
+            "they are cut; give the model what huggingface.shard_batch(model, batch) returns")
+    require(not isinstance(attention_mask, torch.Tensor), f"lighthouse: {name} is given an attention_mask for a part of a row; "
+            "give that to huggingface.shard_batch, which makes documents of it")
 
 
 def shard_batch(model, batch):
@@ -83,8 +83,8 @@ def documents_and_positions(batch):
     if mask is not None:
         mask, position_ids = without_numbers(mask, position_ids)
     documents = documents_of(*batch["input_ids"].shape, mask=mask, position_ids=position_ids, **said)
-    require(documents is None or len(documents) == 1, f"shard_batch: the batch has several documents, or padding, in {len(documents or ())} "
-            "rows; ranks share packed documents in one row: concatenate them (DataCollatorWithFlattening)")
+    require(documents is None or len(documents) == 1, "shard_batch: the batch has several documents, or padding, in "
+            f"{len(documents or ())} rows; ranks share packed documents in one row: concatenate them (DataCollatorWithFlattening)")
     return documents and documents[0], position_ids
 
 
