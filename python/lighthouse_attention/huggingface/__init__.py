@@ -31,6 +31,7 @@ from ..module import dense_attention, dense_decoder, unwrapped
 from . import qk_norm, shards
 from .documents import documents_of, without_numbers
 from .options import NAME, configure, configured, may_be_packed, options_of
+from .shared_rows import SharedRows
 from .shards import shard_batch
 
 if versions.transformers_problem(transformers.__version__):
