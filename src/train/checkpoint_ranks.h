@@ -26,4 +26,14 @@ struct CheckpointRanks {
       [](const std::string& text, const Conclude& conclude) { return conclude({text}); };
 };
 
+/// Runs `body` on every rank, then `conclude` on rank 0 with what they returned, and returns its result on all: one
+/// call of agree.
+///
+/// What is thrown on one rank, in either, ends in an exception on all: there it is what it was, elsewhere a
+/// std::runtime_error with the number of the rank and the text. Before that rank 0 asks `try_again`, giving the errno
+/// of the failures (0 where there is none); if that returns true, all begin anew.
+std::string together(const CheckpointRanks& ranks, const std::function<std::string()>& body,
+                     const CheckpointRanks::Conclude& conclude,
+                     const std::function<bool(const std::vector<int>& errors)>& try_again = {});
+
 }  // namespace lighthouse

@@ -21,7 +21,7 @@ std::optional<int64_t> step_of(const std::string& line) {
 }
 
 fs::path drop_after(const fs::path& path, int64_t step) {
-  if (!fs::exists(path)) return path;
+  if (!fs::exists(path) || fs::is_symlink(path)) return path;  // AppendFile refuses a link
   const std::string text = read_text_file(path);
   std::string kept;
   std::istringstream lines(text);
