@@ -88,7 +88,7 @@ void Trainer::restore() {
   state_ = state_from_json(checkpoint->state_json, identity_, source,
                            [this](const std::string& text) { console_.warn(text); });
   load_parameters(decoder_, checkpoint->model);
-  optimizer_.load_state(checkpoint->optimizer);
+  optimizer_.load_state(whole_tensors(checkpoint->optimizer));
 }
 
 /// The weights of a new run.
@@ -103,8 +103,8 @@ void Trainer::begin() {
 void Trainer::open_run_folder() {
   NamedTensors model = decoder_.parameters();
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
-  saver_.emplace(folder_, config_, RunSaver::Tensors{std::move(model), optimizer_.state()}, state_, identity_,
-                 console_);
+  saver_.emplace(folder_, config_, RunSaver::Tensors{std::move(model), whole_ranges(optimizer_.state())}, state_,
+                 identity_, console_);
   write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
   write_file_durably(folder_.path() / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
   record_corpus(folder_.path(), loader_.files());
