@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 #include "parallel/group.h"
@@ -21,13 +22,21 @@ class GradientExchange {
                    int64_t bucket_elements = int64_t{1} << 23);
 
   const std::vector<Piece>& pieces() const { return pieces_; }
+  const std::vector<int64_t>& owners() const { return owners_; }  ///< of each piece, a rank
   bool owns(size_t piece) const { return owners_[piece] == group_.rank(); }
+  std::vector<Piece> owned() const;  ///< of this rank, in order
 
   /// Of contiguous `gradients`, one for each parameter: own pieces become the sums over all ranks; the others are what
   /// they were.
   void reduce(const std::vector<at::Tensor>& gradients) const;
   /// Own pieces of the parameters are copied to all ranks.
   void spread() const;
+
+  /// Elements of a piece, [size], of the parameters' dtype and device.
+  using Source = std::function<at::Tensor(size_t piece)>;
+  using Sink = std::function<void(size_t piece, const at::Tensor& elements)>;
+  /// What the owner of each piece has in `source`, moments as an example, goes to `sink` of all ranks, piece by piece.
+  void share(const Source& source, const Sink& sink, const std::string& what) const;
 
  private:
   /// Pieces [begin, end), exchanged at once.
@@ -37,7 +46,7 @@ class GradientExchange {
   };
   std::vector<at::Tensor> owned(const std::vector<at::Tensor>& tensors, const Bucket& bucket, int64_t rank) const;
   void reduce(const std::vector<at::Tensor>& gradients, const Bucket& bucket) const;
-  void spread(const Bucket& bucket) const;
+  void share(const Source& source, const Sink& sink, const std::string& what, const Bucket& bucket) const;
 
   std::vector<at::Tensor> parameters_;
   Group& group_;

@@ -23,11 +23,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 constexpr milliseconds kLeaving{3000};  // others diagnose for about two seconds
 constexpr milliseconds kLook{20};
-
-std::string first_line(const char* text) {
-  const std::string line(text);
-  return line.substr(0, line.find('\n'));
-}
+constexpr const char* kAbandoned = "abandoned";
 
 std::string count_of(const char* what, int64_t count) { return std::to_string(count) + " " + what; }
 
@@ -124,27 +120,47 @@ World::~World() {
   }
 }
 
-std::string World::value_of(const std::string& topic, int64_t rank) {
-  const std::vector<uint8_t> bytes = store_->get("agree/" + topic + "/" + std::to_string(rank));
+void World::wait_for(const std::vector<std::string>& keys) {
+  const auto end = steady_clock::now() + options_.timeout;
+  while (!store_->check(keys)) {
+    if (store_->check({kAbandoned})) throw Disagreement(value_of(kAbandoned));
+    if (steady_clock::now() >= end) throw std::runtime_error("waited " + count_of("ms", options_.timeout.count()));
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+std::string World::value_of(const std::string& key) {
+  const std::vector<uint8_t> bytes = store_->get(key);
   return {bytes.begin(), bytes.end()};
+}
+
+void World::abandon(const std::string& why) {
+  try {
+    store_->set(kAbandoned, bytes_of("rank " + std::to_string(rank()) + " cannot start: " + why));
+  } catch (const std::exception&) {  // nobody is there to be told
+  }
 }
 
 void World::agree(const std::string& topic, const std::string& value) {
   watch_->enter("agreement on " + topic);
+  std::vector<std::string> keys;
+  for (int64_t of = 0; of < size(); ++of) keys.push_back("agree/" + topic + "/" + std::to_string(of));
   std::vector<int64_t> others;
   std::string of_first, of_other;
   try {
-    store_->set("agree/" + topic + "/" + std::to_string(rank()), bytes_of(value));
-    of_first = value_of(topic, 0);
+    store_->set(keys[static_cast<size_t>(rank())], bytes_of(value));
+    wait_for(keys);
+    of_first = value_of(keys.front());
     for (int64_t other = 1; other < size(); ++other) {
-      const std::string its = value_of(topic, other);
+      const std::string its = value_of(keys[static_cast<size_t>(other)]);
       if (its == of_first) continue;
       if (others.empty()) of_other = its;
       others.push_back(other);
     }
+  } catch (const Disagreement&) {
+    throw;
   } catch (const std::exception& error) {
-    throw RankFailure("'" + watch_->doing() + "' failed:" + watch_->diagnosis() + "\n  (" + first_line(error.what()) +
-                      ")");
+    fail_by_rank(watch_.get(), topic, error.what());
   }
   if (others.empty()) return;
   const auto [first, other] = first_difference(of_first, of_other);
@@ -174,8 +190,7 @@ std::unique_ptr<Group> World::make_group(const std::string& name, const std::vec
     backend->setTimeout(options_.timeout);
     return std::make_unique<Group>(std::move(backend), ranks, own, watch_.get());
   } catch (const std::exception& error) {
-    throw RankFailure("'" + watch_->doing() + "' failed:" + watch_->diagnosis() + "\n  (" + first_line(error.what()) +
-                      ")");
+    fail_by_rank(watch_.get(), name, error.what());
   }
 }
 

@@ -51,15 +51,19 @@ class World {
   Watch& watch() { return *watch_; }
 
   /// All ranks call it with a value that must be the same: the configuration, versions, the corpus' fingerprint. Throws
-  /// Disagreement on every rank, with the first line that differs and the ranks that have it.
+  /// Disagreement on every rank, with the first line that differs and the ranks that have it, or with what a rank that
+  /// did not come said in abandon.
   void agree(const std::string& topic, const std::string& value);
+  /// This rank does not start, because of `why`: the others, which wait for it in agree, are told. Throws nothing.
+  void abandon(const std::string& why);
 
   /// A group of `ranks` (ascending), which all of them make at the same time; `name` is the group's, one for each set
   /// of ranks: 'context 0'. Outlived by the world.
   std::unique_ptr<Group> make_group(const std::string& name, const std::vector<int64_t>& ranks);
 
  private:
-  std::string value_of(const std::string& topic, int64_t rank);
+  void wait_for(const std::vector<std::string>& keys);
+  std::string value_of(const std::string& key);
 
   Launch launch_;
   WorldOptions options_;
