@@ -68,6 +68,12 @@ void validate_steps(const TrainingConfig& training, const OptimizerConfig& optim
           ": must be at most training.steps = ", training.steps);
 }
 
+void validate_parallel(const ParallelConfig& parallel, const TrainingConfig& training) {
+  require(parallel.data <= training.gradient_accumulation, "parallel.data = ", parallel.data,
+          ": must be at most training.gradient_accumulation = ", training.gradient_accumulation,
+          ", the micro-batches of a step, which are dealt out; set both");
+}
+
 void validate_recompute(const TrainingConfig& training) {
   require(!training.offload || training.recompute == "full",
           "training.offload = true: needs training.recompute = \"full\", not \"", training.recompute,
@@ -92,6 +98,7 @@ void validate(const RunConfig& config) {
   validate_layers(config.attention, config.model.num_layers);
   validate_method(config.attention, config.training.seq_len);
   validate_steps(config.training, config.optimizer);
+  validate_parallel(config.parallel, config.training);
   validate_recompute(config.training);
   validate_data(config);
 }
