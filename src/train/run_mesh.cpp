@@ -1,0 +1,39 @@
+#include "train/run_mesh.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "lighthouse/check.h"
+
+namespace lighthouse {
+
+Mesh mesh_of(const RunConfig& config, World* world) {
+  const ParallelConfig& parallel = config.parallel;
+  const int64_t started = world == nullptr ? 1 : world->size();
+  const int64_t data = parallel.data > 0 ? parallel.data : std::max<int64_t>(started / parallel.context, 1);
+  const int64_t wanted = data * parallel.context;
+  LIGHTHOUSE_CHECK(wanted == started, "parallel.data = ", data, " and parallel.context = ", parallel.context, " are ",
+                   wanted, " processes, but ", started, started == 1 ? " was" : " were", " started; start ", wanted,
+                   " (lighthouse launch -n ", wanted, " train …, torchrun --nproc-per-node, srun --ntasks)");
+  LIGHTHOUSE_CHECK(data <= config.training.gradient_accumulation, "parallel.data = ", data,
+                   ": must be at most training.gradient_accumulation = ", config.training.gradient_accumulation,
+                   ", the micro-batches of a step, which are dealt out to the processes; set both");
+  return world == nullptr ? Mesh() : Mesh(*world, parallel.context);
+}
+
+void set_threads(const TrainingConfig& training, const World* world) {
+  int64_t threads = training.threads;
+  if (threads == 0 && world != nullptr && std::getenv("OMP_NUM_THREADS") == nullptr) {
+    threads = std::max<int64_t>(at::get_num_threads() / world->launch().local_world_size, 1);
+  }
+  if (threads > 0) at::set_num_threads(static_cast<int>(threads));
+}
+
+std::string program_text(const Environment& environment) {
+  return "lighthouse " + environment.lighthouse + "\ntorch " + environment.torch + "\ncuDNN " + environment.cudnn +
+         "\n" + environment.device.substr(0, environment.device.find(':'));
+}
+
+}  // namespace lighthouse
