@@ -60,6 +60,21 @@ def seconds(value):
     return "-" if value is None else "never" if value == float("inf") else f"{value:.0f}"
 
 
+def ratio(clock, run, base):
+    """Seconds of one run over those of another, by "train_seconds" or "time"; None where they ran on other cards."""
+    return run.run.last[clock] / base.run.last[clock] if run.card == base.card else None
+
+
+def three_digits(value):
+    return "-" if value is None else f"{value:.3f}"
+
+
+def verdict(differences, base):
+    """What docs/experiments.md calls non-inferior and superior, by the upper end of the interval."""
+    high = estimate(differences).high
+    return "superior" if high < 0 else "non-inferior" if high <= MARGIN * base else "neither non-inferior nor superior"
+
+
 def pair_tables(ladder, made):
     """The pairs of the main arms and what they show."""
     pairs = [(dense, made[dense.name.replace("dense", "two-stage")]) for dense in made.values()
@@ -68,23 +83,26 @@ def pair_tables(ladder, made):
     if not pairs:
         return []
     loss = [(FINAL.loss(dense.run), FINAL.loss(two.run)) for dense, two in pairs]
-    clocks = [[(dense.run.last[clock], two.run.last[clock]) for dense, two in pairs] for clock in ("train_seconds", "time")]
-    rows = [[dense.record["seed"], f"{base:.4f}", f"{other:.4f}", f"{other - base:+.4f}", f"{steps[0]:.1f}", f"{steps[1]:.1f}",
-             f"{steps[1] / steps[0]:.3f}", f"{whole[1] / whole[0]:.3f}",
+    ratios = {clock: [ratio(clock, two, dense) for dense, two in pairs] for clock in ("train_seconds", "time")}
+    rows = [[dense.record["seed"], f"{base:.4f}", f"{other:.4f}", f"{other - base:+.4f}",
+             *(f"{one.run.last['train_seconds']:.1f}" for one in (dense, two)), *map(three_digits, both),
              seconds(clock_at_loss(two.run, dense.run.last["validation_loss"], "train_seconds"))]
-            for (dense, two), (base, other), steps, whole in zip(pairs, loss, *clocks)]
-    lines = [f"### Ladder {ladder.upper()}: {pairs[0][0].card}, {pairs[0][0].record['date']}", ""]
+            for (dense, two), (base, other), both in zip(pairs, loss, zip(*ratios.values()))]
+    cards, dates = ([*dict.fromkeys(look(one) for pair in pairs for one in pair)]
+                    for look in (lambda one: one.card, lambda one: one.record["date"]))
+    lines = [f"### Ladder {ladder.upper()}: {', '.join(cards)}, {', '.join(dates)}", ""]
     lines += table(["seed", "dense loss", "two-stage loss", "difference", "dense, s of steps", "two-stage, s", "ratio",
                     "ratio with validation", "s until dense's last loss"], rows)
     if len(pairs) > 1:
         base = statistics.fmean(first for first, _ in loss)
-        lines += ["", f"* Final weights: mean difference {interval([second - first for first, second in loss])}; the mean dense "
-                  f"loss is {base:.4f}, the margin {MARGIN * base:+.4f}.",
+        differences = [second - first for first, second in loss]
+        lines += ["", f"* Final weights: mean difference {interval(differences)}; the mean dense loss is {base:.4f}, the margin "
+                  f"{MARGIN * base:+.4f}: **{verdict(differences, base)}**.",
                   f"* Mean of the validations in the last tenth: {interval([two.tail - dense.tail for dense, two in pairs])}."]
-        for name, clock in zip(("steps alone", "with validation"), clocks):
-            ratios = [two / dense for dense, two in clock]
-            lines.append(f"* Time, {name}: two-stage over dense {statistics.fmean(ratios):.3f} ({min(ratios):.3f} to "
-                         f"{max(ratios):.3f}).")
+        for name, found in zip(("steps alone", "with validation"), ratios.values()):
+            found = [value for value in found if value is not None]
+            lines.append(f"* Time, {name}, of {len(found)} pairs on one card: two-stage over dense {statistics.fmean(found):.3f} "
+                         f"({min(found):.3f} to {max(found):.3f}).")
     return [*lines, ""]
 
 
@@ -98,7 +116,7 @@ def arm_table(ladder, made):
                 continue
             loss = FINAL.loss(one.run)
             rows.append([arm, seed, f"{loss:.4f}", *(f"{loss - FINAL.loss(other.run):+.4f}" for other in main),
-                         *(f"{one.run.last['train_seconds'] / other.run.last['train_seconds']:.3f}" for other in main)])
+                         *(three_digits(ratio("train_seconds", one, other)) for other in main)])
     if not rows:
         return []
     return [f"### Ladder {ladder.upper()}: controls and ablations", "",

@@ -11,7 +11,19 @@ namespace fs = std::filesystem;
 
 namespace {
 
-fs::path without_trailing_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+/// Without a slash at its end, and where it leads as a symbolic link: to rename the link would move nothing.
+fs::path place_of(const fs::path& path) {
+  const fs::path place = path.has_filename() ? path : path.parent_path();
+  if (!fs::is_symlink(fs::symlink_status(place))) return place;
+  if (!fs::is_directory(place)) throw_system_error(ENOTDIR, "cannot replace", place);
+  return fs::canonical(place);
+}
+
+Temporary temporary_for(const fs::path& target, Filling filling) {
+  const fs::path parent = parent_folder(target);
+  return filling == Filling::kAlone ? create_temporary_folder(parent)
+                                    : join_temporary_folder(parent / (kTemporaryPrefix + target.filename().string()));
+}
 
 void sync_tree(const fs::path& folder) {
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
@@ -28,11 +40,11 @@ void rename_or_throw(const fs::path& from, const fs::path& to) {
 
 }  // namespace
 
-AtomicFolder::AtomicFolder(const fs::path& target)
-    : target_(without_trailing_slash(target)), temporary_(create_temporary_folder(parent_folder(target_))) {}
+AtomicFolder::AtomicFolder(const fs::path& target, Filling filling)
+    : target_(place_of(target)), filling_(filling), temporary_(temporary_for(target_, filling)) {}
 
 AtomicFolder::~AtomicFolder() {
-  if (committed_) return;
+  if (committed_ || filling_ == Filling::kHelping) return;
   std::error_code error;  // what cannot be removed now is removed by remove_abandoned_temporaries
   fs::remove_all(temporary_.path, error);
 }

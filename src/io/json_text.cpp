@@ -1,34 +1,137 @@
 #include "io/json_text.h"
 
-#include <set>
+#include <limits>
+#include <utility>
 #include <vector>
 
-#include "io/errors.h"
+#include "lighthouse/check.h"
 
 namespace lighthouse {
+namespace {
 
-nlohmann::json parse_json(std::string_view text, const std::string& source) {
-  using nlohmann::json;
-  std::vector<std::set<std::string>> open_objects;  // names seen in each enclosing object
-  const auto check_names = [&](int /*depth*/, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::object_start) open_objects.emplace_back();
-    if (event == json::parse_event_t::object_end) open_objects.pop_back();
-    if (event == json::parse_event_t::key && !open_objects.back().insert(value.get<std::string>()).second) {
-      throw DamagedFile(source + ": the name " + value.dump() + " stands twice in one object");
-    }
-    return true;
-  };
-  // The parser takes a zero byte for the end of the text and would pass over all that follows.
-  if (text.find('\0') != std::string_view::npos) throw DamagedFile(source + ": not JSON: it has a zero byte");
-  try {
-    return json::parse(text, check_names);
-  } catch (const json::exception& error) {
-    throw DamagedFile(source + ": not JSON: " + error.what());
-  }
+using nlohmann::json;
+using TakeMember = std::function<void(const std::string& name, const json& value)>;
+
+template <typename... Parts>
+[[noreturn]] void fail(const std::string& source, const Parts&... what) {
+  throw DamagedFile(detail::concat(source, ": ", what...));
 }
 
-std::string quoted(const std::string& name) {
-  return nlohmann::json(name).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+/// Makes a value of what the parser reports. The parser's own builder has no limit of depth, and one that is called
+/// back takes a time that grows with the square of an object's members.
+class Builder : public nlohmann::json_sax<json> {
+ public:
+  /// With `take` the text is an object, whose members go there.
+  explicit Builder(const std::string& source, const TakeMember* take = nullptr) : source_(source), take_(take) {}
+
+  json& value() { return root_; }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t& /*text*/) override { return add(value); }
+  bool string(string_t& value) override { return add(std::move(value)); }
+  bool binary(binary_t& /*value*/) override { return false; }  // texts have none
+  bool start_object(size_t /*size*/) override { return open(json::object()); }
+  bool end_object() override { return close(); }
+  bool start_array(size_t /*size*/) override { return open(json::array()); }
+  bool end_array() override { return close(); }
+
+  bool key(string_t& name) override {
+    if (takes_members()) {
+      member_ = &taken_;
+      name_ = std::move(name);
+      return true;
+    }
+    const auto [place, is_new] = open_.back()->emplace(name, nullptr);
+    if (!is_new) fail(source_, "the name ", quoted(name), " stands twice in one object");
+    member_ = &*place;
+    return true;
+  }
+
+  bool parse_error(size_t /*place*/, const std::string& /*token*/, const json::exception& error) override {
+    std::string what = error.what();
+    constexpr size_t kMost = 300;  // the message holds all of a token, however long
+    if (what.size() > kMost) what = what.substr(0, kMost) + "...";
+    fail(source_, "not JSON: ", what);
+  }
+
+ private:
+  bool takes_members() const { return take_ != nullptr && open_.size() == 1; }
+
+  json* place(json value) {
+    if (take_ != nullptr && open_.empty() && !value.is_object()) fail(source_, "not a JSON object");
+    if (open_.empty()) return &(root_ = std::move(value));
+    if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
+    return &(*member_ = std::move(value));
+  }
+  bool add(json value) {
+    place(std::move(value));
+    if (takes_members()) (*take_)(name_, taken_);
+    return true;
+  }
+  bool open(json value) {
+    if (open_.size() >= kMaxJsonDepth) fail(source_, "nested more than ", kMaxJsonDepth, " deep");
+    open_.push_back(place(std::move(value)));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    if (takes_members()) (*take_)(name_, taken_);
+    return true;
+  }
+
+  const std::string& source_;
+  const TakeMember* take_;
+  json root_, taken_;
+  std::string name_;         ///< of taken_
+  json* member_ = nullptr;   ///< that the next value is
+  std::vector<json*> open_;  ///< arrays and objects that have not ended, each in the one before
+};
+
+void parse(std::string_view text, const std::string& source, Builder& builder) {
+  // The parser takes a zero byte for the end of the text and would pass over all that follows, and skips a mark.
+  if (text.find('\0') != std::string_view::npos) fail(source, "not JSON: it has a zero byte");
+  if (text.starts_with("\xEF\xBB\xBF")) fail(source, "not JSON: it begins with a byte order mark; save it without");
+  json::sax_parse(text, &builder);
+}
+
+}  // namespace
+
+json parse_json(std::string_view text, const std::string& source) {
+  Builder builder(source);
+  parse(text, source, builder);
+  return std::move(builder.value());
+}
+
+void read_json_members(std::string_view text, const std::string& source, const TakeMember& take) {
+  Builder builder(source, &take);
+  parse(text, source, builder);
+}
+
+const json& member(const json& object, const char* name) {
+  if (!object.is_object()) throw DamagedFile(excerpt(object) + " is not an object");
+  const auto found = object.find(name);
+  if (found == object.end()) throw DamagedFile(std::string("no ") + name);
+  return *found;
+}
+
+int64_t whole_number(const json& value, const char* name) {
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()}) {
+    throw DamagedFile(detail::concat(name, " ", excerpt(value), " is not an integer from 0 to 2^63 - 1"));
+  }
+  return value.get<int64_t>();
+}
+
+int64_t whole_member(const json& object, const char* name) { return whole_number(member(object, name), name); }
+
+std::string quoted(const std::string& name) { return json(name).dump(-1, ' ', false, json::error_handler_t::replace); }
+
+std::string excerpt(const json& value) {
+  constexpr size_t kMost = 100;
+  const std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
 }
 
 }  // namespace lighthouse

@@ -8,6 +8,8 @@
 #include <atomic>
 #include <cerrno>
 #include <limits>
+#include <optional>
+#include <stdexcept>
 #include <system_error>
 
 namespace lighthouse {
@@ -20,15 +22,25 @@ fs::path temporary_name(const fs::path& parent) {
   return parent / (kTemporaryPrefix + std::to_string(::getpid()) + "-" + std::to_string(counter++));
 }
 
-/// Locks a temporary that was just created. False when a clean-up by another process removed it in between.
-bool lock_temporary(const Temporary& temporary) {
+/// Locks a temporary, LOCK_EX or LOCK_SH. False when a clean-up by another process removed it in between.
+bool lock_temporary(const Temporary& temporary, int how) {
   // Where the file system has no locks the temporary is merely never taken for abandoned.
-  while (::flock(temporary.descriptor.get(), LOCK_EX) != 0 && errno == EINTR) {
+  while (::flock(temporary.descriptor.get(), how) != 0 && errno == EINTR) {
   }
   struct stat opened {};
   struct stat named {};
   return ::fstat(temporary.descriptor.get(), &opened) == 0 && ::stat(temporary.path.c_str(), &named) == 0 &&
          opened.st_ino == named.st_ino && opened.st_dev == named.st_dev;
+}
+
+/// Opens and locks a folder that is there; nothing when it was removed before it was locked.
+std::optional<Temporary> lock_folder(const fs::path& path, int how) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (descriptor < 0 && errno == ENOENT) return std::nullopt;
+  if (descriptor < 0) throw_system_error(errno, "cannot open", path);
+  Temporary temporary{path, FileDescriptor(descriptor)};
+  if (!lock_temporary(temporary, how)) return std::nullopt;
+  return temporary;
 }
 
 }  // namespace
@@ -48,6 +60,23 @@ FileDescriptor open_file(const fs::path& path, int flags, mode_t mode) {
   } while (descriptor < 0 && errno == EINTR);
   if (descriptor < 0) throw_system_error(errno, (flags & O_CREAT) != 0 ? "cannot create" : "cannot open", path);
   return FileDescriptor(descriptor);
+}
+
+FileDescriptor open_own_file(const fs::path& path, int flags) {
+  std::error_code unknown;
+  if (fs::is_symlink(fs::symlink_status(path, unknown))) {
+    throw std::runtime_error("'" + path.string() +
+                             "' is a symbolic link, and a run writes to files of its own only; remove the link");
+  }
+  FileDescriptor file = open_file(path, flags | O_CREAT | O_NOFOLLOW | O_NONBLOCK);  // a pipe would wait
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) throw_system_error(errno, "cannot open", path);
+  if (!S_ISREG(status.st_mode)) throw std::runtime_error("'" + path.string() + "' is not a regular file; remove it");
+  return file;
+}
+
+bool is_missing(const std::error_code& error) {
+  return error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
 }
 
 bool is_lacking(int error) { return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ENOLCK; }
@@ -89,7 +118,7 @@ Temporary create_temporary_file(const fs::path& parent) {
     if (descriptor < 0 && (errno == EEXIST || errno == EINTR)) continue;
     if (descriptor < 0) throw_system_error(errno, "cannot create", path);
     Temporary temporary{std::move(path), FileDescriptor(descriptor)};
-    if (lock_temporary(temporary)) return temporary;
+    if (lock_temporary(temporary, LOCK_EX)) return temporary;
   }
 }
 
@@ -100,11 +129,14 @@ Temporary create_temporary_folder(const fs::path& parent) {
       if (errno == EEXIST) continue;
       throw_system_error(errno, "cannot create folder", path);
     }
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (descriptor < 0 && errno == ENOENT) continue;  // removed by a clean-up before it was locked
-    if (descriptor < 0) throw_system_error(errno, "cannot open", path);
-    Temporary temporary{std::move(path), FileDescriptor(descriptor)};
-    if (lock_temporary(temporary)) return temporary;
+    if (auto temporary = lock_folder(path, LOCK_EX)) return std::move(*temporary);
+  }
+}
+
+Temporary join_temporary_folder(const fs::path& path) {
+  for (;;) {
+    if (::mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) throw_system_error(errno, "cannot create folder", path);
+    if (auto temporary = lock_folder(path, LOCK_SH)) return std::move(*temporary);
   }
 }
 
@@ -122,16 +154,17 @@ void remove_abandoned_temporaries(const fs::path& parent) noexcept {
 }
 
 void remove_folder(const fs::path& folder) {
-  const Temporary holder = create_temporary_folder(parent_folder(folder));
-  // Onto the empty temporary: rename(2) replaces an empty folder.
-  if (::rename(folder.c_str(), holder.path.c_str()) != 0) {
-    const int error = errno;
-    ::rmdir(holder.path.c_str());
-    if (error != EXDEV) throw_system_error(error, "cannot remove", folder);
+  fs::path moved;
+  do {
+    moved = temporary_name(parent_folder(folder));
+  } while (fs::exists(fs::symlink_status(moved)));
+  if (::rename(folder.c_str(), moved.c_str()) != 0) {
+    // The folders of an overlay's lower layer do not move; a full disk may have no room for a name.
+    if (errno != EXDEV && errno != ENOSPC && errno != EDQUOT) throw_system_error(errno, "cannot remove", folder);
+    moved = folder;
   }
   std::error_code error;
-  fs::remove_all(holder.path, error);
-  fs::remove_all(folder, error);  // still there where folders do not move: those of an overlay's lower layer
+  fs::remove_all(moved, error);
   if (error) throw_system_error(error.value(), "cannot remove", folder);
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace lighthouse {
@@ -36,6 +37,14 @@ class FileDescriptor {
 /// open(2), not inherited by child programs. Throws std::system_error.
 FileDescriptor open_file(const std::filesystem::path& path, int flags, mode_t mode = 0666);
 
+/// A file that this program keeps writing to, under a name that others may know; created when it is missing. It must be
+/// a regular file and no symbolic link, or a folder from somebody else could have a file of the user's written to:
+/// throws std::runtime_error that says so, else as open_file.
+FileDescriptor open_own_file(const std::filesystem::path& path, int flags);
+
+/// Whether an error says that nothing is there under a name, as opposed to what is there and cannot be read.
+bool is_missing(const std::error_code& error);
+
 /// Whether an error number says that a file system has no such operation: locks, or fsync of a folder.
 bool is_lacking(int error);
 
@@ -62,11 +71,15 @@ struct Temporary {
 Temporary create_temporary_file(const std::filesystem::path& parent);
 Temporary create_temporary_folder(const std::filesystem::path& parent);
 
+/// A folder that several processes fill: `path`, whose name begins with kTemporaryPrefix, made by the first of them.
+/// They share the lock, so it is abandoned when all have died. What dead ones left in it is still there.
+Temporary join_temporary_folder(const std::filesystem::path& path);
+
 /// Removes temporaries in `parent` whose process has died. Never throws: what cannot be locked or removed stays.
 void remove_abandoned_temporaries(const std::filesystem::path& parent) noexcept;
 
-/// Removes a folder as a whole: it is renamed to a temporary first, where the file system can, so that a crash leaves
-/// no half of it behind.
+/// Removes a folder as a whole: it is renamed to a temporary first, where the file system can and has room for it, so
+/// that a crash leaves no half of it behind. Of a symbolic link the link.
 void remove_folder(const std::filesystem::path& folder);
 
 }  // namespace lighthouse

@@ -59,6 +59,7 @@ class SafetensorsFile {
   std::filesystem::path path_;
   InputFile file_;
   std::vector<StoredTensor> tensors_;
+  std::vector<size_t> by_name_;  ///< places in tensors_
   std::map<std::string, std::string> metadata_;
 };
 

@@ -1,5 +1,6 @@
 #include <algorithm>
-#include <limits>
+#include <numeric>
+#include <utility>
 
 #include "io/errors.h"
 #include "io/json_text.h"
@@ -11,6 +12,7 @@ using nlohmann::json;
 
 namespace {
 
+constexpr const char* kMetadata = "__metadata__";
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own library
 
@@ -36,28 +38,20 @@ std::string header_text(const InputFile& file, const std::string& source) {
   return text;
 }
 
-int64_t non_negative(const json& value, const std::string& source, const char* what) {
-  if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()}) {
-    fail(source, what, " ", value.dump(), " is not an integer from 0 to 2^63 - 1");
-  }
-  return value.get<int64_t>();
-}
-
 std::map<std::string, std::string> read_metadata(const json& value, const std::string& source) {
-  if (!value.is_object()) fail(source, "__metadata__ is not an object");
+  if (!value.is_object()) fail(source, kMetadata, " is not an object");
   std::map<std::string, std::string> metadata;
   for (const auto& [key, text] : value.items()) {
-    if (!text.is_string()) fail(source, "__metadata__ ", quoted(key), " is not a string");
+    if (!text.is_string()) fail(source, kMetadata, " ", quoted(key), " is not a string");
     metadata[key] = text.get<std::string>();
   }
   return metadata;
 }
 
-const json& member(const json& object, const char* key, json::value_t type, const std::string& source) {
-  const auto found = object.find(key);
-  if (found == object.end()) fail(source, "no ", key);
-  if (found->type() != type) fail(source, key, " is of type ", found->type_name());
-  return *found;
+const json& member_of_type(const json& object, const char* name, json::value_t type) {
+  const json& found = member(object, name);
+  if (found.type() != type) throw DamagedFile(detail::concat(name, " is of type ", found.type_name()));
+  return found;
 }
 
 /// Where the data of the tensors lies in the file.
@@ -65,50 +59,70 @@ struct DataRange {
   int64_t begin, bytes;
 };
 
-StoredTensor read_entry(const std::string& name, const json& entry, const DataRange& data, const std::string& file) {
-  const std::string source = file + ": tensor " + quoted(name);
-  if (!entry.is_object()) fail(source, "its header entry is not an object");
-  StoredTensor tensor{name, member(entry, "dtype", json::value_t::string, source).get<std::string>(), {}};
+/// Errors name the part alone.
+StoredTensor parse_entry(const std::string& name, const json& entry, const DataRange& data) {
+  if (!entry.is_object()) throw DamagedFile("its header entry is not an object");
+  StoredTensor tensor{name, member_of_type(entry, "dtype", json::value_t::string).get<std::string>(), {}};
   int64_t bytes = 0;
   try {
     bytes = static_cast<int64_t>(element_bytes(tensor.dtype));
   } catch (const InvalidArgument& error) {
-    fail(source, error.what());
+    throw DamagedFile(error.what());
   }
-  for (const json& size : member(entry, "shape", json::value_t::array, source)) {
-    tensor.shape.push_back(non_negative(size, source, "size"));
-    if (__builtin_mul_overflow(bytes, tensor.shape.back(), &bytes)) fail(source, "its shape overflows 64 bits");
+  const json& shape = member_of_type(entry, "shape", json::value_t::array);
+  tensor.shape.reserve(shape.size());
+  for (const json& size : shape) {
+    tensor.shape.push_back(whole_number(size, "size"));
+    if (__builtin_mul_overflow(bytes, tensor.shape.back(), &bytes)) throw DamagedFile("its shape overflows 64 bits");
   }
-  const json& offsets = member(entry, "data_offsets", json::value_t::array, source);
-  if (offsets.size() != 2) fail(source, "data_offsets has ", offsets.size(), " numbers, not 2");
-  const int64_t begin = non_negative(offsets[0], source, "offset");
-  const int64_t end = non_negative(offsets[1], source, "offset");
+  const json& offsets = member_of_type(entry, "data_offsets", json::value_t::array);
+  if (offsets.size() != 2) throw DamagedFile(detail::concat("data_offsets has ", offsets.size(), " numbers, not 2"));
+  const int64_t begin = whole_number(offsets[0], "offset");
+  const int64_t end = whole_number(offsets[1], "offset");
   if (begin > end || end > data.bytes) {
-    fail(source, "data_offsets ", offsets.dump(), " do not lie in the ", data.bytes,
-         " data bytes of the file; it is truncated or damaged");
+    throw DamagedFile(detail::concat("data_offsets ", offsets.dump(), " do not lie in the ", data.bytes,
+                                     " data bytes of the file; it is truncated or damaged"));
   }
   if (end - begin != bytes) {
-    fail(source, "data_offsets span ", end - begin, " bytes; dtype and shape need ", bytes);
+    throw DamagedFile(detail::concat("data_offsets span ", end - begin, " bytes; dtype and shape need ", bytes));
   }
   tensor.begin = data.begin + begin;
   tensor.bytes = bytes;
   return tensor;
 }
 
-/// Sorts by place and checks that the tensors cover the data exactly.
-void check_cover(std::vector<StoredTensor>& tensors, const DataRange& data, const std::string& file) {
-  std::sort(tensors.begin(), tensors.end(), [](const StoredTensor& a, const StoredTensor& b) {
-    return std::pair(a.begin, a.bytes) < std::pair(b.begin, b.bytes);
-  });
+StoredTensor read_entry(const std::string& name, const json& entry, const DataRange& data, const std::string& file) {
+  try {
+    return parse_entry(name, entry, data);
+  } catch (const DamagedFile& error) {
+    fail(file, "tensor ", quoted(name), ": ", error.what());
+  }
+}
+
+/// Checks that the tensors, sorted by place, cover the data exactly.
+void check_cover(const std::vector<StoredTensor>& tensors, const DataRange& data, const std::string& file) {
   int64_t covered = data.begin;
   for (const StoredTensor& tensor : tensors) {
-    const std::string source = file + ": tensor " + quoted(tensor.name);
-    if (tensor.begin < covered) fail(source, "overlaps the tensor before it");
-    if (tensor.begin > covered) fail(source, "bytes before it belong to no tensor");
+    if (tensor.begin != covered) {
+      fail(file, "tensor ", quoted(tensor.name),
+           tensor.begin < covered ? ": overlaps the tensor before it" : ": bytes before it belong to no tensor");
+    }
     covered = tensor.begin + tensor.bytes;
   }
   const int64_t rest = data.begin + data.bytes - covered;
   if (rest != 0) fail(file, rest, " bytes at its end belong to no tensor");
+}
+
+/// Places in `tensors`, by name.
+std::vector<size_t> sorted_by_name(const std::vector<StoredTensor>& tensors, const std::string& file) {
+  std::vector<size_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto name = [&](size_t place) -> const std::string& { return tensors[place].name; };
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return name(a) < name(b); });
+  const auto twice =
+      std::adjacent_find(order.begin(), order.end(), [&](size_t a, size_t b) { return name(a) == name(b); });
+  if (twice != order.end()) fail(file, "header: the name ", quoted(name(*twice)), " stands twice in one object");
+  return order;
 }
 
 }  // namespace
@@ -116,25 +130,30 @@ void check_cover(std::vector<StoredTensor>& tensors, const DataRange& data, cons
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), file_(path) {
   const std::string source = detail::concat("'", path.string(), "'");
   const std::string text = header_text(file_, source);
-  const json header = parse_json(text, source + ": header");
-  if (!header.is_object()) fail(source, "the header is not a JSON object");
   const auto begin = static_cast<int64_t>(kLengthBytes + text.size());
   const DataRange data{begin, file_.size() - begin};
-  for (const auto& [name, entry] : header.items()) {
-    if (name == "__metadata__") {
-      metadata_ = read_metadata(entry, source);
-    } else {
-      tensors_.push_back(read_entry(name, entry, data, source));
-    }
-  }
+  bool has_metadata = false;
+  const auto take = [&](const std::string& name, const json& value) {
+    if (name != kMetadata) return tensors_.push_back(read_entry(name, value, data, source));
+    if (std::exchange(has_metadata, true)) fail(source, kMetadata, " stands twice");
+    metadata_ = read_metadata(value, source);
+  };
+  read_json_members(text, source + ": header", take);
+  std::sort(tensors_.begin(), tensors_.end(), [](const StoredTensor& a, const StoredTensor& b) {
+    return std::pair(a.begin, a.bytes) < std::pair(b.begin, b.bytes);
+  });
+  by_name_ = sorted_by_name(tensors_, source);
   check_cover(tensors_, data, source);
 }
 
 const StoredTensor& SafetensorsFile::tensor(const std::string& name) const {
   const auto found =
-      std::find_if(tensors_.begin(), tensors_.end(), [&](const StoredTensor& tensor) { return tensor.name == name; });
-  if (found == tensors_.end()) fail(detail::concat("'", path_.string(), "'"), "no tensor ", quoted(name));
-  return *found;
+      std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                       [&](size_t place, const std::string& wanted) { return tensors_[place].name < wanted; });
+  if (found == by_name_.end() || tensors_[*found].name != name) {
+    fail(detail::concat("'", path_.string(), "'"), "no tensor ", quoted(name));
+  }
+  return tensors_[*found];
 }
 
 }  // namespace lighthouse

@@ -98,35 +98,22 @@ std::vector<Piece> GradientExchange::owned() const {
 void GradientExchange::spread() const {
   if (group_.size() == 1) return;
   const at::NoGradGuard no_grad;
-  share([&](size_t piece) { return view_of(parameters_, pieces_[piece]); },
-        [&](size_t piece, const at::Tensor& elements) {
-          if (!owns(piece)) view_of(parameters_, pieces_[piece]).copy_(elements);
-        },
-        "updated parameters");
+  for (const Bucket& bucket : buckets_) spread(bucket);
 }
 
-void GradientExchange::share(const Source& source, const Sink& sink, const std::string& what) const {
-  const at::NoGradGuard no_grad;
-  for (const Bucket& bucket : buckets_) share(source, sink, what, bucket);
-}
-
-void GradientExchange::share(const Source& source, const Sink& sink, const std::string& what,
-                             const Bucket& bucket) const {
+void GradientExchange::spread(const Bucket& bucket) const {
   const int64_t most = *std::max_element(bucket.elements.begin(), bucket.elements.end());
   const at::Tensor in = at::empty({most}, parameters_.front().options().requires_grad(false));
-  const at::Tensor out = at::empty({group_.size(), most}, in.options());
-  std::vector<int64_t> used(static_cast<size_t>(group_.size()), 0);
-  const auto next = [&](size_t piece, const at::Tensor& of_owner) {
-    int64_t& begin = used[static_cast<size_t>(owners_[piece])];
-    begin += pieces_[piece].size();
-    return of_owner.slice(0, begin - pieces_[piece].size(), begin);
-  };
-  for (size_t piece = bucket.begin; piece < bucket.end; ++piece) {
-    if (owns(piece)) next(piece, in).copy_(source(piece));
+  int64_t begin = 0;
+  for (const at::Tensor& view : owned(parameters_, bucket, group_.rank())) {
+    in.slice(0, begin, begin + view.numel()).copy_(view);
+    begin += view.numel();
   }
-  group_.all_gather(out, in, what).wait();
-  std::fill(used.begin(), used.end(), 0);
-  for (size_t piece = bucket.begin; piece < bucket.end; ++piece) sink(piece, next(piece, out[owners_[piece]]));
+  const at::Tensor out = at::empty({group_.size(), most}, in.options());
+  group_.all_gather(out, in, "updated parameters").wait();
+  for (int64_t rank = 0; rank < group_.size(); ++rank) {
+    if (rank != group_.rank()) copy_to(owned(parameters_, bucket, rank), out[rank]);
+  }
 }
 
 }  // namespace lighthouse

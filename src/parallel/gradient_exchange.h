@@ -3,7 +3,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <functional>
 #include <vector>
 
 #include "parallel/group.h"
@@ -32,12 +31,6 @@ class GradientExchange {
   /// Own pieces of the parameters are copied to all ranks.
   void spread() const;
 
-  /// Elements of a piece, [size], of the parameters' dtype and device.
-  using Source = std::function<at::Tensor(size_t piece)>;
-  using Sink = std::function<void(size_t piece, const at::Tensor& elements)>;
-  /// What the owner of each piece has in `source`, moments as an example, goes to `sink` of all ranks, piece by piece.
-  void share(const Source& source, const Sink& sink, const std::string& what) const;
-
  private:
   /// Pieces [begin, end), exchanged at once.
   struct Bucket {
@@ -46,7 +39,7 @@ class GradientExchange {
   };
   std::vector<at::Tensor> owned(const std::vector<at::Tensor>& tensors, const Bucket& bucket, int64_t rank) const;
   void reduce(const std::vector<at::Tensor>& gradients, const Bucket& bucket) const;
-  void share(const Source& source, const Sink& sink, const std::string& what, const Bucket& bucket) const;
+  void spread(const Bucket& bucket) const;
 
   std::vector<at::Tensor> parameters_;
   Group& group_;

@@ -23,6 +23,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 constexpr milliseconds kLeaving{3000};  // others diagnose for about two seconds
 constexpr milliseconds kLook{20};
+constexpr milliseconds kBetweenLooks{3000};  // for ranks that are lost, of one that waits for them
 constexpr const char* kAbandoned = "abandoned";
 
 std::string count_of(const char* what, int64_t count) { return std::to_string(count) + " " + what; }
@@ -105,6 +106,7 @@ void silence_c10d() {
 World::World(const Launch& launch, const WorldOptions& options)
     : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options.patience))) {
   wait_for_all(*store_, launch_, options_.patience);
+  texts_ = store_->clone();
   watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
   store_->setTimeout(options_.timeout);
 }
@@ -167,6 +169,41 @@ void World::agree(const std::string& topic, const std::string& value) {
   throw Disagreement("the ranks do not agree on " + topic + ": rank 0 has\n  " + first + "\n" + names_of(others) +
                      (others.size() == 1 ? " has" : " have") + "\n  " + other +
                      "\nstart all ranks with the same command, program and files");
+}
+
+void World::wait_while_all_live(const std::vector<std::string>& keys) {
+  auto next_look = steady_clock::now() + kBetweenLooks;
+  while (!texts_->check(keys)) {
+    if (texts_->check({kAbandoned})) throw Disagreement(value_of(kAbandoned));
+    std::this_thread::sleep_for(kLook);
+    if (steady_clock::now() < next_look) continue;
+    const std::string lost = watch_->lost();
+    if (!lost.empty()) throw RankFailure("another rank is missing" + lost);
+    next_look = steady_clock::now() + kBetweenLooks;
+  }
+}
+
+std::string World::conclude(const std::string& text, const Conclude& conclude) {
+  const std::string place = "conclusion/" + std::to_string(num_conclusions_++) + "/";
+  const auto read = [&](const std::string& key) {
+    const std::vector<uint8_t> bytes = texts_->get(key);
+    return std::string(bytes.begin(), bytes.end());
+  };
+  texts_->set(place + std::to_string(rank()), bytes_of(text));
+  if (rank() != 0) {
+    wait_while_all_live({place + "result"});
+    return read(place + "result");
+  }
+  std::vector<std::string> keys, texts;
+  for (int64_t of = 0; of < size(); ++of) keys.push_back(place + std::to_string(of));
+  wait_while_all_live(keys);
+  for (const std::string& key : keys) {
+    texts.push_back(read(key));
+    texts_->deleteKey(key);
+  }
+  const std::string result = conclude(texts);
+  texts_->set(place + "result", bytes_of(result));
+  return result;
 }
 
 std::unique_ptr<Group> World::make_group(const std::string& name, const std::vector<int64_t>& ranks) {

@@ -9,7 +9,7 @@
 namespace lighthouse {
 
 AppendFile::AppendFile(std::filesystem::path path)
-    : path_(std::move(path)), descriptor_(open_file(path_, O_WRONLY | O_CREAT | O_APPEND)) {}
+    : path_(std::move(path)), descriptor_(open_own_file(path_, O_WRONLY | O_APPEND)) {}
 
 void AppendFile::append(std::string_view record) {
   const off_t end = ::lseek(descriptor_.get(), 0, SEEK_END);

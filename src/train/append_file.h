@@ -12,7 +12,7 @@ namespace lighthouse {
 /// a kill, though not a power failure.
 class AppendFile {
  public:
-  /// Throws std::system_error: path and errno text.
+  /// Throws as open_own_file does: the file is not found through a symbolic link.
   explicit AppendFile(std::filesystem::path path);
 
   /// Appends all of the record, or nothing and throws std::system_error (disk full, ...).

@@ -6,6 +6,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "lighthouse/check.h"
@@ -15,40 +16,48 @@
 namespace lighthouse {
 namespace {
 
-/// Memory of the host for a copy of each.
-NamedTensors host_memory_for(const NamedTensors& tensors) {
-  NamedTensors host;
-  for (const auto& [name, tensor] : tensors) {
-    const at::TensorOptions options = tensor.options().device(at::kCPU).requires_grad(false);
-    host.emplace_back(name,
-                      at::empty_like(tensor, options.pinned_memory(tensor.is_cuda()), at::MemoryFormat::Contiguous));
-  }
-  return host;
+/// Memory of the host for a copy.
+at::Tensor host_memory_for(const at::Tensor& tensor) {
+  const at::TensorOptions options = tensor.options().device(at::kCPU).requires_grad(false);
+  return at::empty_like(tensor, options.pinned_memory(tensor.is_cuda()), at::MemoryFormat::Contiguous);
+}
+
+at::Device device_of(const NamedTensors& tensors) {
+  LIGHTHOUSE_CHECK(!tensors.empty(), "CheckpointSaver: no tensors");
+  return tensors.front().second.device();
 }
 
 c10::impl::VirtualGuardImpl streams_of(at::Device device) { return c10::impl::VirtualGuardImpl(device.type()); }
 
 }  // namespace
 
-CheckpointSaver::CheckpointSaver(std::filesystem::path run_dir, const CheckpointConfig& config, NamedTensors model,
-                                 NamedTensors optimizer)
-    : run_dir_(std::move(run_dir)), config_(config), device_(model.front().second.device()) {
-  live_ = model;
-  live_.insert(live_.end(), optimizer.begin(), optimizer.end());
-  if (!config_.asynchronous) {
-    saved_.model = std::move(model);
-    saved_.optimizer = std::move(optimizer);
-    return;
-  }
+CheckpointSaver::CheckpointSaver(std::filesystem::path run_dir, const CheckpointConfig& config,
+                                 const NamedTensors& model, std::vector<TensorRange> optimizer, CheckpointRanks ranks,
+                                 std::string model_config_json)
+    : run_dir_(std::move(run_dir)),
+      config_(config),
+      ranks_(std::move(ranks)),
+      device_(device_of(model)),
+      saved_{0, weights_of_rank(model, ranks_), std::move(optimizer), "", std::move(model_config_json)} {
+  if (!config_.asynchronous) return;
+  for (const at::Tensor* tensor : saved_tensors()) live_.push_back(*tensor);
   try {
-    saved_.model = host_memory_for(model);
-    saved_.optimizer = host_memory_for(optimizer);
+    for (at::Tensor* tensor : saved_tensors()) *tensor = host_memory_for(*tensor);
   } catch (const c10::Error& error) {
-    throw std::runtime_error("no " + with_unit(static_cast<double>(total_bytes(live_))) +
+    throw std::runtime_error("no " + with_unit(static_cast<double>(bytes())) +
                              "B of host memory to copy checkpoints to (" + error.what_without_backtrace() +
                              "); checkpoint.asynchronous = false needs none: steps then wait until one is written");
   }
   if (device_.is_cuda()) copies_ = streams_of(device_).getStreamFromGlobalPool(device_);
+}
+
+int64_t CheckpointSaver::bytes() const { return total_bytes(saved_.model) + total_bytes(saved_.optimizer); }
+
+std::vector<at::Tensor*> CheckpointSaver::saved_tensors() {
+  std::vector<at::Tensor*> tensors;
+  for (auto& [name, tensor] : saved_.model) tensors.push_back(&tensor);
+  for (TensorRange& range : saved_.optimizer) tensors.push_back(&range.values);
+  return tensors;
 }
 
 CheckpointSaver::~CheckpointSaver() {
@@ -59,9 +68,20 @@ void CheckpointSaver::start(int64_t step, std::string state_json) {
   LIGHTHOUSE_CHECK(!pending(), "CheckpointSaver: step ", step, " before the end of step ", saved_.step, " was taken");
   saved_.step = step;
   saved_.state_json = std::move(state_json);
-  if (config_.asynchronous) copy();
+  if (config_.asynchronous) {
+    try {
+      copy();
+    } catch (...) {  // the other ranks must hear of it
+      error_ = std::current_exception();
+    }
+  }
   ended_ = false;
-  thread_ = start_background_thread([this] { write(); });
+  pending_ = true;
+  try {
+    thread_ = start_background_thread([this] { write(); });
+  } catch (const std::system_error&) {  // no thread is to be had: the steps wait
+    write();
+  }
   if (!config_.asynchronous) ended_.wait(false);
 }
 
@@ -75,9 +95,7 @@ void CheckpointSaver::copy() {
     on_copies.emplace(*copies_);
   }
   auto source = live_.begin();
-  for (const NamedTensors* group : {&saved_.model, &saved_.optimizer}) {
-    for (const auto& [name, host] : *group) host.copy_((source++)->second, /*non_blocking=*/true);
-  }
+  for (const at::Tensor* host : saved_tensors()) host->copy_(*source++, /*non_blocking=*/true);
   if (copies_) {
     copied_.emplace(device_.type());
     copied_->record(*copies_);
@@ -89,9 +107,12 @@ void CheckpointSaver::finish_copy() {
 }
 
 void CheckpointSaver::write() {
+  const std::exception_ptr failed_copy = std::exchange(error_, nullptr);
   try {
-    if (copied_) copied_->synchronize();
-    save_checkpoint(run_dir_, saved_, config_.keep);
+    undone_ = save_checkpoint(run_dir_, saved_, config_.keep, ranks_, [&] {
+      if (failed_copy) std::rethrow_exception(failed_copy);
+      if (copied_) copied_->synchronize();
+    });
   } catch (...) {
     error_ = std::current_exception();
   }
@@ -99,10 +120,12 @@ void CheckpointSaver::write() {
   ended_.notify_all();
 }
 
-void CheckpointSaver::take_end() {
+std::string CheckpointSaver::take_end() {
   LIGHTHOUSE_CHECK(pending(), "CheckpointSaver: nothing was started");
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+  pending_ = false;
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  return undone_;
 }
 
 }  // namespace lighthouse

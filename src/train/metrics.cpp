@@ -4,6 +4,7 @@
 
 #include "io/durable_file.h"
 #include "io/input_file.h"
+#include "io/json_text.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
@@ -12,13 +13,15 @@ namespace {
 
 /// The step of a line of metrics.jsonl; nothing when a crash left only part of the line.
 std::optional<int64_t> step_of(const std::string& line) {
-  const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) return std::nullopt;
-  return json["step"].get<int64_t>();
+  try {
+    return whole_member(parse_json(line, "line"), "step");
+  } catch (const DamagedFile&) {
+    return std::nullopt;
+  }
 }
 
 fs::path drop_after(const fs::path& path, int64_t step) {
-  if (!fs::exists(path)) return path;
+  if (!fs::exists(path) || fs::is_symlink(path)) return path;  // AppendFile refuses a link
   const std::string text = read_text_file(path);
   std::string kept;
   std::istringstream lines(text);

@@ -8,6 +8,7 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <map>
 
 #include "lighthouse/check.h"
@@ -156,6 +157,28 @@ void AdamW::load_state(const NamedTensors& state) {
     moments.exp_avg.copy_(elements(given.at(first_name(name)).contiguous(), moments.piece));
     moments.exp_avg_sq.copy_(elements(given.at(second_name(name)).contiguous(), moments.piece));
   }
+}
+
+std::vector<TensorRange> AdamW::ranges() const {
+  std::vector<TensorRange> result{{"step", {}, 0, step_.view({1})}};
+  for (const Moments& moments : moments_) {
+    const auto& [name, parameter] = parameters_[static_cast<size_t>(moments.piece.parameter)];
+    const std::vector<int64_t> shape = parameter.sizes().vec();
+    result.push_back({first_name(name), shape, moments.piece.begin, moments.exp_avg});
+    result.push_back({second_name(name), shape, moments.piece.begin, moments.exp_avg_sq});
+  }
+  return result;
+}
+
+void AdamW::load_ranges(const std::vector<TensorRange>& saved) {
+  const std::vector<TensorRange> own = ranges();
+  const auto same = [](const TensorRange& a, const TensorRange& b) {
+    return a.name == b.name && a.begin == b.begin && a.end() == b.end();
+  };
+  LIGHTHOUSE_CHECK(std::equal(own.begin(), own.end(), saved.begin(), saved.end(), same),
+                   "optimizer: the saved moments are other ranges than its own");
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < own.size(); ++i) own[i].values.copy_(saved[i].values);
 }
 
 void clear_gradients(const NamedTensors& parameters) {

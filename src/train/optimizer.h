@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "config/run_config.h"
+#include "model/tensor_range.h"
 #include "model/weights.h"
 #include "parallel/pieces.h"
 
@@ -44,6 +45,10 @@ class AdamW {
   /// the live tensors.
   const NamedTensors& state() const { return state_; }
   const std::vector<Moments>& moments() const { return moments_; }
+  /// The same as ranges: "step", then the moments of the pieces that it owns. Live.
+  std::vector<TensorRange> ranges() const;
+  /// Copies the values of other ranges(), the same ones, into these. Throws InvalidArgument where they are not.
+  void load_ranges(const std::vector<TensorRange>& saved);
   /// Copies a state() of all parameters into this one. Throws InvalidArgument naming the tensor when one is missing,
   /// unknown or of another shape; then nothing has changed.
   void load_state(const NamedTensors& state);

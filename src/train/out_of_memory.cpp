@@ -21,6 +21,12 @@ std::optional<std::string> out_of_memory_reason(const std::exception& error) {
   return text.substr(begin, text.find('\n', begin) - begin);
 }
 
+std::string words_of(const std::exception& error) {
+  if (const auto memory = out_of_memory_reason(error)) return "out of memory: " + *memory;
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  return of_torch == nullptr ? error.what() : of_torch->what_without_backtrace();
+}
+
 std::string out_of_memory_message(const RunConfig& config, at::Device device, const std::string& where,
                                   const std::string& reason) {
   std::string message = "out of memory " + where + ": " + reason;

@@ -31,6 +31,14 @@ void set_threads(const TrainingConfig& training, const World* world) {
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
 }
 
+CheckpointRanks checkpoint_ranks(const Mesh& mesh) {
+  World* const world = mesh.world();
+  if (world == nullptr) return {};
+  return {mesh.rank(), mesh.size(), [world](const std::string& text, const CheckpointRanks::Conclude& conclude) {
+            return world->conclude(text, conclude);
+          }};
+}
+
 std::string program_text(const Environment& environment) {
   return "lighthouse " + environment.lighthouse + "\ntorch " + environment.torch + "\ncuDNN " + environment.cudnn +
          "\n" + environment.device.substr(0, environment.device.find(':'));

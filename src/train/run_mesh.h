@@ -5,6 +5,7 @@
 
 #include "config/run_config.h"
 #include "parallel/mesh.h"
+#include "train/checkpoint_ranks.h"
 #include "train/environment.h"
 
 namespace lighthouse {
@@ -16,6 +17,9 @@ Mesh mesh_of(const RunConfig& config, World* world);
 /// training.threads of torch; where that is 0, what this process's share of the machine is, unless OMP_NUM_THREADS says
 /// it.
 void set_threads(const TrainingConfig& training, const World* world);
+
+/// As checkpoints know the ranks: they agree by the store of the world.
+CheckpointRanks checkpoint_ranks(const Mesh& mesh);
 
 /// Versions and the kind of device, a line each.
 std::string program_text(const Environment& environment);

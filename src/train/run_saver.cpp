@@ -1,11 +1,10 @@
 #include "train/run_saver.h"
 
-#include <c10/util/Exception.h>
-
 #include <chrono>
 #include <stdexcept>
 
 #include "lighthouse/check.h"
+#include "model/huggingface_config.h"
 #include "train/disk_room.h"
 #include "train/out_of_memory.h"
 #include "train/text.h"
@@ -20,30 +19,44 @@ std::string problem_of(const Body& body) {
     body();
     return "";
   } catch (const std::exception& error) {
-    if (const auto memory = out_of_memory_reason(error)) return "out of memory: " + *memory;
-    const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
-    return of_torch == nullptr ? error.what() : of_torch->what_without_backtrace();
+    return words_of(error);
+  }
+}
+
+/// The model as transformers knows it, which checkpoints of several ranks hold it for; "" where it does not.
+std::string model_config_of(const RunConfig& config) {
+  try {
+    return huggingface_config(config.model, "float32", config.training.seq_len).dump(2) + "\n";
+  } catch (const InvalidArgument&) {
+    return "";
   }
 }
 
 }  // namespace
 
 RunSaver::RunSaver(const RunFolder& folder, const RunConfig& config, const Tensors& tensors, const TrainState& state,
-                   const RunIdentity& identity, Console& console)
+                   const RunIdentity& identity, Console& console, const CheckpointRanks& ranks)
     : folder_(folder),
       config_(config.checkpoint),
       state_(state),
       identity_(identity),
       console_(console),
-      saver_(folder.path(), config.checkpoint, tensors.model, tensors.optimizer),
       saved_step_(state.step) {
-  const int64_t bytes = total_bytes(tensors.model) + total_bytes(tensors.optimizer);
-  const std::string tight = check_room(folder, bytes, config.checkpoint, config.training.steps - state.step);
+  const auto make_saver = [&] {
+    saver_.emplace(folder.path(), config_, tensors.model, tensors.optimizer, ranks, model_config_of(config));
+    return std::to_string(saver_->bytes());
+  };
+  const auto check = [&](const std::vector<std::string>& bytes_of_ranks) {
+    int64_t bytes = 0;
+    for (const std::string& of_rank : bytes_of_ranks) bytes += std::stoll(of_rank);
+    return check_room(folder, bytes, config_, config.training.steps - state.step);
+  };
+  const std::string tight = together(ranks, make_saver, check);
   if (!tight.empty()) console.warn(tight);
 }
 
 void RunSaver::after_step() {
-  if (!saver_.under_way()) note_end();
+  if (!saver_->under_way()) note_end();
   if (config_.interval > 0 && state_.step % config_.interval == 0) save();
 }
 
@@ -54,36 +67,39 @@ void RunSaver::save() {
   note_end();
   const double waited = std::chrono::duration<double>(Clock::now() - before).count();
   if (waited >= 1) {
-    console_.warn(detail::concat("training waited ", duration(waited), " for the checkpoint of step ", saver_.step(),
+    console_.warn(detail::concat("training waited ", duration(waited), " for the checkpoint of step ", saver_->step(),
                                  " to be written; a longer checkpoint.interval saves that"));
   }
-  report(start());
+  start();
 }
 
-std::string RunSaver::start() {
-  return problem_of([&] { saver_.start(state_.step, state_to_json(state_, identity_)); });
+void RunSaver::start() {
+  std::string state;  // empty, it cannot be saved, which the other ranks hear of
+  const std::string problem = problem_of([&] { state = state_to_json(state_, identity_); });
+  if (!problem.empty()) console_.warn(detail::concat("step ", state_.step, " has no state to save: ", problem));
+  saver_->start(state_.step, std::move(state));
 }
 
 std::string RunSaver::end() {
-  if (!saver_.pending()) return "";
-  return problem_of([&] {
-    saver_.take_end();
-    saved_step_ = saver_.step();
-  });
+  if (!saver_->pending()) return "";
+  std::string undone;
+  const std::string problem = problem_of([&] { undone = saver_->take_end(); });
+  if (problem.empty()) saved_step_ = saver_->step();
+  if (!undone.empty()) console_.warn(detail::concat("step ", saver_->step(), " is saved, but ", undone));
+  return problem;
 }
 
-void RunSaver::report(const std::string& problem) {
-  if (!problem.empty()) console_.warn(detail::concat("step ", saver_.step(), " is not saved: ", problem));
+void RunSaver::note_end() {
+  const std::string problem = end();
+  if (!problem.empty()) console_.warn(detail::concat("step ", saver_->step(), " is not saved: ", problem));
 }
-
-void RunSaver::note_end() { report(end()); }
 
 void RunSaver::save_last() {
   end();
   folder_.check_in_place();
   if (saved_step_ == state_.step) return;
-  std::string problem = start();
-  if (problem.empty()) problem = end();
+  start();
+  const std::string problem = end();
   if (problem.empty()) return;
   throw std::runtime_error(detail::concat(
       "the checkpoint of step ", state_.step, " could not be saved in '", folder_.path().string(), "': ", problem,

@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "config/run_config.h"
 #include "train/checkpoint_saver.h"
@@ -17,17 +19,21 @@ namespace lighthouse {
 /// be written, for whatever reason, is reported and tried again at the next interval.
 class RunSaver {
  public:
-  struct Tensors {
-    NamedTensors model, optimizer;  ///< live
+  struct Tensors {                       // live
+    NamedTensors model;                  ///< all parameters and buffers, on every rank
+    std::vector<TensorRange> optimizer;  ///< the moments of this rank
   };
   /// For a run whose `state` is saved already, or is its start. Folder, state, identity and console must stay. Warns
   /// where the disk has room for fewer checkpoints than checkpoint.keep. Throws std::runtime_error, saying what is
   /// needed, where disk or memory do not hold one.
+  ///
+  /// Of several ranks all make one, and call the same functions after the same steps; whatever of a save fails on one
+  /// rank, has failed on all of them.
   RunSaver(const RunFolder& folder, const RunConfig& config, const Tensors& tensors, const TrainState& state,
-           const RunIdentity& identity, Console& console);
+           const RunIdentity& identity, Console& console, const CheckpointRanks& ranks = {});
 
   /// After this the tensors may be written to on the current stream.
-  void finish_copy() { saver_.finish_copy(); }
+  void finish_copy() { saver_->finish_copy(); }
 
   /// After a step: reports the end of the save under way, and begins one of this step where it is due.
   void after_step();
@@ -45,17 +51,16 @@ class RunSaver {
 
  private:
   void save();
-  std::string start();
+  void start();
   std::string end();
-  void report(const std::string& problem);
 
   const RunFolder& folder_;
   CheckpointConfig config_;
   const TrainState& state_;
   const RunIdentity& identity_;
   Console& console_;
-  CheckpointSaver saver_;
-  int64_t saved_step_;  ///< of the newest checkpoint; 0: none
+  std::optional<CheckpointSaver> saver_;  ///< always there
+  int64_t saved_step_;                    ///< of the newest checkpoint; 0: none
 };
 
 }  // namespace lighthouse

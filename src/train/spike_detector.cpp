@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "io/json_text.h"
 #include "train/median.h"
 #include "train/text.h"
 
@@ -60,10 +61,12 @@ nlohmann::ordered_json SpikeDetector::to_json() const {
 }
 
 void SpikeDetector::load_json(const nlohmann::json& json) {
-  stage_ = static_cast<Stage>(json.at("stage").get<int>());
+  const int64_t stage = whole_member(json, "stage");
+  if (stage != 1 && stage != 2) throw DamagedFile("stage " + std::to_string(stage) + " is neither 1 nor 2");
+  stage_ = static_cast<Stage>(stage);
   losses_ = json.at("losses").get<std::deque<double>>();
   gradient_norms_ = json.at("gradient_norms").get<std::deque<double>>();
-  count_ = json.at("count").get<int64_t>();
+  count_ = whole_member(json, "count");
 }
 
 }  // namespace lighthouse

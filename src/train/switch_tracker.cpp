@@ -1,7 +1,9 @@
 #include "train/switch_tracker.h"
 
 #include <algorithm>
+#include <type_traits>
 
+#include "io/json_text.h"
 #include "train/text.h"
 
 namespace lighthouse {
@@ -17,7 +19,13 @@ nlohmann::json or_null(const std::optional<T>& value) {
 template <typename T>
 void read(const nlohmann::json& json, const char* key, std::optional<T>& value) {
   const nlohmann::json& found = json.at(key);
-  value = found.is_null() ? std::nullopt : std::optional<T>(found.get<T>());
+  value.reset();
+  if (found.is_null()) return;
+  if constexpr (std::is_integral_v<T>) {
+    value = whole_number(found, key);
+  } else {
+    value = found.get<T>();
+  }
 }
 
 std::string lean(double gap) {

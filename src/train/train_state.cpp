@@ -64,7 +64,7 @@ void check_same_run(const RunConfig& saved, const CorpusIdentity& corpus, const 
 /// What checkpoints of earlier versions do not say is empty.
 Environment read_environment(const nlohmann::json& state) {
   return {state.at("device").get<std::string>(), state.value("processor", std::string()),
-          state.at("threads").get<int64_t>(),    state.value("lighthouse", std::string()),
+          whole_member(state, "threads"),        state.value("lighthouse", std::string()),
           state.value("torch", std::string()),   state.value("cudnn", std::string())};
 }
 
@@ -109,10 +109,10 @@ std::optional<ValidationRecord> validation_from_json(const nlohmann::json& json)
 
 TrainState read_state(const nlohmann::json& json, const TrainingConfig& training) {
   TrainState state(training);
-  state.step = json.at("step").get<int64_t>();
-  state.next_sequence = json.at("next_sequence").get<int64_t>();
-  state.tokens = json.at("tokens").get<int64_t>();
-  state.skipped_in_row = json.at("skipped_in_row").get<int64_t>();
+  state.step = whole_member(json, "step");
+  state.next_sequence = whole_member(json, "next_sequence");
+  state.tokens = whole_member(json, "tokens");
+  state.skipped_in_row = whole_member(json, "skipped_in_row");
   state.seconds = json.at("seconds").get<double>();
   state.train_seconds = json.value("train_seconds", 0.0);  // absent from older checkpoints, like spikes
   state.last_validation = validation_from_json(json.at("last_validation"));
@@ -120,6 +120,8 @@ TrainState read_state(const nlohmann::json& json, const TrainingConfig& training
   if (json.contains("spikes")) state.spike_detector.load_json(json["spikes"]);
   return state;
 }
+
+std::string unreadable(const std::string& source) { return "'" + source + "': the state of the run does not read"; }
 
 }  // namespace
 
@@ -149,18 +151,15 @@ std::string state_to_json(const TrainState& state, const RunIdentity& identity) 
 }
 
 CorpusIdentity corpus_from_json(const std::string& text, const std::string& source) {
-  try {
-    return read_corpus(parse_json(text, source));
-  } catch (const nlohmann::json::exception& error) {
-    throw DamagedFile("'" + source + "': the state of the run does not read: " + error.what());
-  }
+  const nlohmann::json json = parse_json(text, source);
+  return reading(unreadable(source), [&] { return read_corpus(json); });
 }
 
 TrainState state_from_json(const std::string& text, const RunIdentity& now, const std::string& source,
                            const std::function<void(const std::string&)>& warn) {
   const nlohmann::json json = parse_json(text, source);
-  try {
-    const auto version = json.at("version").get<int64_t>();
+  return reading(unreadable(source), [&] {
+    const int64_t version = whole_member(json, "version");
     LIGHTHOUSE_CHECK(version == kVersion, "cannot go on from '", source, "': its state has version ", version,
                      ", this program reads ", kVersion);
     RunConfig saved;
@@ -170,9 +169,7 @@ TrainState state_from_json(const std::string& text, const RunIdentity& now, cons
     warn_of_other_bits(read_environment(json), now.environment, warn);
     warn_of_other_processes(json, now, warn);
     return state;
-  } catch (const nlohmann::json::exception& error) {
-    throw DamagedFile("'" + source + "': the state of the run does not read: " + error.what());
-  }
+  });
 }
 
 }  // namespace lighthouse

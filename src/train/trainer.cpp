@@ -14,7 +14,6 @@
 #include "train/device.h"
 #include "train/environment.h"
 #include "train/initial_weights.h"
-#include "train/moments.h"
 #include "train/out_of_memory.h"
 #include "train/run_description.h"
 #include "train/run_mesh.h"
@@ -65,19 +64,22 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
       prefetcher_(loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device(),
                   mesh_.data_rank(), mesh_.data_size()),
       meter_(config_, decoder_.device(), mesh_.size()) {
-  if (mesh_.is_first()) {
-    folder_.emplace(config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); });
-  }
+  if (mesh_.is_first()) take_run_folder(RunFolderUse::kOwn);
   connect();
+  if (!mesh_.is_first()) take_run_folder(RunFolderUse::kShare);  // which is there now
   restore();
   profiler_.emplace(mesh_.is_first() ? options_.profile : ProfileOptions(), decoder_.device(), state_.step + 1);
-  if (mesh_.is_first() && has_steps()) open_run_folder();
+  if (has_steps()) open_run_folder();
   seconds_before_ = state_.seconds;
   start_ = Clock::now();
 } catch (const Disagreement&) {
   throw;
 } catch (const std::exception& error) {
   if (options.world != nullptr) options.world->abandon(first_line(error.what()));
+}
+
+void Trainer::take_run_folder(RunFolderUse use) {
+  folder_.emplace(config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }, use);
 }
 
 /// Nothing is exchanged before all ranks have come this far with the same.
@@ -94,12 +96,12 @@ void Trainer::connect() {
 }
 
 void Trainer::restore() {
-  const std::filesystem::path run_dir = config_.logging.run_dir;
-  const auto checkpoint = load_latest_checkpoint(run_dir, [this](const std::string& text) { console_.warn(text); });
-  const std::string place = checkpoint ? "step " + std::to_string(checkpoint->step) : "none";
-  if (World* world = mesh_.world()) world->agree("the newest checkpoint in logging.run_dir", place);
+  const std::filesystem::path& run_dir = folder_->path();
+  const auto checkpoint = load_latest_checkpoint(
+      run_dir, [this](const std::string& text) { console_.warn(text); }, checkpoint_ranks(mesh_),
+      optimizer_->ranges());
   if (!checkpoint) return begin();
-  const std::string source = run_dir.string() + ", " + place;
+  const std::string source = run_dir.string() + ", step " + std::to_string(checkpoint->step);
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
                    "': the run folder holds a run already; resume it, or start a new one with another "
                    "logging.run_dir");
@@ -107,7 +109,7 @@ void Trainer::restore() {
   state_ = state_from_json(checkpoint->state_json, identity_, source,
                            [this](const std::string& text) { console_.warn(text); });
   load_parameters(decoder_, checkpoint->model);
-  optimizer_->load_state(checkpoint->optimizer);
+  optimizer_->load_ranges(checkpoint->optimizer);
 }
 
 /// The weights of a new run.
@@ -122,8 +124,12 @@ void Trainer::begin() {
 void Trainer::open_run_folder() {
   NamedTensors model = decoder_.parameters();
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
-  moments_ = mesh_.size() == 1 ? optimizer_->state() : whole_moments(decoder_.parameters(), *optimizer_);
-  saver_.emplace(*folder_, config_, RunSaver::Tensors{std::move(model), moments_}, state_, identity_, console_);
+  std::vector<TensorRange> moments =
+      mesh_.size() == 1 ? whole_ranges(optimizer_->state()) : optimizer_->ranges();
+  if (!mesh_.is_first()) moments.erase(moments.begin());  // "step" is the first rank's to save
+  saver_.emplace(*folder_, config_, RunSaver::Tensors{std::move(model), std::move(moments)}, state_, identity_,
+                 console_, checkpoint_ranks(mesh_));
+  if (!mesh_.is_first()) return;
   const std::filesystem::path& run_dir = folder_->path();
   write_file_durably(run_dir / kConfigFile, to_toml(config_));
   write_file_durably(run_dir / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
@@ -138,20 +144,11 @@ void Trainer::explain_out_of_memory(const std::string& where, const std::functio
   } catch (const std::exception& error) {
     const auto reason = out_of_memory_reason(error);
     if (!reason) throw;
-    std::string message = out_of_memory_message(config_, decoder_.device(), where, *reason);
-    if (saver_) {
-      saver_->note_end();
-      message += "\nthe same command with other settings goes on from " + saver_->resume_hint();
-    }
-    throw std::runtime_error(message);
+    const std::string message = out_of_memory_message(config_, decoder_.device(), where, *reason);
+    saver_->note_end();
+    throw std::runtime_error(message + "\nthe same command with other settings goes on from " +
+                             saver_->resume_hint());
   }
-}
-
-/// To the first rank, which saves them. All ranks call it where it may have to.
-void Trainer::collect_moments() {
-  if (mesh_.size() == 1) return;
-  if (saver_) saver_->finish_copy();
-  gather_moments(*gradients_, *optimizer_, moments_);
 }
 
 void Trainer::validate(StepRecord& record) {
@@ -178,8 +175,8 @@ bool Trainer::is_last_of_stage(int64_t step) const {
 
 /// Throws when the folder is gone. What somebody removed in it and eval needs is written again.
 void Trainer::check_run_folder() {
-  if (!folder_) return;
   folder_->check_in_place();
+  if (!mesh_.is_first()) return;
   const std::filesystem::path config = folder_->path() / kConfigFile;
   if (!std::filesystem::exists(config)) write_file_durably(config, to_toml(config_));
 }
@@ -216,17 +213,14 @@ void Trainer::train_steps() {
     }
     log(record);
     if (state_.skipped_in_row >= kMaxSkipped) throw std::runtime_error(divergence_text(record, kMaxSkipped));
-    if (config_.checkpoint.interval > 0 && state_.step % config_.checkpoint.interval == 0) collect_moments();
-    if (saver_) saver_->after_step();
+    saver_->after_step();
   }
 }
 
 void Trainer::train_run() {
   const auto save_and_fail = [&](const std::exception& error) {
-    const bool together = mesh_.size() == 1 || all_failed_;
-    if (together) collect_moments();
-    if (saver_ && together) saver_->fail_saved(error);
-    if (saver_) saver_->note_end();
+    if (mesh_.size() == 1 || all_failed_) saver_->fail_saved(error);
+    saver_->note_end();
     throw;
   };
   try {
@@ -238,10 +232,9 @@ void Trainer::train_run() {
   } catch (const InvalidArgument& error) {
     save_and_fail(error);
   } catch (...) {
-    if (saver_) saver_->note_end();
+    saver_->note_end();
     throw;
   }
-  collect_moments();
 }
 
 TrainResult Trainer::run() {

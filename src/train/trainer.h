@@ -75,6 +75,7 @@ class Trainer {
  private:
   using Clock = std::chrono::steady_clock;
 
+  void take_run_folder(RunFolderUse use);
   void connect();
   void restore();
   void begin();
@@ -88,7 +89,6 @@ class Trainer {
   StepTotals reduce_gradients(const std::vector<at::Tensor>& losses);
   std::string what_is_not_finite(const StepTotals& totals) const;
   void apply_gradients(const StepRecord& record);
-  void collect_moments();
   void validate(StepRecord& record);
   void report_switch(StepRecord& record, const std::string& event);
   void check_run_folder();
@@ -106,7 +106,7 @@ class Trainer {
   SequenceLoader loader_;
   Decoder decoder_;
   RunIdentity identity_;
-  std::optional<RunFolder> folder_;  ///< of the first rank, like log_ and saver_
+  std::optional<RunFolder> folder_;  ///< always there
   TrainState state_;
   BatchPrefetcher prefetcher_;
   StepMeter meter_;
@@ -114,9 +114,8 @@ class Trainer {
   std::optional<GradientExchange> gradients_;
   std::optional<AdamW> optimizer_;
   std::optional<StepExchange> exchange_;
-  NamedTensors moments_;  ///< of all ranks, gathered on the first to be saved
   std::optional<StepProfiler> profiler_;
-  std::optional<RunLog> log_;      ///< empty when no step is left, like saver_
+  std::optional<RunLog> log_;  ///< of the first rank; empty when no step is left, like saver_
   std::optional<RunSaver> saver_;  ///< after folder_: the folder stays locked until the save has ended
   Clock::time_point start_;        ///< of this session
   double seconds_before_ = 0;      ///< of earlier sessions

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <system_error>
 
 #include "cpp/io/temporary_folder.h"
@@ -53,6 +54,66 @@ TEST(AtomicFolder, DoesNotReplaceAFile) {
   EXPECT_EQ(read_bytes(folder / "target"), "a file of the user");
 }
 
+// The link was renamed, and could not be removed afterwards: the export failed, and every later one.
+TEST(AtomicFolder, ALinkStandsForItsFolder) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "disk/real/old", "old");
+  fs::create_directory_symlink("disk/real", folder / "link");
+  for (const char* name : {"link", "link/"}) {
+    AtomicFolder made(folder / name);
+    write_bytes(made.path() / "new", name);
+    made.commit();
+    EXPECT_EQ(read_bytes(folder / "disk/real/new"), name);
+  }
+  EXPECT_TRUE(fs::is_symlink(folder / "link"));
+  EXPECT_EQ(count_entries(folder / "disk/real"), 1U);
+  EXPECT_EQ(count_entries(folder / "disk"), 1U);
+  EXPECT_EQ(count_entries(folder.path()), 2U);
+}
+
+TEST(AtomicFolder, DoesNotReplaceALinkToNoFolder) {
+  const TemporaryFolder folder;
+  fs::create_directory_symlink("absent", folder / "link");
+  EXPECT_THAT(message_of<std::system_error>([&] { AtomicFolder(folder / "link"); }), HasSubstr("link'"));
+  EXPECT_EQ(count_entries(folder.path()), 1U);
+}
+
+TEST(AtomicFolder, IsFilledBySeveralProcesses) {
+  const TemporaryFolder folder;
+  std::optional<AtomicFolder> leading(std::in_place, folder / "target", Filling::kLeading);
+  write_bytes(leading->path() / "a", "a");
+  const auto help = [&] {
+    const AtomicFolder helping(folder / "target", Filling::kHelping);
+    write_bytes(helping.path() / "b", "b");
+    return helping.path().string();
+  };
+  EXPECT_EQ(run_in_child(help), leading->path());
+  leading->commit();
+  EXPECT_EQ(read_bytes(folder / "target/a") + read_bytes(folder / "target/b"), "ab");
+  leading.reset();
+  EXPECT_EQ(count_entries(folder.path()), 1U);
+
+  help();
+  EXPECT_EQ(count_entries(folder.path()), 2U) << "it is the leader's to remove";
+  { const AtomicFolder failed(folder / "target", Filling::kLeading); }
+  EXPECT_EQ(count_entries(folder.path()), 1U);
+}
+
+TEST(AtomicFolder, OfSeveralIsAbandonedWhenAllAreDead) {
+  const TemporaryFolder folder;
+  run_in_child([&] {
+    const AtomicFolder died(folder / "target", Filling::kHelping);
+    return std::string();
+  });
+  {
+    const AtomicFolder living(folder / "target", Filling::kHelping);
+    remove_abandoned_temporaries(folder.path());
+    EXPECT_EQ(count_entries(folder.path()), 1U);
+  }
+  remove_abandoned_temporaries(folder.path());
+  EXPECT_EQ(count_entries(folder.path()), 0U);
+}
+
 TEST(AtomicFolder, NamesPathAndReason) {
   const TemporaryFolder folder;
   EXPECT_THAT(message_of<std::system_error>([&] { AtomicFolder(folder / "absent/target"); }), HasSubstr("absent"));
@@ -65,6 +126,15 @@ TEST(RemoveFolder, RemovesAllOrComplains) {
   EXPECT_EQ(count_entries(folder.path()), 0U);
   EXPECT_THAT(message_of<std::system_error>([&] { remove_folder(folder / "target"); }), HasSubstr("target"));
   EXPECT_EQ(count_entries(folder.path()), 0U);
+}
+
+TEST(RemoveFolder, OfALinkRemovesTheLink) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "real/file", "content");
+  fs::create_directory_symlink("real", folder / "link");
+  remove_folder(folder / "link");
+  EXPECT_EQ(read_bytes(folder / "real/file"), "content");
+  EXPECT_EQ(count_entries(folder.path()), 1U);
 }
 
 }  // namespace

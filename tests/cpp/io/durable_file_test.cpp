@@ -1,7 +1,9 @@
 #include "io/durable_file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <system_error>
@@ -54,6 +56,23 @@ TEST(DurableFile, NamesPathAndReason) {
   EXPECT_THAT(error_at(folder / "folder"), AllOf(HasSubstr("folder"), HasSubstr("Is a directory")));
   EXPECT_THAT(error_at("/proc/note"), HasSubstr("'/proc/"));
   EXPECT_EQ(count_entries(folder.path()), 2U);
+}
+
+TEST(OwnFile, IsARegularFileAndNoLink) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "users-own", "precious");
+  fs::create_symlink("users-own", folder / "link");
+  fs::create_symlink("absent", folder / "dangling");
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  const auto error_at = [&](const char* name) {
+    return message_of<std::runtime_error>([&] { open_own_file(folder / name, O_RDWR); });
+  };
+  EXPECT_THAT(error_at("link"), AllOf(HasSubstr("link' is a symbolic link"), HasSubstr("remove the link")));
+  EXPECT_THAT(error_at("dangling"), HasSubstr("dangling' is a symbolic link"));
+  EXPECT_THAT(error_at("pipe"), HasSubstr("pipe' is not a regular file"));
+  EXPECT_FALSE(fs::exists(folder / "absent"));
+  EXPECT_GE(open_own_file(folder / "new", O_RDWR).get(), 0);
+  EXPECT_GE(open_own_file(folder / "new", O_RDWR).get(), 0);
 }
 
 TEST(InputFile, RefusesWhatIsNoRegularFile) {

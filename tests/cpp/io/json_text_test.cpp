@@ -24,8 +24,55 @@ TEST(JsonText, RefusesRepeatedNames) {
 
 TEST(JsonText, RefusesWhatIsNotJson) {
   for (const std::string& text : {std::string(), std::string("{"), std::string("{} x"), std::string("{\"\xff\": 1}"),
-                                  std::string("{}\0", 3), std::string(100'000, '[')}) {
+                                  std::string("{}\0", 3), std::string("\xef\xbb\xbf{}")}) {
     EXPECT_THAT(message_of<DamagedFile>([&] { parse_json(text, "file.json"); }), HasSubstr("file.json: not JSON"));
+  }
+}
+
+std::string nested(size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); }
+
+// dump() and other functions of values recurse: at 58,000 they ended the program.
+TEST(JsonText, LimitsTheDepth) {
+  EXPECT_NO_THROW(parse_json(nested(kMaxJsonDepth), "file.json"));
+  std::string objects = "1";
+  for (int depth = 0; depth < 58'000; ++depth) objects = "{\"\":" + std::move(objects) + "}";
+  for (const std::string& text : {nested(kMaxJsonDepth + 1), nested(58'000), std::string(1'000'000, '['), objects}) {
+    EXPECT_EQ(message_of<DamagedFile>([&] { parse_json(text, "file.json"); }), "file.json: nested more than 128 deep");
+  }
+}
+
+TEST(JsonText, SaysLongErrorsInShort) {
+  const std::string text = "{\"" + std::string(1'000'000, 'x');
+  EXPECT_LT(message_of<DamagedFile>([&] { parse_json(text, "file.json"); }).size(), 400);
+}
+
+TEST(JsonText, HandsOverMembers) {
+  std::vector<std::pair<std::string, nlohmann::json>> members;
+  const auto take = [&](const std::string& name, const nlohmann::json& value) { members.emplace_back(name, value); };
+  const std::string text = R"({"a": 1, "b": {"x": [2, {"x": 3}]}, "c": [], "a": null})";
+  read_json_members(text, "f", take);
+  const decltype(members) expected = {
+      {"a", 1}, {"b", {{"x", {2, {{"x", 3}}}}}}, {"c", nlohmann::json::array()}, {"a", nullptr}};
+  EXPECT_EQ(members, expected);
+  for (const char* other : {"[]", "12", "\"a\"", "null"}) {
+    EXPECT_EQ(message_of<DamagedFile>([&] { read_json_members(other, "f", take); }), "f: not a JSON object");
+  }
+  EXPECT_THAT(message_of<DamagedFile>([&] { read_json_members(R"({"a": {"x": 1, "x": 1}})", "f", take); }),
+              HasSubstr("\"x\" stands twice"));
+}
+
+TEST(JsonText, TakesWholeNumbersOnly) {
+  const nlohmann::json good = nlohmann::json::parse(R"({"n": 0, "m": 9223372036854775807})");
+  EXPECT_EQ(whole_member(good, "n"), 0);
+  EXPECT_EQ(whole_member(good, "m"), 9223372036854775807);
+  EXPECT_EQ(message_of<DamagedFile>([&] { whole_member(good, "k"); }), "no k");
+  EXPECT_EQ(message_of<DamagedFile>([&] { whole_member(nlohmann::json::array(), "k"); }), "[] is not an object");
+  for (const char* text : {"12.9", "1e300", "1.0", "-1", "9223372036854775808", "1e999", "\"1\"", "null", "[1]"}) {
+    EXPECT_THAT(message_of<DamagedFile>([&] {
+                  reading("f", [&] { return whole_member(parse_json(std::string("{\"n\":") + text + "}", "f"), "n"); });
+                }),
+                HasSubstr("f: "))
+        << text;
   }
 }
 

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <bit>
+#include <chrono>
 #include <cstring>
+#include <fstream>
 #include <numeric>
 
 #include "cpp/io/temporary_folder.h"
@@ -98,6 +100,56 @@ TEST(Safetensors, RefusesToWriteWhatTheFormatCannotHold) {
   EXPECT_THAT(error_of({{"w", "C64", {1}, bytes}}), HasSubstr("C64"));
   EXPECT_THAT(error_of({{"\xff", "F32", {2}, bytes}}), HasSubstr("UTF-8"));
   EXPECT_EQ(count_entries(folder.path()), 0U);
+}
+
+/// A file of so many small tensors; the bytes of its header.
+size_t write_many(const std::filesystem::path& path, size_t count) {
+  std::string header = "{";
+  for (size_t i = 0; i < count; ++i) {
+    const std::string name = "layers." + std::to_string(i * 7919 % count);
+    header += (i == 0 ? "\"" : ",\"") + name + R"(":{"dtype":"U8","shape":[1],"data_offsets":[)" + std::to_string(i) +
+              "," + std::to_string(i + 1) + "]}";
+  }
+  const uint64_t length = header.size() + 1;
+  write_bytes(path, std::string(reinterpret_cast<const char*>(&length), sizeof length) + header + "}" +
+                        std::string(count, 'x'));
+  return header.size();
+}
+
+// Both took a time that grew with the square of their number: 79 s for the header alone.
+TEST(Safetensors, ManyTensorsAreReadInLinearTime) {
+  const TemporaryFolder folder;
+  constexpr size_t kTensors = 40'000;
+  write_many(folder / "many", kTensors);
+  const auto begin = std::chrono::steady_clock::now();
+  const SafetensorsFile file(folder / "many");
+  for (size_t i = 0; i < kTensors; ++i) EXPECT_EQ(file.tensor("layers." + std::to_string(i)).bytes, 1);
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  EXPECT_LT(elapsed.count(), 3) << "0.06 s on an idle machine, without sanitizers";
+  EXPECT_EQ(file.tensors().size(), kTensors);
+}
+
+/// Memory of this process in bytes: "VmRSS", or "VmHWM" for the most it had.
+int64_t memory(const std::string& which) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(which)) return std::stoll(line.substr(which.size() + 1)) * 1024;
+  }
+  return 0;
+}
+
+TEST(Safetensors, HeadersTakeLittleMemory) {
+  const TemporaryFolder folder;
+  const size_t bytes = write_many(folder / "many", 300'000);
+  ASSERT_GT(bytes, 19'000'000U);
+  const std::string used = run_in_child([&] {
+    const int64_t before = memory("VmRSS");
+    const SafetensorsFile file(folder / "many");
+    return std::to_string(memory("VmHWM") - before);
+  });
+#ifndef __SANITIZE_ADDRESS__  // keeps what was freed
+  EXPECT_LT(std::stoll(used), 130'000'000) << "it took 417 MiB with the header as one value";
+#endif
 }
 
 }  // namespace

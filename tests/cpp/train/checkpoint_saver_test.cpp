@@ -25,7 +25,9 @@ class Saver : public ::testing::TestWithParam<bool> {
               {"half", at::full({3, 5}, 0.5, options.dtype(at::kBFloat16))}};
     optimizer_ = {{"step", at::full({}, 7, options)}, {"weight.exp_avg", at::arange(kElements, options)}};
   }
-  CheckpointSaver saver() { return {folder_.path(), {.keep = 2, .asynchronous = GetParam()}, model_, optimizer_}; }
+  CheckpointSaver saver() {
+    return {folder_.path(), {.keep = 2, .asynchronous = GetParam()}, model_, whole_ranges(optimizer_)};
+  }
   Checkpoint newest() { return load_checkpoint(list_checkpoints(folder_.path()).front()); }
   /// What an optimizer step does once the saver lets it.
   void update(CheckpointSaver& saver) {
@@ -49,7 +51,7 @@ TEST_P(Saver, WritesTheTensorsOfTheStart) {
     saver.take_end();
     EXPECT_EQ(newest().step, step);
     EXPECT_TRUE(same_tensors(newest().model, model));
-    EXPECT_TRUE(same_tensors(newest().optimizer, optimizer));
+    EXPECT_TRUE(same_tensors(whole_tensors(newest().optimizer), optimizer));
   }
   EXPECT_EQ(list_checkpoints(folder_.path()).size(), 2);
 }

@@ -15,6 +15,7 @@
 #include "config/run_config.h"
 #include "cpp/io/temporary_folder.h"
 #include "model/random.h"
+#include "model/tensor_range.h"
 #include "model/weights.h"
 
 namespace lighthouse {
@@ -77,6 +78,12 @@ inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
 inline bool same_tensors(const NamedTensors& a, const NamedTensors& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](const auto& x, const auto& y) { return x.first == y.first && same_bits(x.second, y.second); });
+}
+
+inline bool same_tensors(const std::vector<TensorRange>& a, const std::vector<TensorRange>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const TensorRange& x, const TensorRange& y) {
+    return x.name == y.name && x.shape == y.shape && x.begin == y.begin && same_bits(x.values, y.values);
+  });
 }
 
 inline NamedTensors copies(const NamedTensors& tensors) {
