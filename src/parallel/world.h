@@ -58,9 +58,9 @@ class World {
   /// This rank does not start, because of `why`: the others, which wait for it in agree, are told. Throws nothing.
   void abandon(const std::string& why);
 
-  /// Every rank calls it, in the same order; on any thread, but on one at a time. `conclude` gets the texts of all ranks
-  /// on rank 0, and what it returns is everyone's. By the store alone, next to collectives. Waits as long as the other
-  /// ranks live; RankFailure where one does not.
+  /// Every rank calls it, in the same order; on any thread, but on one at a time. `conclude` gets the texts of all
+  /// ranks on rank 0, and what it returns is everyone's. By the store alone, next to collectives. Waits as long as the
+  /// other ranks live; RankFailure where one does not.
   using Conclude = std::function<std::string(const std::vector<std::string>& texts)>;
   std::string conclude(const std::string& text, const Conclude& conclude);
 

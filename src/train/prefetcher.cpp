@@ -12,13 +12,14 @@ constexpr size_t kDepth = 2;  // steps made ahead
 }  // namespace
 
 BatchPrefetcher::BatchPrefetcher(const SequenceLoader& loader, int64_t batch_size, int64_t num_batches,
-                                 at::Device device, int64_t first, int64_t stride)
+                                 at::Device device, int64_t first, int64_t stride, std::function<Batch(Batch)> cut)
     : loader_(loader),
       batch_size_(batch_size),
       num_batches_(num_batches),
       first_(first),
       stride_(stride),
-      device_(device) {}
+      device_(device),
+      cut_(std::move(cut)) {}
 
 BatchPrefetcher::~BatchPrefetcher() {
   {
@@ -79,7 +80,8 @@ BatchPrefetcher::Step BatchPrefetcher::make_step(int64_t first_sequence) const {
       int64_t index = first_sequence + batch * batch_size_;
       std::vector<Sequence> sequences;
       for (int64_t i = 0; i < batch_size_; ++i) sequences.push_back(loader_.training_sequence(index++));
-      step.batches.push_back(make_host_batch(sequences, /*pinned=*/device_.is_cuda()));
+      Batch whole = make_host_batch(sequences, /*pinned=*/device_.is_cuda());
+      step.batches.push_back(cut_ ? cut_(std::move(whole)) : std::move(whole));
     }
   } catch (...) {
     step.batches.clear();

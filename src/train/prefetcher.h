@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -22,8 +23,9 @@ class BatchPrefetcher {
  public:
   /// A step is `num_batches` batches of `batch_size` sequences, of which batches `first`, `first` + `stride`, … are
   /// made. The loader must outlive this object. The thread begins with the first take().
+  /// `cut`, where it is not empty, makes this rank's share of each.
   BatchPrefetcher(const SequenceLoader& loader, int64_t batch_size, int64_t num_batches, at::Device device,
-                  int64_t first = 0, int64_t stride = 1);
+                  int64_t first = 0, int64_t stride = 1, std::function<Batch(Batch)> cut = {});
   ~BatchPrefetcher();
   BatchPrefetcher(const BatchPrefetcher&) = delete;
   BatchPrefetcher& operator=(const BatchPrefetcher&) = delete;
@@ -49,6 +51,7 @@ class BatchPrefetcher {
   const SequenceLoader& loader_;
   const int64_t batch_size_, num_batches_, first_, stride_;
   const at::Device device_;
+  const std::function<Batch(Batch)> cut_;
 
   std::mutex mutex_;
   std::condition_variable changed_;  ///< of any of these, which mutex_ guards:

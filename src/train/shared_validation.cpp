@@ -9,6 +9,7 @@
 #include "eval/sample.h"
 #include "eval/statistics.h"
 #include "eval/validation.h"
+#include "model/batch.h"
 
 namespace lighthouse {
 namespace {
@@ -36,6 +37,27 @@ std::vector<Part> all_parts(const std::vector<Part>& own, int64_t num_sequences,
   return parts;
 }
 
+/// What this rank's tokens of a sequence add.
+Part shared_part(const Decoder& decoder, const Sequence& sequence, AttentionMode mode, const Mesh& mesh) {
+  const Batch whole = make_host_batch({&sequence, 1});
+  const auto seq_len = static_cast<int64_t>(sequence.inputs.size());
+  const std::vector<Span> spans = decoder.token_spans(seq_len, sequence.cu_seqlens, mesh.context_size());
+  const Batch batch = to_device(share_of(whole, spans, mesh.context_rank()), decoder.device());
+  const at::Tensor losses =
+      decoder.token_losses(batch.tokens, batch.targets, mode, batch.cu_seqlens, RowShare{spans, &mesh.context()});
+  return {losses.sum(at::kDouble).item<double>(), batch.num_targets};
+}
+
+std::vector<Part> own_parts(const Decoder& decoder, const SequenceLoader& loader, const std::vector<int64_t>& sequences,
+                            AttentionMode mode, const Mesh& mesh) {
+  if (mesh.context_size() == 1) return validation_parts(decoder, loader, sequences, mode);
+  std::vector<Part> parts;
+  for (const int64_t index : sequences) {
+    parts.push_back(shared_part(decoder, loader.validation_sequence(index), mode, mesh));
+  }
+  return parts;
+}
+
 }  // namespace
 
 double shared_validation_loss(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
@@ -45,7 +67,7 @@ double shared_validation_loss(const Decoder& decoder, const SequenceLoader& load
   for (size_t i = 0; i < sample.size(); ++i) {
     if (static_cast<int64_t>(i) % mesh.data_size() == mesh.data_rank()) own.push_back(sample[i]);
   }
-  const std::vector<Part> parts = validation_parts(decoder, loader, own, mode);
+  const std::vector<Part> parts = own_parts(decoder, loader, own, mode, mesh);
   return loss_of(all_parts(parts, static_cast<int64_t>(sample.size()), decoder.device(), mesh)).loss;
 }
 

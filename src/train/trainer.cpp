@@ -61,9 +61,13 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
       identity_{config_, loader_.identity(), environment_on(decoder_.device()), mesh_.data_size(),
                 mesh_.context_size()},
       state_(config_.training),
-      prefetcher_(loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device(),
-                  mesh_.data_rank(), mesh_.data_size()),
+      prefetcher_(
+          loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device(),
+          mesh_.data_rank(), mesh_.data_size(),
+          mesh_.context_size() == 1 ? std::function<Batch(Batch)>()
+                                    : [this](Batch whole) { return share_of_row(std::move(whole)); }),
       meter_(config_, decoder_.device(), mesh_.size()) {
+  decoder_.token_spans(config_.training.seq_len, {}, mesh_.context_size());  // or it says what does not fit
   if (mesh_.is_first()) take_run_folder(RunFolderUse::kOwn);
   connect();
   if (!mesh_.is_first()) take_run_folder(RunFolderUse::kShare);  // which is there now
@@ -79,7 +83,8 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
 }
 
 void Trainer::take_run_folder(RunFolderUse use) {
-  folder_.emplace(config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }, use);
+  folder_.emplace(
+      config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }, use);
 }
 
 /// Nothing is exchanged before all ranks have come this far with the same.
@@ -95,11 +100,15 @@ void Trainer::connect() {
   exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device());
 }
 
+Batch Trainer::share_of_row(Batch whole) const {
+  std::vector<Span> spans = decoder_.token_spans(whole.tokens.size(1), whole.cu_seqlens, mesh_.context_size());
+  return share_of(whole, std::move(spans), mesh_.context_rank());
+}
+
 void Trainer::restore() {
   const std::filesystem::path& run_dir = folder_->path();
   const auto checkpoint = load_latest_checkpoint(
-      run_dir, [this](const std::string& text) { console_.warn(text); }, checkpoint_ranks(mesh_),
-      optimizer_->ranges());
+      run_dir, [this](const std::string& text) { console_.warn(text); }, checkpoint_ranks(mesh_), optimizer_->ranges());
   if (!checkpoint) return begin();
   const std::string source = run_dir.string() + ", step " + std::to_string(checkpoint->step);
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
@@ -124,8 +133,7 @@ void Trainer::begin() {
 void Trainer::open_run_folder() {
   NamedTensors model = decoder_.parameters();
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
-  std::vector<TensorRange> moments =
-      mesh_.size() == 1 ? whole_ranges(optimizer_->state()) : optimizer_->ranges();
+  std::vector<TensorRange> moments = mesh_.size() == 1 ? whole_ranges(optimizer_->state()) : optimizer_->ranges();
   if (!mesh_.is_first()) moments.erase(moments.begin());  // "step" is the first rank's to save
   saver_.emplace(*folder_, config_, RunSaver::Tensors{std::move(model), std::move(moments)}, state_, identity_,
                  console_, checkpoint_ranks(mesh_));
@@ -146,8 +154,7 @@ void Trainer::explain_out_of_memory(const std::string& where, const std::functio
     if (!reason) throw;
     const std::string message = out_of_memory_message(config_, decoder_.device(), where, *reason);
     saver_->note_end();
-    throw std::runtime_error(message + "\nthe same command with other settings goes on from " +
-                             saver_->resume_hint());
+    throw std::runtime_error(message + "\nthe same command with other settings goes on from " + saver_->resume_hint());
   }
 }
 

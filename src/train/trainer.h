@@ -87,6 +87,7 @@ class Trainer {
   std::vector<at::Tensor> accumulate_gradients(const std::vector<Batch>& batches, int64_t num_targets,
                                                AttentionMode mode);
   StepTotals reduce_gradients(const std::vector<at::Tensor>& losses);
+  Batch share_of_row(Batch whole) const;
   std::string what_is_not_finite(const StepTotals& totals) const;
   void apply_gradients(const StepRecord& record);
   void validate(StepRecord& record);
@@ -115,7 +116,7 @@ class Trainer {
   std::optional<AdamW> optimizer_;
   std::optional<StepExchange> exchange_;
   std::optional<StepProfiler> profiler_;
-  std::optional<RunLog> log_;  ///< of the first rank; empty when no step is left, like saver_
+  std::optional<RunLog> log_;      ///< of the first rank; empty when no step is left, like saver_
   std::optional<RunSaver> saver_;  ///< after folder_: the folder stays locked until the save has ended
   Clock::time_point start_;        ///< of this session
   double seconds_before_ = 0;      ///< of earlier sessions

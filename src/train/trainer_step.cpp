@@ -111,7 +111,8 @@ std::vector<at::Tensor> Trainer::accumulate_gradients(const std::vector<Batch>& 
     // Every target counts the same, in whatever micro-batch it is.
     const double weight =
         static_cast<double>(batch.num_targets) / static_cast<double>(std::max<int64_t>(num_targets, 1));
-    const at::Tensor loss = decoder_.loss(batch.tokens, batch.targets, mode, batch.cu_seqlens);
+    const RowShare share = batch.spans.empty() ? RowShare() : RowShare{batch.spans, &mesh_.context()};
+    const at::Tensor loss = decoder_.loss(batch.tokens, batch.targets, mode, batch.cu_seqlens, share);
     (loss * weight).backward();
     losses[static_cast<size_t>(index)] = loss.detach().to(at::kDouble) * weight;
   };

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <string>
 
@@ -49,11 +50,18 @@ Checkpoint last_checkpoint(const RunConfig& config) {
   return load_checkpoint(list_checkpoints(config.logging.run_dir).front());
 }
 
+/// Ranks write them in another order.
+NamedTensors by_name(NamedTensors tensors) {
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  return tensors;
+}
+
 void expect_same_run(const RunConfig& a, const RunConfig& b) {
   const Checkpoint of_a = last_checkpoint(a), of_b = last_checkpoint(b);
   EXPECT_EQ(of_a.step, of_b.step);
-  EXPECT_TRUE(same_tensors(of_a.model, of_b.model)) << "weights differ";
-  EXPECT_TRUE(same_tensors(of_a.optimizer, of_b.optimizer)) << "moments differ";
+  EXPECT_TRUE(same_tensors(by_name(of_a.model), by_name(of_b.model))) << "weights differ";
+  EXPECT_TRUE(same_tensors(by_name(whole_tensors(of_a.optimizer)), by_name(whole_tensors(of_b.optimizer))))
+      << "moments differ";
   EXPECT_EQ(read_timeless_metrics(a.logging.run_dir), read_timeless_metrics(b.logging.run_dir));
 }
 
@@ -151,6 +159,93 @@ TEST_F(RanksTest, WithoutTargetsAddNothing) {
   for (const nlohmann::json& line : read_metrics(four.logging.run_dir)) EXPECT_FALSE(line.contains("skipped"));
 }
 
+/// Four tiles, and two heads that ranks can share.
+RunConfig with_long_rows(RunConfig config, const std::string& scorer) {
+  config.model.num_heads = 4;
+  config.model.num_kv_heads = 2;
+  config.model.head_dim = 8;
+  config.attention.scorer = scorer;
+  config.attention.tile_topk = 1;
+  config.training.steps = 6;
+  config.training.lighthouse_steps = 4;
+  config.validation.interval = 3;
+  return config;
+}
+
+void expect_near_run(const RunConfig& run, const RunConfig& expected) {
+  const auto lines = read_metrics(run.logging.run_dir), of_expected = read_metrics(expected.logging.run_dir);
+  ASSERT_EQ(lines.size(), of_expected.size());
+  constexpr double kRelative = 1e-6;  // of fp32, whose sums over tokens are made in parts
+  for (size_t step = 0; step < lines.size(); ++step) {
+    for (const char* key : {"loss", "grad_norm", "validation_loss", "validation_loss_lighthouse"}) {
+      EXPECT_EQ(lines[step].contains(key), of_expected[step].contains(key));
+      if (!lines[step].contains(key)) continue;
+      const auto value = of_expected[step].at(key).get<double>();
+      EXPECT_NEAR(lines[step].at(key).get<double>(), value, kRelative * value) << key << " of step " << step + 1;
+    }
+  }
+}
+
+TEST_F(RanksTest, ThatShareSequencesTrainAsOneProcess) {
+  for (const std::string scorer : {"norm", "dilated", "gla"}) {
+    const auto make = [&](const std::string& name, int64_t context) {
+      RunConfig result = with_long_rows(config(name + scorer), scorer);
+      result.parallel.context = context;
+      return result;
+    };
+    expect_step(train_on(1, make("one", 1)), 6);
+    expect_step(train_on(2, make("two", 2)), 6);
+    expect_near_run(make("two", 2), make("one", 1));
+    if (scorer != "norm") continue;
+    expect_step(train_on(4, make("mesh", 2)), 6);
+    expect_near_run(make("mesh", 2), make("one", 1));
+    expect_same_run(make("mesh", 2), make("two", 2));  // any number of groups has the bits of one
+  }
+}
+
+TEST_F(RanksTest, ThatSharePackedDocumentsTrainAsOneProcess) {
+  for (int64_t file = 0; file < 40; ++file) {
+    write_bytes(folder_ / "mixed" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
+  }
+  const auto make = [&](const std::string& name, int64_t context) {
+    RunConfig result = with_long_rows(config(name), "gla");
+    result.data.path = (folder_ / "mixed").string();
+    result.data.packing = "documents";
+    result.parallel.context = context;
+    return result;
+  };
+  expect_step(train_on(1, make("one", 1)), 6);
+  expect_step(train_on(2, make("two", 2)), 6);
+  expect_near_run(make("two", 2), make("one", 1));
+}
+
+TEST_F(RanksTest, ShareSequencesOfQwenAndRecomputedLayers) {
+  const auto make = [&](const std::string& name, int64_t context, const std::string& recompute) {
+    RunConfig result = with_long_rows(config(name), "dilated");
+    result.model.qk_norm = true;
+    result.parallel.context = context;
+    result.training.recompute = recompute;
+    return result;
+  };
+  expect_step(train_on(1, make("one", 1, "none")), 6);
+  expect_step(train_on(2, make("two", 2, "none")), 6);
+  expect_step(train_on(2, make("recomputed", 2, "full")), 6);
+  expect_near_run(make("two", 2, "none"), make("one", 1, "none"));
+  expect_same_run(make("recomputed", 2, "full"), make("two", 2, "none"));
+}
+
+TEST_F(RanksTest, GoOnWithAnotherShareOfSequences) {
+  const auto make = [&](const std::string& name, int64_t context) {
+    RunConfig result = with_long_rows(config(name), "norm");
+    result.parallel.context = context;
+    return result;
+  };
+  expect_step(train_on(1, make("unbroken", 1)), 6);
+  expect_step(train_on(2, make("broken", 2), signal_after(2, 2)), 3);
+  expect_step(train_on(1, make("broken", 1)), 6);
+  expect_near_run(make("broken", 1), make("unbroken", 1));
+}
+
 TEST_F(RanksTest, SkipAStepTogether) {
   const RunConfig run = config("run");
   expect_step(train_on(2, run,
@@ -217,6 +312,16 @@ TEST_F(RanksTest, ThatWereStartedWithOtherThingsRefuse) {
               AllOf(HasSubstr("parallel.data = 3"), HasSubstr("3 processes, but 2 were started")));
   EXPECT_THAT(refused([](int64_t, RunConfig& config, TrainOptions&) { config.training.gradient_accumulation = 1; }),
               HasSubstr("training.gradient_accumulation = 1"));
+  EXPECT_THAT(refused([](int64_t, RunConfig& config, TrainOptions&) {
+                config.parallel.context = 2;
+                config.attention.topk = config.attention.tile_topk;
+              }),
+              HasSubstr("1 tiles for 2 ranks"));
+  EXPECT_THAT(refused([](int64_t, RunConfig& config, TrainOptions&) {
+                config.parallel.context = 2;
+                config.model.num_heads = 1;
+              }),
+              HasSubstr("1 query heads for 2 ranks"));
 }
 
 }  // namespace
