@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "lighthouse/check.h"
 #include "plan/flops.h"
@@ -32,6 +33,10 @@ at::Device resolve_device(const std::string& name, int64_t local_rank) {
   LIGHTHOUSE_CHECK(num_gpus == 1 || local_rank < num_gpus, "process ", local_rank + 1,
                    " of this machine has no GPU: ", num_gpus, " are there; start as many processes as GPUs");
   return {at::kCUDA, static_cast<at::DeviceIndex>(num_gpus == 1 ? 0 : local_rank)};
+}
+
+void use_device(at::Device device) {
+  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
 }
 
 at::ScalarType resolve_precision(const std::string& name) {

@@ -27,15 +27,16 @@ namespace {
 
 constexpr int64_t kMaxSkipped = 5;  // one bad batch is bad luck, five in a row are a run that has diverged
 
+int64_t local_rank(const World* world) { return world == nullptr ? 0 : world->launch().local_rank; }
+
 RunConfig prepare(const RunConfig& config, const World* world) {
   validate(config);
   set_threads(config.training, world);
+  use_device(resolve_device(config.training.device, local_rank(world)));
   return config;
 }
 
 uint64_t seed(const RunConfig& config) { return static_cast<uint64_t>(config.training.seed); }
-
-int64_t local_rank(const World* world) { return world == nullptr ? 0 : world->launch().local_rank; }
 
 /// Pieces that any number of ranks can own; alone and without need for their bits: none smaller than a parameter.
 int64_t piece_elements(const RunConfig& config, const Mesh& mesh) {
