@@ -222,7 +222,9 @@ TEST(CheckpointOfRanks, RangesThatAreMissingOrTwiceAreNamed) {
   };
   EXPECT_THAT(errors_with([&](Checkpoint& own) { own.optimizer.erase(part_of_a_weight(own)); }),
               Each(AllOf(HasSubstr("\"layers.0.weight.exp_avg_sq\": elements"), HasSubstr("are missing"))));
-  EXPECT_THAT(errors_with([&](Checkpoint& own) { part_of_a_weight(own)->shape = {5, 64}; }),
+  EXPECT_THAT(errors_with([&](Checkpoint& own) {
+                part_of_a_weight(own)->shape = {5, 64};
+              }),
               Each(HasSubstr("several dtypes or shapes")));
   EXPECT_THAT(errors_with([&](Checkpoint& own) {
                 own.optimizer.push_back(moments(20, {0, 3, {}}).back());
@@ -304,13 +306,14 @@ TEST(CheckpointOfRanks, AFullDiskOfAnyCostsOlderOnes) {
   const TemporaryFolder run;
   const std::string names = run_on_small_disk(run.path(), 2'700'000, [&] {
     for (const int64_t step : {1, 2, 3, 4}) {
+      std::vector<Checkpoint> parts;  // made here: torch's pool of threads does not survive the fork
+      for (int64_t rank = 0; rank < 4; ++rank) {
+        parts.push_back(part(step, {rank, 4, {}}));
+        const int64_t size = rank == 3 ? 220'000 : 10'000;  // 1 MB in all, of which the others expect less
+        parts.back().optimizer.push_back({"of" + std::to_string(rank), {size}, 0, at::full({size}, step, at::kFloat)});
+      }
       on_ranks(4, [&](const CheckpointRanks& ranks) {
-        Checkpoint own = part(step, ranks);  // 1 MB in all, of which rank 3 has most, so that the others expect less
-        own.optimizer.push_back({"of" + std::to_string(ranks.rank),
-                                 {ranks.rank == 3 ? 220'000 : 10'000},
-                                 0,
-                                 at::full({ranks.rank == 3 ? 220'000 : 10'000}, step, at::kFloat)});
-        save_checkpoint(run.path(), own, 4, ranks);
+        save_checkpoint(run.path(), parts[static_cast<size_t>(ranks.rank)], 4, ranks);
       });
     }
     std::string found;

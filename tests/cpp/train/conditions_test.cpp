@@ -10,11 +10,15 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdarg>
+#include <cstring>
 #include <new>
 #include <thread>
 
 #include "cpp/io/full_disk.h"
 #include "cpp/train/train_support.h"
+#include "io/atomic_folder.h"
+#include "io/durable_file.h"
 #include "lighthouse/check.h"
 #include "train/checkpoint.h"
 #include "train/stop_signal.h"
@@ -22,10 +26,19 @@
 
 namespace {
 int flock_error = 0, fsync_error = 0, rename_error = 0;  // 0: the call is made
+int open_error = 0, pread_error = 0;                     // of files in checkpoints, opened to be read
+int sync_folder_error = 0;                               // of RUN/checkpoints
+int aside_error = 0;                                     // of renaming a checkpoint before it is removed
 constexpr int kNoMemory = -1;                            // of fsync: throws as what allocates there would
 
-template <typename Call>
-int made_or(int error, const Call& call) {
+std::string path_of(int file) {
+  std::error_code unknown;
+  return std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(file), unknown).string();
+}
+bool in_checkpoints(const std::string& path) { return path.find("/checkpoints/") != std::string::npos; }
+
+template <typename Result = int, typename Call>
+Result made_or(int error, const Call& call) {
   if (error == 0) return call();
   errno = error;
   return -1;
@@ -38,11 +51,30 @@ extern "C" int flock(int file, int operation) noexcept {
 }
 extern "C" int fsync(int file) {
   if (fsync_error == kNoMemory) throw std::bad_alloc();
-  return made_or(fsync_error, [&] { return static_cast<int>(::syscall(SYS_fsync, file)); });
+  const bool of_folder = sync_folder_error != 0 && path_of(file).ends_with("/checkpoints");
+  return made_or(of_folder ? sync_folder_error : fsync_error,
+                 [&] { return static_cast<int>(::syscall(SYS_fsync, file)); });
 }
 extern "C" int rename(const char* from, const char* to) noexcept {
-  const int error = std::filesystem::is_directory(from) ? rename_error : 0;
+  int error = std::filesystem::is_directory(from) ? rename_error : 0;
+  const auto is_temporary = [](const char* path) {
+    return std::filesystem::path(path).filename().string().starts_with(lighthouse::kTemporaryPrefix);
+  };
+  if (aside_error != 0 && is_temporary(to) && !is_temporary(from)) error = aside_error;
   return made_or(error, [&] { return ::renameat(AT_FDCWD, from, AT_FDCWD, to); });
+}
+extern "C" int open(const char* path, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  const auto mode = static_cast<mode_t>(va_arg(rest, int));
+  va_end(rest);
+  const bool reads = (flags & (O_ACCMODE | O_DIRECTORY)) == O_RDONLY;
+  return made_or(reads && in_checkpoints(path) ? open_error : 0,
+                 [&] { return static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags, mode)); });
+}
+extern "C" ssize_t pread(int file, void* bytes, size_t count, off_t offset) {
+  const bool reads = pread_error != 0 && in_checkpoints(path_of(file));
+  return made_or<ssize_t>(reads ? pread_error : 0, [&] { return ::syscall(SYS_pread64, file, bytes, count, offset); });
 }
 
 namespace lighthouse {
@@ -54,7 +86,9 @@ using ::testing::Not;
 
 class Conditions : public ::testing::Test {
  protected:
-  ~Conditions() override { flock_error = fsync_error = rename_error = 0; }
+  ~Conditions() override {
+    flock_error = fsync_error = rename_error = open_error = pread_error = sync_folder_error = aside_error = 0;
+  }
 
   /// Trains with `what` done in every step; returns what the log says, an error as its last line.
   std::string train_with(const RunConfig& config, const std::function<void(int64_t)>& what = {}) {
@@ -152,6 +186,46 @@ TEST_F(Conditions, OldCheckpointsThatDoNotMoveAreRemovedWhereTheyAre) {
   rename_error = EXDEV;
   remove_folder(old / "checkpoint");
   EXPECT_EQ(count_entries(old.path()), 0);
+}
+
+// Only damage is passed over: a disk or a network that fails, a limit or permissions say nothing of what is there.
+TEST_F(Conditions, ACheckpointThatCannotBeReadIsNotDamaged) {
+  const RunConfig config = tiny_config(folder_);
+  train_with(config);
+  const auto expect_no_fall_back = [&](const char* reason) {
+    EXPECT_THAT(train_with(config), AllOf(HasSubstr("ERROR cannot "), HasSubstr("step-00000012/"), HasSubstr(reason),
+                                          Not(HasSubstr("damaged")), Not(HasSubstr("remove that folder"))));
+  };
+  for (const int error : {EIO, EACCES, EMFILE, ESTALE}) {
+    open_error = error;
+    expect_no_fall_back(std::strerror(error));
+    open_error = 0;
+    pread_error = error;
+    expect_no_fall_back(std::strerror(error));
+    pread_error = 0;
+  }
+  EXPECT_THAT(train_with(config), AllOf(HasSubstr("all steps are done"), Not(HasSubstr("ERROR"))));
+}
+
+TEST_F(Conditions, WhatFailsOnceACheckpointIsInPlaceDoesNotUnsaveIt) {
+  const auto log_with = [&](int& error, int value) {
+    RunConfig config = tiny_config(folder_);
+    config.checkpoint.keep = 1;
+    fs::remove_all(config.logging.run_dir);
+    error = value;
+    std::string log = train_with(config);
+    error = 0;
+    const std::vector<fs::path> saved = list_checkpoints(config.logging.run_dir);
+    EXPECT_EQ(saved.empty() ? 0 : load_checkpoint(saved.front()).step, 12) << log;
+    return log;
+  };
+  EXPECT_THAT(log_with(sync_folder_error, EIO),
+              AllOf(HasSubstr("step 3 is saved, but cannot sync"), HasSubstr("step 12 is saved, but"),
+                    HasSubstr("done: 12 steps"), Not(HasSubstr("not saved"))));
+  EXPECT_THAT(log_with(aside_error, EACCES),
+              AllOf(HasSubstr("step 6 is saved, but cannot remove"), HasSubstr("step-00000003"),
+                    HasSubstr("done: 12 steps"), Not(HasSubstr("not saved"))));
+  EXPECT_THAT(log_with(aside_error, ENOSPC), Not(HasSubstr("saved, but"))) << "is removed where it is";
 }
 
 // ---- memory of the thread that saves --------------------------------------------------------------------------------
@@ -286,6 +360,54 @@ TEST_F(Conditions, RunFolderThatGoesAwayIsAnError) {
   RunConfig moved = config;
   moved.logging.run_dir = (folder_ / "moved").string();
   EXPECT_THAT(train_with(moved), AllOf(HasSubstr("resumed at step "), HasSubstr("done: 12 steps")));
+}
+
+TEST_F(Conditions, ASecondRunIsNoticedWhenTheLockFileIsGone) {
+  const RunConfig config = tiny_config(folder_);
+  std::string second;
+  const std::string first = train_with(config, [&](int64_t step) {
+    if (step != 4) return;
+    fs::remove(fs::path(config.logging.run_dir) / kLockFile);
+    second = run_in_child([&] { return train_with(config); });
+  });
+  EXPECT_THAT(second, AllOf(HasSubstr("ERROR"), HasSubstr("another process trains in this run folder")));
+  EXPECT_THAT(first, HasSubstr("done: 12 steps"));
+}
+
+// A folder from somebody else may hold links to files of the user.
+TEST_F(Conditions, FilesOfARunAreNotWrittenThroughLinks) {
+  const RunConfig config = tiny_config(folder_);
+  for (const char* name : {kLockFile, kMetricsFile}) {
+    for (const char* target : {"users-own", "absent"}) {
+      write_bytes(folder_ / "users-own", R"({"step": 99})");
+      fs::remove_all(config.logging.run_dir);
+      fs::create_directories(config.logging.run_dir);
+      fs::create_symlink(folder_ / target, fs::path(config.logging.run_dir) / name);
+      EXPECT_THAT(train_with(config), AllOf(HasSubstr("ERROR"), HasSubstr(std::string(name) + "' is a symbolic link"),
+                                            HasSubstr("remove the link")));
+      EXPECT_EQ(read_bytes(folder_ / "users-own"), R"({"step": 99})");
+      EXPECT_FALSE(fs::exists(folder_ / "absent"));
+    }
+  }
+}
+
+TEST_F(Conditions, WhatKilledProcessesLeftGoesAtTheNextStart) {
+  const RunConfig config = tiny_config(folder_);
+  train_with(config);
+  const fs::path run = config.logging.run_dir;
+  const size_t files = count_entries(run);
+  run_in_child([&] {
+    const DurableFile half(run / "config.toml");
+    const AtomicFolder half_checkpoint(run / "checkpoints/step-00000015");
+    fs::copy(run / "checkpoints/step-00000012", run / "checkpoints/step-00000012.replaced");
+    ::_exit(0);
+    return std::string();
+  });
+  EXPECT_EQ(count_entries(run), files + 1);
+  EXPECT_EQ(count_entries(run / "checkpoints"), 4U);
+  EXPECT_THAT(train_with(config), HasSubstr("all steps are done"));  // no step is left, and nothing is saved
+  EXPECT_EQ(count_entries(run), files);
+  EXPECT_EQ(count_entries(run / "checkpoints"), 2U);
 }
 
 TEST_F(Conditions, RunFolderThatIsEmptiedIsFilledAgain) {

@@ -34,6 +34,13 @@ class LocalRanks {
 
   int64_t size() const { return static_cast<int64_t>(ends_.size()); }
 
+  /// The others hear that it is lost.
+  void leave(int64_t rank) {
+    for (size_t other = 0; other < ends_.size(); ++other) {
+      if (rank == 0 || rank == static_cast<int64_t>(other)) ::shutdown(ends_[other][0], SHUT_RDWR);
+    }
+  }
+
   CheckpointRanks of(int64_t rank) {
     return {rank, size(), [this, rank](const std::string& text, const CheckpointRanks::Conclude& conclude) {
               if (rank != 0) {
@@ -85,6 +92,7 @@ inline void on_ranks(int64_t size, const std::function<void(const CheckpointRank
       try {
         body(ranks.of(rank));
       } catch (const std::exception& error) {
+        ranks.leave(rank);
         ADD_FAILURE() << "rank " << rank << " of " << size << ": " << error.what();
       }
     });

@@ -319,6 +319,26 @@ TEST_F(Resume, ACheckpointFromBeforeSpikesAndTrainSecondsGoesOn) {
   EXPECT_TRUE(train(run).complete);
 }
 
+// 12.9 was taken for 12, and what 1e300 is as an integer is undefined.
+TEST_F(Resume, NumbersOfAStateMustBeWhole) {
+  const RunConfig run = config("run");
+  run_until_signal(run, 4);
+  const Checkpoint checkpoint = load_checkpoint(list_checkpoints(run.logging.run_dir).front());
+  for (const char* place : {"/step", "/next_sequence", "/tokens", "/skipped_in_row", "/version", "/threads",
+                            "/spikes/count", "/spikes/stage", "/switch/validation_recovered_step"}) {
+    for (const nlohmann::json& number : {nlohmann::json(12.9), nlohmann::json(1e300), nlohmann::json(-1)}) {
+      nlohmann::json state = nlohmann::json::parse(checkpoint.state_json);
+      state[nlohmann::json::json_pointer(place)] = number;
+      Checkpoint changed = checkpoint;
+      changed.state_json = state.dump();
+      save_checkpoint(run.logging.run_dir, changed, 1);
+      EXPECT_THAT(message_of<DamagedFile>([&] { Trainer trainer(run, {}); }),
+                  AllOf(HasSubstr("step 5"), HasSubstr("is not an integer from 0")))
+          << place << " " << number;
+    }
+  }
+}
+
 TEST_F(Resume, StateThatIsNotOursIsDamage) {
   const RunConfig run = config("run");
   run_until_signal(run, 4);
