@@ -31,6 +31,18 @@ void set_threads(const TrainingConfig& training, const World* world) {
   if (threads > 0) at::set_num_threads(static_cast<int>(threads));
 }
 
+std::string mesh_text(const Mesh& mesh, const std::vector<Span>& spans) {
+  if (mesh.context_size() == 1) return detail::concat(mesh.size(), " processes, each with micro-batches of its own");
+  const auto [fewest, most] =
+      std::minmax_element(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.size() < b.size(); });
+  std::string text =
+      detail::concat(mesh.size(), " processes, of which ", mesh.context_size(), " share each sequence, ");
+  if (fewest->size() == most->size()) return text + std::to_string(most->size()) + " tokens each";
+  return text + detail::concat("from ", fewest->size(), " to ", most->size(),
+                               " tokens each; a number of tiles (attention.topk / tile_topk) that ",
+                               mesh.context_size(), " divides shares evenly");
+}
+
 CheckpointRanks checkpoint_ranks(const Mesh& mesh) {
   World* const world = mesh.world();
   if (world == nullptr) return {};

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "config/run_config.h"
+#include "parallel/context_plan.h"
 #include "parallel/mesh.h"
 #include "train/checkpoint_ranks.h"
 #include "train/environment.h"
@@ -17,6 +19,10 @@ Mesh mesh_of(const RunConfig& config, World* world);
 /// training.threads of torch; where that is 0, what this process's share of the machine is, unless OMP_NUM_THREADS says
 /// it.
 void set_threads(const TrainingConfig& training, const World* world);
+
+/// One line for people: how many processes, and how they share the work. `spans`: tokens of each that has a share of a
+/// sequence.
+std::string mesh_text(const Mesh& mesh, const std::vector<Span>& spans);
 
 /// As checkpoints know the ranks: they agree by the store of the world.
 CheckpointRanks checkpoint_ranks(const Mesh& mesh);

@@ -6,10 +6,12 @@
 #include "config/schema.h"
 #include "io/durable_file.h"
 #include "io/errors.h"
+#include "io/input_file.h"
 #include "lighthouse/check.h"
 #include "model/model_io.h"
 #include "parallel/world.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_files.h"
 #include "train/corpus_record.h"
 #include "train/device.h"
 #include "train/environment.h"
@@ -106,10 +108,21 @@ Batch Trainer::share_of_row(Batch whole) const {
   return share_of(whole, std::move(spans), mesh_.context_rank());
 }
 
+std::optional<Checkpoint> Trainer::load_newest() {
+  const std::filesystem::path& run_dir = folder_->path();
+  const auto warn = [this](const std::string& text) { console_.warn(text); };
+  try {
+    return load_latest_checkpoint(run_dir, warn, checkpoint_ranks(mesh_), optimizer_->ranges());
+  } catch (const InvalidArgument&) {  // moments of another model, of which its configuration says more
+    const std::filesystem::path newest = list_checkpoints(run_dir).front();
+    state_from_json(read_text_file(newest / kStateFile), identity_, newest.string(), [](const std::string&) {});
+    throw;
+  }
+}
+
 void Trainer::restore() {
   const std::filesystem::path& run_dir = folder_->path();
-  const auto checkpoint = load_latest_checkpoint(
-      run_dir, [this](const std::string& text) { console_.warn(text); }, checkpoint_ranks(mesh_), optimizer_->ranges());
+  const std::optional<Checkpoint> checkpoint = load_newest();
   if (!checkpoint) return begin();
   const std::string source = run_dir.string() + ", step " + std::to_string(checkpoint->step);
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
@@ -251,6 +264,9 @@ TrainResult Trainer::run() {
   for (const std::string& line :
        opening_lines(config_, loader_, identity_.environment, config_.logging.run_dir, state_.step)) {
     console_.note(line);
+  }
+  if (mesh_.size() > 1) {
+    console_.note(mesh_text(mesh_, decoder_.token_spans(config_.training.seq_len, {}, mesh_.context_size())));
   }
   if (has_steps()) train_run();
   profiler_->finish(console_);

@@ -77,6 +77,7 @@ class Trainer {
 
   void take_run_folder(RunFolderUse use);
   void connect();
+  std::optional<Checkpoint> load_newest();
   void restore();
   void begin();
   void open_run_folder();

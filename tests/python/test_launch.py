@@ -71,7 +71,21 @@ def test_launch_trains_as_one_process_does(lighthouse, options, tmp_path):
     assert of_alone.keys() == of_shared.keys()
     assert all((of_alone[name] == of_shared[name]).all() for name in of_alone)
     assert shared.stderr.count("run folder") == 1 and shared.stderr.count("done: 8 steps") == 1, "one log"
+    assert "2 processes, each with micro-batches of its own" in shared.stderr
     assert shared.stdout.count("sample:") == 1
+    texts = [subprocess.run([lighthouse, "generate", "--run", tmp_path / run, "--prompt", "the light", "--greedy",
+                             "--max-tokens", "10"], capture_output=True, text=True, timeout=60).stdout
+             for run in ("alone", "shared")]
+    assert texts[0] and texts[0] == texts[1], "what reads runs reads those of several processes"
+
+
+def test_processes_share_sequences(lighthouse, options):
+    shared = subprocess.run([lighthouse, "launch", "-n", "2", "train",
+                             *options(parallel__context=2, attention__topk=6, attention__tile_topk=2)],
+                            env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert shared.returncode == 0, shared.stderr
+    assert "2 processes, of which 2 share each sequence, from " in shared.stderr
+    assert "shares evenly" in shared.stderr and shared.stderr.count("done: 8 steps") == 1
 
 
 def test_launcher_of_two_ends_with_a_checkpoint_on_a_signal(lighthouse, options, tmp_path):
@@ -126,7 +140,7 @@ def test_wrong_uses_of_launch_are_refused(lighthouse, options):
 
     assert "lighthouse launch -n 2 train" in refused("-n", "2")
     assert "eval: not a command to launch" in refused("-n", "2", "eval", "--run", "r")
-    assert "-n" in refused("train", *options())
+    assert "-n: how many processes" in refused("train", *options())
     assert "0" in refused("-n", "0", "train", *options())
 
 

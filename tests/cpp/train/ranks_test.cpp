@@ -97,6 +97,17 @@ TEST_F(RanksTest, ThatShareTheBatchHaveTheBitsOfOneProcess) {
   }
 }
 
+TEST_F(RanksTest, MayHaveUnevenNumbersOfMicroBatches) {
+  const auto three_batches = [&](const std::string& run_dir) {
+    RunConfig result = config(run_dir);
+    result.training.gradient_accumulation = 3;
+    return result;
+  };
+  expect_step(train_on(1, three_batches("one")), 12);
+  expect_step(train_on(2, three_batches("two")), 12);
+  expect_same_run(three_batches("one"), three_batches("two"));
+}
+
 TEST_F(RanksTest, NeedNoTreeForTwoMicroBatches) {
   const auto two_batches = [&](const std::string& run_dir) {
     RunConfig result = config(run_dir);
