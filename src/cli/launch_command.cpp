@@ -17,7 +17,10 @@ struct Options {
 };
 
 void run_launch(const Options& options, const std::vector<std::string>& command) {
-  if (options.count == 0) throw UsageError("-n: how many processes to start? Give one for each GPU, as -n 2");
+  if (options.count < 1 || options.count > kMostProcesses) {
+    throw UsageError("-n " + std::to_string(options.count) + ": must be how many processes to start, from 1 to " +
+                     std::to_string(kMostProcesses));
+  }
   if (command.empty() || command.front() != "train") {
     throw UsageError((command.empty() ? std::string("no command") : command.front() + ": not a command to launch") +
                      "; give one behind the options, as lighthouse launch -n 2 train --config my.toml");
@@ -32,7 +35,6 @@ void add_launch_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("launch", "Train by several processes of this machine");
   auto options = std::make_shared<Options>();
   command->add_option("-n,--processes", options->count, "How many: one for each GPU, or parts of a CPU")
-      ->check(CLI::Range(int64_t{1}, kMostProcesses))
       ->option_text("N");
   command->prefix_command();
   command->footer(

@@ -1,4 +1,4 @@
-"""Several processes that train together, as a user starts them: lighthouse launch, and the variables of other launchers."""
+"""Several processes that train together, as a user starts them: lighthouse launch, and what other launchers set."""
 
 import os
 import signal
@@ -80,9 +80,9 @@ def test_launch_trains_as_one_process_does(lighthouse, options, tmp_path):
 
 
 def test_processes_share_sequences(lighthouse, options):
-    shared = subprocess.run([lighthouse, "launch", "-n", "2", "train",
-                             *options(parallel__context=2, attention__topk=6, attention__tile_topk=2)],
-                            env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    keys = options(parallel__context=2, attention__topk=6, attention__tile_topk=2, training__seq_len=96)
+    shared = subprocess.run([lighthouse, "launch", "-n", "2", "train", *keys], env=ENVIRONMENT, capture_output=True,
+                            text=True, timeout=120)
     assert shared.returncode == 0, shared.stderr
     assert "2 processes, of which 2 share each sequence, from " in shared.stderr
     assert "shares evenly" in shared.stderr and shared.stderr.count("done: 8 steps") == 1
@@ -140,8 +140,9 @@ def test_wrong_uses_of_launch_are_refused(lighthouse, options):
 
     assert "lighthouse launch -n 2 train" in refused("-n", "2")
     assert "eval: not a command to launch" in refused("-n", "2", "eval", "--run", "r")
-    assert "-n: how many processes" in refused("train", *options())
-    assert "0" in refused("-n", "0", "train", *options())
+    for count in ("0", "1025"):
+        assert f"-n {count}: must be how many processes" in refused("-n", count, "train", *options())
+    assert "-n 0: must be how many processes" in refused("train", *options())
 
 
 def test_several_processes_without_a_launcher_are_asked_for(lighthouse, options):
