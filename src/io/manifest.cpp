@@ -64,8 +64,14 @@ const json& array_member(const json& object, const char* name) {
 }
 
 std::vector<int64_t> shape_member(const json& object) {
+  const json& sizes = array_member(object, "shape");
   std::vector<int64_t> shape;
-  for (const json& size : array_member(object, "shape")) shape.push_back(whole_number(size, "size"));
+  int64_t elements = 1;
+  for (const json& size : sizes) {
+    shape.push_back(whole_number(size, "size"));
+    require(!__builtin_mul_overflow(elements, shape.back(), &elements), "shape ", excerpt(sizes),
+            " has more than 2^63 elements");
+  }
   return shape;
 }
 

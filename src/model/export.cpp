@@ -70,7 +70,11 @@ Files described(const ModelConfig& model, const ExportOptions& options) {
   const bool of_bytes = of_tokenizer.empty() && model.vocab_size == 256;
   const nlohmann::json origin = read_json(options.origin / kHuggingfaceConfigFile);
   int64_t max_positions = options.max_positions;
-  if (has(origin, kMaxPositions)) max_positions = std::max(max_positions, origin[kMaxPositions].get<int64_t>());
+  if (has(origin, kMaxPositions)) {
+    max_positions = std::max(max_positions, reading((options.origin / kHuggingfaceConfigFile).string(), [&] {
+                               return whole_number(origin[kMaxPositions], kMaxPositions);
+                             }));
+  }
   nlohmann::json config =
       huggingface_config(model, options.dtype == at::kFloat ? "float32" : "bfloat16", max_positions);
   nlohmann::json generation = read_json(options.origin / kGenerationFile);

@@ -93,7 +93,13 @@ void remove_leftovers(const fs::path& run_dir) noexcept {
     remove_abandoned_temporaries(run_dir);
     remove_abandoned_temporaries(checkpoints_folder(run_dir));
     for (const CheckpointFolder& folder : checkpoint_folders(run_dir)) {
-      if (folder.replaced && looks_whole(checkpoint_folder(run_dir, folder.step))) remove_folder(folder.path);
+      const fs::path successor = checkpoint_folder(run_dir, folder.step);
+      if (!folder.replaced) continue;
+      if (!fs::exists(successor)) {
+        fs::rename(folder.path, successor);
+      } else if (looks_whole(successor)) {
+        remove_folder(folder.path);
+      }
     }
   } catch (const std::exception&) {  // they cost space only
     return;

@@ -34,8 +34,8 @@ void remove_old_checkpoints(const std::filesystem::path& run_dir, int64_t newest
 /// Removes the oldest one before `new_step`, but never the newest whole one. False when there is none that may go.
 bool make_room(const std::filesystem::path& run_dir, int64_t new_step);
 
-/// Removes what killed processes left in the run's folders: temporaries, and what was replaced. Throws nothing: what
-/// cannot be removed stays.
+/// Removes what killed processes left in the run's folders: temporaries, and what was replaced; where nothing has taken
+/// its place, it has its name again. Throws nothing: what cannot be removed stays.
 void remove_leftovers(const std::filesystem::path& run_dir) noexcept;
 
 }  // namespace lighthouse

@@ -78,6 +78,13 @@ TEST(Manifest, RefusesNumbersThatAreNotWhole) {
   }
 }
 
+TEST(Manifest, RefusesShapesThatOverflow) {
+  Manifest manifest = example();
+  manifest.files[0].tensors[0].shape = {int64_t{1} << 62, 4};
+  EXPECT_THAT(message_of<DamagedFile>([&] { parse_manifest(manifest_text(manifest), "f"); }),
+              HasSubstr("f: shape [4611686018427387904,4] has more than"));
+}
+
 TEST(Manifest, KnowsItsOwnChecksum) {
   const std::string good = manifest_text(example());
   EXPECT_EQ(parse_manifest(good, "f").step, 7);
@@ -98,7 +105,7 @@ Manifest with_ranges(const std::vector<std::pair<int64_t, int64_t>>& ranges) {
   for (const auto& [begin, elements] : ranges) {
     const std::string number = std::to_string(manifest.files.size());
     FileEntry file{"file" + number, {}, {}};
-    file.tensors.push_back({"w[" + number + "]", "F32", {elements}, 4 * elements, "", RangeEntry{"w", {2, 5}, begin}});
+    file.tensors.push_back({"w[" + number + "]", "F32", {elements}, 0, "", RangeEntry{"w", {2, 5}, begin}});
     manifest.files.push_back(file);
   }
   return manifest;

@@ -1,21 +1,17 @@
 // What the operating system does to a run: signals, file systems that lack an operation, disks too small, files and
 // folders that change under it. It reaches the person in words, and no step is lost.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/file.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <csignal>
-#include <cstdarg>
 #include <cstring>
-#include <new>
 #include <thread>
 
 #include "cpp/io/full_disk.h"
+#include "cpp/train/injected_faults.h"
 #include "cpp/train/train_support.h"
 #include "io/atomic_folder.h"
 #include "io/durable_file.h"
@@ -24,71 +20,17 @@
 #include "train/stop_signal.h"
 #include "train/trainer.h"
 
-namespace {
-int flock_error = 0, fsync_error = 0, rename_error = 0;  // 0: the call is made
-int open_error = 0, pread_error = 0;                     // of files in checkpoints, opened to be read
-int sync_folder_error = 0;                               // of RUN/checkpoints
-int aside_error = 0;                                     // of renaming a checkpoint before it is removed
-constexpr int kNoMemory = -1;                            // of fsync: throws as what allocates there would
-
-std::string path_of(int file) {
-  std::error_code unknown;
-  return std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(file), unknown).string();
-}
-bool in_checkpoints(const std::string& path) { return path.find("/checkpoints/") != std::string::npos; }
-
-template <typename Result = int, typename Call>
-Result made_or(int error, const Call& call) {
-  if (error == 0) return call();
-  errno = error;
-  return -1;
-}
-}  // namespace
-
-// In place of the C library's, for this program.
-extern "C" int flock(int file, int operation) noexcept {
-  return made_or(flock_error, [&] { return static_cast<int>(::syscall(SYS_flock, file, operation)); });
-}
-extern "C" int fsync(int file) {
-  if (fsync_error == kNoMemory) throw std::bad_alloc();
-  const bool of_folder = sync_folder_error != 0 && path_of(file).ends_with("/checkpoints");
-  return made_or(of_folder ? sync_folder_error : fsync_error,
-                 [&] { return static_cast<int>(::syscall(SYS_fsync, file)); });
-}
-extern "C" int rename(const char* from, const char* to) noexcept {
-  int error = std::filesystem::is_directory(from) ? rename_error : 0;
-  const auto is_temporary = [](const char* path) {
-    return std::filesystem::path(path).filename().string().starts_with(lighthouse::kTemporaryPrefix);
-  };
-  if (aside_error != 0 && is_temporary(to) && !is_temporary(from)) error = aside_error;
-  return made_or(error, [&] { return ::renameat(AT_FDCWD, from, AT_FDCWD, to); });
-}
-extern "C" int open(const char* path, int flags, ...) {
-  va_list rest;
-  va_start(rest, flags);
-  const auto mode = static_cast<mode_t>(va_arg(rest, int));
-  va_end(rest);
-  const bool reads = (flags & (O_ACCMODE | O_DIRECTORY)) == O_RDONLY;
-  return made_or(reads && in_checkpoints(path) ? open_error : 0,
-                 [&] { return static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags, mode)); });
-}
-extern "C" ssize_t pread(int file, void* bytes, size_t count, off_t offset) {
-  const bool reads = pread_error != 0 && in_checkpoints(path_of(file));
-  return made_or<ssize_t>(reads ? pread_error : 0, [&] { return ::syscall(SYS_pread64, file, bytes, count, offset); });
-}
-
 namespace lighthouse {
 namespace {
 namespace fs = std::filesystem;
+using namespace faults;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
 class Conditions : public ::testing::Test {
  protected:
-  ~Conditions() override {
-    flock_error = fsync_error = rename_error = open_error = pread_error = sync_folder_error = aside_error = 0;
-  }
+  ~Conditions() override { faults::clear(); }
 
   /// Trains with `what` done in every step; returns what the log says, an error as its last line.
   std::string train_with(const RunConfig& config, const std::function<void(int64_t)>& what = {}) {
@@ -400,6 +342,7 @@ TEST_F(Conditions, WhatKilledProcessesLeftGoesAtTheNextStart) {
     const DurableFile half(run / "config.toml");
     const AtomicFolder half_checkpoint(run / "checkpoints/step-00000015");
     fs::copy(run / "checkpoints/step-00000012", run / "checkpoints/step-00000012.replaced");
+    fs::rename(run / "checkpoints/step-00000009", run / "checkpoints/step-00000009.replaced");
     ::_exit(0);
     return std::string();
   });
@@ -408,6 +351,7 @@ TEST_F(Conditions, WhatKilledProcessesLeftGoesAtTheNextStart) {
   EXPECT_THAT(train_with(config), HasSubstr("all steps are done"));  // no step is left, and nothing is saved
   EXPECT_EQ(count_entries(run), files);
   EXPECT_EQ(count_entries(run / "checkpoints"), 2U);
+  EXPECT_EQ(load_checkpoint(run / "checkpoints/step-00000009").step, 9);
 }
 
 TEST_F(Conditions, RunFolderThatIsEmptiedIsFilledAgain) {
