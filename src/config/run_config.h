@@ -45,14 +45,14 @@ struct AttentionConfig {
 
 /// [training]
 struct TrainingConfig {
-  int64_t steps = 400;                ///< optimizer steps of both stages together
-  int64_t lighthouse_steps = 300;     ///< steps of stage 1; the rest is dense
-  int64_t seq_len = 4096;             ///< tokens per sequence
-  int64_t batch_size = 1;             ///< sequences per micro-batch
-  int64_t gradient_accumulation = 1;  ///< micro-batches per optimizer step, of all processes together
+  int64_t steps = 400;                    ///< optimizer steps of both stages together
+  int64_t lighthouse_steps = 300;         ///< steps of stage 1; the rest is dense
+  int64_t seq_len = 4096;                 ///< tokens per sequence
+  int64_t batch_size = 1;                 ///< sequences per micro-batch
+  int64_t gradient_accumulation = 1;      ///< micro-batches per optimizer step, of all processes together
   std::string accumulation = "sequence";  ///< sequence | tree: in what order a process adds their gradients
-  int64_t seed = 1;                   ///< of the initial weights
-  std::string initial_weights;        ///< folder of a Hugging Face model to start from; empty: random weights
+  int64_t seed = 1;                       ///< of the initial weights
+  std::string initial_weights;            ///< folder of a Hugging Face model to start from; empty: random weights
   std::string precision = "fp32";  ///< fp32 | bf16 (matrix products and attention in bf16, weights and norms in fp32)
   std::string device = "auto";     ///< auto | cpu | cuda
   int64_t threads = 0;             ///< CPU threads; 0: one per core
