@@ -3,6 +3,7 @@
 // failure by throwing: main has the one catch.
 #pragma once
 
+#include <exception>
 #include <stdexcept>
 
 namespace CLI {
@@ -17,7 +18,18 @@ class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The end of the program, of which all is said.
+struct ExitCode {
+  int value;
+};
+
+/// An error that another rank says: only its exit code is this one's.
+struct Silenced {
+  std::exception_ptr error;
+};
+
 void add_train_command(CLI::App& app);
+void add_launch_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_audit_command(CLI::App& app);
 void add_generate_command(CLI::App& app);

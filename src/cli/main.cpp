@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <iostream>
 #include <new>
 #include <sstream>
@@ -17,6 +18,7 @@
 #include "cli/usage.h"
 #include "config/schema.h"
 #include "lighthouse/check.h"
+#include "parallel/world.h"
 
 namespace lighthouse::cli {
 namespace {
@@ -35,6 +37,35 @@ int report(const CLI::App& app, const std::string& message, int exit_code) {
   return exit_code;
 }
 
+struct Failure {
+  int exit_code;
+  std::string message;
+};
+
+Failure failure_of(const CLI::App& app, const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const CLI::ParseError& error) {
+    return {kWrongUsage, usage_message(app, error)};
+  } catch (const UsageError& error) {
+    return {kWrongUsage, error.what()};
+  } catch (const ConfigError& error) {
+    return {kWrongUsage, error.what()};
+  } catch (const InvalidArgument& error) {
+    return {kWrongUsage, error.what()};
+  } catch (const Disagreement& error) {
+    return {kWrongUsage, error.what()};
+  } catch (const c10::ValueError& error) {  // InvalidArgument, restated by an operator
+    return {kWrongUsage, error.what_without_backtrace()};
+  } catch (const c10::Error& error) {
+    return {kFailed, error.what_without_backtrace()};
+  } catch (const std::bad_alloc&) {
+    return {kFailed, "out of memory"};
+  } catch (const std::exception& error) {
+    return {kFailed, error.what()};
+  }
+}
+
 int run(CLI::App& app, std::vector<std::string> arguments) {
   try {
     std::reverse(arguments.begin(), arguments.end());  // the parser reads from the end
@@ -45,22 +76,13 @@ int run(CLI::App& app, std::vector<std::string> arguments) {
     app.exit(request, text, text);
     std::cout << CLI::detail::find_and_replace(text.str(), "\n\n\n", "\n\n");  // between groups of options
     return kDone;
-  } catch (const CLI::ParseError& error) {
-    return report(app, usage_message(app, error), kWrongUsage);
-  } catch (const UsageError& error) {
-    return report(app, error.what(), kWrongUsage);
-  } catch (const ConfigError& error) {
-    return report(app, error.what(), kWrongUsage);
-  } catch (const InvalidArgument& error) {
-    return report(app, error.what(), kWrongUsage);
-  } catch (const c10::ValueError& error) {  // InvalidArgument, restated by an operator
-    return report(app, error.what_without_backtrace(), kWrongUsage);
-  } catch (const c10::Error& error) {
-    return report(app, error.what_without_backtrace(), kFailed);
-  } catch (const std::bad_alloc&) {
-    return report(app, "out of memory", kFailed);
-  } catch (const std::exception& error) {
-    return report(app, error.what(), kFailed);
+  } catch (const ExitCode& end) {
+    return end.value;
+  } catch (const Silenced& silenced) {
+    return failure_of(app, silenced.error).exit_code;
+  } catch (const std::exception&) {
+    const Failure failure = failure_of(app, std::current_exception());
+    return report(app, failure.message, failure.exit_code);
   }
 }
 

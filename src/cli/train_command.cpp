@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "cli/config_options.h"
 #include "cli/generated_text.h"
+#include "cli/ranks.h"
 #include "cli/terminal.h"
 #include "train/text.h"
 #include "train/trainer.h"
@@ -88,24 +89,36 @@ ProfileOptions profile_options(const Options& options) {
   return profile;
 }
 
-void run_train(const Options& options) {
-  const RunConfig config = options.config->load();
-  if (options.print_config) {
-    std::cout << to_toml(config);
-    return;
-  }
+RunConfig load_config(const Options& options) {
+  RunConfig config = options.config->load();
   if (config.data.path.empty()) {
     throw ConfigError("data.path: no corpus; give --data.path FILE or FOLDER, or path in [data] of the configuration");
   }
+  return config;
+}
+
+void run_train(const Options& options) {
+  if (options.print_config) {
+    std::cout << to_toml(options.config->load());
+    return;
+  }
+  const RankStart start = start_ranks([&] { return load_config(options); });
   TrainOptions how;
   how.resume = options.resume == "auto";
-  how.log = &std::cerr;
+  how.log = start.is_speaker() ? &std::cerr : nullptr;
   how.columns = drawing_columns(STDERR_FILENO);
-  how.profile = profile_options(options);
-  Trainer trainer(config, how);
-  const TrainResult result = trainer.run();
-  print_summary(result, std::cout);
-  if (result.complete && config.logging.sample_tokens > 0) print_sample(trainer, config, std::cout);
+  how.world = start.world.get();
+  std::optional<Trainer> trainer;
+  say_once(start, [&] {
+    how.profile = profile_options(options);
+    trainer.emplace(start.config, how);
+  });
+  say_with_rank(start, [&] {
+    const TrainResult result = trainer->run();
+    if (!start.is_speaker()) return;
+    print_summary(result, std::cout);
+    if (result.complete && start.config.logging.sample_tokens > 0) print_sample(*trainer, start.config, std::cout);
+  });
 }
 
 }  // namespace
@@ -129,7 +142,8 @@ void add_train_command(CLI::App& app) {
                    "The first and the last step of the trace; default: three steps after the warm-up of this start")
       ->option_text("A:B");
   command->footer(
-      "Lists are separated by commas: --attention.full_attention_layers 0,1,28,29 (none: [])\n\n"
+      "Lists are separated by commas: --attention.full_attention_layers 0,1,28,29 (none: [])\n"
+      "Several GPUs: lighthouse launch, or torchrun and srun (docs/training.md)\n\n"
       "Examples:\n"
       "  lighthouse train --config configs/quick.toml --data.path corpus/ --logging.run_dir runs/mine\n"
       "  lighthouse train --data.path corpus.txt --training.steps 20 --training.lighthouse_steps 12\n"

@@ -58,6 +58,7 @@ std::unique_ptr<CLI::App> make_app() {
   app->set_help_flag("-h,--help", "Print this help and exit");
   app->require_subcommand(1);
   add_train_command(*app);
+  add_launch_command(*app);
   add_eval_command(*app);
   add_audit_command(*app);
   add_generate_command(*app);

@@ -60,7 +60,10 @@ std::vector<Key> training_keys() {
       KEY(training.lighthouse_steps, (IntegerRange{0}), "steps of stage 1; the rest is dense"),
       KEY(training.seq_len, (IntegerRange{1, int64_t{1} << 30}), "tokens per sequence"),
       KEY(training.batch_size, (IntegerRange{1, kMaxSize}), "sequences per micro-batch"),
-      KEY(training.gradient_accumulation, (IntegerRange{1, kMaxSize}), "micro-batches per optimizer step"),
+      KEY(training.gradient_accumulation, (IntegerRange{1, kMaxSize}),
+          "micro-batches per optimizer step, of all processes together"),
+      KEY(training.accumulation, (NameChoice{{"sequence", "tree"}}),
+          "order in which their gradients are added; tree: the same bits for 1, 2, 4, 8, ... parallel.data"),
       KEY(training.seed, (IntegerRange{0}), "seed of the initial weights"),
       KEY(training.initial_weights, AnyValue{},
           "folder of a Hugging Face Llama or Qwen3 model to start from; none: random weights"),
@@ -71,6 +74,15 @@ std::vector<Key> training_keys() {
           "what backward computes again instead of keeping it"),
       KEY(training.offload, AnyValue{}, "keep layer inputs in host memory; needs recompute = full"),
       KEY(training.deterministic, AnyValue{}, "repeat the bits of a run on a GPU, at a price in attention"),
+  };
+}
+
+std::vector<Key> parallel_keys() {
+  return {
+      KEY(parallel.data, (IntegerRange{0, kMaxSize}),
+          "groups of processes that micro-batches are dealt to; 0: as many as were started"),
+      KEY(parallel.context, (IntegerRange{1, kMaxSize}), "processes that share each sequence"),
+      KEY(parallel.timeout, (IntegerRange{1, 86400}), "seconds that a process waits for the others"),
   };
 }
 
@@ -120,7 +132,8 @@ std::vector<Key> output_keys() {
 
 std::vector<Key> make_table() {
   std::vector<Key> table;
-  for (auto* keys : {model_keys, attention_keys, training_keys, optimizer_keys, data_keys, output_keys}) {
+  for (auto* keys :
+       {model_keys, attention_keys, training_keys, parallel_keys, optimizer_keys, data_keys, output_keys}) {
     for (Key& key : keys()) table.push_back(std::move(key));
   }
   return table;

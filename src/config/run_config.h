@@ -45,13 +45,14 @@ struct AttentionConfig {
 
 /// [training]
 struct TrainingConfig {
-  int64_t steps = 400;                ///< optimizer steps of both stages together
-  int64_t lighthouse_steps = 300;     ///< steps of stage 1; the rest is dense
-  int64_t seq_len = 4096;             ///< tokens per sequence
-  int64_t batch_size = 1;             ///< sequences per micro-batch
-  int64_t gradient_accumulation = 1;  ///< micro-batches per optimizer step
-  int64_t seed = 1;                   ///< of the initial weights
-  std::string initial_weights;        ///< folder of a Hugging Face model to start from; empty: random weights
+  int64_t steps = 400;                    ///< optimizer steps of both stages together
+  int64_t lighthouse_steps = 300;         ///< steps of stage 1; the rest is dense
+  int64_t seq_len = 4096;                 ///< tokens per sequence
+  int64_t batch_size = 1;                 ///< sequences per micro-batch
+  int64_t gradient_accumulation = 1;      ///< micro-batches per optimizer step, of all processes together
+  std::string accumulation = "sequence";  ///< sequence | tree: in what order a process adds their gradients
+  int64_t seed = 1;                       ///< of the initial weights
+  std::string initial_weights;            ///< folder of a Hugging Face model to start from; empty: random weights
   std::string precision = "fp32";  ///< fp32 | bf16 (matrix products and attention in bf16, weights and norms in fp32)
   std::string device = "auto";     ///< auto | cpu | cuda
   int64_t threads = 0;             ///< CPU threads; 0: one per core
@@ -59,6 +60,14 @@ struct TrainingConfig {
   bool offload = false;            ///< keep layer inputs in host memory; needs recompute = full
   bool deterministic = false;      ///< repeat the bits of a run on a GPU too, at a price in attention
   bool operator==(const TrainingConfig&) const = default;
+};
+
+/// [parallel] The processes of a run: data * context of them.
+struct ParallelConfig {
+  int64_t data = 0;       ///< groups that micro-batches are dealt to; 0: as many as there are processes for
+  int64_t context = 1;    ///< processes that share each sequence
+  int64_t timeout = 600;  ///< seconds that a process waits for the others
+  bool operator==(const ParallelConfig&) const = default;
 };
 
 /// [optimizer] AdamW and its learning-rate schedule, which runs through both stages.
@@ -118,6 +127,7 @@ struct RunConfig {
   ModelConfig model;
   AttentionConfig attention;
   TrainingConfig training;
+  ParallelConfig parallel;
   OptimizerConfig optimizer;
   DataConfig data;
   ValidationConfig validation;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <tuple>
 
 #include "config/key_table.h"
 #include "config/schema.h"
@@ -68,6 +69,16 @@ void validate_steps(const TrainingConfig& training, const OptimizerConfig& optim
           ": must be at most training.steps = ", training.steps);
 }
 
+void validate_parallel(const RunConfig& config) {
+  const auto& [parallel, training, attention] = std::tie(config.parallel, config.training, config.attention);
+  require(parallel.context == 1 || (attention.method == "lighthouse" && attention.scorer != "random"),
+          "parallel.context = ", parallel.context, ": must be 1 with attention.method = \"", attention.method,
+          "\" and attention.scorer = \"", attention.scorer, "\"; controls run on whole sequences");
+  require(parallel.data <= training.gradient_accumulation, "parallel.data = ", parallel.data,
+          ": must be at most training.gradient_accumulation = ", training.gradient_accumulation,
+          ", the micro-batches of a step, which are dealt out; set both");
+}
+
 void validate_recompute(const TrainingConfig& training) {
   require(!training.offload || training.recompute == "full",
           "training.offload = true: needs training.recompute = \"full\", not \"", training.recompute,
@@ -92,6 +103,7 @@ void validate(const RunConfig& config) {
   validate_layers(config.attention, config.model.num_layers);
   validate_method(config.attention, config.training.seq_len);
   validate_steps(config.training, config.optimizer);
+  validate_parallel(config);
   validate_recompute(config.training);
   validate_data(config);
 }

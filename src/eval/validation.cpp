@@ -7,10 +7,17 @@ namespace lighthouse {
 
 ValidationLoss validation_loss(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
                                AttentionMode mode) {
+  return loss_of(validation_parts(decoder, loader, validation_sample(loader, num_sequences, kSampleSeed), mode));
+}
+
+std::vector<Part> validation_parts(const Decoder& decoder, const SequenceLoader& loader,
+                                   std::span<const int64_t> sequences, AttentionMode mode) {
   std::vector<Part> parts;
-  for (const int64_t index : validation_sample(loader, num_sequences, kSampleSeed)) {
-    parts.push_back(sequence_losses(decoder, loader, index, mode).all());
-  }
+  for (const int64_t index : sequences) parts.push_back(sequence_losses(decoder, loader, index, mode).all());
+  return parts;
+}
+
+ValidationLoss loss_of(std::span<const Part> parts) {
   const Mean mean = mean_of(parts);
   return {mean.count == 0 ? 0 : mean.value, static_cast<int64_t>(parts.size()), mean.count};
 }

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "data/sequence_loader.h"
+#include "eval/statistics.h"
 #include "model/decoder.h"
 
 namespace lighthouse {
@@ -20,5 +23,10 @@ struct ValidationLoss {
 /// num_sequences < 1 or the corpus has no validation sequences.
 ValidationLoss validation_loss(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
                                AttentionMode mode);
+
+/// The same in two halves: what single validation sequences add, and the mean of all.
+std::vector<Part> validation_parts(const Decoder& decoder, const SequenceLoader& loader,
+                                   std::span<const int64_t> sequences, AttentionMode mode);
+ValidationLoss loss_of(std::span<const Part> parts);
 
 }  // namespace lighthouse

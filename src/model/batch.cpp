@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lighthouse/check.h"
 
@@ -30,10 +31,21 @@ Batch make_host_batch(std::span<const Sequence> sequences, bool pinned) {
   return batch;
 }
 
+Batch share_of(const Batch& batch, std::vector<Span> spans, int64_t rank) {
+  const Span own = spans[static_cast<size_t>(rank)];
+  const auto cut = [&](const at::Tensor& row) {
+    const at::Tensor part = at::empty({row.size(0), own.size()}, row.options().pinned_memory(row.is_pinned()));
+    return part.copy_(row.slice(1, own.begin, own.end));
+  };
+  Batch share{cut(batch.tokens), cut(batch.targets), batch.cu_seqlens, 0, std::move(spans)};
+  share.num_targets = share.targets.ne(kIgnoredTarget).sum().item<int64_t>();
+  return share;
+}
+
 Batch to_device(const Batch& batch, at::Device device) {
   // Pinned memory is not used anew before the copy is done: torch's allocator of it follows such copies.
   return {batch.tokens.to(device, /*non_blocking=*/true), batch.targets.to(device, /*non_blocking=*/true),
-          batch.cu_seqlens, batch.num_targets};
+          batch.cu_seqlens, batch.num_targets, batch.spans};
 }
 
 Batch make_batch(std::span<const Sequence> sequences, at::Device device) {

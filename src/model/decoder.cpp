@@ -61,14 +61,36 @@ void check_targets(const at::Tensor& targets, const at::Tensor& tokens, at::Devi
                    tokens.sizes(), " must have the same shape");
 }
 
-void check_documents(std::span<const int64_t> cu_seqlens, const at::Tensor& tokens) {
+void check_documents(std::span<const int64_t> cu_seqlens, const at::Tensor& tokens, int64_t row_len) {
   if (cu_seqlens.empty()) return;
   LIGHTHOUSE_CHECK(tokens.size(0) == 1, "Decoder: packed documents (cu_seqlens) need a batch of 1, not ",
                    tokens.size(0));
-  LIGHTHOUSE_CHECK(cu_seqlens.front() == 0 && cu_seqlens.back() == tokens.size(1), "Decoder: cu_seqlens go from ",
+  LIGHTHOUSE_CHECK(cu_seqlens.front() == 0 && cu_seqlens.back() == row_len, "Decoder: cu_seqlens go from ",
                    cu_seqlens.front(), " to ", cu_seqlens.back(), "; they must go from 0 to the number of tokens, ",
-                   tokens.size(1));
+                   row_len);
   LIGHTHOUSE_CHECK(std::is_sorted(cu_seqlens.begin(), cu_seqlens.end()), "Decoder: cu_seqlens must not decrease");
+}
+
+SelectionConfig every_token() {
+  SelectionConfig config;
+  config.num_levels = 1;
+  return config;
+}
+
+/// Rows of a pass that ranks share, by topk; 0: of dense layers.
+using SharedRows = std::map<int64_t, SharedRow>;
+
+SharedRow row_of(const std::optional<LighthouseSettings>& settings, const at::Tensor& tokens, const Pass& pass,
+                 SharedRows& rows) {
+  if (!pass.share.is_shared()) return nullptr;
+  SharedRow& row = rows[settings ? settings->selection.topk : 0];
+  if (row == nullptr) {
+    const at::OptionalIntArrayRef documents =
+        pass.cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(pass.cu_seqlens);
+    row = c10::make_intrusive<ContextRow>(settings ? settings->selection : every_token(), tokens.size(0), documents,
+                                          pass.model.num_heads, pass.model.num_kv_heads, pass.share);
+  }
+  return row;
 }
 
 /// Plans of a pass, by topk, in which alone its layers differ.
@@ -112,18 +134,18 @@ at::Tensor Decoder::forward(const at::Tensor& tokens, AttentionMode mode, std::s
 }
 
 at::Tensor Decoder::loss(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
-                         std::span<const int64_t> cu_seqlens) const {
+                         std::span<const int64_t> cu_seqlens, const RowShare& share) const {
   check_targets(targets, tokens, execution_.device);
-  const Pass pass = begin_pass(tokens, mode, cu_seqlens, nullptr);
+  const Pass pass = begin_pass(tokens, mode, cu_seqlens, nullptr, share);
   return head_loss(run_layers(tokens, mode, pass), weights_.norm, model_.rms_norm_eps, weights_.lm_head,
                    compute_.lm_head, targets);
 }
 
 at::Tensor Decoder::token_losses(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
-                                 std::span<const int64_t> cu_seqlens) const {
+                                 std::span<const int64_t> cu_seqlens, const RowShare& share) const {
   const at::NoGradGuard no_grad;
   check_targets(targets, tokens, execution_.device);
-  const Pass pass = begin_pass(tokens, mode, cu_seqlens, nullptr);
+  const Pass pass = begin_pass(tokens, mode, cu_seqlens, nullptr, share);
   return head_token_losses(run_layers(tokens, mode, pass), weights_.norm, model_.rms_norm_eps, compute_.lm_head,
                            targets);
 }
@@ -186,11 +208,17 @@ at::Tensor Decoder::decode(const at::Tensor& tokens, KvCache& cache) const {
 }
 
 Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens,
-                         KvCache* cache) const {
+                         KvCache* cache, const RowShare& share) const {
   check_token_tensor(tokens, "tokens", execution_.device);
-  check_documents(cu_seqlens, tokens);
+  const bool shared = share.is_shared();
+  const int64_t seq_len = shared ? share.row_len() : tokens.size(1);
+  const Span own = shared ? share.own() : Span{0, seq_len};
+  LIGHTHOUSE_CHECK(tokens.size(1) == own.size(), "Decoder: ", tokens.size(1), " tokens, of which this rank has ",
+                   own.size());
+  LIGHTHOUSE_CHECK(!shared || mode == AttentionMode::kDense || attention_.method == "lighthouse",
+                   "Decoder: ranks cannot share a row with attention.method = \"", attention_.method, "\"");
+  check_documents(cu_seqlens, tokens, seq_len);
   compute_.refresh();
-  const int64_t seq_len = tokens.size(1);
   const int64_t seen = cache == nullptr ? 0 : cache->length();
   std::vector<int64_t> offsets(cu_seqlens.begin(), cu_seqlens.end());
   const bool cut = mode == AttentionMode::kLighthouse && attention_.method == "short";
@@ -199,17 +227,20 @@ Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span
                      " must divide the sequence length, ", seq_len);
     offsets = cut_every(attention_.span, seq_len, cu_seqlens);
   }
-  Rotation rotation = offsets.empty()
-                          ? make_rotation(seen, seq_len, model_.head_dim, model_.rope_theta, execution_.device)
-                          : make_rotation(offsets, model_.head_dim, model_.rope_theta, execution_.device);
+  Rotation rotation =
+      offsets.empty()
+          ? make_rotation(seen + own.begin, own.size(), model_.head_dim, model_.rope_theta, execution_.device)
+          : make_rotation(offsets, model_.head_dim, model_.rope_theta, execution_.device, own);
   const bool documents = !cu_seqlens.empty();
-  return {model_,
-          std::move(rotation),
-          documents ? std::move(offsets) : std::vector<int64_t>(),
-          cut && !documents ? attention_.span : 0,
-          execution_.deterministic,
-          execution_.recompute != Recompute::kSelective,
-          cache};
+  Pass pass{model_,
+            std::move(rotation),
+            documents ? std::move(offsets) : std::vector<int64_t>(),
+            cut && !documents ? attention_.span : 0,
+            execution_.deterministic,
+            execution_.recompute != Recompute::kSelective,
+            cache};
+  pass.share = share;
+  return pass;
 }
 
 Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const {
@@ -217,10 +248,17 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   const bool recomputes = execution_.recompute == Recompute::kFull && at::GradMode::is_enabled();
   const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
   Plans plans;
+  SharedRows rows;
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
-    Layer layer{index,   weights_.layers[index],   compute_.layers[index], layer_settings(index, mode),
-                nullptr, layer_window(index, mode)};
-    layer.plan = plan_of(layer.lighthouse, tokens, pass, plans);
+    Layer layer{index,
+                weights_.layers[index],
+                compute_.layers[index],
+                layer_settings(index, mode),
+                nullptr,
+                layer_window(index, mode),
+                nullptr};
+    layer.row = row_of(layer.lighthouse, tokens, pass, rows);
+    layer.plan = layer.row != nullptr ? layer.row->part : plan_of(layer.lighthouse, tokens, pass, plans);
     if (layer.plan == nullptr) layer.lighthouse.reset();
     stream = recomputes
                  ? recomputed(
@@ -251,6 +289,22 @@ std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, Attentio
   return LighthouseSettings{
       {attention_.num_levels, attention_.pooling_factor, *topk, attention_.tile_topk, attention_.cover_prefix},
       {attention_.scorer, attention_.dilation}};
+}
+
+std::vector<Span> Decoder::token_spans(int64_t seq_len, std::span<const int64_t> cu_seqlens, int64_t num_ranks) const {
+  static_cast<void>(HeadSpans(model_.num_heads, model_.num_kv_heads, num_ranks));  // which says what heads must be
+  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+    const auto settings = layer_settings(layer, AttentionMode::kLighthouse);
+    if (!settings) continue;
+    const SequencePlan plan = make_plan(settings->selection, seq_len, cu_seqlens, "Decoder");
+    if (!plan.is_full()) return lighthouse::token_spans(plan, num_ranks);
+  }
+  LIGHTHOUSE_CHECK(num_ranks <= seq_len, "Decoder: ", seq_len, " tokens for ", num_ranks, " ranks; each needs one");
+  std::vector<Span> spans;
+  for (int64_t rank = 0; rank < num_ranks; ++rank) {
+    spans.push_back({rank * seq_len / num_ranks, (rank + 1) * seq_len / num_ranks});
+  }
+  return spans;
 }
 
 int64_t Decoder::layer_window(size_t layer, AttentionMode mode) const {

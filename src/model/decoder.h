@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "config/run_config.h"
 #include "model/compute_weights.h"
@@ -13,6 +14,7 @@
 #include "model/residual.h"
 #include "model/selection_tape.h"
 #include "model/weights.h"
+#include "parallel/context_row.h"
 
 namespace lighthouse {
 
@@ -49,13 +51,22 @@ class Decoder {
 
   /// Mean cross-entropy in nats of targets [B, N] int64 given tokens [B, N]; targets of -100 do not count, and the loss
   /// is 0 when none counts. fp32 scalar with autograd, for one backward pass; the logits never exist at once.
+  ///
+  /// With a `share` the tokens and targets are this rank's, cu_seqlens the whole row's, and so the mean is over the
+  /// targets of this rank; all ranks of the group call it and backward, in the same order. Parameters get the gradient
+  /// of this rank's loss alone from what lies on it: those of all ranks must be added.
   at::Tensor loss(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
-                  std::span<const int64_t> cu_seqlens = {}) const;
+                  std::span<const int64_t> cu_seqlens = {}, const RowShare& share = {}) const;
 
   /// The terms of that mean, [B, N] fp32 (fp64 for fp64): the cross-entropy of each target, 0 where it does not count.
   /// No gradient.
   at::Tensor token_losses(const at::Tensor& tokens, const at::Tensor& targets, AttentionMode mode,
-                          std::span<const int64_t> cu_seqlens = {}) const;
+                          std::span<const int64_t> cu_seqlens = {}, const RowShare& share = {}) const;
+
+  /// The tokens of each of `num_ranks` that share a row of `seq_len` tokens: whole tiles of its Lighthouse layers, or
+  /// equal parts where there are none. Throws InvalidArgument where it has too few, and for heads that so many ranks
+  /// cannot share.
+  std::vector<Span> token_spans(int64_t seq_len, std::span<const int64_t> cu_seqlens, int64_t num_ranks) const;
 
   /// Logits [B, vocab] of the last token of each sequence alone, as forward's. No gradient.
   at::Tensor last_logits(const at::Tensor& tokens, AttentionMode mode) const;
@@ -90,8 +101,8 @@ class Decoder {
   Decoder(Unset weights, const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
           const Execution& execution);
   Decoder(const Decoder&) = default;  // shares the weights
-  Pass begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens,
-                  KvCache* cache) const;
+  Pass begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span<const int64_t> cu_seqlens, KvCache* cache,
+                  const RowShare& share = {}) const;
   Residual run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const;
   at::Tensor normed(const Residual& stream) const;
   at::Tensor logits(const Residual& stream) const;

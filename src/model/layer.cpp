@@ -16,6 +16,7 @@
 #include "model/selected_projection.h"
 #include "ops/inner_attention.h"
 #include "ops/window_attention.h"
+#include "parallel/context_attention.h"
 
 namespace lighthouse {
 namespace {
@@ -97,14 +98,16 @@ AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, cons
 
 /// Scores of heads from elsewhere than the scorer within attention: normed heads all have the same norm, so theirs come
 /// from the heads before; random ones are no scorer of the operators.
-void score_ahead(const Heads& heads, bool qk_norm, const calls::SharedPlan& plan, AttentionOptions& options) {
+void score_ahead(const Heads& heads, bool qk_norm, const Layer& layer, AttentionOptions& options) {
   if (options.selection) return;
   if (options.score_config.scorer == "random") {
     options.scores = random_scores(heads.q.detach(), heads.k.detach());
     options.score_config = {};
   } else if (qk_norm) {
-    options.scores = ops::token_scores(heads.q.detach(), heads.k.detach(), heads.v.detach(), options.score_config,
-                                       options.gate, plan);
+    const Heads unnormed{heads.q.detach(), heads.k.detach(), heads.v.detach()};
+    const auto& [q, k, v] = unnormed;
+    options.scores = layer.row != nullptr ? token_scores(q, k, v, options.score_config, options.gate, layer.row)
+                                          : ops::token_scores(q, k, v, options.score_config, options.gate, layer.plan);
     options.gate = std::nullopt;
   }
 }
@@ -133,21 +136,30 @@ Residual selected_attention(const Residual& in, const Layer& layer, const Pass& 
   return {x, attended(rows, attention_options(x, layer, pass), layer, pass)};
 }
 
+/// Attention of a row that ranks share.
+at::Tensor shared_attention(const Heads& heads, const AttentionOptions& options, const Layer& layer) {
+  return layer.lighthouse ? lighthouse_attention(heads.q, heads.k, heads.v, options, layer.row)
+                          : causal_attention(heads.q, heads.k, heads.v, layer.row, options.deterministic);
+}
+
 /// x + in.update and what attention adds to it.
 Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
   const bool qk_norm = pass.model.qk_norm;
-  if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm && pass.held == nullptr) {
+  const bool shared = layer.row != nullptr;
+  if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm && pass.held == nullptr && !shared) {
     return selected_attention(in, layer, pass);
   }
   auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
                                    qk_norm ? nullptr : &pass.rotation);
   enter_part(Part::kAttention);
   AttentionOptions options;
+  options.deterministic = pass.deterministic;
   if (layer.lighthouse) {
     options = attention_options(x, layer, pass);
-    score_ahead(heads, qk_norm, layer.plan, options);
+    score_ahead(heads, qk_norm, layer, options);
   }
   if (qk_norm) heads = normed_and_rotated(heads, layer.weights, pass);
+  if (shared) return {x, output_projection(shared_attention(heads, options, layer), layer.weights, layer.compute)};
   if (pass.cache != nullptr) {
     return {x, output_projection(cached_attention(heads, layer.index, pass), layer.weights, layer.compute)};
   }

@@ -15,6 +15,7 @@
 #include "model/selection_tape.h"
 #include "model/weights.h"
 #include "ops/gathering.h"
+#include "parallel/context_row.h"
 
 namespace lighthouse {
 
@@ -33,6 +34,7 @@ struct Pass {
   bool deterministic = false;       ///< attention repeats its bits on CUDA too
   bool keep_gate_up = true;         ///< for backward; false: multiplied out again
   KvCache* cache = nullptr;         ///< not null: the tokens go on from those in the cache; dense attention only
+  RowShare share = {};              ///< of ranks that have the row together
 
   SelectionTape* recorded = nullptr;    ///< not null, [num_layers]: Lighthouse layers write their selections to it
   const SelectionTape* held = nullptr;  ///< not null, [num_layers]: selections to take instead of scoring anything
@@ -47,6 +49,7 @@ struct Layer {
                                                  ///< or because no sequence would get shorter
   calls::SharedPlan plan;                        ///< of the pass, for its selection
   int64_t window = 0;                            ///< not 0: tokens of a sliding window
+  SharedRow row;                                 ///< not null: of the pass, of which this rank has a share
 };
 
 /// x [.., C] times its inverse root mean square over C, times weight [C]; in fp32, or fp64 if x is.

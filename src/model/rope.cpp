@@ -27,12 +27,14 @@ Rotation make_rotation(int64_t first, int64_t seq_len, int64_t head_dim, double 
   return rotation_at(at::arange(first, first + seq_len, options), head_dim, theta);
 }
 
-Rotation make_rotation(std::span<const int64_t> cu_seqlens, int64_t head_dim, double theta, at::Device device) {
+Rotation make_rotation(std::span<const int64_t> cu_seqlens, int64_t head_dim, double theta, at::Device device,
+                       const std::optional<Span>& tokens) {
   at::Tensor positions = at::empty({cu_seqlens.back()}, at::kLong);
   auto* const values = positions.mutable_data_ptr<int64_t>();
   for (size_t document = 0; document + 1 < cu_seqlens.size(); ++document) {
     std::iota(values + cu_seqlens[document], values + cu_seqlens[document + 1], int64_t{0});
   }
+  if (tokens) positions = positions.slice(0, tokens->begin, tokens->end);
   return rotation_at(positions.to(device), head_dim, theta);
 }
 

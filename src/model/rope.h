@@ -4,7 +4,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
+
+#include "parallel/context_plan.h"
 
 namespace lighthouse {
 
@@ -15,8 +18,10 @@ struct Rotation {
 
 /// For positions first, first + 1, ..., first + seq_len - 1.
 Rotation make_rotation(int64_t first, int64_t seq_len, int64_t head_dim, double theta, at::Device device);
-/// For packed documents [cu_seqlens[i], cu_seqlens[i + 1]): positions restart at 0 in each.
-Rotation make_rotation(std::span<const int64_t> cu_seqlens, int64_t head_dim, double theta, at::Device device);
+/// For packed documents [cu_seqlens[i], cu_seqlens[i + 1]): positions restart at 0 in each. Of `tokens` of the row, or
+/// of all.
+Rotation make_rotation(std::span<const int64_t> cu_seqlens, int64_t head_dim, double theta, at::Device device,
+                       const std::optional<Span>& tokens = std::nullopt);
 
 /// Turns every head of x [B, N, H, D]; fp32 inside (fp64 if x is), rounded once to `dtype`.
 at::Tensor rotate(const at::Tensor& x, const Rotation& rotation, at::ScalarType dtype);

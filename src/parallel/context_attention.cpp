@@ -5,7 +5,6 @@
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include <memory>
 #include <utility>
 
 #include "lighthouse/check.h"
@@ -21,14 +20,14 @@ using torch::autograd::variable_list;
 
 constexpr const char* kOperation = "lighthouse_attention";
 
-/// One call, as this rank sees it; kept for backward.
+/// One call, kept for backward.
 struct Shared : torch::CustomClassHolder {
-  Shared(ContextPlan of_plan, Group& of_group) : plan(std::move(of_plan)), group(of_group) {}
-  ContextPlan plan;
-  Group& group;
+  Shared(SharedRow of_row, ops::Gathering of_rows) : row(std::move(of_row)), gathering(std::move(of_rows)) {}
+  SharedRow row;
   ops::Gathering gathering;
 
-  int64_t rank() const { return group.rank(); }
+  const ContextPlan& cut() const { return row->cut; }
+  Group& group() const { return row->group(); }
 };
 using SharedPtr = c10::intrusive_ptr<Shared>;
 
@@ -48,11 +47,11 @@ struct ScatterShared : torch::autograd::Function<ScatterShared> {
     context->saved_data["shared"] = c10::IValue::make_capsule(shared);
     const Shared& call = *shared;
     at::Tensor carried;
-    if (call.plan.num_halo > 0) {
-      carried = from_rank(ops::carry_rows(rows, call.gathering), call.rank() - 1, "all-gather of carried rows",
-                          shared->group);
+    if (call.cut().num_halo > 0) {
+      carried = from_rank(ops::carry_rows(rows, call.gathering), call.group().rank() - 1, "all-gather of carried rows",
+                          call.group());
     }
-    return ops::scatter_rows(rows, call.gathering, call.plan.continues_before ? carried : at::Tensor());
+    return ops::scatter_rows(rows, call.gathering, call.cut().continues_before ? carried : at::Tensor());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -60,14 +59,14 @@ struct ScatterShared : torch::autograd::Function<ScatterShared> {
     const auto& call = static_cast<const Shared&>(*capsule);
     const at::Tensor dout = gradients[0].contiguous();
     at::Tensor after;
-    if (call.plan.num_halo > 0) {
-      const int64_t shown = std::min(call.plan.num_halo, dout.size(1));
+    if (call.cut().num_halo > 0) {
+      const int64_t shown = std::min(call.cut().num_halo, dout.size(1));
       const at::Tensor front =
-          at::zeros({dout.size(0), call.plan.num_halo, dout.size(2), dout.size(3)}, dout.options());
+          at::zeros({dout.size(0), call.cut().num_halo, dout.size(2), dout.size(3)}, dout.options());
       front.slice(1, 0, shown).copy_(dout.slice(1, 0, shown));
-      after = from_rank(front, call.rank() + 1, "all-gather of gradients behind a cut", call.group);
+      after = from_rank(front, call.group().rank() + 1, "all-gather of gradients behind a cut", call.group());
     }
-    const int64_t behind = call.plan.tokens_after;
+    const int64_t behind = call.cut().tokens_after;
     return {ops::scatter_rows_backward(dout, call.gathering, behind > 0 ? after.slice(1, 0, behind) : at::Tensor()),
             {}};
   }
@@ -75,52 +74,45 @@ struct ScatterShared : torch::autograd::Function<ScatterShared> {
 
 /// q, k, v of all tokens for this rank's heads, and the scores of theirs back to this rank's tokens.
 ops::TwoTensors scores_by_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                const AttentionOptions& options, const calls::SharedPlan& whole, const HeadSpans& heads,
-                                const std::vector<Span>& tokens, Group& group) {
+                                const ScoreConfig& config, const std::optional<at::Tensor>& gate,
+                                const ContextRow& row) {
+  const std::vector<Span>& tokens = row.share.tokens;
   const auto all_tokens = [&](const at::Tensor& x, const std::vector<Span>& spans) {
-    return to_heads(x.transpose(1, 2).contiguous(), spans, tokens, group).transpose(1, 2);
+    return to_heads(x.transpose(1, 2).contiguous(), spans, tokens, row.group()).transpose(1, 2);
   };
-  std::optional<at::Tensor> gate;
-  if (options.gate) gate = all_tokens(options.gate->unsqueeze(3), heads.query).squeeze(3);
+  const HeadSpans& heads = row.heads;
+  std::optional<at::Tensor> of_heads;
+  if (gate) of_heads = all_tokens(gate->unsqueeze(3), heads.query).squeeze(3);
   const auto [s_qk, s_kq] = ops::token_scores(all_tokens(q, heads.query), all_tokens(k, heads.key),
-                                              all_tokens(v, heads.key), options.score_config, gate, whole);
-  return {scores_to_rows(s_qk, heads.key, tokens, group), scores_to_rows(s_kq, heads.key, tokens, group)};
+                                              all_tokens(v, heads.key), config, of_heads, row.whole);
+  return {scores_to_rows(s_qk, heads.key, tokens, row.group()), scores_to_rows(s_kq, heads.key, tokens, row.group())};
 }
 
-ops::GatheredRows select_and_gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                    const AttentionOptions& options, const calls::SharedPlan& whole,
-                                    const calls::SharedPlan& part, const HeadSpans& heads,
-                                    const std::vector<Span>& tokens, Group& group) {
-  AttentionOptions local = options;
-  if (!options.scores && options.score_config.scorer != "norm") {
-    const at::NoGradGuard no_grad;
-    local.scores = scores_by_heads(q, k, v, options, whole, heads, tokens, group);
-    local.gate = std::nullopt;
-  }
-  return ops::select_and_gather(q, k, v, part, local);
-}
-
-void check(const at::Tensor& q, const std::vector<Span>& tokens, const Group& group) {
-  LIGHTHOUSE_CHECK(static_cast<int64_t>(tokens.size()) == group.size(), "context parallelism: tokens of ",
-                   tokens.size(), " ranks for a group of ", group.size());
-  const int64_t own = tokens[static_cast<size_t>(group.rank())].size();
+void check(const at::Tensor& q, const ContextRow& row) {
+  const int64_t own = row.share.own().size();
   LIGHTHOUSE_CHECK(q.dim() == 4 && q.size(1) == own, "context parallelism: q has shape ", q.sizes(), ", rank ",
-                   group.rank(), " owns ", own, " tokens; give [batch, ", own, ", num_heads, head_dim]");
+                   row.group().rank(), " owns ", own, " tokens; give [batch, ", own, ", num_heads, head_dim]");
 }
 
-/// Attention of all heads on rows that lie on the ranks, [B, H, rows of this rank, D]; `whole` knows the documents.
-at::Tensor attend_by_heads(const Rows& rows, const std::vector<Span>& of_ranks, const calls::SharedPlan& whole,
-                           const AttentionOptions& options, const HeadSpans& heads, Group& group) {
+/// Attention of all heads on rows that lie on the ranks, [B, H, rows of this rank, D].
+at::Tensor attend_by_heads(const Rows& rows, const std::vector<Span>& of_ranks, const AttentionOptions& options,
+                           const ContextRow& row) {
+  const HeadSpans& heads = row.heads;
+  Group& group = row.group();
   const Rows of_heads{to_heads(rows.q, heads.query, of_ranks, group), to_heads(rows.k, heads.key, of_ranks, group),
                       to_heads(rows.v, heads.key, of_ranks, group)};
-  return to_rows(ops::attend(of_heads, whole, options), heads.query, of_ranks, group);
+  return to_rows(ops::attend(of_heads, row.whole, options), heads.query, of_ranks, group);
 }
 
 at::Tensor attend_to_tokens(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const std::vector<Span>& tokens, const calls::SharedPlan& whole,
-                            const AttentionOptions& options, const HeadSpans& heads, Group& group) {
+                            const AttentionOptions& options, const ContextRow& row) {
   const auto by_row = [](const at::Tensor& x) { return x.transpose(1, 2).contiguous(); };
-  return attend_by_heads({by_row(q), by_row(k), by_row(v)}, tokens, whole, options, heads, group).transpose(1, 2);
+  return attend_by_heads({by_row(q), by_row(k), by_row(v)}, row.share.tokens, options, row).transpose(1, 2);
+}
+
+SharedRow row_of(const at::Tensor& q, const at::Tensor& k, const SelectionConfig& config,
+                 at::OptionalIntArrayRef cu_seqlens, const std::vector<Span>& tokens, Group& group) {
+  return c10::make_intrusive<ContextRow>(config, q.size(0), cu_seqlens, q.size(2), k.size(2), RowShare{tokens, &group});
 }
 
 }  // namespace
@@ -132,34 +124,50 @@ std::vector<Span> context_spans(const SelectionConfig& config, int64_t seq_len, 
   return token_spans(make_plan(config, seq_len, offsets, "context parallelism"), num_ranks);
 }
 
+std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                                const ScoreConfig& config, const std::optional<at::Tensor>& gate,
+                                                const SharedRow& row) {
+  const at::NoGradGuard no_grad;
+  if (config.scorer == "norm") return ops::token_scores(q, k, v, config, gate, row->part);  // of each token alone
+  return scores_by_heads(q, k, v, config, gate, *row);
+}
+
+at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const AttentionOptions& options, const SharedRow& row) {
+  check(q, *row);
+  LIGHTHOUSE_CHECK(!options.selection, kOperation, ": a selection cannot be given to ranks that share a row");
+  if (!row->selects()) return attend_to_tokens(q, k, v, options, *row);
+  AttentionOptions local = options;
+  if (!options.scores && options.score_config.scorer != "norm") {
+    local.scores = token_scores(q, k, v, options.score_config, options.gate, row);
+    local.gate = std::nullopt;
+  }
+  ops::GatheredRows rows = ops::select_and_gather(q, k, v, row->part, local);
+  const at::Tensor o_rows = attend_by_heads(rows, row->cut.rows, options, *row);
+  return ScatterShared::apply(o_rows, c10::make_intrusive<Shared>(row, std::move(rows.gathering)));
+}
+
 at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const AttentionOptions& options, const std::vector<Span>& tokens, Group& group) {
   if (group.size() == 1) return lighthouse_attention(q, k, v, options);
-  check(q, tokens, group);
-  LIGHTHOUSE_CHECK(!options.selection, kOperation, ": a selection cannot be given to ranks that share a row");
-  const HeadSpans heads(q.size(2), k.size(2), group.size());
-  const calls::SharedPlan whole =
-      ops::plan_of(kOperation, options.selection_config, tokens.back().end, q.size(0), options.cu_seqlens);
-  if (whole->sequence().is_full()) return attend_to_tokens(q, k, v, tokens, whole, options, heads, group);
+  return lighthouse_attention(q, k, v, options,
+                              row_of(q, k, options.selection_config, options.cu_seqlens, tokens, group));
+}
 
-  const auto shared = c10::make_intrusive<Shared>(context_plan(whole->sequence(), tokens, group.rank()), group);
-  const auto part = std::make_shared<const calls::CallPlan>(shared->plan.part);
-  const ops::GatheredRows rows = select_and_gather(q, k, v, options, whole, part, heads, tokens, group);
-  shared->gathering = rows.gathering;
-  return ScatterShared::apply(attend_by_heads(rows, shared->plan.rows, whole, options, heads, group), shared);
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const SharedRow& row,
+                            bool deterministic) {
+  check(q, *row);
+  AttentionOptions options;
+  options.deterministic = deterministic;
+  return attend_to_tokens(q, k, v, options, *row);
 }
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const std::vector<Span>& tokens, Group& group, at::OptionalIntArrayRef cu_seqlens,
                             bool deterministic) {
-  check(q, tokens, group);
-  AttentionOptions options;
-  options.selection_config.num_levels = 1;
-  options.deterministic = deterministic;
-  const calls::SharedPlan whole =
-      ops::plan_of("causal_attention", options.selection_config, tokens.back().end, q.size(0), cu_seqlens);
-  const HeadSpans heads(q.size(2), k.size(2), group.size());
-  return attend_to_tokens(q, k, v, tokens, whole, options, heads, group);
+  SelectionConfig every_token;
+  every_token.num_levels = 1;
+  return causal_attention(q, k, v, row_of(q, k, every_token, cu_seqlens, tokens, group), deterministic);
 }
 
 }  // namespace lighthouse

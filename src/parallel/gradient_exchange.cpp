@@ -87,6 +87,14 @@ void GradientExchange::reduce(const std::vector<at::Tensor>& gradients, const Bu
   copy_to(owned(gradients, bucket, group_.rank()), tree_sum(out.chunk(group_.size())));
 }
 
+std::vector<Piece> GradientExchange::owned() const {
+  std::vector<Piece> result;
+  for (size_t piece = 0; piece < pieces_.size(); ++piece) {
+    if (owns(piece)) result.push_back(pieces_[piece]);
+  }
+  return result;
+}
+
 void GradientExchange::spread() const {
   if (group_.size() == 1) return;
   const at::NoGradGuard no_grad;

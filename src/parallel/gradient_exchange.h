@@ -21,7 +21,9 @@ class GradientExchange {
                    int64_t bucket_elements = int64_t{1} << 23);
 
   const std::vector<Piece>& pieces() const { return pieces_; }
+  const std::vector<int64_t>& owners() const { return owners_; }  ///< of each piece, a rank
   bool owns(size_t piece) const { return owners_[piece] == group_.rank(); }
+  std::vector<Piece> owned() const;  ///< of this rank, in order
 
   /// Of contiguous `gradients`, one for each parameter: own pieces become the sums over all ranks; the others are what
   /// they were.

@@ -14,23 +14,6 @@
 namespace lighthouse {
 namespace {
 
-/// The library's own words, without the C++ frames that torch appends.
-std::string first_line(const char* text) {
-  const std::string line(text);
-  return line.substr(0, line.find('\n'));
-}
-
-[[noreturn]] void fail(const Watch* watch, const std::string& what, const std::string& why) {
-  const std::string doing = watch == nullptr ? what : watch->doing();
-  const std::string others = watch == nullptr ? "" : watch->diagnosis();
-  throw RankFailure("'" + doing + "' failed: " +
-                    (others.empty()
-                         ? "all other ranks live and are in the same place; raise parallel.timeout if they are "
-                           "only slow"
-                         : "another rank is missing" + others) +
-                    "\n  (" + why + ")");
-}
-
 int64_t total(const std::vector<int64_t>& counts) { return std::accumulate(counts.begin(), counts.end(), int64_t{0}); }
 
 void check_rows(const char* name, const at::Tensor& x, const std::vector<int64_t>& counts, int64_t size,
@@ -43,6 +26,19 @@ void check_rows(const char* name, const at::Tensor& x, const std::vector<int64_t
 }
 
 }  // namespace
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+void fail_by_rank(const Watch* watch, const std::string& what, const std::string& why) {
+  const std::string doing = watch == nullptr ? what : watch->doing();
+  const std::string others = watch == nullptr ? "" : watch->diagnosis();
+  throw RankFailure("'" + doing + "' failed: " +
+                    (others.empty()
+                         ? "all other ranks live and are in the same place; raise parallel.timeout if they are "
+                           "only slow"
+                         : "another rank is missing" + others) +
+                    "\n  (" + first_line(why) + ")");
+}
 
 Pending::Pending(c10::intrusive_ptr<c10d::Work> work, const Watch* watch, std::string what)
     : work_(std::move(work)), watch_(watch), what_(std::move(what)) {}
@@ -58,9 +54,9 @@ void Pending::wait() {
     if (work->wait()) return;
     why = "it was aborted";
   } catch (const std::exception& error) {
-    why = first_line(error.what());
+    why = error.what();
   }
-  fail(watch_, what_, why);
+  fail_by_rank(watch_, what_, why);
 }
 
 Group::Group() = default;
@@ -75,9 +71,9 @@ Pending Group::guarded(const std::string& what, const Start& start) {
   try {
     return {start(), watch_, what};
   } catch (const std::exception& error) {
-    why = first_line(error.what());
+    why = error.what();
   }
-  fail(watch_, what, why);
+  fail_by_rank(watch_, what, why);
 }
 
 Pending Group::all_to_all(const at::Tensor& out, const at::Tensor& in, const std::vector<int64_t>& out_counts,

@@ -26,6 +26,12 @@ class RankFailure : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Throws RankFailure: what `watch` (null: nobody else) knows of `what`, which failed because of `why`, of whose lines
+/// only the first is said, without the C++ frames that torch appends.
+[[noreturn]] void fail_by_rank(const Watch* watch, const std::string& what, const std::string& why);
+/// The first line of a text.
+std::string first_line(const std::string& text);
+
 /// A collective under way. Its tensors must not be touched before wait(), which must be called.
 class [[nodiscard]] Pending {
  public:

@@ -19,14 +19,14 @@ int64_t number(const char* name, std::string_view text, int64_t least, int64_t m
   return value;
 }
 
-int64_t required(const Environment& environment, const char* name, const char* launcher, int64_t least, int64_t most) {
+int64_t required(const GetVariable& environment, const char* name, const char* launcher, int64_t least, int64_t most) {
   const char* text = environment(name);
   LIGHTHOUSE_CHECK(text != nullptr, "launch: ", launcher, " is set, but ", name,
                    " is not; start every process by one launcher (torchrun, srun), or unset ", launcher);
   return number(name, text, least, most);
 }
 
-int64_t optional(const Environment& environment, const char* name, int64_t otherwise, int64_t least, int64_t most) {
+int64_t optional(const GetVariable& environment, const char* name, int64_t otherwise, int64_t least, int64_t most) {
   const char* text = environment(name);
   return text == nullptr ? otherwise : number(name, text, least, most);
 }
@@ -34,7 +34,7 @@ int64_t optional(const Environment& environment, const char* name, int64_t other
 constexpr int64_t kMostRanks = int64_t{1} << 20;
 constexpr int64_t kLastPort = std::numeric_limits<uint16_t>::max();
 
-Launch from_torchrun(const Environment& environment) {
+Launch from_torchrun(const GetVariable& environment) {
   Launch launch;
   const char* set = environment("RANK") != nullptr ? "RANK" : "WORLD_SIZE";
   launch.world_size = required(environment, "WORLD_SIZE", set, 1, kMostRanks);
@@ -53,7 +53,7 @@ int64_t first_count(const char* name, std::string_view counts, int64_t most) {
   return number(name, counts.substr(0, counts.find_first_of("(,")), 1, most);
 }
 
-Launch from_slurm(const Environment& environment) {
+Launch from_slurm(const GetVariable& environment) {
   constexpr const char* kRank = "SLURM_PROCID";
   constexpr int64_t kFirstPort = 20000, kNumPorts = 10000;
   Launch launch;
@@ -80,7 +80,7 @@ std::string first_host(const std::string& nodes) {
   return nodes.substr(0, end) + nodes.substr(end + 1, last - end - 1);
 }
 
-std::optional<Launch> launch_from(const Environment& environment) {
+std::optional<Launch> launch_from(const GetVariable& environment) {
   Launch launch;
   if (environment("RANK") != nullptr || environment("WORLD_SIZE") != nullptr) {
     launch = from_torchrun(environment);

@@ -19,12 +19,12 @@ struct Launch {
 };
 
 /// The value of an environment variable, or nullptr.
-using Environment = std::function<const char*(const char* name)>;
+using GetVariable = std::function<const char*(const char* name)>;
 
 /// From the variables of torchrun (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT), else of
 /// srun (SLURM_PROCID, SLURM_STEP_NUM_TASKS, …; the port follows from the job unless MASTER_PORT says it). nullopt
 /// where neither has set any. Variables that are missing or contradict one another: InvalidArgument that names them.
-std::optional<Launch> launch_from(const Environment& environment);
+std::optional<Launch> launch_from(const GetVariable& environment);
 std::optional<Launch> launch_from_environment();
 
 /// The first host of a list as SLURM writes them: node[003-006,9],other -> node003.

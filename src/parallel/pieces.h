@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -14,9 +15,11 @@ struct Piece {
   int64_t size() const { return end - begin; }
 };
 
-/// Parameters are cut every so many elements. The cut is the same for any number of ranks, and a norm or an update of
-/// pieces therefore has the same bits.
+/// Parameters are cut every so many elements, a multiple of 64. The cut is the same for any number of ranks, and a norm
+/// or an update of pieces therefore has the same bits.
 inline constexpr int64_t kPieceElements = int64_t{1} << 24;
+/// Not cut at all: what one process may do that need not have the bits of several.
+inline constexpr int64_t kWholeParameters = std::numeric_limits<int64_t>::max();
 
 /// Parameters of `sizes` elements as pieces, in order.
 std::vector<Piece> pieces_of(std::span<const int64_t> sizes, int64_t piece_elements = kPieceElements);

@@ -85,7 +85,11 @@ void Watch::beat() {
   }
 }
 
-std::string Watch::diagnosis() const {
+std::string Watch::diagnosis() const { return report(/*elsewhere=*/true); }
+
+std::string Watch::lost() const { return report(/*elsewhere=*/false); }
+
+std::string Watch::report(bool elsewhere) const {
   try {
     const std::vector<std::string> before = look(*looks_, size_);
     std::this_thread::sleep_for(kBetweenLooks);
@@ -98,7 +102,7 @@ std::string Watch::diagnosis() const {
       const std::string where = note.empty() ? "start" : note.substr(note.find(' ') + 1);
       if (note == before[static_cast<size_t>(rank)]) {
         lines += detail::concat("\n  rank ", rank, " is dead or stopped; last seen in '", where, "'");
-      } else if (where != mine) {
+      } else if (elsewhere && where != mine) {
         lines += detail::concat("\n  rank ", rank, " lives, but is in '", where, "'");
       }
     }

@@ -23,11 +23,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 constexpr milliseconds kLeaving{3000};  // others diagnose for about two seconds
 constexpr milliseconds kLook{20};
-
-std::string first_line(const char* text) {
-  const std::string line(text);
-  return line.substr(0, line.find('\n'));
-}
+constexpr milliseconds kBetweenLooks{1000};  // for ranks that are lost, of one that waits for them
+constexpr const char* kAbandoned = "abandoned";
 
 std::string count_of(const char* what, int64_t count) { return std::to_string(count) + " " + what; }
 
@@ -109,6 +106,7 @@ void silence_c10d() {
 World::World(const Launch& launch, const WorldOptions& options)
     : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options.patience))) {
   wait_for_all(*store_, launch_, options_.patience);
+  texts_ = store_->clone();
   watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
   store_->setTimeout(options_.timeout);
 }
@@ -124,33 +122,90 @@ World::~World() {
   }
 }
 
-std::string World::value_of(const std::string& topic, int64_t rank) {
-  const std::vector<uint8_t> bytes = store_->get("agree/" + topic + "/" + std::to_string(rank));
+void World::wait_for(const std::vector<std::string>& keys) {
+  const auto end = steady_clock::now() + options_.timeout;
+  while (!store_->check(keys)) {
+    if (store_->check({kAbandoned})) throw Disagreement(value_of(kAbandoned));
+    if (steady_clock::now() >= end) throw std::runtime_error("waited " + count_of("ms", options_.timeout.count()));
+    std::this_thread::sleep_for(kLook);
+  }
+}
+
+std::string World::value_of(const std::string& key) {
+  const std::vector<uint8_t> bytes = store_->get(key);
   return {bytes.begin(), bytes.end()};
+}
+
+void World::abandon(const std::string& why) {
+  try {
+    store_->set(kAbandoned, bytes_of("rank " + std::to_string(rank()) + " cannot start: " + why));
+  } catch (const std::exception&) {  // nobody is there to be told
+  }
 }
 
 void World::agree(const std::string& topic, const std::string& value) {
   watch_->enter("agreement on " + topic);
+  std::vector<std::string> keys;
+  for (int64_t of = 0; of < size(); ++of) keys.push_back("agree/" + topic + "/" + std::to_string(of));
   std::vector<int64_t> others;
   std::string of_first, of_other;
   try {
-    store_->set("agree/" + topic + "/" + std::to_string(rank()), bytes_of(value));
-    of_first = value_of(topic, 0);
+    store_->set(keys[static_cast<size_t>(rank())], bytes_of(value));
+    wait_for(keys);
+    of_first = value_of(keys.front());
     for (int64_t other = 1; other < size(); ++other) {
-      const std::string its = value_of(topic, other);
+      const std::string its = value_of(keys[static_cast<size_t>(other)]);
       if (its == of_first) continue;
       if (others.empty()) of_other = its;
       others.push_back(other);
     }
+  } catch (const Disagreement&) {
+    throw;
   } catch (const std::exception& error) {
-    throw RankFailure("'" + watch_->doing() + "' failed:" + watch_->diagnosis() + "\n  (" + first_line(error.what()) +
-                      ")");
+    fail_by_rank(watch_.get(), topic, error.what());
   }
   if (others.empty()) return;
   const auto [first, other] = first_difference(of_first, of_other);
   throw Disagreement("the ranks do not agree on " + topic + ": rank 0 has\n  " + first + "\n" + names_of(others) +
                      (others.size() == 1 ? " has" : " have") + "\n  " + other +
                      "\nstart all ranks with the same command, program and files");
+}
+
+void World::wait_while_all_live(const std::vector<std::string>& keys) {
+  auto next_look = steady_clock::now() + kBetweenLooks;
+  bool missed = false;  // a rank, at the last look: where the whole machine stood still, all seem to be lost once
+  while (!texts_->check(keys)) {
+    if (texts_->check({kAbandoned})) throw Disagreement(value_of(kAbandoned));
+    std::this_thread::sleep_for(kLook);
+    if (steady_clock::now() < next_look) continue;
+    const std::string lost = watch_->lost();
+    if (!lost.empty() && missed) throw RankFailure("another rank is missing" + lost);
+    missed = !lost.empty();
+    next_look = steady_clock::now() + kBetweenLooks;
+  }
+}
+
+std::string World::conclude(const std::string& text, const Conclude& conclude) {
+  const std::string place = "conclusion/" + std::to_string(num_conclusions_++) + "/";
+  const auto read = [&](const std::string& key) {
+    const std::vector<uint8_t> bytes = texts_->get(key);
+    return std::string(bytes.begin(), bytes.end());
+  };
+  texts_->set(place + std::to_string(rank()), bytes_of(text));
+  if (rank() != 0) {
+    wait_while_all_live({place + "result"});
+    return read(place + "result");
+  }
+  std::vector<std::string> keys, texts;
+  for (int64_t of = 0; of < size(); ++of) keys.push_back(place + std::to_string(of));
+  wait_while_all_live(keys);
+  for (const std::string& key : keys) {
+    texts.push_back(read(key));
+    texts_->deleteKey(key);
+  }
+  const std::string result = conclude(texts);
+  texts_->set(place + "result", bytes_of(result));
+  return result;
 }
 
 std::unique_ptr<Group> World::make_group(const std::string& name, const std::vector<int64_t>& ranks) {
@@ -174,8 +229,7 @@ std::unique_ptr<Group> World::make_group(const std::string& name, const std::vec
     backend->setTimeout(options_.timeout);
     return std::make_unique<Group>(std::move(backend), ranks, own, watch_.get());
   } catch (const std::exception& error) {
-    throw RankFailure("'" + watch_->doing() + "' failed:" + watch_->diagnosis() + "\n  (" + first_line(error.what()) +
-                      ")");
+    fail_by_rank(watch_.get(), name, error.what());
   }
 }
 

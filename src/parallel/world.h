@@ -5,6 +5,7 @@
 #include <c10/util/intrusive_ptr.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -51,19 +52,32 @@ class World {
   Watch& watch() { return *watch_; }
 
   /// All ranks call it with a value that must be the same: the configuration, versions, the corpus' fingerprint. Throws
-  /// Disagreement on every rank, with the first line that differs and the ranks that have it.
+  /// Disagreement on every rank, with the first line that differs and the ranks that have it, or with what a rank that
+  /// did not come said in abandon.
   void agree(const std::string& topic, const std::string& value);
+  /// This rank does not start, because of `why`: the others, which wait for it in agree, are told. Throws nothing.
+  void abandon(const std::string& why);
+
+  /// Every rank calls it, in the same order; on any thread, but on one at a time. `conclude` gets the texts of all
+  /// ranks on rank 0, and what it returns is everyone's. By the store alone, next to collectives. Waits as long as the
+  /// other ranks live; RankFailure where one does not.
+  using Conclude = std::function<std::string(const std::vector<std::string>& texts)>;
+  std::string conclude(const std::string& text, const Conclude& conclude);
 
   /// A group of `ranks` (ascending), which all of them make at the same time; `name` is the group's, one for each set
   /// of ranks: 'context 0'. Outlived by the world.
   std::unique_ptr<Group> make_group(const std::string& name, const std::vector<int64_t>& ranks);
 
  private:
-  std::string value_of(const std::string& topic, int64_t rank);
+  void wait_for(const std::vector<std::string>& keys);
+  void wait_while_all_live(const std::vector<std::string>& keys);
+  std::string value_of(const std::string& key);
 
   Launch launch_;
   WorldOptions options_;
   c10::intrusive_ptr<c10d::Store> store_;
+  c10::intrusive_ptr<c10d::Store> texts_;  ///< a connection for conclude
+  int64_t num_conclusions_ = 0;
   std::unique_ptr<Watch> watch_;
 };
 

@@ -1,6 +1,8 @@
 #include "train/device.h"
 
 #include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "lighthouse/check.h"
 #include "plan/flops.h"
@@ -21,13 +23,20 @@ std::string device_name(at::Device device) {
   return "";
 }
 
-at::Device resolve_device(const std::string& name) {
+at::Device resolve_device(const std::string& name, int64_t local_rank) {
   if (name == "cpu" || (name == "auto" && !at::hasCUDA())) return at::kCPU;
   LIGHTHOUSE_CHECK(name == "auto" || name == "cuda", "training.device \"", name, "\" must be auto, cpu or cuda");
   LIGHTHOUSE_CHECK(at::hasCUDA(),
                    "training.device = \"cuda\": this build has no CUDA or the machine no GPU that it can use (see "
                    "lighthouse info); use cpu or auto");
-  return {at::kCUDA, 0};
+  const int64_t num_gpus = at::detail::getCUDAHooks().deviceCount();
+  LIGHTHOUSE_CHECK(num_gpus == 1 || local_rank < num_gpus, "process ", local_rank + 1,
+                   " of this machine has no GPU: ", num_gpus, " are there; start as many processes as GPUs");
+  return {at::kCUDA, static_cast<at::DeviceIndex>(num_gpus == 1 ? 0 : local_rank)};
+}
+
+void use_device(at::Device device) {
+  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
 }
 
 at::ScalarType resolve_precision(const std::string& name) {
@@ -35,13 +44,13 @@ at::ScalarType resolve_precision(const std::string& name) {
   return name == "bf16" ? at::kBFloat16 : at::kFloat;
 }
 
-Execution resolve_execution(const TrainingConfig& training) {
+Execution resolve_execution(const TrainingConfig& training, int64_t local_rank) {
   const auto recompute = [&] {
     if (training.recompute == "selective") return Recompute::kSelective;
     return training.recompute == "full" ? Recompute::kFull : Recompute::kNone;
   };
-  return {resolve_precision(training.precision), resolve_device(training.device), recompute(), training.offload,
-          training.deterministic};
+  return {resolve_precision(training.precision), resolve_device(training.device, local_rank), recompute(),
+          training.offload, training.deterministic};
 }
 
 std::optional<double> peak_flops(const TrainingConfig& training, at::Device device) {

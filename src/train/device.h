@@ -13,11 +13,15 @@
 namespace lighthouse {
 
 /// "cpu", "cuda", or "auto": CUDA where this build and this machine have it. Throws InvalidArgument for "cuda" without.
-at::Device resolve_device(const std::string& name);
+/// `local_rank`: of several processes on this machine, each has a GPU of its own; InvalidArgument where there are too
+/// few. A launcher that shows each process but one GPU has dealt them out.
+at::Device resolve_device(const std::string& name, int64_t local_rank = 0);
+/// Makes a GPU the one that this thread runs on, as kernels need it; of the CPU nothing.
+void use_device(at::Device device);
 /// The dtype of matrix products and attention: "fp32" or "bf16".
 at::ScalarType resolve_precision(const std::string& name);
 /// How training.precision, device, recompute, offload and deterministic make a decoder compute.
-Execution resolve_execution(const TrainingConfig& training);
+Execution resolve_execution(const TrainingConfig& training, int64_t local_rank = 0);
 
 /// As the driver names it, "NVIDIA H100 80GB HBM3"; "" on the CPU.
 std::string device_name(at::Device device);

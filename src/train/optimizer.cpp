@@ -4,12 +4,11 @@
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
-#include <ATen/ops/isfinite.h>
-#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <algorithm>
 #include <map>
 
 #include "lighthouse/check.h"
@@ -23,85 +22,163 @@ at::Tensor gradient_of(const std::string& name, const at::Tensor& parameter) {
   return parameter.grad();
 }
 
-std::vector<at::Tensor> gradients_of(const NamedTensors& parameters) {
-  std::vector<at::Tensor> gradients;
-  for (const auto& [name, parameter] : parameters) gradients.push_back(gradient_of(name, parameter));
-  return gradients;
+/// As a view.
+at::Tensor elements(const at::Tensor& tensor, const Piece& piece) {
+  return tensor.detach().view({-1}).slice(0, piece.begin, piece.end);
 }
+
+std::vector<Piece> whole(const NamedTensors& parameters) {
+  std::vector<int64_t> sizes;
+  for (const auto& [name, parameter] : parameters) sizes.push_back(parameter.numel());
+  return pieces_of(sizes, kWholeParameters);
+}
+
+std::string first_name(const std::string& parameter) { return parameter + ".exp_avg"; }
+std::string second_name(const std::string& parameter) { return parameter + ".exp_avg_sq"; }
 
 }  // namespace
 
-AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config) : config_(config) {
+AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config)
+    : AdamW(parameters, config, whole(parameters)) {}
+
+AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config, const std::vector<Piece>& owned)
+    : parameters_(parameters), config_(config) {
   LIGHTHOUSE_CHECK(!parameters.empty(), "AdamW: no parameters");
+  for (const auto& [name, parameter] : parameters) {
+    LIGHTHOUSE_CHECK(parameter.scalar_type() == at::kFloat && parameter.is_contiguous(), "AdamW: parameter '", name,
+                     "' must be fp32 and contiguous");
+  }
   step_ = at::zeros({}, parameters.front().second.options().requires_grad(false));
   state_.emplace_back("step", step_);
-  decayed_.weight_decay = config.weight_decay;
-  for (const auto& [name, parameter] : parameters) {
-    LIGHTHOUSE_CHECK(parameter.scalar_type() == at::kFloat, "AdamW: parameter '", name, "' must be fp32");
-    Group& group = parameter.dim() >= 2 ? decayed_ : not_decayed_;
-    const at::NoGradGuard no_grad;
-    group.parameters.emplace_back(name, parameter);
-    group.exp_avgs.push_back(at::zeros_like(parameter));
-    group.exp_avg_sqs.push_back(at::zeros_like(parameter));
-    state_.emplace_back(name + ".exp_avg", group.exp_avgs.back());
-    state_.emplace_back(name + ".exp_avg_sq", group.exp_avg_sqs.back());
+  add_moments(owned);
+}
+
+void AdamW::add_moments(const std::vector<Piece>& owned) {
+  const at::NoGradGuard no_grad;
+  std::vector<int64_t> elements_owned(parameters_.size(), 0);
+  for (const Piece& piece : owned) elements_owned[static_cast<size_t>(piece.parameter)] += piece.size();
+  std::vector<at::Tensor> exp_avgs(parameters_.size()), exp_avg_sqs(parameters_.size());
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& [name, parameter] = parameters_[i];
+    if (elements_owned[i] < parameter.numel()) continue;
+    exp_avgs[i] = at::zeros_like(parameter);
+    exp_avg_sqs[i] = at::zeros_like(parameter);
+    state_.emplace_back(first_name(name), exp_avgs[i]);
+    state_.emplace_back(second_name(name), exp_avg_sqs[i]);
   }
+  for (const Piece& piece : owned) {
+    const auto i = static_cast<size_t>(piece.parameter);
+    const auto of_piece = [&](const at::Tensor& of_parameter) {
+      return of_parameter.defined() ? elements(of_parameter, piece) : at::zeros({piece.size()}, step_.options());
+    };
+    moments_.push_back({piece, of_piece(exp_avgs[i]), of_piece(exp_avg_sqs[i])});
+  }
+}
+
+std::vector<at::Tensor> AdamW::gradients() const {
+  std::vector<at::Tensor> result;
+  for (const Moments& moments : moments_) {
+    const auto& [name, parameter] = parameters_[static_cast<size_t>(moments.piece.parameter)];
+    result.push_back(elements(gradient_of(name, parameter), moments.piece));
+  }
+  return result;
+}
+
+at::Tensor AdamW::gradient_norms() const {
+  const at::NoGradGuard no_grad;
+  if (moments_.empty()) return at::zeros({0}, step_.options().dtype(at::kDouble));
+  return at::stack(at::_foreach_norm(gradients(), 2, at::kDouble));
+}
+
+void AdamW::clip_gradients(double norm, double max_norm) {
+  if (max_norm <= 0 || norm <= max_norm || moments_.empty()) return;
+  const at::NoGradGuard no_grad;
+  at::_foreach_mul_(gradients(), max_norm / norm);
+}
+
+bool AdamW::is_decayed(const Piece& piece) const {
+  return parameters_[static_cast<size_t>(piece.parameter)].second.dim() >= 2;
 }
 
 void AdamW::step(double learning_rate) {
   const at::NoGradGuard no_grad;
   step_.add_(1);
-  step_group(decayed_, learning_rate);
-  step_group(not_decayed_, learning_rate);
-}
-
-void AdamW::step_group(const Group& group, double learning_rate) {
-  if (group.parameters.empty()) return;
-  std::vector<at::Tensor> parameters;
-  for (const auto& [name, parameter] : group.parameters) parameters.push_back(parameter);
-  const std::vector<at::Tensor> steps(parameters.size(), step_);
-  at::_fused_adamw_(parameters, gradients_of(group.parameters), group.exp_avgs, group.exp_avg_sqs,
-                    /*max_exp_avg_sqs=*/{}, steps, learning_rate, config_.beta1, config_.beta2, group.weight_decay,
-                    config_.eps, /*amsgrad=*/false,
-                    /*maximize=*/false);
+  step_group(true, learning_rate);
+  step_group(false, learning_rate);
   // The kernel writes without counting it, which autograd's checks and copies of the weights (ComputeWeights) go by.
-  for (const at::Tensor& parameter : parameters) parameter.unsafeGetTensorImpl()->bump_version();
+  for (const auto& [name, parameter] : parameters_) parameter.unsafeGetTensorImpl()->bump_version();
 }
 
-void AdamW::load_state(const NamedTensors& state) {
+void AdamW::step_group(bool decayed, double learning_rate) {
+  const std::vector<at::Tensor> all_gradients = gradients();
+  std::vector<at::Tensor> weights, of_group, exp_avgs, exp_avg_sqs;
+  for (size_t i = 0; i < moments_.size(); ++i) {
+    const Moments& moments = moments_[i];
+    if (is_decayed(moments.piece) != decayed) continue;
+    weights.push_back(elements(parameters_[static_cast<size_t>(moments.piece.parameter)].second, moments.piece));
+    of_group.push_back(all_gradients[i]);
+    exp_avgs.push_back(moments.exp_avg);
+    exp_avg_sqs.push_back(moments.exp_avg_sq);
+  }
+  if (weights.empty()) return;
+  const std::vector<at::Tensor> steps(weights.size(), step_);
+  at::_fused_adamw_(weights, of_group, exp_avgs, exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
+                    config_.beta1, config_.beta2, decayed ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false);
+}
+
+void AdamW::check_state(const NamedTensors& state) const {
   const std::map<std::string, at::Tensor> given(state.begin(), state.end());
-  for (const auto& [name, tensor] : state_) {
+  const auto check = [&](const std::string& name, const at::Tensor& like) {
     const auto found = given.find(name);
     LIGHTHOUSE_CHECK(found != given.end(), "optimizer: the saved state has no tensor '", name,
                      "'; it belongs to another model");
-    LIGHTHOUSE_CHECK(found->second.sizes() == tensor.sizes() && found->second.scalar_type() == tensor.scalar_type(),
+    LIGHTHOUSE_CHECK(found->second.sizes() == like.sizes() && found->second.scalar_type() == like.scalar_type(),
                      "optimizer: saved tensor '", name, "' is ", found->second.scalar_type(), found->second.sizes(),
-                     ", the model needs ", tensor.scalar_type(), tensor.sizes());
+                     ", the model needs ", like.scalar_type(), like.sizes());
+  };
+  check("step", step_);
+  for (const auto& [name, parameter] : parameters_) {
+    check(first_name(name), parameter);
+    check(second_name(name), parameter);
   }
-  LIGHTHOUSE_CHECK(given.size() == state_.size(), "optimizer: the saved state has ", given.size(), " tensors, not ",
-                   state_.size(), "; it belongs to another model");
-  const at::NoGradGuard no_grad;
-  for (const auto& [name, tensor] : state_) tensor.copy_(given.at(name));
+  const size_t needed = 1 + 2 * parameters_.size();
+  LIGHTHOUSE_CHECK(given.size() == needed, "optimizer: the saved state has ", given.size(), " tensors, not ", needed,
+                   "; it belongs to another model");
 }
 
-double gradient_norm(const NamedTensors& parameters) {
+void AdamW::load_state(const NamedTensors& state) {
+  check_state(state);
   const at::NoGradGuard no_grad;
-  const std::vector<at::Tensor> norms = at::_foreach_norm(gradients_of(parameters), 2, at::kDouble);
-  return at::linalg_vector_norm(at::stack(norms), 2).item<double>();
-}
-
-void clip_gradients(const NamedTensors& parameters, double norm, double max_norm) {
-  if (max_norm <= 0 || norm <= max_norm) return;
-  const at::NoGradGuard no_grad;
-  at::_foreach_mul_(gradients_of(parameters), max_norm / norm);
-}
-
-std::vector<std::string> non_finite_gradients(const NamedTensors& parameters) {
-  std::vector<std::string> names;
-  for (const auto& [name, parameter] : parameters) {
-    if (!at::isfinite(gradient_of(name, parameter)).all().item<bool>()) names.push_back(name);
+  const std::map<std::string, at::Tensor> given(state.begin(), state.end());
+  step_.copy_(given.at("step"));
+  for (const Moments& moments : moments_) {
+    const std::string& name = parameters_[static_cast<size_t>(moments.piece.parameter)].first;
+    moments.exp_avg.copy_(elements(given.at(first_name(name)).contiguous(), moments.piece));
+    moments.exp_avg_sq.copy_(elements(given.at(second_name(name)).contiguous(), moments.piece));
   }
-  return names;
+}
+
+std::vector<TensorRange> AdamW::ranges() const {
+  std::vector<TensorRange> result{{"step", {}, 0, step_.view({1})}};
+  for (const Moments& moments : moments_) {
+    const auto& [name, parameter] = parameters_[static_cast<size_t>(moments.piece.parameter)];
+    const std::vector<int64_t> shape = parameter.sizes().vec();
+    result.push_back({first_name(name), shape, moments.piece.begin, moments.exp_avg});
+    result.push_back({second_name(name), shape, moments.piece.begin, moments.exp_avg_sq});
+  }
+  return result;
+}
+
+void AdamW::load_ranges(const std::vector<TensorRange>& saved) {
+  const std::vector<TensorRange> own = ranges();
+  const auto same = [](const TensorRange& a, const TensorRange& b) {
+    return a.name == b.name && a.begin == b.begin && a.end() == b.end();
+  };
+  LIGHTHOUSE_CHECK(std::equal(own.begin(), own.end(), saved.begin(), saved.end(), same),
+                   "optimizer: the saved moments are other ranges than its own");
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < own.size(); ++i) own[i].values.copy_(saved[i].values);
 }
 
 void clear_gradients(const NamedTensors& parameters) {

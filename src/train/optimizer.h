@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "config/run_config.h"
+#include "model/tensor_range.h"
 #include "model/weights.h"
+#include "parallel/pieces.h"
 
 namespace lighthouse {
 
@@ -15,41 +17,56 @@ namespace lighthouse {
 ///   w -= rate * weight_decay * w                     matrices only
 ///   m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2
 ///   w -= rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+///
+/// It owns pieces of the parameters: all of them, or what one rank of several updates (ZeRO-1). The moments of others
+/// take no memory. An update of a piece has the same bits wherever it is made.
 class AdamW {
  public:
-  /// `parameters` are updated in place and must stay; fp32.
-  AdamW(const NamedTensors& parameters, const OptimizerConfig& config);
+  /// What it knows of a piece: live tensors [end - begin].
+  struct Moments {
+    Piece piece;
+    at::Tensor exp_avg, exp_avg_sq;
+  };
 
-  /// Applies the gradients that the parameters hold; every parameter must have one.
+  /// `parameters` are updated in place and must stay; fp32, contiguous.
+  AdamW(const NamedTensors& parameters, const OptimizerConfig& config);
+  /// The same for `owned` pieces alone, in order.
+  AdamW(const NamedTensors& parameters, const OptimizerConfig& config, const std::vector<Piece>& owned);
+
+  /// Norms of the gradients of the pieces, fp64 [pieces] on their device: finite unless a gradient is not. Throws
+  /// InvalidArgument, here and below, naming a parameter without gradient.
+  at::Tensor gradient_norms() const;
+  /// Scales the gradients of the pieces by max_norm / norm when norm > max_norm; max_norm 0: never.
+  void clip_gradients(double norm, double max_norm);
+  /// Applies the gradients that the parameters hold.
   void step(double learning_rate);
 
-  /// "step" (updates done, fp32 scalar), then NAME.exp_avg and NAME.exp_avg_sq of every parameter: the live tensors.
+  /// "step" (updates done, fp32 scalar), then NAME.exp_avg and NAME.exp_avg_sq of every parameter of which it owns all:
+  /// the live tensors.
   const NamedTensors& state() const { return state_; }
-  /// Copies a state() into this one. Throws InvalidArgument naming the tensor when one is missing, unknown or of
-  /// another shape; then nothing has changed.
+  const std::vector<Moments>& moments() const { return moments_; }
+  /// The same as ranges: "step", then the moments of the pieces that it owns. Live.
+  std::vector<TensorRange> ranges() const;
+  /// Copies the values of other ranges(), the same ones, into these. Throws InvalidArgument where they are not.
+  void load_ranges(const std::vector<TensorRange>& saved);
+  /// Copies a state() of all parameters into this one. Throws InvalidArgument naming the tensor when one is missing,
+  /// unknown or of another shape; then nothing has changed.
   void load_state(const NamedTensors& state);
 
  private:
-  struct Group {
-    NamedTensors parameters;
-    std::vector<at::Tensor> exp_avgs, exp_avg_sqs;
-    double weight_decay = 0;
-  };
-  void step_group(const Group& group, double learning_rate);
+  void check_state(const NamedTensors& state) const;
+  void add_moments(const std::vector<Piece>& owned);
+  std::vector<at::Tensor> gradients() const;
+  void step_group(bool decayed, double learning_rate);
+  bool is_decayed(const Piece& piece) const;
 
+  NamedTensors parameters_;
   OptimizerConfig config_;
   at::Tensor step_;  ///< shared by all parameters
-  Group decayed_, not_decayed_;
+  std::vector<Moments> moments_;
   NamedTensors state_;
 };
 
-/// The norm over all gradients, as fp64: finite unless a gradient is not. Sums in the order of the parameters, so two
-/// runs give the same bits. One copy from the device to the host. Every parameter must have a gradient.
-double gradient_norm(const NamedTensors& parameters);
-/// Scales all gradients by max_norm / norm when norm > max_norm; max_norm 0: never.
-void clip_gradients(const NamedTensors& parameters, double norm, double max_norm);
-/// Names of the parameters whose gradient holds a NaN or an infinity.
-std::vector<std::string> non_finite_gradients(const NamedTensors& parameters);
 void clear_gradients(const NamedTensors& parameters);
 
 }  // namespace lighthouse

@@ -12,8 +12,14 @@ constexpr size_t kDepth = 2;  // steps made ahead
 }  // namespace
 
 BatchPrefetcher::BatchPrefetcher(const SequenceLoader& loader, int64_t batch_size, int64_t num_batches,
-                                 at::Device device)
-    : loader_(loader), batch_size_(batch_size), num_batches_(num_batches), device_(device) {}
+                                 at::Device device, int64_t first, int64_t stride, std::function<Batch(Batch)> cut)
+    : loader_(loader),
+      batch_size_(batch_size),
+      num_batches_(num_batches),
+      first_(first),
+      stride_(stride),
+      device_(device),
+      cut_(std::move(cut)) {}
 
 BatchPrefetcher::~BatchPrefetcher() {
   {
@@ -70,11 +76,12 @@ void BatchPrefetcher::run() {
 BatchPrefetcher::Step BatchPrefetcher::make_step(int64_t first_sequence) const {
   Step step;
   try {
-    int64_t index = first_sequence;
-    for (int64_t batch = 0; batch < num_batches_; ++batch) {
+    for (int64_t batch = first_; batch < num_batches_; batch += stride_) {
+      int64_t index = first_sequence + batch * batch_size_;
       std::vector<Sequence> sequences;
       for (int64_t i = 0; i < batch_size_; ++i) sequences.push_back(loader_.training_sequence(index++));
-      step.batches.push_back(make_host_batch(sequences, /*pinned=*/device_.is_cuda()));
+      Batch whole = make_host_batch(sequences, /*pinned=*/device_.is_cuda());
+      step.batches.push_back(cut_ ? cut_(std::move(whole)) : std::move(whole));
     }
   } catch (...) {
     step.batches.clear();

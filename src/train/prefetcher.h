@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -20,9 +21,11 @@ namespace lighthouse {
 /// which step it takes, so that a checkpoint counts what was trained on and not what was made.
 class BatchPrefetcher {
  public:
-  /// A step is `num_batches` batches of `batch_size` sequences. The loader must outlive this object. The thread begins
-  /// with the first take().
-  BatchPrefetcher(const SequenceLoader& loader, int64_t batch_size, int64_t num_batches, at::Device device);
+  /// A step is `num_batches` batches of `batch_size` sequences, of which batches `first`, `first` + `stride`, … are
+  /// made. The loader must outlive this object. The thread begins with the first take().
+  /// `cut`, where it is not empty, makes this rank's share of each.
+  BatchPrefetcher(const SequenceLoader& loader, int64_t batch_size, int64_t num_batches, at::Device device,
+                  int64_t first = 0, int64_t stride = 1, std::function<Batch(Batch)> cut = {});
   ~BatchPrefetcher();
   BatchPrefetcher(const BatchPrefetcher&) = delete;
   BatchPrefetcher& operator=(const BatchPrefetcher&) = delete;
@@ -46,8 +49,9 @@ class BatchPrefetcher {
 
   // Constant while the thread runs; the loader is safe for several threads.
   const SequenceLoader& loader_;
-  const int64_t batch_size_, num_batches_;
+  const int64_t batch_size_, num_batches_, first_, stride_;
   const at::Device device_;
+  const std::function<Batch(Batch)> cut_;
 
   std::mutex mutex_;
   std::condition_variable changed_;  ///< of any of these, which mutex_ guards:

@@ -25,11 +25,13 @@ std::string percent(double share) { return fixed(100 * share, 1) + "%"; }
 
 }  // namespace
 
-StepMeter::StepMeter(const RunConfig& config, at::Device device) : config_(config), device_(device), clock_(device) {
+StepMeter::StepMeter(const RunConfig& config, at::Device device, int64_t num_processes)
+    : config_(config), device_(device), clock_(device) {
   const std::optional<double> peak = peak_flops(config.training, device);
   if (!peak) return;
   for (const Stage stage : {Stage::kLighthouse, Stage::kDense}) {
-    samples(stage).ideal_seconds = step_flops(config, stage == Stage::kLighthouse) / *peak;
+    samples(stage).ideal_seconds =
+        step_flops(config, stage == Stage::kLighthouse) / (*peak * static_cast<double>(num_processes));
   }
 }
 

@@ -31,7 +31,8 @@ struct StageSpeed {
 /// Begin and end of every step are told to it; what it measured goes into the step's record.
 class StepMeter {
  public:
-  StepMeter(const RunConfig& config, at::Device device);
+  /// For one of `num_processes` that share the work of a step.
+  StepMeter(const RunConfig& config, at::Device device, int64_t num_processes = 1);
 
   /// The step that will be number `step`. Every logging.timing_interval of them is measured by part.
   void begin(int64_t step);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <limits>
 #include <string_view>
 #include <vector>
@@ -20,7 +21,7 @@ constexpr int64_t kVersion = 1;
 /// Keys that a resumed run may change. The fingerprint of the data says whether it is the same, wherever it lies; what
 /// backward recomputes, and where inputs wait for it, does not change a bit; initial weights have been read.
 bool may_change(std::string_view key) {
-  constexpr std::array<std::string_view, 3> kSections = {"validation.", "checkpoint.", "logging."};
+  constexpr std::array<std::string_view, 4> kSections = {"parallel.", "validation.", "checkpoint.", "logging."};
   constexpr std::array<std::string_view, 11> kKeys = {
       kPresetKey,           "training.initial_weights", "training.device",        "training.threads",
       "training.recompute", "training.offload",         "training.deterministic", "data.path",
@@ -74,6 +75,19 @@ void warn_of_other_bits(const Environment& before, const Environment& now,
   const bool threads = before.device == now.device && before.threads != now.threads;
   warn("the run goes on with " + list + ": the result will differ in its last bits from an unbroken run" +
        (threads ? "; training.threads sets the number" : ""));
+}
+
+/// Any power of two of groups adds a tree of micro-batches with the same bits.
+void warn_of_other_processes(const nlohmann::json& state, const RunIdentity& now,
+                             const std::function<void(const std::string&)>& warn) {
+  const auto data_size = state.value("data_size", int64_t{1}), context_size = state.value("context_size", int64_t{1});
+  if (data_size == now.data_size && context_size == now.context_size) return;
+  const auto is_power = [](int64_t count) { return std::has_single_bit(static_cast<uint64_t>(count)); };
+  const bool tree = now.config.training.accumulation == "tree" && context_size == now.context_size;
+  if (tree && is_power(data_size) && is_power(now.data_size)) return;
+  warn(detail::concat("the run goes on with parallel.data = ", now.data_size,
+                      " and parallel.context = ", now.context_size, " instead of ", data_size, " and ", context_size,
+                      ": the result will differ in its last bits from an unbroken run"));
 }
 
 nlohmann::ordered_json validation_to_json(const std::optional<ValidationRecord>& validation) {
@@ -130,6 +144,8 @@ std::string state_to_json(const TrainState& state, const RunIdentity& identity) 
                                        {"lighthouse", identity.environment.lighthouse},
                                        {"torch", identity.environment.torch},
                                        {"cudnn", identity.environment.cudnn},
+                                       {"data_size", identity.data_size},
+                                       {"context_size", identity.context_size},
                                        {"config", to_toml(identity.config)}};
   return json.dump(2);
 }
@@ -151,6 +167,7 @@ TrainState state_from_json(const std::string& text, const RunIdentity& now, cons
     check_same_run(saved, read_corpus(json), now, source);
     TrainState state = read_state(json, now.config.training);
     warn_of_other_bits(read_environment(json), now.environment, warn);
+    warn_of_other_processes(json, now, warn);
     return state;
   });
 }

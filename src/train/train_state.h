@@ -36,7 +36,8 @@ struct RunIdentity {
   RunConfig config;
   CorpusIdentity corpus;
   Environment environment;
-  std::string corpus_changes = {};  ///< since the run was saved, as far as known (corpus_record.h)
+  int64_t data_size = 1, context_size = 1;  ///< of the processes (parallel/mesh.h)
+  std::string corpus_changes = {};          ///< since the run was saved, as far as known (corpus_record.h)
 };
 
 /// The JSON object of a checkpoint.

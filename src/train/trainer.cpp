@@ -1,20 +1,17 @@
 #include "train/trainer.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/zeros.h>
-
-#include <algorithm>
-#include <cmath>
+#include <exception>
 #include <stdexcept>
 
 #include "config/schema.h"
-#include "eval/validation.h"
 #include "io/durable_file.h"
 #include "io/errors.h"
+#include "io/input_file.h"
 #include "lighthouse/check.h"
 #include "model/model_io.h"
+#include "parallel/world.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_files.h"
 #include "train/corpus_record.h"
 #include "train/device.h"
 #include "train/environment.h"
@@ -22,7 +19,9 @@
 #include "train/out_of_memory.h"
 #include "train/prepared_corpus.h"
 #include "train/run_description.h"
+#include "train/run_mesh.h"
 #include "train/run_texts.h"
+#include "train/shared_validation.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
 
@@ -31,64 +30,111 @@ namespace {
 
 constexpr int64_t kMaxSkipped = 5;  // one bad batch is bad luck, five in a row are a run that has diverged
 
-RunConfig prepare(const RunConfig& config) {
+int64_t local_rank(const World* world) { return world == nullptr ? 0 : world->launch().local_rank; }
+
+RunConfig prepare(const RunConfig& config, const World* world) {
   validate(config);
   check_vocabulary(config.data, config.model.vocab_size);
-  if (config.training.threads > 0) at::set_num_threads(static_cast<int>(config.training.threads));
+  set_threads(config.training, world);
+  use_device(resolve_device(config.training.device, local_rank(world)));
   return config;
 }
 
 uint64_t seed(const RunConfig& config) { return static_cast<uint64_t>(config.training.seed); }
 
-AttentionMode attention_mode(Stage stage) {
-  return stage == Stage::kLighthouse ? AttentionMode::kLighthouse : AttentionMode::kDense;
+/// Pieces that any number of ranks can own; alone and without need for their bits: none smaller than a parameter.
+int64_t piece_elements(const RunConfig& config, const Mesh& mesh) {
+  return mesh.size() == 1 && config.training.accumulation == "sequence" ? kWholeParameters : kPieceElements;
 }
 
-/// "" when loss and gradients are finite.
-std::string what_is_not_finite(const StepRecord& record, const NamedTensors& parameters) {
-  std::string what;
-  if (!std::isfinite(record.loss)) what = "the loss is " + fixed(record.loss, 0);
-  if (!std::isfinite(record.gradient_norm)) {
-    what += (what.empty() ? "" : "; ") + std::string("not finite: gradient of ") +
-            listed(non_finite_gradients(parameters), 3);
-  }
-  return what;
+std::vector<at::Tensor> tensors_of(const NamedTensors& named) {
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : named) tensors.push_back(tensor);
+  return tensors;
 }
 
 }  // namespace
 
-Trainer::Trainer(const RunConfig& config, const TrainOptions& options)
-    : config_(prepare(config)),
+Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
+    : config_(prepare(config, options.world)),
       options_(options),
-      console_(options.log, options.columns),
+      mesh_(mesh_of(config_, options.world)),
+      console_(mesh_.is_first() ? options.log : nullptr, options.columns),
       loader_(config_.data, config_.training.seq_len, config_.model.vocab_size),
-      decoder_(Decoder::unset(config_.model, config_.attention, seed(config_), resolve_execution(config_.training))),
-      optimizer_(decoder_.parameters(), config_.optimizer),
-      identity_{config_, loader_.identity(), environment_on(decoder_.device())},
-      folder_(config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }),
+      decoder_(Decoder::unset(config_.model, config_.attention, seed(config_),
+                              resolve_execution(config_.training, local_rank(options.world)))),
+      identity_{config_, loader_.identity(), environment_on(decoder_.device()), mesh_.data_size(),
+                mesh_.context_size()},
       state_(config_.training),
-      prefetcher_(loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device()),
-      meter_(config_, decoder_.device()) {
+      prefetcher_(
+          loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device(),
+          mesh_.data_rank(), mesh_.data_size(),
+          mesh_.context_size() == 1 ? std::function<Batch(Batch)>()
+                                    : [this](Batch whole) { return share_of_row(std::move(whole)); }),
+      meter_(config_, decoder_.device(), mesh_.size()) {
+  decoder_.token_spans(config_.training.seq_len, {}, mesh_.context_size());  // or it says what does not fit
+  if (mesh_.is_first()) take_run_folder(RunFolderUse::kOwn);
+  connect();
+  if (!mesh_.is_first()) take_run_folder(RunFolderUse::kShare);  // which is there now
   restore();
-  profiler_.emplace(options_.profile, decoder_.device(), state_.step + 1);
-  if (state_.step < config_.training.steps) open_run_folder();
+  profiler_.emplace(mesh_.is_first() ? options_.profile : ProfileOptions(), decoder_.device(), state_.step + 1);
+  if (has_steps()) open_run_folder();
   seconds_before_ = state_.seconds;
   start_ = Clock::now();
+} catch (const Disagreement&) {
+  throw;
+} catch (const std::exception& error) {
+  if (options.world != nullptr) options.world->abandon(first_line(error.what()));
+}
+
+void Trainer::take_run_folder(RunFolderUse use) {
+  folder_.emplace(
+      config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }, use);
+}
+
+/// Nothing is exchanged before all ranks have come this far with the same.
+void Trainer::connect() {
+  if (World* world = mesh_.world()) {
+    world->agree("the program", program_text(identity_.environment));
+    world->agree("the configuration", to_toml(config_));
+    world->agree("the corpus", identity_.corpus.fingerprint + "\n" + identity_.corpus.content);
+    mesh_.connect();
+  }
+  gradients_.emplace(tensors_of(decoder_.parameters()), mesh_.all(), piece_elements(config_, mesh_));
+  optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned());
+  exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device());
+}
+
+Batch Trainer::share_of_row(Batch whole) const {
+  std::vector<Span> spans = decoder_.token_spans(whole.tokens.size(1), whole.cu_seqlens, mesh_.context_size());
+  return share_of(whole, std::move(spans), mesh_.context_rank());
+}
+
+std::optional<Checkpoint> Trainer::load_newest() {
+  const std::filesystem::path& run_dir = folder_->path();
+  const auto warn = [this](const std::string& text) { console_.warn(text); };
+  try {
+    return load_latest_checkpoint(run_dir, warn, checkpoint_ranks(mesh_), optimizer_->ranges());
+  } catch (const InvalidArgument&) {  // moments of another model, of which its configuration says more
+    const std::filesystem::path newest = list_checkpoints(run_dir).front();
+    state_from_json(read_text_file(newest / kStateFile), identity_, newest.string(), [](const std::string&) {});
+    throw;
+  }
 }
 
 void Trainer::restore() {
-  const auto checkpoint =
-      load_latest_checkpoint(folder_.path(), [this](const std::string& text) { console_.warn(text); });
+  const std::filesystem::path& run_dir = folder_->path();
+  const std::optional<Checkpoint> checkpoint = load_newest();
   if (!checkpoint) return begin();
-  const std::string source = folder_.path().string() + ", step " + std::to_string(checkpoint->step);
+  const std::string source = run_dir.string() + ", step " + std::to_string(checkpoint->step);
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
                    "': the run folder holds a run already; resume it, or start a new one with another "
                    "logging.run_dir");
-  identity_.corpus_changes = corpus_changes(folder_.path(), loader_.files());
+  identity_.corpus_changes = corpus_changes(run_dir, loader_.files());
   state_ = state_from_json(checkpoint->state_json, identity_, source,
                            [this](const std::string& text) { console_.warn(text); });
   load_parameters(decoder_, checkpoint->model);
-  optimizer_.load_state(whole_tensors(checkpoint->optimizer));
+  optimizer_->load_ranges(checkpoint->optimizer);
 }
 
 /// The weights of a new run.
@@ -103,67 +149,20 @@ void Trainer::begin() {
 void Trainer::open_run_folder() {
   NamedTensors model = decoder_.parameters();
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
-  saver_.emplace(folder_, config_, RunSaver::Tensors{std::move(model), whole_ranges(optimizer_.state())}, state_,
-                 identity_, console_);
-  write_file_durably(folder_.path() / kConfigFile, to_toml(config_));
-  write_file_durably(folder_.path() / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
-  record_corpus(folder_.path(), loader_.files());
+  std::vector<TensorRange> moments = mesh_.size() == 1 ? whole_ranges(optimizer_->state()) : optimizer_->ranges();
+  if (!mesh_.is_first()) moments.erase(moments.begin());  // "step" is the first rank's to save
+  saver_.emplace(*folder_, config_, RunSaver::Tensors{std::move(model), std::move(moments)}, state_, identity_,
+                 console_, checkpoint_ranks(mesh_));
+  if (!mesh_.is_first()) return;
+  const std::filesystem::path& run_dir = folder_->path();
+  write_file_durably(run_dir / kConfigFile, to_toml(config_));
+  write_file_durably(run_dir / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
+  record_corpus(run_dir, loader_.files());
   if (state_.step == 0) {
-    keep_initial_model(folder_.path(), config_.training.initial_weights);
-    keep_tokenizer(folder_.path(), config_.data);
+    keep_initial_model(run_dir, config_.training.initial_weights);
+    keep_tokenizer(run_dir, config_.data);
   }
-  log_.emplace(folder_.path(), state_.step, config_.logging.tensorboard);
-}
-
-StepRecord Trainer::step() {
-  const NamedTensors& parameters = decoder_.parameters();
-  meter_.begin(state_.step + 1);
-
-  // 1. Stage and learning rate follow from the step.
-  StepRecord record;
-  record.step = state_.step + 1;
-  record.stage = stage_at(config_.training, state_.step);
-  record.learning_rate = learning_rate_at(config_.optimizer, config_.training.steps, state_.step);
-
-  // 2. Gradients of the mean loss over the step's sequences.
-  const std::vector<Batch> batches = prefetcher_.take(state_.next_sequence);
-  enter_part(Part::kOther);
-  record.loss = accumulate_gradients(batches, attention_mode(record.stage));
-  if (options_.on_gradients) options_.on_gradients(state_.step, parameters);
-
-  // 3. What is not finite goes no further than this.
-  enter_part(Part::kOptimizer);
-  record.gradient_norm = gradient_norm(parameters);
-  record.skipped = what_is_not_finite(record, parameters);
-
-  // 4. The update.
-  if (record.skipped.empty()) {
-    clip_gradients(parameters, record.gradient_norm, config_.optimizer.clip_norm);
-    if (saver_) saver_->finish_copy();
-    optimizer_.step(record.learning_rate);
-  }
-  clear_gradients(parameters);
-
-  // 5. The state is that after the step.
-  state_.step = record.step;
-  state_.next_sequence += sequences_per_step(config_.training);
-  state_.tokens += tokens_per_step(config_.training);
-  state_.skipped_in_row = record.skipped.empty() ? 0 : state_.skipped_in_row + 1;
-  if (std::isfinite(record.loss)) {
-    report_switch(record, state_.switch_tracker.add_loss(record.step, record.loss));
-  }
-  if (record.skipped.empty()) {
-    record.spike = state_.spike_detector.add(record.stage, record.loss, record.gradient_norm);
-  }
-
-  // 6. What the logs say of it.
-  meter_.end(record);
-  state_.train_seconds += record.step_seconds;
-  state_.seconds = seconds_before_ + session_seconds();
-  record.tokens = state_.tokens;
-  record.seconds = state_.seconds;
-  record.train_seconds = state_.train_seconds;
-  return record;
+  log_.emplace(run_dir, state_.step, config_.logging.tensorboard);
 }
 
 void Trainer::explain_out_of_memory(const std::string& where, const std::function<void()>& body) {
@@ -172,30 +171,15 @@ void Trainer::explain_out_of_memory(const std::string& where, const std::functio
   } catch (const std::exception& error) {
     const auto reason = out_of_memory_reason(error);
     if (!reason) throw;
+    const std::string message = out_of_memory_message(config_, decoder_.device(), where, *reason);
     saver_->note_end();
-    throw std::runtime_error(out_of_memory_message(config_, decoder_.device(), where, *reason) +
-                             "\nthe same command with other settings goes on from " + saver_->resume_hint());
+    throw std::runtime_error(message + "\nthe same command with other settings goes on from " + saver_->resume_hint());
   }
-}
-
-double Trainer::accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode) {
-  int64_t num_targets = 0;
-  for (const Batch& batch : batches) num_targets += batch.num_targets;
-  at::Tensor sum = at::zeros({}, at::TensorOptions(at::kDouble).device(decoder_.device()));
-  for (const Batch& batch : batches) {
-    // Every target counts the same, in whatever micro-batch it is.
-    const double weight =
-        static_cast<double>(batch.num_targets) / static_cast<double>(std::max<int64_t>(num_targets, 1));
-    const at::Tensor loss = decoder_.loss(batch.tokens, batch.targets, mode, batch.cu_seqlens);
-    (loss * weight).backward();
-    sum.add_(loss.detach().to(at::kDouble), weight);
-  }
-  return sum.item<double>();
 }
 
 void Trainer::validate(StepRecord& record) {
   const auto loss = [&](AttentionMode mode) {
-    return validation_loss(decoder_, loader_, config_.validation.sequences, mode).loss;
+    return shared_validation_loss(decoder_, loader_, config_.validation.sequences, mode, mesh_);
   };
   record.validation = ValidationRecord{loss(AttentionMode::kDense), std::nullopt};
   // After the switch too: less than the dense loss, it says that the weights still lean on stage 1.
@@ -217,8 +201,9 @@ bool Trainer::is_last_of_stage(int64_t step) const {
 
 /// Throws when the folder is gone. What somebody removed in it and eval needs is written again.
 void Trainer::check_run_folder() {
-  folder_.check_in_place();
-  const std::filesystem::path config = folder_.path() / kConfigFile;
+  folder_->check_in_place();
+  if (!mesh_.is_first()) return;
+  const std::filesystem::path config = folder_->path() / kConfigFile;
   if (!std::filesystem::exists(config)) write_file_durably(config, to_toml(config_));
 }
 
@@ -231,7 +216,7 @@ void Trainer::log(StepRecord& record) {
   const bool due = record.step % config_.logging.interval == 0 || record.validation || !record.skipped.empty() ||
                    !record.spike.empty() || record.switch_report || record.parts || is_last_of_stage(record.step);
   if (due) record.peak_memory = meter_.take_peak_memory(record.stage);
-  if (due) log_->write(record, [this](const std::string& text) { console_.warn(text); });
+  if (due && log_) log_->write(record, [this](const std::string& text) { console_.warn(text); });
 
   const double now = session_seconds();
   console_.progress({record.step, config_.training.steps, record.stage, stage_name(record.stage, config_.attention),
@@ -242,7 +227,7 @@ void Trainer::log(StepRecord& record) {
 
 void Trainer::train_steps() {
   const bool has_validation = loader_.num_validation_sequences() > 0;
-  while (state_.step < config_.training.steps && !stop_requested()) {
+  while (has_steps() && stop_signal() == 0) {
     StepRecord record;
     profiler_->begin(state_.step + 1);
     explain_out_of_memory("in step " + std::to_string(state_.step + 1) + ", which did not reach the weights",
@@ -258,38 +243,49 @@ void Trainer::train_steps() {
   }
 }
 
+void Trainer::train_run() {
+  const auto save_and_fail = [&](const std::exception& error) {
+    if (mesh_.size() == 1 || all_failed_) saver_->fail_saved(error);
+    saver_->note_end();
+    throw;
+  };
+  try {
+    train_steps();
+  } catch (const DamagedFile& error) {  // a file that cannot be read, or a token that is none: the steps are kept
+    save_and_fail(error);
+  } catch (const std::system_error& error) {
+    save_and_fail(error);
+  } catch (const InvalidArgument& error) {
+    save_and_fail(error);
+  } catch (...) {
+    saver_->note_end();
+    throw;
+  }
+}
+
 TrainResult Trainer::run() {
   std::optional<StopSignals> signals;
   if (options_.handle_signals) signals.emplace();
-  for (const std::string& line : opening_lines(config_, loader_, identity_.environment, folder_.path(), state_.step)) {
+  for (const std::string& line :
+       opening_lines(config_, loader_, identity_.environment, config_.logging.run_dir, state_.step)) {
     console_.note(line);
   }
-  if (saver_) {
-    try {
-      train_steps();
-    } catch (const DamagedFile& error) {  // a file that cannot be read, or a token that is none: the steps are kept
-      saver_->fail_saved(error);
-    } catch (const std::system_error& error) {
-      saver_->fail_saved(error);
-    } catch (const InvalidArgument& error) {
-      saver_->fail_saved(error);
-    } catch (...) {
-      saver_->note_end();
-      throw;
-    }
+  if (mesh_.size() > 1) {
+    console_.note(mesh_text(mesh_, decoder_.token_spans(config_.training.seq_len, {}, mesh_.context_size())));
   }
+  if (has_steps()) train_run();
   profiler_->finish(console_);
   console_.end_bar();
   check_run_folder();
   if (saver_) saver_->save_last();
   TrainResult end = result();
-  for (const std::string& line : closing_lines(config_, end, StopSignals::received())) console_.note(line);
+  for (const std::string& line : closing_lines(config_, end, stop_signal())) console_.note(line);
   return end;
 }
 
 TrainResult Trainer::result() const {
   TrainResult result;
-  result.run_dir = folder_.path();
+  result.run_dir = config_.logging.run_dir;
   result.step = state_.step;
   result.complete = state_.step == config_.training.steps;
   result.loss = state_.switch_tracker.smoothed_loss();
@@ -303,7 +299,11 @@ TrainResult Trainer::result() const {
   return result;
 }
 
-bool Trainer::stop_requested() const { return options_.handle_signals && StopSignals::received() != 0; }
+/// Ranks stop where all know of it.
+int Trainer::stop_signal() const {
+  if (!options_.handle_signals) return 0;
+  return mesh_.size() == 1 ? StopSignals::received() : stop_signal_;
+}
 
 double Trainer::session_seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 

@@ -15,6 +15,8 @@
 #include "data/sequence_loader.h"
 #include "model/batch.h"
 #include "model/decoder.h"
+#include "parallel/gradient_exchange.h"
+#include "parallel/mesh.h"
 #include "train/console.h"
 #include "train/optimizer.h"
 #include "train/prefetcher.h"
@@ -22,6 +24,7 @@
 #include "train/run_folder.h"
 #include "train/run_log.h"
 #include "train/run_saver.h"
+#include "train/step_exchange.h"
 #include "train/step_meter.h"
 #include "train/time_left.h"
 #include "train/train_result.h"
@@ -35,18 +38,22 @@ struct TrainOptions {
   std::function<size_t()> columns;  ///< `log` is a terminal so wide: draw a progress bar; empty: it is none
   bool handle_signals = true;       ///< kStopSignals end the run after the step, with a checkpoint
   ProfileOptions profile;           ///< run() writes a trace of some steps
-  /// Called with the parameters of every step, gradients filled in and not yet looked at. For tests.
+  World* world = nullptr;           ///< the processes that train together; null: this one alone. Outlives the trainer
+  /// Called with the parameters of every step, gradients of this process filled in and not yet looked at. For tests.
   std::function<void(int64_t step, const NamedTensors& parameters)> on_gradients;
 };
 
-/// A run in its folder. Files: config.toml (the resolved configuration), run.json (run_description.h), metrics.jsonl
+/// A run in its folder, trained by this process or by all ranks of a world. Of these each has a Trainer and makes the
+/// same calls; the first alone writes to the folder, which all must see, and to the log.
+/// Files: config.toml (the resolved configuration), run.json (run_description.h), metrics.jsonl
 /// (metrics.h), events.out.tfevents.* (tensorboard_writer.h), checkpoints/ (checkpoint.h), lock (run_folder.h).
 class Trainer {
  public:
   /// Opens data, model and run folder, and goes back to the newest whole checkpoint. Before all of it fits together
   /// nothing but the folder and its lock is written. Throws ConfigError; InvalidArgument (no corpus, the folder of
   /// another run, no CUDA, ...); std::runtime_error when another process trains there or the disk has no room for a
-  /// checkpoint; DamagedFile when no checkpoint is whole; std::system_error.
+  /// checkpoint; DamagedFile when no checkpoint is whole; std::system_error. On the other ranks Disagreement then,
+  /// which is also thrown on all where they were started with different things.
   Trainer(const RunConfig& config, const TrainOptions& options);
 
   /// One optimizer step. Loss or gradients that are not finite leave weights and moments as they are; the record says
@@ -56,48 +63,66 @@ class Trainer {
   /// Steps, validation, logs and checkpoints until all steps are done or a signal came. Checkpoints are written behind
   /// the steps that follow; the last one is waited for. One that cannot be written is reported and tried again at the
   /// next interval. Throws std::runtime_error, saying what to try, when the last checkpoint cannot be written, memory
-  /// ran out or five steps in a row were not finite.
+  /// ran out or five steps in a row were not finite; RankFailure when another rank is lost. A signal on one rank ends
+  /// the run of all.
   TrainResult run();
 
   const SequenceLoader& loader() const { return loader_; }
   const Decoder& decoder() const { return decoder_; }
-  const AdamW& optimizer() const { return optimizer_; }
+  const AdamW& optimizer() const { return *optimizer_; }  ///< of what this rank owns
   const TrainState& state() const { return state_; }
 
  private:
   using Clock = std::chrono::steady_clock;
 
+  void take_run_folder(RunFolderUse use);
+  void connect();
+  std::optional<Checkpoint> load_newest();
   void restore();
   void begin();
   void open_run_folder();
+  void train_run();
   void train_steps();
   void explain_out_of_memory(const std::string& where, const std::function<void()>& body);
-  double accumulate_gradients(const std::vector<Batch>& batches, AttentionMode mode);
+  std::vector<Batch> take_batches(int64_t& num_targets);
+  std::vector<at::Tensor> accumulate_gradients(const std::vector<Batch>& batches, int64_t num_targets,
+                                               AttentionMode mode);
+  StepTotals reduce_gradients(const std::vector<at::Tensor>& losses);
+  Batch share_of_row(Batch whole) const;
+  std::string what_is_not_finite(const StepTotals& totals) const;
+  void apply_gradients(const StepRecord& record);
   void validate(StepRecord& record);
   void report_switch(StepRecord& record, const std::string& event);
   void check_run_folder();
   void log(StepRecord& record);
   TrainResult result() const;
-  bool stop_requested() const;
+  bool has_steps() const { return state_.step < config_.training.steps; }
+  int stop_signal() const;
   bool is_last_of_stage(int64_t step) const;
   double session_seconds() const;
 
   RunConfig config_;
   TrainOptions options_;
+  Mesh mesh_;
   Console console_;
   SequenceLoader loader_;
   Decoder decoder_;
-  AdamW optimizer_;
   RunIdentity identity_;
-  RunFolder folder_;
+  std::optional<RunFolder> folder_;  ///< always there
   TrainState state_;
   BatchPrefetcher prefetcher_;
   StepMeter meter_;
-  std::optional<StepProfiler> profiler_;  ///< always there once the run is restored
-  std::optional<RunLog> log_;             ///< empty when no step is left, like saver_
-  std::optional<RunSaver> saver_;         ///< after folder_: the folder stays locked until the save has ended
-  Clock::time_point start_;               ///< of this session
-  double seconds_before_ = 0;             ///< of earlier sessions
+  // What follows is there once all ranks are.
+  std::optional<GradientExchange> gradients_;
+  std::optional<AdamW> optimizer_;
+  std::optional<StepExchange> exchange_;
+  std::optional<StepProfiler> profiler_;
+  std::optional<RunLog> log_;      ///< of the first rank; empty when no step is left, like saver_
+  std::optional<RunSaver> saver_;  ///< after folder_: the folder stays locked until the save has ended
+  Clock::time_point start_;        ///< of this session
+  double seconds_before_ = 0;      ///< of earlier sessions
+  int stop_signal_ = 0;            ///< on which all ranks have agreed
+  bool all_failed_ = false;        ///< all ranks have thrown, as one had no data
   TimeLeft time_left_;
 };
 

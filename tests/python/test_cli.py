@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release"))
 LIGHTHOUSE = Path(os.environ.get("LIGHTHOUSE_BIN", BUILD / "bin" / "lighthouse")).resolve()
-COMMANDS = ["train", "eval", "audit", "generate", "export", "bench", "plan", "info", "completion"]
+COMMANDS = ["train", "launch", "eval", "audit", "generate", "export", "bench", "plan", "info", "completion"]
 
 pytestmark = pytest.mark.skipif(not LIGHTHOUSE.exists(), reason=f"{LIGHTHOUSE} is not built")
 
@@ -59,6 +59,8 @@ def test_every_command_has_examples_that_are_read(command):
     for example in examples:
         program, *words = shlex.split(example)
         assert program == "lighthouse" and words[: len(command)] == command
+        if command == ["launch"]:  # the rest is train's
+            words = words[: words.index("train")]
         for option in (word for word in words if word.startswith("--")):
             assert re.search(rf"^  {re.escape(option)}\b", text, re.MULTILINE), option
 

@@ -12,7 +12,8 @@ RunConfig unusual_config() {
   RunConfig config;
   config.model = {300, 96, 5, 6, 3, 18, 100, 1234.5678901234567, 1e-300, true, true, 0.1};
   config.attention = {"window", 77, 8, 16, 7, 9, false, "gla", 3, {4, 0, 2}, {1, 2, 3, 4, 5}};
-  config.training = {1000, 999, 1 << 30, 2, 3, INT64_MAX, "my \"model\"", "bf16", "cpu", 5, "full", true, true};
+  config.training = {1000, 999, 1 << 30, 2, 3, "tree", INT64_MAX, "my \"model\"", "bf16", "cpu", 5, "full", true, true};
+  config.parallel = {2, 4, 60};
   config.optimizer = {1.0 / 3, 0, 0.999999999, 1e-8, 1e22, 0, "wsd", 1, 10, 0};
   config.data = {"a \"quoted\" \\ path\n\t\x7f \xc3\xa9", "megatron", {".h", "", ".\"cpp\""}, "documents", 0, "v", 0};
   config.validation = {0, 1};

@@ -137,8 +137,8 @@ TEST(TextSource, LeavesOutHiddenFilesRunsAndModels) {
 
 TEST(OpenSource, RefusesWhatIsNotTextByItsName) {
   const TemporaryFolder folder;
-  for (const char* name : {"a.npy", "a.gz", "a.jsonl.gz", "a.zst", "a.parquet", "A.PARQUET", "a.tar.gz",
-                           "a.zip", "a.arrow", "a.xz", "a.safetensors"}) {
+  for (const char* name : {"a.npy", "a.gz", "a.jsonl.gz", "a.zst", "a.parquet", "A.PARQUET", "a.tar.gz", "a.zip",
+                           "a.arrow", "a.xz", "a.safetensors"}) {
     write_bytes(folder / name, "x");
     EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / name, "auto", {}); }),
                 AllOf(HasSubstr(name), HasSubstr("data.format = \"text\"")));

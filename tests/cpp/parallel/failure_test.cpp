@@ -137,5 +137,45 @@ TEST(Agreements, HoldOrNameLineAndRanks) {
   }
 }
 
+TEST(Agreements, EndWhereARankCannotStart) {
+  const auto outcomes = run_ranks(3, [](World& world) -> std::string {
+    if (world.rank() == 1) {
+      world.abandon("no corpus");
+      return "abandoned";
+    }
+    world.agree("the corpus", "a corpus");
+    return "agreed";
+  });
+  EXPECT_EQ(outcomes[1].text, "abandoned");
+  for (const size_t rank : {0, 2}) EXPECT_EQ(outcomes[rank].text, "rank 1 cannot start: no corpus");
+}
+
+TEST(Conclusions, OfTheFirstRankAreEveryones) {
+  const auto outcomes = run_ranks(3, [](World& world) -> std::string {
+    std::string all;
+    for (int turn = 0; turn < 3; ++turn) {
+      const std::string mine = std::to_string(10 * turn + world.rank());
+      all += world.conclude(mine, [](const std::vector<std::string>& texts) {
+        std::string joined;
+        for (const std::string& text : texts) joined += text + " ";
+        return joined + "| ";
+      });
+    }
+    return all;
+  });
+  for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.text, "0 1 2 | 10 11 12 | 20 21 22 | ");
+}
+
+TEST(Conclusions, NameARankThatIsLost) {
+  const auto outcomes = run_ranks(3, [](World& world) -> std::string {
+    world.watch().set_place("step 3");
+    if (world.rank() == kLost) ::kill(::getpid(), SIGKILL);
+    return world.conclude("here", [](const std::vector<std::string>&) { return std::string("all are here"); });
+  });
+  for (const size_t rank : {0, 2}) {
+    EXPECT_THAT(outcomes[rank].text, AllOf(HasSubstr("rank 1 is dead or stopped"), HasSubstr("step 3")));
+  }
+}
+
 }  // namespace
 }  // namespace lighthouse

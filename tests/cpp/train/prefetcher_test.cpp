@@ -48,6 +48,22 @@ TEST(BatchPrefetcher, GivesTheStepThatIsAskedFor) {
   }
 }
 
+TEST(BatchPrefetcher, GivesEveryOtherBatch) {
+  const TemporaryFolder folder;
+  const SequenceLoader loader(corpus(folder, tiny_corpus()), kSeqLen, 256);
+  BatchPrefetcher all(loader, 2, 5, test_device());
+  for (const int64_t first : {0, 1}) {
+    BatchPrefetcher some(loader, 2, 5, test_device(), first, 2);
+    for (const int64_t sequence : {0, 10, 20}) {
+      const std::vector<Batch> batches = some.take(sequence), of_all = all.take(sequence);
+      ASSERT_EQ(batches.size(), first == 0 ? 3 : 2);
+      for (size_t i = 0; i < batches.size(); ++i) {
+        EXPECT_TRUE(same_bits(batches[i].tokens, of_all[2 * i + static_cast<size_t>(first)].tokens));
+      }
+    }
+  }
+}
+
 TEST(BatchPrefetcher, EndsWithoutHavingBegunAndInTheMiddle) {
   const TemporaryFolder folder;
   const SequenceLoader loader(corpus(folder, tiny_corpus()), kSeqLen, 256);

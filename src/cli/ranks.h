@@ -1,0 +1,49 @@
+// A command that several processes of one launcher run together.
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <memory>
+
+#include "cli/commands.h"
+#include "config/run_config.h"
+#include "parallel/world.h"
+
+namespace lighthouse::cli {
+
+/// What this process begins with.
+struct RankStart {
+  RunConfig config;
+  std::unique_ptr<World> world;  ///< null: it is alone
+
+  bool is_speaker() const { return world == nullptr || world->is_speaker(); }
+};
+
+/// `load`'s configuration, and all processes of the launcher, if there is one (parallel/launch.h), in one world. Where
+/// `load` throws on one of them, all end. Throws InvalidArgument for what the launcher has set; UsageError where the
+/// first process cannot be found; Silenced for what the first process says.
+RankStart start_ranks(const std::function<RunConfig()>& load);
+
+/// Runs `body`, whose errors the first rank alone says: it knows of those of the others.
+template <typename Body>
+void say_once(const RankStart& start, const Body& body) {
+  if (start.is_speaker()) return body();
+  try {
+    body();
+  } catch (...) {
+    throw Silenced{std::current_exception()};
+  }
+}
+
+/// Runs `body`, whose errors say which rank they are of.
+template <typename Body>
+void say_with_rank(const RankStart& start, const Body& body) {
+  if (start.world == nullptr) return body();
+  try {
+    body();
+  } catch (const std::exception& error) {
+    throw std::runtime_error("rank " + std::to_string(start.world->rank()) + ": " + error.what());
+  }
+}
+
+}  // namespace lighthouse::cli

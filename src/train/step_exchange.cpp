@@ -1,0 +1,98 @@
+#include "train/step_exchange.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace lighthouse {
+namespace {
+
+/// The values of a tensor on the host.
+template <typename T>
+std::vector<T> values_of(const at::Tensor& x) {
+  const at::Tensor host = x.to(at::kCPU).contiguous();
+  const T* values = host.const_data_ptr<T>();
+  return {values, values + host.numel()};
+}
+
+at::Tensor all_rows(const Mesh& mesh, const at::Tensor& row, const char* what) {
+  const at::Tensor all = at::empty({mesh.size(), row.numel()}, row.options());
+  mesh.all().all_gather(all, row, what).wait();
+  return all;
+}
+
+}  // namespace
+
+StepExchange::StepExchange(const Mesh& mesh, const GradientExchange& gradients, int64_t num_batches, at::Device device)
+    : mesh_(mesh),
+      gradients_(gradients),
+      device_(device),
+      most_losses_((num_batches + mesh.data_size() - 1) / mesh.data_size()) {
+  const int64_t first_norm = 1 + most_losses_;
+  std::vector<int64_t> used(static_cast<size_t>(mesh.size()), first_norm);
+  for (const int64_t owner : gradients.owners()) ++used[static_cast<size_t>(owner)];
+  row_len_ = *std::max_element(used.begin(), used.end());
+
+  std::vector<int64_t> stops, losses, norms;
+  for (int64_t rank = 0; rank < mesh.size(); ++rank) stops.push_back(rank * row_len_);
+  for (int64_t batch = 0; batch < num_batches; ++batch) {
+    for (int64_t sharer = 0; sharer < mesh.context_size(); ++sharer) {
+      const int64_t rank = batch % mesh.data_size() * mesh.context_size() + sharer;
+      losses.push_back(rank * row_len_ + 1 + batch / mesh.data_size());
+    }
+  }
+  std::fill(used.begin(), used.end(), first_norm);
+  for (const int64_t owner : gradients.owners()) norms.push_back(owner * row_len_ + used[static_cast<size_t>(owner)]++);
+  const auto on_device = [&](const std::vector<int64_t>& places) { return at::tensor(places, at::kLong).to(device); };
+  stop_places_ = on_device(stops);
+  loss_places_ = on_device(losses);
+  norm_places_ = on_device(norms);
+}
+
+StepStart StepExchange::start(int64_t num_targets, bool failed) const {
+  StepStart start;
+  if (mesh_.size() == 1) return {num_targets, failed ? std::vector<int64_t>{0} : std::vector<int64_t>()};
+  const at::Tensor row = at::tensor({num_targets, int64_t{failed}}, at::kLong).to(device_);
+  const std::vector<int64_t> all = values_of<int64_t>(all_rows(mesh_, row, "targets of all ranks"));
+  for (int64_t rank = 0; rank < mesh_.size(); ++rank) {
+    start.num_targets += all[static_cast<size_t>(2 * rank)];
+    if (all[static_cast<size_t>(2 * rank + 1)] != 0) start.failed.push_back(rank);
+  }
+  return start;
+}
+
+StepTotals StepExchange::end(const std::vector<at::Tensor>& losses, const at::Tensor& norms, int stop_signal) const {
+  const at::NoGradGuard no_grad;
+  const at::Tensor row = at::zeros({row_len_}, at::TensorOptions(at::kDouble).device(device_));
+  row.slice(0, 0, 1).fill_(stop_signal);
+  row.slice(0, 1, 1 + static_cast<int64_t>(losses.size())).copy_(at::stack(losses));
+  row.slice(0, 1 + most_losses_, 1 + most_losses_ + norms.numel()).copy_(norms);
+  const at::Tensor all = all_rows(mesh_, row, "totals of the step").flatten();
+  const at::Tensor all_norms = all.index_select(0, norm_places_);
+  const std::vector<double> values =
+      values_of<double>(at::cat({at::linalg_vector_norm(all_norms, 2).view({1}), all.index_select(0, stop_places_),
+                                 all.index_select(0, loss_places_), all_norms}));
+
+  StepTotals totals;
+  const double* next = values.data();
+  totals.gradient_norm = *next++;
+  for (int64_t rank = 0; rank < mesh_.size(); ++rank, ++next) {
+    if (totals.stop_signal == 0) totals.stop_signal = static_cast<int>(*next);
+  }
+  for (int64_t i = 0; i < loss_places_.numel(); ++i) totals.loss += *next++;
+  for (const Piece& piece : gradients_.pieces()) {
+    const bool finite = std::isfinite(*next++);
+    const bool named = !totals.not_finite.empty() && totals.not_finite.back() == piece.parameter;
+    if (!finite && !named) totals.not_finite.push_back(piece.parameter);
+  }
+  return totals;
+}
+
+}  // namespace lighthouse

@@ -1,0 +1,339 @@
+// Several processes train as one does.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <csignal>
+#include <string>
+
+#include "cpp/parallel/ranks.h"
+#include "cpp/train/train_support.h"
+#include "model/batch.h"
+#include "train/checkpoint.h"
+#include "train/trainer.h"
+
+namespace lighthouse {
+namespace {
+namespace fs = std::filesystem;
+using parallel_test::Outcome;
+using parallel_test::run_processes;
+using parallel_test::run_ranks;
+using ::testing::AllOf;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+using Change = std::function<void(int64_t rank, RunConfig& config, TrainOptions& options)>;
+
+/// Trains on so many processes; what each says at its end is the step, or its error.
+std::vector<Outcome> train_on(int64_t size, const RunConfig& config, const Change& change = {}) {
+  const auto body = [&](int64_t rank, World* world) {
+    RunConfig own = config;
+    TrainOptions options;
+    options.world = world;
+    if (change) change(rank, own, options);
+    return "step " + std::to_string(train(own, options).step);
+  };
+  if (size == 1) return run_processes(1, [&](int64_t rank) { return body(rank, nullptr); });
+  return run_ranks(size, [&](World& world) { return body(world.rank(), &world); },
+                   {.timeout = std::chrono::seconds(20), .limit = std::chrono::seconds(120)});
+}
+
+void expect_step(const std::vector<Outcome>& outcomes, int64_t step) {
+  for (const Outcome& outcome : outcomes) {
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_EQ(outcome.text, "step " + std::to_string(step));
+  }
+}
+
+Checkpoint last_checkpoint(const RunConfig& config) {
+  return load_checkpoint(list_checkpoints(config.logging.run_dir).front());
+}
+
+/// Ranks write them in another order.
+NamedTensors by_name(NamedTensors tensors) {
+  std::sort(tensors.begin(), tensors.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  return tensors;
+}
+
+void expect_same_run(const RunConfig& a, const RunConfig& b) {
+  const Checkpoint of_a = last_checkpoint(a), of_b = last_checkpoint(b);
+  EXPECT_EQ(of_a.step, of_b.step);
+  EXPECT_TRUE(same_tensors(by_name(of_a.model), by_name(of_b.model))) << "weights differ";
+  EXPECT_TRUE(same_tensors(by_name(whole_tensors(of_a.optimizer)), by_name(whole_tensors(of_b.optimizer))))
+      << "moments differ";
+  EXPECT_EQ(read_timeless_metrics(a.logging.run_dir), read_timeless_metrics(b.logging.run_dir));
+}
+
+class RanksTest : public ::testing::Test {
+ protected:
+  /// Four micro-batches of a sequence a step, whose gradients are added in a tree.
+  RunConfig config(const std::string& run_dir) {
+    RunConfig result = tiny_config(folder_);
+    result.training.batch_size = 1;
+    result.training.gradient_accumulation = 4;
+    result.training.accumulation = "tree";
+    result.logging.run_dir = (folder_ / run_dir).string();
+    result.logging.tensorboard = false;
+    return result;
+  }
+  const TemporaryFolder folder_;
+};
+
+TEST_F(RanksTest, ThatShareTheBatchHaveTheBitsOfOneProcess) {
+  const auto fifty_steps = [&](const std::string& run_dir) {
+    RunConfig result = config(run_dir);
+    result.training.steps = 50;
+    result.training.lighthouse_steps = 30;
+    result.optimizer.learning_rate = 1e-2;
+    result.checkpoint.interval = 20;
+    return result;
+  };
+  expect_step(train_on(1, fifty_steps("one")), 50);
+  for (const int64_t size : {2, 4}) {
+    const RunConfig shared = fifty_steps(std::to_string(size));
+    expect_step(train_on(size, shared), 50);
+    expect_same_run(shared, fifty_steps("one"));
+  }
+}
+
+TEST_F(RanksTest, MayHaveUnevenNumbersOfMicroBatches) {
+  const auto three_batches = [&](const std::string& run_dir) {
+    RunConfig result = config(run_dir);
+    result.training.gradient_accumulation = 3;
+    return result;
+  };
+  expect_step(train_on(1, three_batches("one")), 12);
+  expect_step(train_on(2, three_batches("two")), 12);
+  expect_same_run(three_batches("one"), three_batches("two"));
+}
+
+TEST_F(RanksTest, NeedNoTreeForTwoMicroBatches) {
+  const auto two_batches = [&](const std::string& run_dir) {
+    RunConfig result = config(run_dir);
+    result.training.accumulation = "sequence";
+    result.training.batch_size = 2;
+    result.training.gradient_accumulation = 2;
+    return result;
+  };
+  expect_step(train_on(1, two_batches("one")), 12);
+  expect_step(train_on(2, two_batches("two")), 12);
+  expect_same_run(two_batches("one"), two_batches("two"));
+}
+
+/// A signal comes to the last rank in the step that begins after `step` steps.
+Change signal_after(int64_t step, int64_t size) {
+  return [=](int64_t rank, RunConfig&, TrainOptions& options) {
+    options.on_gradients = [=](int64_t current, const NamedTensors&) {
+      if (current == step && rank == size - 1) std::raise(SIGTERM);
+    };
+  };
+}
+
+TEST_F(RanksTest, StopTogetherAndGoOnWithAnotherNumberOfThem) {
+  expect_step(train_on(1, config("unbroken")), 12);
+  const RunConfig broken = config("broken");
+  expect_step(train_on(2, broken, signal_after(4, 2)), 5);
+  EXPECT_EQ(last_checkpoint(broken).step, 5);
+  expect_step(train_on(1, broken, signal_after(6, 1)), 7);
+  expect_step(train_on(4, broken, signal_after(9, 4)), 10);
+  expect_step(train_on(2, broken), 12);
+  expect_same_run(config("unbroken"), broken);
+}
+
+/// Of documents of two bytes every other token, a sequence here, has no target.
+RunConfig with_empty_sequences(RunConfig config, const TemporaryFolder& folder) {
+  for (int64_t file = 0; file < 100; ++file) {
+    write_bytes(folder / "documents" / (std::to_string(file) + ".txt"), tiny_corpus(100).substr(file, 2));
+  }
+  config.data.path = (folder / "documents").string();
+  config.data.packing = "documents";
+  config.data.validation_fraction = 0;
+  config.training.seq_len = 1;
+  config.training.lighthouse_steps = 0;
+  return config;
+}
+
+TEST_F(RanksTest, WithoutTargetsAddNothing) {
+  const auto make = [&](const std::string& run_dir) { return with_empty_sequences(config(run_dir), folder_); };
+  const RunConfig one = make("one"), four = make("four");
+  const SequenceLoader loader(one.data, one.training.seq_len, one.model.vocab_size);
+  int64_t num_empty = 0;
+  for (int64_t index = 0; index < one.training.steps * 4; ++index) {
+    const Sequence sequence = loader.training_sequence(index);
+    if (make_host_batch({&sequence, 1}).num_targets == 0) ++num_empty;
+  }
+  ASSERT_GT(num_empty, 5) << "there is nothing to test";
+  expect_step(train_on(1, one), 12);
+  expect_step(train_on(4, four), 12);
+  expect_same_run(one, four);
+  for (const nlohmann::json& line : read_metrics(four.logging.run_dir)) EXPECT_FALSE(line.contains("skipped"));
+}
+
+/// Four tiles, and two heads that ranks can share.
+RunConfig with_long_rows(RunConfig config, const std::string& scorer) {
+  config.model.num_heads = 4;
+  config.model.num_kv_heads = 2;
+  config.model.head_dim = 8;
+  config.attention.scorer = scorer;
+  config.attention.tile_topk = 1;
+  config.training.steps = 6;
+  config.training.lighthouse_steps = 4;
+  config.validation.interval = 3;
+  return config;
+}
+
+void expect_near_run(const RunConfig& run, const RunConfig& expected) {
+  const auto lines = read_metrics(run.logging.run_dir), of_expected = read_metrics(expected.logging.run_dir);
+  ASSERT_EQ(lines.size(), of_expected.size());
+  constexpr double kRelative = 1e-6;  // of fp32, whose sums over tokens are made in parts
+  for (size_t step = 0; step < lines.size(); ++step) {
+    for (const char* key : {"loss", "grad_norm", "validation_loss", "validation_loss_lighthouse"}) {
+      EXPECT_EQ(lines[step].contains(key), of_expected[step].contains(key));
+      if (!lines[step].contains(key)) continue;
+      const auto value = of_expected[step].at(key).get<double>();
+      EXPECT_NEAR(lines[step].at(key).get<double>(), value, kRelative * value) << key << " of step " << step + 1;
+    }
+  }
+}
+
+TEST_F(RanksTest, ThatShareSequencesTrainAsOneProcess) {
+  for (const std::string scorer : {"norm", "dilated", "gla"}) {
+    const auto make = [&](const std::string& name, int64_t context) {
+      RunConfig result = with_long_rows(config(name + scorer), scorer);
+      result.parallel.context = context;
+      return result;
+    };
+    expect_step(train_on(1, make("one", 1)), 6);
+    expect_step(train_on(2, make("two", 2)), 6);
+    expect_near_run(make("two", 2), make("one", 1));
+    if (scorer != "norm") continue;
+    expect_step(train_on(4, make("mesh", 2)), 6);
+    expect_near_run(make("mesh", 2), make("one", 1));
+    expect_same_run(make("mesh", 2), make("two", 2));  // any number of groups has the bits of one
+  }
+}
+
+TEST_F(RanksTest, ThatSharePackedDocumentsTrainAsOneProcess) {
+  for (int64_t file = 0; file < 40; ++file) {
+    write_bytes(folder_ / "mixed" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
+  }
+  const auto make = [&](const std::string& name, int64_t context) {
+    RunConfig result = with_long_rows(config(name), "gla");
+    result.data.path = (folder_ / "mixed").string();
+    result.data.packing = "documents";
+    result.parallel.context = context;
+    return result;
+  };
+  expect_step(train_on(1, make("one", 1)), 6);
+  expect_step(train_on(2, make("two", 2)), 6);
+  expect_near_run(make("two", 2), make("one", 1));
+}
+
+TEST_F(RanksTest, ShareSequencesOfQwenAndRecomputedLayers) {
+  const auto make = [&](const std::string& name, int64_t context, const std::string& recompute) {
+    RunConfig result = with_long_rows(config(name), "dilated");
+    result.model.qk_norm = true;
+    result.parallel.context = context;
+    result.training.recompute = recompute;
+    return result;
+  };
+  expect_step(train_on(1, make("one", 1, "none")), 6);
+  expect_step(train_on(2, make("two", 2, "none")), 6);
+  expect_step(train_on(2, make("recomputed", 2, "full")), 6);
+  expect_near_run(make("two", 2, "none"), make("one", 1, "none"));
+  expect_same_run(make("recomputed", 2, "full"), make("two", 2, "none"));
+}
+
+TEST_F(RanksTest, GoOnWithAnotherShareOfSequences) {
+  const auto make = [&](const std::string& name, int64_t context) {
+    RunConfig result = with_long_rows(config(name), "norm");
+    result.parallel.context = context;
+    return result;
+  };
+  expect_step(train_on(1, make("unbroken", 1)), 6);
+  expect_step(train_on(2, make("broken", 2), signal_after(2, 2)), 3);
+  expect_step(train_on(1, make("broken", 1)), 6);
+  expect_near_run(make("broken", 1), make("unbroken", 1));
+}
+
+TEST_F(RanksTest, SkipAStepTogether) {
+  const RunConfig run = config("run");
+  expect_step(train_on(2, run,
+                       [](int64_t rank, RunConfig&, TrainOptions& options) {
+                         options.on_gradients = [=](int64_t step, const NamedTensors& parameters) {
+                           if (step == 4 && rank == 1) parameters[3].second.grad().flatten()[5].fill_(NAN);
+                         };
+                       }),
+              12);
+  const std::vector<nlohmann::json> lines = read_metrics(run.logging.run_dir);
+  ASSERT_EQ(lines.size(), 12);
+  for (const nlohmann::json& line : lines) EXPECT_EQ(line.contains("skipped"), line.at("step") == 5);
+  EXPECT_THAT(lines[4].at("skipped").get<std::string>(), HasSubstr("gradient of model.layers.0."));
+}
+
+TEST_F(RanksTest, NameOneThatIsKilled) {
+  const auto outcomes = train_on(3, config("run"), [](int64_t rank, RunConfig&, TrainOptions& options) {
+    options.on_gradients = [=](int64_t step, const NamedTensors&) {
+      if (step == 4 && rank == 1) ::kill(::getpid(), SIGKILL);
+    };
+  });
+  for (const size_t rank : {0, 2}) {
+    EXPECT_EQ(outcomes[rank].exit_code, 1);
+    EXPECT_THAT(outcomes[rank].text, AllOf(HasSubstr("'step 5, sum of gradients' failed"),
+                                           HasSubstr("rank 1 is dead or stopped; last seen in 'step 5")));
+  }
+  EXPECT_EQ(last_checkpoint(config("run")).step, 3) << "is whole";
+}
+
+TEST_F(RanksTest, SaveTheirStepsWhereOneCannotReadItsData) {
+  RunConfig run = config("run");
+  std::string text = tiny_corpus();
+  text[20000] = 'z';  // the only one, and no token of this vocabulary
+  write_bytes(folder_ / "spoiled.txt", text);
+  run.data.path = (folder_ / "spoiled.txt").string();
+  run.model.vocab_size = 'z';
+  run.data.validation_fraction = 0;
+  run.training.steps = 300;
+  const auto outcomes = train_on(2, run);
+  for (const Outcome& outcome : outcomes) EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcomes[0].text + outcomes[1].text,
+              AllOf(HasSubstr("cannot read its sequences of step"), HasSubstr("122")));
+  const int64_t step = last_checkpoint(run).step;
+  EXPECT_EQ(read_metrics(run.logging.run_dir).size(), step) << "no step is lost";
+}
+
+TEST_F(RanksTest, ThatWereStartedWithOtherThingsRefuse) {
+  const auto refused = [&](const Change& change) {
+    const auto outcomes = train_on(2, config("refused"), change);
+    EXPECT_EQ(outcomes[0].exit_code, 1);
+    EXPECT_EQ(outcomes[1].exit_code, 1);
+    return outcomes[0].text;
+  };
+  const auto on_second = [](const std::function<void(RunConfig&)>& change) {
+    return [=](int64_t rank, RunConfig& config, TrainOptions&) {
+      if (rank == 1) change(config);
+    };
+  };
+  EXPECT_THAT(refused(on_second([](RunConfig& config) { config.training.seed = 7; })),
+              AllOf(HasSubstr("do not agree on the configuration"), HasSubstr("rank 1 has\n  seed = 7")));
+  EXPECT_THAT(refused(on_second([](RunConfig& config) { config.data.path = "/no/such/corpus"; })),
+              AllOf(HasSubstr("rank 1 cannot start: "), HasSubstr("/no/such/corpus")));
+  EXPECT_THAT(refused([](int64_t, RunConfig& config, TrainOptions&) { config.parallel.data = 3; }),
+              AllOf(HasSubstr("parallel.data = 3"), HasSubstr("3 processes, but 2 were started")));
+  EXPECT_THAT(refused([](int64_t, RunConfig& config, TrainOptions&) { config.training.gradient_accumulation = 1; }),
+              HasSubstr("training.gradient_accumulation = 1"));
+  EXPECT_THAT(refused([](int64_t, RunConfig& config, TrainOptions&) {
+                config.parallel.context = 2;
+                config.attention.topk = config.attention.tile_topk;
+              }),
+              HasSubstr("1 tiles for 2 ranks"));
+  EXPECT_THAT(refused([](int64_t, RunConfig& config, TrainOptions&) {
+                config.parallel.context = 2;
+                config.model.num_heads = 1;
+              }),
+              HasSubstr("1 query heads for 2 ranks"));
+}
+
+}  // namespace
+}  // namespace lighthouse

@@ -1,0 +1,152 @@
+"""Several processes that train together, as a user starts them: lighthouse launch, and what other launchers set."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+from safetensors.numpy import load_file
+
+from trained_run import words
+
+KEYS = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 16,
+        "model.ffn_dim": 48, "attention.topk": 4, "training.seq_len": 64, "training.steps": 8,
+        "training.lighthouse_steps": 5, "training.gradient_accumulation": 4, "training.accumulation": "tree",
+        "training.device": "cpu", "training.threads": 1, "optimizer.warmup_steps": 3, "validation.interval": 5,
+        "validation.sequences": 2, "checkpoint.interval": 4, "logging.sample_tokens": 10}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "MASTER_"))}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text(words(20000, seed=1))
+    return path
+
+
+@pytest.fixture
+def options(corpus, tmp_path):
+    def of(run="run", **changed):
+        keys = KEYS | {"data.path": corpus, "logging.run_dir": tmp_path / run} | {
+            key.replace("__", "."): value for key, value in changed.items()}
+        return [str(text) for key, value in keys.items() for text in (f"--{key}", value)]
+    return of
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(program, arguments, **variables):
+    return subprocess.Popen([program, *arguments], env=ENVIRONMENT | variables, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+
+def ranks(program, arguments_of_ranks):
+    """What torchrun starts: exit code, output and errors of each."""
+    port, count = free_port(), len(arguments_of_ranks)
+    started = [start(program, arguments, RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1",
+                     MASTER_PORT=str(port)) for rank, arguments in enumerate(arguments_of_ranks)]
+    ended = [process.communicate(timeout=120) for process in started]
+    return [(process.returncode, *texts) for process, texts in zip(started, ended)]
+
+
+def weights(run):
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    return {name: tensor for file in newest.glob("model*.safetensors") for name, tensor in load_file(file).items()}
+
+
+def test_launch_trains_as_one_process_does(lighthouse, options, tmp_path):
+    alone = subprocess.run([lighthouse, "train", *options("alone")], env=ENVIRONMENT, capture_output=True, text=True,
+                           timeout=120)
+    assert alone.returncode == 0, alone.stderr
+    shared = subprocess.run([lighthouse, "launch", "-n", "2", "train", *options("shared")], env=ENVIRONMENT,
+                            capture_output=True, text=True, timeout=120)
+    assert shared.returncode == 0, shared.stderr
+    of_alone, of_shared = weights(tmp_path / "alone"), weights(tmp_path / "shared")
+    assert of_alone.keys() == of_shared.keys()
+    assert all((of_alone[name] == of_shared[name]).all() for name in of_alone)
+    assert shared.stderr.count("run folder") == 1 and shared.stderr.count("done: 8 steps") == 1, "one log"
+    assert "2 processes, each with micro-batches of its own" in shared.stderr
+    assert shared.stdout.count("sample:") == 1
+    texts = [subprocess.run([lighthouse, "generate", "--run", tmp_path / run, "--prompt", "the light", "--greedy",
+                             "--max-tokens", "10"], capture_output=True, text=True, timeout=60).stdout
+             for run in ("alone", "shared")]
+    assert texts[0] and texts[0] == texts[1], "what reads runs reads those of several processes"
+
+
+def test_processes_share_sequences(lighthouse, options):
+    keys = options(parallel__context=2, attention__topk=6, attention__tile_topk=2, training__seq_len=96)
+    shared = subprocess.run([lighthouse, "launch", "-n", "2", "train", *keys], env=ENVIRONMENT, capture_output=True,
+                            text=True, timeout=120)
+    assert shared.returncode == 0, shared.stderr
+    assert "2 processes, of which 2 share each sequence, from " in shared.stderr
+    assert "shares evenly" in shared.stderr and shared.stderr.count("done: 8 steps") == 1
+
+
+def test_launcher_of_two_ends_with_a_checkpoint_on_a_signal(lighthouse, options, tmp_path):
+    process = start(lighthouse, ["launch", "-n", "2", "train", *options(training__steps=100000)])
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count("\n") < 3:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert errors.count("stopped by SIGTERM after step") == 1
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) >= 1
+
+
+def test_rank_that_is_killed_is_named_and_ends_the_launch(lighthouse, options, tmp_path):
+    process = start(lighthouse, ["launch", "-n", "2", "train", *options(training__steps=100000)])
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count("\n") < 3:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    os.kill(int(children.stdout.split()[1]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "rank 1 was ended by signal 9" in errors
+    assert "rank 0: 'step " in errors and "rank 1 is dead or stopped; last seen in 'step " in errors
+
+
+def test_wrong_starts_are_said_once(lighthouse, options, tmp_path):
+    def refused(*arguments_of_ranks):
+        first, *others = ranks(lighthouse, [["train", *arguments] for arguments in arguments_of_ranks])
+        assert first[0] == 2 and first[2].startswith("lighthouse train: "), first
+        assert all(other == (2, "", "") for other in others), others
+        return first[2]
+
+    assert "3 processes, but 2 were started" in refused(*2 * [options(parallel__data=3)])
+    assert "training.gradient_accumulation = 1" in refused(*2 * [options(training__gradient_accumulation=1)])
+    assert "rank 1 has\n  seed = 7" in refused(options(), options(training__seed=7))
+    assert "rank 1 cannot start" in refused(options(), options(data__path="/no/such/corpus"))
+    assert "rank 1 cannot start" in refused(options(), options(training__steps=0))
+    assert "--training.steps 0: must be" in refused(*2 * [options(training__steps=0)])
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_wrong_uses_of_launch_are_refused(lighthouse, options):
+    def refused(*arguments):
+        result = subprocess.run([lighthouse, "launch", *arguments], env=ENVIRONMENT, capture_output=True, text=True,
+                                timeout=60)
+        assert result.returncode == 2 and result.stdout == "", result
+        return result.stderr
+
+    assert "lighthouse launch -n 2 train" in refused("-n", "2")
+    assert "eval: not a command to launch" in refused("-n", "2", "eval", "--run", "r")
+    for count in ("0", "1025"):
+        assert f"-n {count}: must be how many processes" in refused("-n", count, "train", *options())
+    assert "-n 0: must be how many processes" in refused("train", *options())
+
+
+def test_several_processes_without_a_launcher_are_asked_for(lighthouse, options):
+    result = subprocess.run([lighthouse, "train", *options(parallel__data=2)], env=ENVIRONMENT, capture_output=True,
+                            text=True, timeout=60)
+    assert result.returncode == 2
+    assert "2 processes, but 1 was started; start 2 (lighthouse launch -n 2 train" in result.stderr
