@@ -58,7 +58,7 @@ nlohmann::ordered_json measure_context(Evaluation& evaluation) {
                    ": must be at least 1 and less than the sequence length, ", seq_len);
   const Windows windows{context, std::min(std::max<int64_t>(context / 4, 1), seq_len - context), seq_len};
 
-  std::vector<Part> full, limited, difference;
+  std::vector<PartialSum> full, limited, difference;
   for (const SequenceLosses& losses : sequences) {
     const Sequence sequence = evaluation.loader().validation_sequence(losses.index);
     const SequenceLosses near{losses.index, limited_losses(evaluation.decoder(), sequence, windows), losses.positions};

@@ -18,10 +18,10 @@ Sequence as_sequence(const Prompt& prompt) {
 }
 
 /// Bits of the answers, a part for each prompt.
-std::vector<Part> answer_bits(Evaluation& evaluation, const Task& task, int64_t length, int64_t trials) {
+std::vector<PartialSum> answer_bits(Evaluation& evaluation, const Task& task, int64_t length, int64_t trials) {
   const Filler filler = evaluation.filler();
   const int64_t per_batch = std::max<int64_t>(kBatchTokens / length, 1);
-  std::vector<Part> parts;
+  std::vector<PartialSum> parts;
   for (int64_t first = 0; first < trials; first += per_batch) {
     std::vector<Sequence> batch;
     for (int64_t trial = first; trial < std::min(first + per_batch, trials); ++trial) {

@@ -5,7 +5,7 @@ namespace lighthouse {
 nlohmann::ordered_json measure_loss(Evaluation& evaluation) {
   nlohmann::ordered_json result;
   for (const AttentionMode mode : evaluation.settings().modes) {
-    std::vector<Part> parts;
+    std::vector<PartialSum> parts;
     nlohmann::ordered_json sequences = nlohmann::ordered_json::array();
     for (const SequenceLosses& losses : evaluation.losses(mode)) {
       parts.push_back(losses.all());

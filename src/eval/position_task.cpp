@@ -13,7 +13,7 @@ nlohmann::ordered_json measure_position(Evaluation& evaluation) {
     nlohmann::ordered_json buckets = nlohmann::ordered_json::array();
     for (int64_t begin = 0; begin < seq_len; begin = std::max(2 * begin, kFirst)) {
       const int64_t end = std::min(std::max(2 * begin, kFirst), seq_len);
-      std::vector<Part> parts;
+      std::vector<PartialSum> parts;
       for (const SequenceLosses& losses : sequences) parts.push_back(losses.part(begin, end));
       nlohmann::ordered_json bucket = {{"begin", begin}, {"end", end}};
       bucket.update(evaluation.loss_json(mean_of(parts)));

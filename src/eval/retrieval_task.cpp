@@ -13,7 +13,7 @@ namespace {
 /// Of prompts that belong together: one depth of one length, or all of a length.
 struct Cell {
   int64_t correct = 0;
-  std::vector<Part> log_probabilities;  ///< one for each trial
+  std::vector<PartialSum> log_probabilities;  ///< one for each trial
 
   void add(bool right, double log_probability) {
     correct += right ? 1 : 0;

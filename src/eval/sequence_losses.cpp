@@ -21,8 +21,8 @@ std::vector<int64_t> positions_of_targets(const Sequence& sequence) {
 
 }  // namespace
 
-Part SequenceLosses::part(int64_t begin, int64_t end) const {
-  Part part;
+PartialSum SequenceLosses::part(int64_t begin, int64_t end) const {
+  PartialSum part;
   for (size_t token = 0; token < nats.size(); ++token) {
     if (positions[token] < begin || positions[token] >= end) continue;
     part.sum += static_cast<double>(nats[token]);

@@ -17,8 +17,8 @@ struct SequenceLosses {
   std::vector<int64_t> positions;  ///< [N] of the token in its document; -1 where its target does not count
 
   /// Of the targets of tokens at positions [begin, end).
-  Part part(int64_t begin, int64_t end) const;
-  Part all() const { return part(0, static_cast<int64_t>(nats.size())); }
+  PartialSum part(int64_t begin, int64_t end) const;
+  PartialSum all() const { return part(0, static_cast<int64_t>(nats.size())); }
 };
 
 /// Validation sequence `index` read and measured, without gradient: the same bits for the same weights and number of

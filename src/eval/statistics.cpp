@@ -7,12 +7,12 @@
 
 namespace lighthouse {
 
-Mean mean_of(std::span<const Part> parts) {
+Mean mean_of(std::span<const PartialSum> parts) {
   constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
   double sum = 0;
   Mean mean{kUnknown, kUnknown, 0};
   int64_t num_parts = 0;
-  for (const Part& part : parts) {
+  for (const PartialSum& part : parts) {
     sum += part.sum;
     mean.count += part.count;
     num_parts += part.count > 0 ? 1 : 0;
@@ -22,7 +22,7 @@ Mean mean_of(std::span<const Part> parts) {
   mean.value = sum / count;
   if (num_parts < 2) return mean;
   double squares = 0;
-  for (const Part& part : parts) {
+  for (const PartialSum& part : parts) {
     const double error = part.sum - mean.value * static_cast<double>(part.count);
     squares += error * error;
   }

@@ -8,7 +8,7 @@
 namespace lighthouse {
 
 /// What one independent unit, a sequence or a trial, adds to a mean: the sum of its values and how many they are.
-struct Part {
+struct PartialSum {
   double sum = 0;
   int64_t count = 0;
 };
@@ -21,7 +21,7 @@ struct Mean {
 
 /// With r the mean and e = sum - r count of each of n parts, the standard error is that of a ratio,
 /// sqrt(n / (n - 1) * sum of e^2) / sum of counts; for parts of equal counts the usual one.
-Mean mean_of(std::span<const Part> parts);
+Mean mean_of(std::span<const PartialSum> parts);
 
 struct Interval {
   double low = 0, high = 1;

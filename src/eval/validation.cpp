@@ -10,14 +10,14 @@ ValidationLoss validation_loss(const Decoder& decoder, const SequenceLoader& loa
   return loss_of(validation_parts(decoder, loader, validation_sample(loader, num_sequences, kSampleSeed), mode));
 }
 
-std::vector<Part> validation_parts(const Decoder& decoder, const SequenceLoader& loader,
-                                   std::span<const int64_t> sequences, AttentionMode mode) {
-  std::vector<Part> parts;
+std::vector<PartialSum> validation_parts(const Decoder& decoder, const SequenceLoader& loader,
+                                         std::span<const int64_t> sequences, AttentionMode mode) {
+  std::vector<PartialSum> parts;
   for (const int64_t index : sequences) parts.push_back(sequence_losses(decoder, loader, index, mode).all());
   return parts;
 }
 
-ValidationLoss loss_of(std::span<const Part> parts) {
+ValidationLoss loss_of(std::span<const PartialSum> parts) {
   const Mean mean = mean_of(parts);
   return {mean.count == 0 ? 0 : mean.value, static_cast<int64_t>(parts.size()), mean.count};
 }

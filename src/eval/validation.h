@@ -25,8 +25,8 @@ ValidationLoss validation_loss(const Decoder& decoder, const SequenceLoader& loa
                                AttentionMode mode);
 
 /// The same in two halves: what single validation sequences add, and the mean of all.
-std::vector<Part> validation_parts(const Decoder& decoder, const SequenceLoader& loader,
-                                   std::span<const int64_t> sequences, AttentionMode mode);
-ValidationLoss loss_of(std::span<const Part> parts);
+std::vector<PartialSum> validation_parts(const Decoder& decoder, const SequenceLoader& loader,
+                                         std::span<const int64_t> sequences, AttentionMode mode);
+ValidationLoss loss_of(std::span<const PartialSum> parts);
 
 }  // namespace lighthouse

@@ -15,7 +15,8 @@ namespace lighthouse {
 namespace {
 
 /// The parts of all sequences, of which this process has every data_size-th.
-std::vector<Part> all_parts(const std::vector<Part>& own, int64_t num_sequences, at::Device device, const Mesh& mesh) {
+std::vector<PartialSum> all_parts(const std::vector<PartialSum>& own, int64_t num_sequences, at::Device device,
+                                  const Mesh& mesh) {
   const int64_t most = (num_sequences + mesh.data_size() - 1) / mesh.data_size();
   const at::Tensor mine = at::zeros({most, 2}, at::kDouble);
   for (size_t i = 0; i < own.size(); ++i) {
@@ -26,7 +27,7 @@ std::vector<Part> all_parts(const std::vector<Part>& own, int64_t num_sequences,
   const at::Tensor all = at::empty({mesh.size(), most, 2}, mine.options().device(device));
   mesh.all().all_gather(all, mine.to(device), "validation losses").wait();
   const at::Tensor host = all.to(at::kCPU);
-  std::vector<Part> parts(static_cast<size_t>(num_sequences));
+  std::vector<PartialSum> parts(static_cast<size_t>(num_sequences));
   for (int64_t i = 0; i < num_sequences; ++i) {
     for (int64_t sharer = 0; sharer < mesh.context_size(); ++sharer) {
       const at::Tensor part = host[i % mesh.data_size() * mesh.context_size() + sharer][i / mesh.data_size()];
@@ -38,7 +39,7 @@ std::vector<Part> all_parts(const std::vector<Part>& own, int64_t num_sequences,
 }
 
 /// What this rank's tokens of a sequence add.
-Part shared_part(const Decoder& decoder, const Sequence& sequence, AttentionMode mode, const Mesh& mesh) {
+PartialSum shared_part(const Decoder& decoder, const Sequence& sequence, AttentionMode mode, const Mesh& mesh) {
   const Batch whole = make_host_batch({&sequence, 1});
   const auto seq_len = static_cast<int64_t>(sequence.inputs.size());
   const std::vector<Span> spans = decoder.token_spans(seq_len, sequence.cu_seqlens, mesh.context_size());
@@ -48,10 +49,10 @@ Part shared_part(const Decoder& decoder, const Sequence& sequence, AttentionMode
   return {losses.sum(at::kDouble).item<double>(), batch.num_targets};
 }
 
-std::vector<Part> own_parts(const Decoder& decoder, const SequenceLoader& loader, const std::vector<int64_t>& sequences,
-                            AttentionMode mode, const Mesh& mesh) {
+std::vector<PartialSum> own_parts(const Decoder& decoder, const SequenceLoader& loader,
+                                  const std::vector<int64_t>& sequences, AttentionMode mode, const Mesh& mesh) {
   if (mesh.context_size() == 1) return validation_parts(decoder, loader, sequences, mode);
-  std::vector<Part> parts;
+  std::vector<PartialSum> parts;
   for (const int64_t index : sequences) {
     parts.push_back(shared_part(decoder, loader.validation_sequence(index), mode, mesh));
   }
@@ -67,7 +68,7 @@ double shared_validation_loss(const Decoder& decoder, const SequenceLoader& load
   for (size_t i = 0; i < sample.size(); ++i) {
     if (static_cast<int64_t>(i) % mesh.data_size() == mesh.data_rank()) own.push_back(sample[i]);
   }
-  const std::vector<Part> parts = own_parts(decoder, loader, own, mode, mesh);
+  const std::vector<PartialSum> parts = own_parts(decoder, loader, own, mode, mesh);
   return loss_of(all_parts(parts, static_cast<int64_t>(sample.size()), decoder.device(), mesh)).loss;
 }
 

@@ -29,7 +29,7 @@ TEST(Wilson, HasThePublishedIntervals) {
 }
 
 TEST(Mean, OfEqualPartsHasTheUsualStandardError) {
-  const std::vector<Part> parts = {{10, 5}, {20, 5}, {30, 5}, {40, 5}};  // means 2, 4, 6, 8
+  const std::vector<PartialSum> parts = {{10, 5}, {20, 5}, {30, 5}, {40, 5}};  // means 2, 4, 6, 8
   const Mean mean = mean_of(parts);
   EXPECT_DOUBLE_EQ(mean.value, 5);
   EXPECT_DOUBLE_EQ(mean.standard_error, std::sqrt(20.0 / 3) / 2);
@@ -37,7 +37,7 @@ TEST(Mean, OfEqualPartsHasTheUsualStandardError) {
 }
 
 TEST(Mean, WeighsPartsByTheirValues) {
-  const Mean mean = mean_of(std::vector<Part>{{2, 1}, {12, 3}, {0, 0}});
+  const Mean mean = mean_of(std::vector<PartialSum>{{2, 1}, {12, 3}, {0, 0}});
   EXPECT_DOUBLE_EQ(mean.value, 3.5);
   // e = 2 - 3.5 and 12 - 10.5; the empty part is none.
   EXPECT_DOUBLE_EQ(mean.standard_error, std::sqrt(2.0 * (2.25 + 2.25)) / 4);
@@ -45,8 +45,8 @@ TEST(Mean, WeighsPartsByTheirValues) {
 
 TEST(Mean, SaysWhatItDoesNotKnow) {
   EXPECT_TRUE(std::isnan(mean_of({}).value));
-  EXPECT_TRUE(std::isnan(mean_of(std::vector<Part>{{0, 0}}).value));
-  const Mean one = mean_of(std::vector<Part>{{6, 2}});
+  EXPECT_TRUE(std::isnan(mean_of(std::vector<PartialSum>{{0, 0}}).value));
+  const Mean one = mean_of(std::vector<PartialSum>{{6, 2}});
   EXPECT_EQ(one.value, 3);
   EXPECT_TRUE(std::isnan(one.standard_error));
   EXPECT_TRUE(finite(one.standard_error).is_null());
