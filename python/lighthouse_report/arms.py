@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from .errors import ReportError
 
 # What neither weights nor losses depend on, or, as seeds and the place of the corpus, what an arm has several of.
-IGNORED_SECTIONS = ("logging.", "checkpoint.")
+IGNORED_SECTIONS = ("logging.", "checkpoint.", "parallel.")
 IGNORED = ("model.preset", "training.seed", "training.device", "training.threads", "data.seed", "data.path", "data.format",
            "data.validation_path")
 # What runs did before there were keys for it.
-BEFORE = {"attention.method": "lighthouse", "attention.span": 0}
+BEFORE = {"attention.method": "lighthouse", "attention.span": 0, "training.accumulation": "sequence"}
 
 
 @dataclass(frozen=True)

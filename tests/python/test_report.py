@@ -234,6 +234,13 @@ def test_arms_are_named_by_what_differs(tmp_path):
         ("dense, steps 100", 1)]
 
 
+def test_keys_that_came_later_and_processes_make_no_arm(tmp_path):
+    made = [make_run(tmp_path, "a"), make_run(tmp_path, "b", 2)]
+    config = made[1] / "config.toml"
+    config.write_text(config.read_text().replace("[training]", '[parallel]\ndata = 2\n[training]\naccumulation = "sequence"'))
+    assert [(arm.name, len(arm.runs)) for arm in arms_of(*made)] == [("dense", 2)]
+
+
 def test_names_and_baseline_of_the_user(folder, tmp_path, capsys):
     page = tmp_path / "page.html"
     runs = [f"{name}={folder}/{name}-{seed}" for name in ("dense", "two-stage") for seed in (1, 2)]
