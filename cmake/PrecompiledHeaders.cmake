@@ -36,8 +36,8 @@ if(LIGHTHOUSE_WITH_CUDA)
 else()
   set(torch torch::cpu)
 endif()
-set(tests audit_test cli_test decoder_cuda_test eval_test model_test nn_test ops_cuda_test ops_test parallel_test plan_test train_test
-          turned_gather_cuda_test)
+set(tests audit_test cli_test decoder_cuda_test eval_test model_test nn_test ops_cuda_test ops_test parallel_test plan_test train_ranks_test
+          train_test turned_gather_cuda_test)
 compile_as_libraries_are(lighthouse_cli export_fixture ${tests})
 precompile_for(lighthouse_tensor_headers HEADERS ${tensor_headers} LIBRARIES ${torch}
   TARGETS lighthouse_audit lighthouse_bench lighthouse_cli lighthouse_eval lighthouse_model lighthouse_nn lighthouse_parallel
