@@ -7,25 +7,8 @@ import argparse
 import json
 
 import torch
+from event_times import time_ms
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-WARM_UPS = 5  # the first compiles
-
-
-def time_ms(function, repeats):
-    """Quartiles of single calls between two events, from an idle device."""
-    for _ in range(WARM_UPS):
-        function()
-    times = []
-    for _ in range(repeats):
-        torch.cuda.synchronize()
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        function()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return torch.quantile(torch.tensor(times), torch.tensor([0.25, 0.5, 0.75])).tolist()
 
 
 def sliding_window(seq_len, window):

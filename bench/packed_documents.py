@@ -6,6 +6,7 @@ memory that a call takes beyond its arguments and results."""
 import argparse
 
 import torch
+from event_times import time_ms
 
 from lighthouse_attention import lighthouse_attention
 from lighthouse_attention.inner import stock_attention
@@ -15,24 +16,15 @@ ROWS = {  # offsets of documents in 98,304 tokens
     "65,536 and 64 x 512": [0, *range(65536, 98305, 512)],
     "32 x 3,072": range(0, 98305, 3072),
 }
-WARM_UPS = 3
 
 
 def measure(function, repeats):
     """(ms, MiB)"""
-    for _ in range(WARM_UPS):
-        function()
-    torch.cuda.synchronize()
+    _, median, _ = time_ms(function, repeats)
     torch.cuda.reset_peak_memory_stats()
-    before, times = torch.cuda.memory_allocated(), []
-    for _ in range(repeats):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        function()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return sorted(times)[repeats // 2], (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = torch.cuda.memory_allocated()
+    function()
+    return median, (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def main():
