@@ -88,12 +88,18 @@ def test_processes_share_sequences(lighthouse, options):
     assert "shares evenly" in shared.stderr and shared.stderr.count("done: 8 steps") == 1
 
 
-def test_launcher_of_two_ends_with_a_checkpoint_on_a_signal(lighthouse, options, tmp_path):
+def launch_two_that_train(lighthouse, options, tmp_path):
+    """Returns when they have made three steps."""
     process = start(lighthouse, ["launch", "-n", "2", "train", *options(training__steps=100000)])
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not metrics.exists() or metrics.read_text().count("\n") < 3:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
+    return process
+
+
+def test_launcher_of_two_ends_with_a_checkpoint_on_a_signal(lighthouse, options, tmp_path):
+    process = launch_two_that_train(lighthouse, options, tmp_path)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
@@ -102,11 +108,7 @@ def test_launcher_of_two_ends_with_a_checkpoint_on_a_signal(lighthouse, options,
 
 
 def test_rank_that_is_killed_is_named_and_ends_the_launch(lighthouse, options, tmp_path):
-    process = start(lighthouse, ["launch", "-n", "2", "train", *options(training__steps=100000)])
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while not metrics.exists() or metrics.read_text().count("\n") < 3:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
+    process = launch_two_that_train(lighthouse, options, tmp_path)
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     os.kill(int(children.stdout.split()[1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
