@@ -73,18 +73,20 @@ def test_runs_have_names_of_their_own_and_arms_share_all_but_what_they_are_about
     assert plan.RATE_SEED > max(plan.SEEDS.values())
 
 
-def test_controls_come_right_after_the_main_pairs_of_their_ladder():
+@pytest.mark.parametrize(("ladder", "arms"), [("a2", plan.CONTROLS | plan.FIRST_ABLATIONS), ("b", plan.B_CONTROLS)])
+def test_controls_come_right_after_the_main_pairs_of_their_ladder(ladder, arms):
     names = [run.name for job in plan.jobs() for run in job]
-    first = 1 + max(names.index(run.name) for pair in plan.main_pairs("a2") for run in pair)
-    controls = [f"a2-{arm}-s{seed}" for arm in (*plan.CONTROLS, *plan.FIRST_ABLATIONS) for seed in (1, 2)]
+    first = 1 + max(names.index(run.name) for pair in plan.main_pairs(ladder) for run in pair)
+    controls = [f"{ladder}-{arm}-s{seed}" for arm in arms for seed in (1, 2)]
     assert names[first:first + len(controls)] == controls
 
 
-def test_the_window_has_as_many_pairs_as_the_rows_of_the_two_stage_arm():
-    ladder = plan.LADDERS["a2"]
+@pytest.mark.parametrize(("name", "controls"), [("a2", plan.CONTROLS), ("b", plan.B_CONTROLS)])
+def test_the_window_has_as_many_pairs_as_the_rows_of_the_two_stage_arm(name, controls):
+    ladder = plan.LADDERS[name]
     rows = ladder.seq_len // 16 + 2 * 4 * ladder.seq_len // 64  # N / F + (L - 1) p k
-    assert ladder.seq_len * plan.CONTROLS["window"]["attention.span"] == rows**2 // 2
-    assert plan.CONTROLS["short"]["attention.span"] == ladder.seq_len // 8
+    assert ladder.seq_len * controls["window"]["attention.span"] == rows**2 // 2
+    assert controls["short"]["attention.span"] == ladder.seq_len // 8
 
 
 def test_a_control_of_equal_total_time_has_the_share_of_the_steps_that_takes_it():
