@@ -3,16 +3,19 @@
 
 #include <cstdlib>
 #include <stdexcept>
+#include <string>
 
 namespace lighthouse::test_support {
 
-/// `present`, whether a CUDA device is seen. Throws where none is and LIGHTHOUSE_REQUIRE_GPU is set, as by `make
-/// gpu-test`: all skipped is not all passed.
-inline bool gpu_gate(bool present) {
-  if (!present && std::getenv("LIGHTHOUSE_REQUIRE_GPU") != nullptr) {
-    throw std::runtime_error("no CUDA device is seen, and LIGHTHOUSE_REQUIRE_GPU is set");
+/// Whether `needed` CUDA devices are among the `present` ones. Throws where they are not and LIGHTHOUSE_REQUIRE_GPU
+/// promises so many, as `make gpu-test` does of one: all skipped is not all passed.
+inline bool gpu_gate(int present, int needed = 1) {
+  const char* promise = std::getenv("LIGHTHOUSE_REQUIRE_GPU");
+  if (present < needed && promise != nullptr && std::atoi(promise) >= needed) {
+    throw std::runtime_error("CUDA devices that are seen: " + std::to_string(present) + ", LIGHTHOUSE_REQUIRE_GPU is " +
+                             promise);
   }
-  return present;
+  return present >= needed;
 }
 
 }  // namespace lighthouse::test_support

@@ -13,6 +13,7 @@
 #include "cpp/parallel/ranks.h"
 #include "lighthouse/check.h"
 #include "parallel/tree_sum.h"
+#include "support/test_device.h"
 
 namespace lighthouse {
 namespace {
@@ -98,7 +99,7 @@ const std::vector<std::vector<int64_t>> kShapes = {{3, 50}, {7}, {129}, {64, 2},
 
 /// The gradient of a parameter on a rank.
 at::Tensor gradient(size_t parameter, int64_t rank) {
-  return term(100 * static_cast<int64_t>(parameter) + rank, kShapes[parameter]);
+  return term(100 * static_cast<int64_t>(parameter) + rank, kShapes[parameter]).to(test_device());
 }
 
 std::string exchange(World& world, int64_t bucket_elements) {

@@ -1,4 +1,4 @@
-// Collectives of forked ranks, over Gloo.
+// Collectives of forked ranks, over Gloo; over NCCL on GPUs.
 #include "parallel/group.h"
 
 #include <ATen/TensorOperators.h>
@@ -12,6 +12,7 @@
 
 #include "cpp/parallel/ranks.h"
 #include "lighthouse/check.h"
+#include "support/test_device.h"
 
 namespace lighthouse {
 namespace {
@@ -25,6 +26,8 @@ std::vector<int64_t> all_ranks(const World& world) {
   std::iota(ranks.begin(), ranks.end(), 0);
   return ranks;
 }
+
+at::TensorOptions on_device(at::ScalarType dtype) { return at::TensorOptions().device(test_device()).dtype(dtype); }
 
 void require(bool condition, const std::string& what) {
   if (!condition) throw std::runtime_error(what);
@@ -50,7 +53,8 @@ void exchange_uneven_rows(Group& group, at::ScalarType dtype) {
     for (int64_t i = 0; i < out_counts.back(); ++i) expected.insert(expected.end(), {other, rank, i});
   }
   const auto rows = [&](std::vector<int64_t>& values) {
-    return at::from_blob(values.data(), {static_cast<int64_t>(values.size()) / 3, 3}, at::kLong).to(dtype);
+    return at::from_blob(values.data(), {static_cast<int64_t>(values.size()) / 3, 3}, at::kLong)
+        .to(test_device(), dtype);
   };
   const at::Tensor in = rows(sent), wanted = rows(expected);
   const at::Tensor out = at::full(wanted.sizes(), -1, wanted.options());
@@ -74,12 +78,12 @@ TEST(Groups, GatherAndSumInTheOrderOfRanks) {
   const auto term = [](int64_t rank) { return std::ldexp(1.0, static_cast<int>(30 * (rank % 3))) + 0.1; };
   expect_all_done(run_ranks(4, [&](World& world) -> std::string {
     const auto group = world.make_group("all", all_ranks(world));
-    const at::Tensor all = at::empty({4, 2});
-    group->all_gather(all, at::full({2}, static_cast<double>(world.rank())), "all-gather").wait();
-    require(all.equal(at::arange(4).to(at::kFloat).unsqueeze(1).expand({4, 2})), "all_gather");
+    const at::Tensor all = at::empty({4, 2}, on_device(at::kFloat));
+    group->all_gather(all, at::full({2}, static_cast<double>(world.rank()), all.options()), "all-gather").wait();
+    require(all.equal(at::arange(4, all.options()).unsqueeze(1).expand({4, 2})), "all_gather");
     double wanted = term(0);  // in another order of addition it would round otherwise
     for (int64_t rank = 1; rank < 4; ++rank) wanted += term(rank);
-    const at::Tensor sum = group->sum(at::full({3}, term(world.rank()), at::kDouble), "sum");
+    const at::Tensor sum = group->sum(at::full({3}, term(world.rank()), on_device(at::kDouble)), "sum");
     require(sum.eq(wanted).all().item<bool>(), "sum");
     return "";
   }));
@@ -90,7 +94,7 @@ TEST(Groups, OfAMeshDoNotMix) {
     const int64_t row = world.rank() / 2, column = world.rank() % 2;
     const auto across = world.make_group("context " + std::to_string(row), {2 * row, 2 * row + 1});
     const auto down = world.make_group("data " + std::to_string(column), {column, column + 2});
-    const at::Tensor mine = at::full({1}, static_cast<double>(world.rank()));
+    const at::Tensor mine = at::full({1}, static_cast<double>(world.rank()), on_device(at::kFloat));
     require(across->sum(mine, "across").item<double>() == static_cast<double>(4 * row + 1), "across");
     require(down->sum(mine, "down").item<double>() == static_cast<double>(2 * column + 2), "down");
     require(down->rank() == row && across->rank() == column, "ranks");

@@ -1,4 +1,4 @@
-// Rows for heads and back, over Gloo.
+// Rows for heads and back, over Gloo; over NCCL on GPUs.
 #include "parallel/head_exchange.h"
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -11,6 +11,7 @@
 
 #include "cpp/parallel/ranks.h"
 #include "lighthouse/check.h"
+#include "support/test_device.h"
 
 namespace lighthouse {
 namespace {
@@ -21,7 +22,7 @@ using ::testing::HasSubstr;
 constexpr int64_t kHeadDim = 3;
 
 at::Tensor random(uint64_t seed, const std::vector<int64_t>& shape, at::ScalarType dtype) {
-  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed), at::kDouble).to(dtype);
+  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed), at::kDouble).to(test_device(), dtype);
 }
 
 at::Tensor slice(const at::Tensor& x, int64_t dim, const Span& span) { return x.slice(dim, span.begin, span.end); }

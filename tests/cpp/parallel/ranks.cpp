@@ -1,7 +1,10 @@
 #include "cpp/parallel/ranks.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <arpa/inet.h>
+#include <c10/core/DeviceGuard.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -11,8 +14,11 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
 #include <numeric>
 #include <stdexcept>
+
+#include "support/test_device.h"
 
 namespace lighthouse::parallel_test {
 namespace {
@@ -93,6 +99,16 @@ bool is_stopped(const Child& child) {
 
 }  // namespace
 
+/// Asked by a process of its own: one that has used CUDA cannot be forked.
+int num_gpus() {
+  static const int number = [] {
+    const auto outcome =
+        run_processes(1, [](int64_t) { return std::to_string(at::detail::getCUDAHooks().deviceCount()); });
+    return outcome.front().exit_code == 0 ? std::stoi(outcome.front().text) : 0;
+  }();
+  return number;
+}
+
 std::vector<Outcome> run_processes(int64_t size, const std::function<std::string(int64_t rank)>& body,
                                    std::chrono::seconds limit) {
   const Clock::time_point start = Clock::now();
@@ -113,6 +129,12 @@ std::vector<Outcome> run_processes(int64_t size, const std::function<std::string
 }
 
 std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOptions& options) {
+  const char* device = std::getenv("LIGHTHOUSE_TEST_DEVICE");
+  const bool on_gpus = device != nullptr && at::Device(device).is_cuda();
+  if (on_gpus && !test_support::gpu_gate(num_gpus(), static_cast<int>(size))) {
+    std::cout << "skipped: " << size << " ranks, " << num_gpus() << " GPUs" << std::endl;
+    return {};
+  }
   Launch launch;
   launch.world_size = launch.local_world_size = size;
   launch.port = free_port();
@@ -121,7 +143,9 @@ std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOption
       [&](int64_t rank) {
         Launch mine = launch;
         mine.rank = mine.local_rank = rank;
-        World world(mine, {.timeout = options.timeout, .patience = options.patience});
+        if (on_gpus) ::setenv("LIGHTHOUSE_TEST_DEVICE", ("cuda:" + std::to_string(rank)).c_str(), 1);
+        const c10::OptionalDeviceGuard guard(test_device());
+        World world(mine, {.device = test_device(), .timeout = options.timeout, .patience = options.patience});
         return body(world);
       },
       options.limit);

@@ -27,11 +27,16 @@ struct RanksOptions {
   std::chrono::seconds limit{300};  ///< after which ranks that are left are killed
 };
 
-/// Forks `size` ranks, each with one thread, that find one another on a free port of this machine.
+/// Forks `size` ranks, each with one thread, that find one another on a free port of this machine. Their tensors are on
+/// the test device; if that is CUDA, each rank has a GPU of its own as its test device, and where there are too few the
+/// test is skipped: no outcomes. The parent must not use the device.
 std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOptions& options = {});
 
 /// A port that was free just now.
 uint16_t free_port();
+
+/// CUDA devices of this machine.
+int num_gpus();
 
 /// The same without a world: `body` of each rank in a process of its own.
 std::vector<Outcome> run_processes(int64_t size, const std::function<std::string(int64_t rank)>& body,
