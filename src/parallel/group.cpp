@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "lighthouse/check.h"
+#include "parallel/lookout.h"
 #include "parallel/watch.h"
 
 namespace lighthouse {
@@ -29,15 +30,18 @@ void check_rows(const char* name, const at::Tensor& x, const std::vector<int64_t
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-void fail_by_rank(const Watch* watch, const std::string& what, const std::string& why) {
+std::string failure_text(const Watch* watch, const std::string& what, const std::string& why) {
   const std::string doing = watch == nullptr ? what : watch->doing();
   const std::string others = watch == nullptr ? "" : watch->diagnosis();
-  throw RankFailure("'" + doing + "' failed: " +
-                    (others.empty()
-                         ? "all other ranks live and are in the same place; raise parallel.timeout if they are "
-                           "only slow"
-                         : "another rank is missing" + others) +
-                    "\n  (" + first_line(why) + ")");
+  return "'" + doing + "' failed: " +
+         (others.empty()
+              ? "all other ranks live and are in the same place; raise parallel.timeout if they are only slow"
+              : "another rank is missing" + others) +
+         "\n  (" + first_line(why) + ")";
+}
+
+void fail_by_rank(const Watch* watch, const std::string& what, const std::string& why) {
+  throw RankFailure(failure_text(watch, what, why));
 }
 
 Pending::Pending(c10::intrusive_ptr<c10d::Work> work, const Watch* watch, std::string what)
@@ -60,16 +64,22 @@ void Pending::wait() {
 }
 
 Group::Group() = default;
-Group::Group(c10::intrusive_ptr<c10d::Backend> backend, std::vector<int64_t> ranks, int64_t rank, Watch* watch)
-    : backend_(std::move(backend)), ranks_(std::move(ranks)), rank_(rank), watch_(watch) {}
+Group::Group(c10::intrusive_ptr<c10d::Backend> backend, std::vector<int64_t> ranks, int64_t rank, Watch* watch,
+             Lookout* lookout)
+    : backend_(std::move(backend)), ranks_(std::move(ranks)), rank_(rank), watch_(watch), lookout_(lookout) {
+  if (lookout_ != nullptr) lookout_->on_failure([backend = backend_] { backend->abort(); });
+}
 Group::~Group() = default;
 
 template <typename Start>
 Pending Group::guarded(const std::string& what, const Start& start) {
   if (watch_ != nullptr) watch_->enter(what);
+  if (lookout_ != nullptr) lookout_->check();
   std::string why;
   try {
-    return {start(), watch_, what};
+    c10::intrusive_ptr<c10d::Work> work = start();
+    if (lookout_ != nullptr) lookout_->follow(work, what);
+    return {std::move(work), watch_, what};
   } catch (const std::exception& error) {
     why = error.what();
   }
@@ -107,6 +117,12 @@ Pending Group::all_gather(const at::Tensor& out, const at::Tensor& in, const std
     at::Tensor all = out.view({-1}), mine = in.view({-1});
     return backend_->_allgather_base(all, mine);
   });
+}
+
+at::Tensor Group::to_host(const at::Tensor& x) const {
+  at::Tensor host = x.to(at::kCPU);
+  if (lookout_ != nullptr) lookout_->check();
+  return host;
 }
 
 at::Tensor Group::sum(const at::Tensor& x, const std::string& what) {

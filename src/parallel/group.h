@@ -17,6 +17,7 @@ class Work;
 
 namespace lighthouse {
 
+class Lookout;
 class Watch;
 
 /// A collective failed because of another rank: it died, stopped, hangs or does something else. The message names the
@@ -26,8 +27,10 @@ class RankFailure : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Throws RankFailure: what `watch` (null: nobody else) knows of `what`, which failed because of `why`, of whose lines
-/// only the first is said, without the C++ frames that torch appends.
+/// What `watch` (null: nobody else) knows of `what`, which failed because of `why`, of whose lines only the first is
+/// said, without the C++ frames that torch appends. Takes as long as Watch::diagnosis.
+std::string failure_text(const Watch* watch, const std::string& what, const std::string& why);
+/// Throws it as RankFailure.
 [[noreturn]] void fail_by_rank(const Watch* watch, const std::string& what, const std::string& why);
 /// The first line of a text.
 std::string first_line(const std::string& text);
@@ -55,8 +58,10 @@ class Group {
  public:
   /// A group of this rank alone, which exchanges nothing: its collectives copy.
   Group();
-  /// `ranks`: of the world, in the order of the group; this one is ranks[rank]. `watch` outlives the group.
-  Group(c10::intrusive_ptr<c10d::Backend> backend, std::vector<int64_t> ranks, int64_t rank, Watch* watch);
+  /// `ranks`: of the world, in the order of the group; this one is ranks[rank]. `watch`, and the `lookout` of a group
+  /// on GPUs, outlive it.
+  Group(c10::intrusive_ptr<c10d::Backend> backend, std::vector<int64_t> ranks, int64_t rank, Watch* watch,
+        Lookout* lookout = nullptr);
   ~Group();
 
   int64_t rank() const { return rank_; }
@@ -71,6 +76,10 @@ class Group {
   /// Contiguous `out` [size, …] of every rank's contiguous `in` […], all of one shape.
   Pending all_gather(const at::Tensor& out, const at::Tensor& in, const std::string& what);
 
+  /// `x`, which comes from collectives, on the host. Throws RankFailure where one of them failed: on a GPU it is then
+  /// here that the host, which has waited, is told.
+  at::Tensor to_host(const at::Tensor& x) const;
+
   /// The sum over ranks of `x` (small: it is gathered), added in the order of ranks: equal bits on every rank.
   at::Tensor sum(const at::Tensor& x, const std::string& what);
 
@@ -82,6 +91,7 @@ class Group {
   std::vector<int64_t> ranks_{0};
   int64_t rank_ = 0;
   Watch* watch_ = nullptr;
+  Lookout* lookout_ = nullptr;
 };
 
 }  // namespace lighthouse

@@ -14,6 +14,7 @@
 
 #include "lighthouse/check.h"
 #include "parallel/backend.h"
+#include "parallel/lookout.h"
 #include "parallel/watch.h"
 
 namespace lighthouse {
@@ -21,7 +22,8 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-constexpr milliseconds kLeaving{3000};  // others diagnose for about two seconds
+constexpr milliseconds kLeaving{3000};         // others diagnose for about two seconds
+constexpr milliseconds kAfterLookout{600000};  // NCCL's own watchdog would end the process without our words
 constexpr milliseconds kLook{20};
 constexpr milliseconds kBetweenLooks{1000};  // for ranks that are lost, of one that waits for them
 constexpr const char* kAbandoned = "abandoned";
@@ -108,10 +110,12 @@ World::World(const Launch& launch, const WorldOptions& options)
   wait_for_all(*store_, launch_, options_.patience);
   texts_ = store_->clone();
   watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
+  if (options.device.is_cuda()) lookout_ = std::make_unique<Lookout>(*watch_, options.device, options.timeout);
   store_->setTimeout(options_.timeout);
 }
 
 World::~World() {
+  lookout_.reset();
   watch_.reset();
   try {
     const int64_t left = store_->add("left", 1);
@@ -226,8 +230,8 @@ std::unique_ptr<Group> World::make_group(const std::string& name, const std::vec
     store->set(connected[static_cast<size_t>(own)], bytes_of("yes"));
     store->wait(connected);
     store_->setTimeout(options_.timeout);
-    backend->setTimeout(options_.timeout);
-    return std::make_unique<Group>(std::move(backend), ranks, own, watch_.get());
+    backend->setTimeout(lookout_ ? options_.timeout + kAfterLookout : options_.timeout);
+    return std::make_unique<Group>(std::move(backend), ranks, own, watch_.get(), lookout_.get());
   } catch (const std::exception& error) {
     fail_by_rank(watch_.get(), name, error.what());
   }

@@ -79,6 +79,7 @@ class World {
   c10::intrusive_ptr<c10d::Store> texts_;  ///< a connection for conclude
   int64_t num_conclusions_ = 0;
   std::unique_ptr<Watch> watch_;
+  std::unique_ptr<Lookout> lookout_;  ///< of collectives on a GPU; null on the CPU, where the host waits for each
 };
 
 }  // namespace lighthouse
