@@ -28,6 +28,13 @@ class Mesh {
   int64_t context_size() const { return context_size_; }
   int64_t context_rank() const { return context_rank_; }
 
+  // Items (micro-batches, sequences) are dealt out in turn to the groups that share one: item i to group
+  // i mod data_size(), whose every rank has a part of it.
+  bool has(int64_t item) const { return item % data_size_ == data_rank_; }
+  int64_t rank_of(int64_t item, int64_t sharer) const { return item % data_size_ * context_size_ + sharer; }
+  int64_t place_of(int64_t item) const { return item / data_size_; }  ///< among the items of its ranks
+  int64_t most_of(int64_t count) const { return (count + data_size_ - 1) / data_size_; }  ///< of so many, on a rank
+
   World* world() const { return world_; }  ///< null: alone
   Group& all() const { return *all_; }
   Group& context() const { return *context_; }  ///< ranks that share a sequence with this one
