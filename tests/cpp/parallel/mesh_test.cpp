@@ -26,6 +26,7 @@ std::string problem_of(const Mesh& mesh, int64_t count) {
       if (mesh.place_of(item) != next[static_cast<size_t>(rank)]++) return "places do not follow one another";
     }
   }
+  if (mesh.count_of(count) != next[static_cast<size_t>(mesh.rank())]) return "count_of is wrong";
   return *std::max_element(next.begin(), next.end()) == mesh.most_of(count) ? "" : "most_of is wrong";
 }
 
