@@ -15,6 +15,7 @@
 
 #include "cli/commands.h"
 #include "cli/process.h"
+#include "cli/ranks.h"
 #include "cli/usage.h"
 #include "config/schema.h"
 #include "lighthouse/check.h"
@@ -66,10 +67,23 @@ Failure failure_of(const CLI::App& app, const std::exception_ptr& failure) {
   }
 }
 
-int run(CLI::App& app, std::vector<std::string> arguments) {
+/// Reads the command line and runs its command. One that ranks would run together, or that has none, is refused
+/// together.
+void parse_and_run(CLI::App& app, std::vector<std::string> arguments) {
+  std::reverse(arguments.begin(), arguments.end());  // the parser reads from the end
   try {
-    std::reverse(arguments.begin(), arguments.end());  // the parser reads from the end
     app.parse(arguments);
+  } catch (const CLI::Success&) {
+    throw;
+  } catch (const CLI::ParseError& error) {
+    if (!app.get_subcommands().empty() && !app.got_subcommand("train")) throw;
+    refuse_start(std::make_exception_ptr(UsageError(usage_message(app, error))));
+  }
+}
+
+int run(CLI::App& app, const std::vector<std::string>& arguments) {
+  try {
+    parse_and_run(app, arguments);
     return kDone;
   } catch (const CLI::Success& request) {  // --help, --version
     std::ostringstream text;

@@ -21,6 +21,7 @@ constexpr const char* kDeviceNames = "{auto,cpu,h200,h100,b200,a100,l40s,l4}";
 struct Options {
   std::string device = "auto";
   std::optional<double> memory_gib, tflops, bandwidth;
+  std::optional<int64_t> world_size, nodes;
   bool json = false;
   std::unique_ptr<ConfigOptions> config;
 };
@@ -70,10 +71,40 @@ PlanDevice resolve(const Options& options, const RunConfig& config) {
   return device;
 }
 
+/// How many ranks there are, and how they share the work: as the configuration says, or, where it says nothing, in the
+/// fastest way that fits.
+PlanRanks share_out(const Options& options, const PlanDevice& device, RunConfig& config) {
+  ParallelConfig& parallel = config.parallel;
+  const bool given = parallel.data > 0 || parallel.context > 1;
+  PlanRanks ranks;
+  ranks.world_size = options.world_size.value_or(std::max<int64_t>(parallel.data, 1) * parallel.context);
+  const int64_t nodes = options.nodes.value_or((ranks.world_size + kNodeSize - 1) / kNodeSize);
+  const std::string of_nodes = "--nodes " + std::to_string(nodes);
+  if (ranks.world_size % nodes != 0) {
+    throw UsageError(of_nodes + ": " + std::to_string(ranks.world_size) + " ranks do not divide into so many nodes");
+  }
+  ranks.node_size = ranks.world_size / nodes;
+  if (given) {
+    if (parallel.data == 0) parallel.data = std::max<int64_t>(ranks.world_size / parallel.context, 1);
+    if (parallel.data * parallel.context != ranks.world_size) {
+      throw UsageError("--world-size " + std::to_string(ranks.world_size) + ": parallel.data = " +
+                       std::to_string(parallel.data) + " and parallel.context = " + std::to_string(parallel.context) +
+                       " are " + std::to_string(parallel.data * parallel.context) + " ranks");
+    }
+    check_share(config);
+  } else if (ranks.world_size > 1) {
+    const DeviceProfile& ranking = device.profile ? *device.profile : device_profiles().front();
+    ranks.shares = shares(config, ranks.world_size, device.memory_bytes, device.cuda, ranking, ranks.node_size);
+    config = ranks.shares.front().config;
+  }
+  return ranks;
+}
+
 void run_plan(const Options& options) {
-  const RunConfig config = options.config->load();
+  RunConfig config = options.config->load();
   const PlanDevice device = resolve(options, config);
-  const nlohmann::ordered_json report = plan_report(config, device);
+  const PlanRanks ranks = share_out(options, device, config);
+  const nlohmann::ordered_json report = plan_report(config, device, ranks);
   if (options.json) {
     std::cout << report.dump(2) << '\n';
   } else {
@@ -108,12 +139,22 @@ void add_plan_command(CLI::App& app) {
   command->add_option("--device-bandwidth", options->bandwidth, "Memory bandwidth of its data sheet in TB/s")
       ->check(CLI::PositiveNumber)
       ->option_text("TB/S");
+  command
+      ->add_option(
+          "--world-size", options->world_size,
+          "GPUs that train together; they share the work as [parallel] says, or else in the fastest way that fits")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->option_text("W");
+  command->add_option("--nodes", options->nodes, "Machines that these GPUs are in; default: one for each 8")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->option_text("M");
   command->add_flag("--json", options->json, "Print JSON; bytes and seconds");
   command->footer(
       "Exit codes: 0 it fits, 1 it does not, 2 wrong usage or configuration.\n\n"
       "Examples:\n"
       "  lighthouse plan --config configs/paper.toml --device h200\n"
-      "  lighthouse plan --config configs/paper.toml --device a100 --memory 80 --json");
+      "  lighthouse plan --config configs/paper.toml --device a100 --memory 80 --json\n"
+      "  lighthouse plan --config configs/paper.toml --device h100 --world-size 16 --nodes 2");
   command->callback([options] { run_plan(*options); });
 }
 

@@ -10,7 +10,9 @@
 #include "plan/advice.h"
 #include "plan/flops.h"
 #include "plan/memory.h"
+#include "plan/shape.h"
 #include "plan/time.h"
+#include "plan/traffic.h"
 #include "train/text.h"
 
 namespace lighthouse::cli {
@@ -32,7 +34,8 @@ const Labels kTime = {{"products", "matrix products"},           {"attention", "
                       {"lighthouse", "scores, gather, scatter"}, {"rows", "norms, RoPE, SwiGLU"},
                       {"head", "embedding, head, loss"},         {"recompute", "computed again"},
                       {"offload", "waiting for the host link"},  {"optimizer", "optimizer"},
-                      {"launches", "waiting for launches"},      {"total", "total"}};
+                      {"launches", "waiting for launches"},      {"exchange", "rows between ranks"},
+                      {"gradients", "gradients between ranks"},  {"total", "total"}};
 
 constexpr int kLabelWidth = 28;
 constexpr int kColumnWidth = 24;
@@ -48,10 +51,43 @@ Json time_json(const StepTime& time) {
   return {{"products", time.products}, {"attention", time.attention}, {"lighthouse", time.lighthouse},
           {"rows", time.rows},         {"head", time.head},           {"recompute", time.recompute},
           {"offload", time.offload},   {"optimizer", time.optimizer}, {"launches", time.launches},
-          {"total", time.total()}};
+          {"exchange", time.exchange}, {"gradients", time.gradients}, {"total", time.total()}};
 }
 
-Json stage_json(const RunConfig& config, const PlanDevice& device, bool lighthouse) {
+Json traffic_json(const RunConfig& config, bool lighthouse) {
+  Json json = Json::object();
+  for (const auto& [name, traffic] : step_traffic(config, lighthouse, 0)) {
+    json[name] = {{"collectives", traffic.collectives}, {"bytes", traffic.bytes}};
+  }
+  return json;
+}
+
+Json rates_json(const std::vector<LinkRate>& rates) {
+  Json json = Json::array();
+  for (const LinkRate& rate : rates) json.push_back({{"bytes", rate.bytes}, {"bytes_per_s", rate.bytes_per_s}});
+  return json;
+}
+
+Json ranks_json(const RunConfig& config, const PlanRanks& ranks) {
+  const Links& links = hopper_links();
+  Json json = {
+      {"world_size", ranks.world_size},
+      {"node_size", ranks.node_size},
+      {"data", std::max<int64_t>(config.parallel.data, 1)},
+      {"context", config.parallel.context},
+      {"recompute", config.training.recompute},
+      {"offload", config.training.offload},
+      {"measured", {{"all_to_all", rates_json(links.all_to_all)}, {"all_gather", rates_json(links.all_gather)}}},
+      {"assumed", {{"node_bytes_per_s", links.node_bytes_per_s}}},
+      {"shares", Json::array()}};
+  for (const Alternative& share : ranks.shares) {
+    json["shares"].push_back(
+        {{"options", settings_text(share)}, {"memory_bytes", share.bytes}, {"step_seconds", share.seconds}});
+  }
+  return json;
+}
+
+Json stage_json(const RunConfig& config, const PlanDevice& device, const PlanRanks& ranks, bool lighthouse) {
   const int64_t stage_1 = config.training.lighthouse_steps;
   const StepMemory memory = step_memory(config, lighthouse, device.cuda);
   const double flops = step_flops(config, lighthouse);
@@ -64,11 +100,18 @@ Json stage_json(const RunConfig& config, const PlanDevice& device, bool lighthou
                 {"seconds", nullptr},
                 {"tokens_per_s", nullptr},
                 {"mfu", nullptr}};
+  if (ranks.world_size > 1) stage["traffic"] = traffic_json(config, lighthouse);
   if (!device.profile) return stage;
-  const StepTime time = step_time(config, lighthouse, *device.profile);
+  const StepTime time = step_time(config, lighthouse, *device.profile, ranks.node_size);
+  const auto world_size = static_cast<double>(ranks.world_size);
   stage["seconds"] = time_json(time);
   stage["tokens_per_s"] = static_cast<double>(tokens_per_step(config.training)) / time.total();
-  stage["mfu"] = flops / time.total() / in_precision(*device.profile, config.training.precision).peak_flops;
+  stage["mfu"] =
+      flops / time.total() / world_size / in_precision(*device.profile, config.training.precision).peak_flops;
+  if (ranks.world_size > 1) {
+    stage["efficiency"] =
+        step_time(on_one_rank(config), lighthouse, *device.profile).total() / (world_size * time.total());
+  }
   return stage;
 }
 
@@ -137,6 +180,13 @@ void print_head(const Json& report, std::ostream& out) {
     out << "; times " << (device["measured"].get<bool>() ? "from rates measured on " : "are rough, by the profile ")
         << device["profile"].get<std::string>();
   }
+  if (report.contains("ranks")) {
+    const Json& ranks = report["ranks"];
+    const auto world_size = ranks["world_size"].get<int64_t>();
+    out << "\nranks    " << world_size << ": parallel.data " << ranks["data"] << ", parallel.context "
+        << ranks["context"] << ", in nodes of " << std::min(ranks["node_size"].get<int64_t>(), world_size)
+        << "; recompute " << ranks["recompute"].get<std::string>() << (ranks["offload"].get<bool>() ? ", offload" : "");
+  }
   out << "\nmodel    " << with_unit(report["parameters"].get<double>()) << " parameters, "
       << grouped(report["tokens_per_step"].get<int64_t>()) << " tokens a step\n\n";
 }
@@ -175,10 +225,45 @@ void print_time(const Json& report, std::ostream& out) {
   print_line(out, "tokens/s", stages,
              [](const Json& stage) { return grouped(static_cast<int64_t>(stage["tokens_per_s"].get<double>())); });
   print_line(out, "model FLOPs utilisation", stages, [](const Json& stage) { return percent(stage["mfu"]); });
+  if (stages.front().contains("efficiency")) {
+    print_line(out, "of as many single GPUs", stages, [](const Json& stage) { return percent(stage["efficiency"]); });
+  }
   print_line(out, "steps", stages, [](const Json& stage) { return grouped(stage["steps"].get<int64_t>()); });
   print_line(out, "their time, h:mm:ss", stages, [](const Json& stage) {
     return duration(stage["seconds"]["total"].get<double>() * stage["steps"].get<double>());
   });
+}
+
+std::string rates_text(const Json& rates) {
+  std::string text;
+  for (const Json& rate : rates) {
+    text += (text.empty() ? "" : ", ") + fixed(rate["bytes_per_s"].get<double>() / 1e9, 0) + " GB/s at " +
+            fixed(rate["bytes"].get<double>() / 1e6, 0) + " MB";
+  }
+  return text;
+}
+
+void print_traffic(const Json& report, std::ostream& out) {
+  if (!report.contains("ranks")) return;
+  out << "\nsent by a rank in a step, MB (collectives)\n";
+  for (const auto& item : report["stages"].front()["traffic"].items()) {
+    print_line(out, item.key(), report["stages"], [&](const Json& stage) {
+      const Json traffic = stage["traffic"].value(item.key(), Json{{"bytes", 0}, {"collectives", 0}});
+      return fixed(traffic["bytes"].get<double>() / 1e6, 1) + " (" + grouped(traffic["collectives"].get<int64_t>()) +
+             ")";
+    });
+  }
+  const Json& ranks = report["ranks"];
+  out << "links in a node, measured between two H100s: all-to-all " << rates_text(ranks["measured"]["all_to_all"])
+      << "; all-gather " << rates_text(ranks["measured"]["all_gather"])
+      << "\nbetween nodes, assumed: " << fixed(ranks["assumed"]["node_bytes_per_s"].get<double>() / 1e9, 0)
+      << " GB/s a GPU each way\n";
+  if (ranks["shares"].empty()) return;
+  out << "ways to share, the fastest that fits first:\n";
+  for (const Json& share : ranks["shares"]) {
+    out << "  " << share["options"].get<std::string>() << "   " << memory_text(share["memory_bytes"].get<int64_t>())
+        << ", " << seconds_text(share["step_seconds"].get<double>()) << " a step\n";
+  }
 }
 
 void print_fit(const Json& report, std::ostream& out) {
@@ -204,7 +289,7 @@ void print_fit(const Json& report, std::ostream& out) {
 
 }  // namespace
 
-Json plan_report(const RunConfig& config, const PlanDevice& device) {
+Json plan_report(const RunConfig& config, const PlanDevice& device, const PlanRanks& ranks) {
   constexpr double kClose = 0.9;  // predictions are good to 10 %
   const std::optional<DeviceProfile>& profile = device.profile;
   const int64_t bytes = run_bytes(config, device.cuda);
@@ -217,14 +302,15 @@ Json plan_report(const RunConfig& config, const PlanDevice& device) {
                  {"tokens_per_step", tokens_per_step(config.training)},
                  {"stages", Json::array()},
                  {"why_no_time", why_no_time(device)},
-                 {"run_seconds", profile ? Json(run_seconds(config, *profile)) : Json(nullptr)},
+                 {"run_seconds", profile ? Json(run_seconds(config, *profile, ranks.node_size)) : Json(nullptr)},
                  {"memory_bytes", bytes},
                  {"fits", bytes <= device.memory_bytes},
                  {"is_close", static_cast<double>(bytes) > kClose * static_cast<double>(device.memory_bytes)},
                  {"alternatives", alternatives_json(config, device)},
                  {"largest_seq_len", largest_seq_len(config, device.memory_bytes, device.cuda)}};
+  if (ranks.world_size > 1) report["ranks"] = ranks_json(config, ranks);
   for (const bool lighthouse : stages_of(config.training)) {
-    report["stages"].push_back(stage_json(config, device, lighthouse));
+    report["stages"].push_back(stage_json(config, device, ranks, lighthouse));
   }
   return report;
 }
@@ -234,6 +320,7 @@ void print_plan(const Json& report, std::ostream& out) {
   print_memory(report["stages"], out);
   out << '\n';
   print_time(report, out);
+  print_traffic(report, out);
   out << '\n';
   print_fit(report, out);
 }

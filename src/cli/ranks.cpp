@@ -1,9 +1,11 @@
 #include "cli/ranks.h"
 
 #include <chrono>
+#include <cstdlib>
 #include <optional>
 #include <stdexcept>
 
+#include "lighthouse/check.h"
 #include "parallel/launch.h"
 #include "train/device.h"
 
@@ -17,36 +19,80 @@ WorldOptions options_of(const RunConfig& config, const Launch& launch) {
   return options;
 }
 
+std::optional<Launch> launch_here() {
+  try {
+    return launch_from_environment();
+  } catch (const InvalidArgument&) {
+    if (!is_other_rank([](const char* name) -> const char* { return std::getenv(name); })) throw;
+    throw Silenced{std::current_exception()};
+  }
+}
+
+/// Whether another process is sure to say why this one found no world: the first of all, when it is on this machine, or
+/// the first of this machine.
+bool is_spoken_for(const Launch& launch) {
+  if (launch.rank == 0) return false;
+  if (launch.address == "localhost" || launch.address.starts_with("127.") || launch.address == "::1") return true;
+  return launch.local_rank != 0 && launch.local_rank != launch.rank;
+}
+
 /// A port that is taken and an address that does not answer are wrong usage.
 std::unique_ptr<World> join(const Launch& launch, const WorldOptions& options) {
   try {
     return std::make_unique<World>(launch, options);
   } catch (const std::runtime_error& error) {
-    throw UsageError(first_line(error.what()));
+    const UsageError wrong(first_line(error.what()));
+    if (is_spoken_for(launch)) throw Silenced{std::make_exception_ptr(wrong)};
+    throw wrong;
   }
 }
+
+std::string words_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& said) {
+    return first_line(said.what());
+  }
+}
+
+/// Ends all ranks because of `error` of this one. Where no others come it is this one's to say.
+[[noreturn]] void end_all(const Launch& launch, const std::exception_ptr& error) {
+  WorldOptions options;
+  options.patience = std::chrono::seconds(30);  // who starts that much later hears that this one is missing
+  std::unique_ptr<World> world;
+  try {
+    world = std::make_unique<World>(launch, options);
+  } catch (const std::runtime_error&) {
+    std::rethrow_exception(error);
+  }
+  world->abandon(words_of(error));
+  if (world->is_speaker()) std::rethrow_exception(error);
+  throw Silenced{error};
+}
+
+bool is_alone(const std::optional<Launch>& launch) { return !launch || launch->world_size == 1; }
 
 }  // namespace
 
 RankStart start_ranks(const std::function<RunConfig()>& load) {
-  const std::optional<Launch> launch = launch_from_environment();
-  if (!launch || launch->world_size == 1) return {load(), nullptr};
+  const std::optional<Launch> launch = launch_here();
+  if (is_alone(launch)) return {load(), nullptr};
   RankStart start;
   WorldOptions options;
-  std::exception_ptr error;
-  std::string why;
   try {
     start.config = load();
     options = options_of(start.config, *launch);
-  } catch (const std::exception& failure) {
-    error = std::current_exception();
-    why = first_line(failure.what());
+  } catch (const std::exception&) {
+    end_all(*launch, std::current_exception());
   }
   start.world = join(*launch, options);
-  if (!error) return start;
-  start.world->abandon(why);
-  say_once(start, [&] { std::rethrow_exception(error); });
   return start;
+}
+
+void refuse_start(const std::exception_ptr& error) {
+  const std::optional<Launch> launch = launch_here();
+  if (is_alone(launch)) std::rethrow_exception(error);
+  end_all(*launch, error);
 }
 
 }  // namespace lighthouse::cli

@@ -24,6 +24,10 @@ struct RankStart {
 /// first process cannot be found; Silenced for what the first process says.
 RankStart start_ranks(const std::function<RunConfig()>& load);
 
+/// A start that fails before there is a configuration: throws `error`, or Silenced on all ranks but the first. The
+/// others are told of it.
+[[noreturn]] void refuse_start(const std::exception_ptr& error);
+
 /// Runs `body`, whose errors the first rank alone says: it knows of those of the others.
 template <typename Body>
 void say_once(const RankStart& start, const Body& body) {

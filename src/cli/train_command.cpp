@@ -102,17 +102,17 @@ void run_train(const Options& options) {
     std::cout << to_toml(options.config->load());
     return;
   }
-  const RankStart start = start_ranks([&] { return load_config(options); });
   TrainOptions how;
+  const RankStart start = start_ranks([&] {
+    how.profile = profile_options(options);
+    return load_config(options);
+  });
   how.resume = options.resume == "auto";
   how.log = start.is_speaker() ? &std::cerr : nullptr;
   how.columns = drawing_columns(STDERR_FILENO);
   how.world = start.world.get();
   std::optional<Trainer> trainer;
-  say_once(start, [&] {
-    how.profile = profile_options(options);
-    trainer.emplace(start.config, how);
-  });
+  say_once(start, [&] { trainer.emplace(start.config, how); });
   say_with_rank(start, [&] {
     const TrainResult result = trainer->run();
     if (!start.is_speaker()) return;

@@ -11,6 +11,7 @@
 #include "ops/gathering.h"
 #include "ops/inner_attention.h"
 #include "parallel/head_exchange.h"
+#include "parallel/traffic.h"
 
 namespace lighthouse {
 namespace {
@@ -48,8 +49,7 @@ struct ScatterShared : torch::autograd::Function<ScatterShared> {
     const Shared& call = *shared;
     at::Tensor carried;
     if (call.cut().num_halo > 0) {
-      carried = from_rank(ops::carry_rows(rows, call.gathering), call.group().rank() - 1, "all-gather of carried rows",
-                          call.group());
+      carried = from_rank(ops::carry_rows(rows, call.gathering), call.group().rank() - 1, kCarriedRows, call.group());
     }
     return ops::scatter_rows(rows, call.gathering, call.cut().continues_before ? carried : at::Tensor());
   }
@@ -64,7 +64,7 @@ struct ScatterShared : torch::autograd::Function<ScatterShared> {
       const at::Tensor front =
           at::zeros({dout.size(0), call.cut().num_halo, dout.size(2), dout.size(3)}, dout.options());
       front.slice(1, 0, shown).copy_(dout.slice(1, 0, shown));
-      after = from_rank(front, call.group().rank() + 1, "all-gather of gradients behind a cut", call.group());
+      after = from_rank(front, call.group().rank() + 1, kGradientsBehind, call.group());
     }
     const int64_t behind = call.cut().tokens_after;
     return {ops::scatter_rows_backward(dout, call.gathering, behind > 0 ? after.slice(1, 0, behind) : at::Tensor()),

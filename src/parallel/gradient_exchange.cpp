@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "lighthouse/check.h"
+#include "parallel/traffic.h"
 #include "parallel/tree_sum.h"
 
 namespace lighthouse {
@@ -24,9 +25,21 @@ std::vector<int64_t> sizes_of(const std::vector<at::Tensor>& tensors) {
   return sizes;
 }
 
-/// Elements of tensors in order, as views.
-at::Tensor view_of(const std::vector<at::Tensor>& tensors, const Piece& piece) {
-  return tensors[static_cast<size_t>(piece.parameter)].view({-1}).slice(0, piece.begin, piece.end);
+std::vector<at::Tensor> views_of(const std::vector<at::Tensor>& tensors, const std::vector<Piece>& pieces) {
+  std::vector<at::Tensor> views;
+  for (const Piece& piece : pieces) {
+    views.push_back(tensors[static_cast<size_t>(piece.parameter)].view({-1}).slice(0, piece.begin, piece.end));
+  }
+  return views;
+}
+
+std::vector<int64_t> elements_of(const std::vector<std::vector<Piece>>& bucket) {
+  std::vector<int64_t> elements;
+  for (const std::vector<Piece>& pieces : bucket) {
+    elements.push_back(0);
+    for (const Piece& piece : pieces) elements.back() += piece.size();
+  }
+  return elements;
 }
 
 void copy_to(const std::vector<at::Tensor>& views, const at::Tensor& flat) {
@@ -44,27 +57,8 @@ GradientExchange::GradientExchange(std::vector<at::Tensor> parameters, Group& gr
     : parameters_(std::move(parameters)),
       group_(group),
       pieces_(pieces_of(sizes_of(parameters_), piece_elements)),
-      owners_(owners_of(pieces_, group.size())) {
-  for (size_t begin = 0, end = 0; begin < pieces_.size(); begin = end) {
-    Bucket bucket{begin, begin, std::vector<int64_t>(static_cast<size_t>(group_.size()), 0)};
-    for (int64_t total = 0; bucket.end < pieces_.size() && total < bucket_elements; ++bucket.end) {
-      const int64_t size = pieces_[bucket.end].size();
-      bucket.elements[static_cast<size_t>(owners_[bucket.end])] += size;
-      total += size;
-    }
-    end = bucket.end;
-    buckets_.push_back(std::move(bucket));
-  }
-}
-
-std::vector<at::Tensor> GradientExchange::owned(const std::vector<at::Tensor>& tensors, const Bucket& bucket,
-                                                int64_t rank) const {
-  std::vector<at::Tensor> views;
-  for (size_t piece = bucket.begin; piece < bucket.end; ++piece) {
-    if (owners_[piece] == rank) views.push_back(view_of(tensors, pieces_[piece]));
-  }
-  return views;
-}
+      owners_(owners_of(pieces_, group.size())),
+      buckets_(stretches_of(pieces_, owners_, group.size(), stretch_elements(bucket_elements, group.size()))) {}
 
 void GradientExchange::reduce(const std::vector<at::Tensor>& gradients) const {
   LIGHTHOUSE_CHECK(sizes_of(gradients) == sizes_of(parameters_), "gradient exchange: gradients of other parameters");
@@ -74,17 +68,17 @@ void GradientExchange::reduce(const std::vector<at::Tensor>& gradients) const {
 }
 
 void GradientExchange::reduce(const std::vector<at::Tensor>& gradients, const Bucket& bucket) const {
-  const auto size = static_cast<size_t>(group_.size());
   std::vector<at::Tensor> by_owner;
-  for (int64_t rank = 0; rank < group_.size(); ++rank) {
-    for (at::Tensor& view : owned(gradients, bucket, rank)) by_owner.push_back(std::move(view));
+  for (const std::vector<Piece>& pieces : bucket) {
+    for (at::Tensor& view : views_of(gradients, pieces)) by_owner.push_back(std::move(view));
   }
   const at::Tensor in = at::cat(by_owner);
-  const int64_t own = bucket.elements[static_cast<size_t>(group_.rank())];
-  const at::Tensor out = at::empty({group_.size() * own}, in.options());
-  group_.all_to_all(out, in, std::vector<int64_t>(size, own), bucket.elements, "sum of gradients").wait();
-  if (own == 0) return;
-  copy_to(owned(gradients, bucket, group_.rank()), tree_sum(out.chunk(group_.size())));
+  const std::vector<int64_t> elements = elements_of(bucket);
+  const auto rank = static_cast<size_t>(group_.rank());
+  const at::Tensor out = at::empty({group_.size() * elements[rank]}, in.options());
+  const std::vector<int64_t> own(elements.size(), elements[rank]);
+  group_.all_to_all(out, in, own, elements, kSumOfGradients).wait();
+  if (elements[rank] > 0) copy_to(views_of(gradients, bucket[rank]), tree_sum(out.chunk(group_.size())));
 }
 
 std::vector<Piece> GradientExchange::owned() const {
@@ -102,17 +96,18 @@ void GradientExchange::spread() const {
 }
 
 void GradientExchange::spread(const Bucket& bucket) const {
-  const int64_t most = *std::max_element(bucket.elements.begin(), bucket.elements.end());
+  const std::vector<int64_t> elements = elements_of(bucket);
+  const int64_t most = *std::max_element(elements.begin(), elements.end());
   const at::Tensor in = at::empty({most}, parameters_.front().options().requires_grad(false));
   int64_t begin = 0;
-  for (const at::Tensor& view : owned(parameters_, bucket, group_.rank())) {
+  for (const at::Tensor& view : views_of(parameters_, bucket[static_cast<size_t>(group_.rank())])) {
     in.slice(0, begin, begin + view.numel()).copy_(view);
     begin += view.numel();
   }
   const at::Tensor out = at::empty({group_.size(), most}, in.options());
-  group_.all_gather(out, in, "updated parameters").wait();
+  group_.all_gather(out, in, kUpdatedParameters).wait();
   for (int64_t rank = 0; rank < group_.size(); ++rank) {
-    if (rank != group_.rank()) copy_to(owned(parameters_, bucket, rank), out[rank]);
+    if (rank != group_.rank()) copy_to(views_of(parameters_, bucket[static_cast<size_t>(rank)]), out[rank]);
   }
 }
 

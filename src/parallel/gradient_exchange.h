@@ -15,10 +15,10 @@ namespace lighthouse {
 /// tree on one. Every rank calls reduce and spread in the same order.
 class GradientExchange {
  public:
-  /// `parameters`: contiguous, of one dtype and device; they must stay. `piece_elements`, `bucket_elements` (what one
-  /// collective exchanges, at least): for tests.
+  /// `parameters`: contiguous, of one dtype and device; they must stay. `piece_elements`, `bucket_elements` (of all
+  /// ranks, in one collective): for tests.
   GradientExchange(std::vector<at::Tensor> parameters, Group& group, int64_t piece_elements = kPieceElements,
-                   int64_t bucket_elements = int64_t{1} << 23);
+                   int64_t bucket_elements = kBucketElements);
 
   const std::vector<Piece>& pieces() const { return pieces_; }
   const std::vector<int64_t>& owners() const { return owners_; }  ///< of each piece, a rank
@@ -32,12 +32,8 @@ class GradientExchange {
   void spread() const;
 
  private:
-  /// Pieces [begin, end), exchanged at once.
-  struct Bucket {
-    size_t begin, end;
-    std::vector<int64_t> elements;  ///< owned by each rank
-  };
-  std::vector<at::Tensor> owned(const std::vector<at::Tensor>& tensors, const Bucket& bucket, int64_t rank) const;
+  /// Parts of the pieces of each rank, exchanged at once.
+  using Bucket = std::vector<std::vector<Piece>>;
   void reduce(const std::vector<at::Tensor>& gradients, const Bucket& bucket) const;
   void spread(const Bucket& bucket) const;
 

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 
+#include <functional>
 #include <numeric>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Work.hpp>
@@ -97,6 +98,9 @@ Pending Group::all_to_all(const at::Tensor& out, const at::Tensor& in, const std
     out.copy_(in);
     return {nullptr, nullptr, what};
   }
+  const int64_t row_bytes =
+      std::accumulate(in.sizes().begin() + 1, in.sizes().end(), in.element_size(), std::multiplies<int64_t>());
+  sent_[what] += all_to_all_traffic(in_counts, rank_, row_bytes);
   return guarded(what, [&] {
     at::Tensor result = out, rows = in;
     std::vector<int64_t> out_splits = out_counts, in_splits = in_counts;
@@ -113,6 +117,7 @@ Pending Group::all_gather(const at::Tensor& out, const at::Tensor& in, const std
     out.view_as(in).copy_(in);
     return {nullptr, nullptr, what};
   }
+  sent_[what] += all_gather_traffic(size(), static_cast<int64_t>(in.nbytes()));
   return guarded(what, [&] {
     at::Tensor all = out.view({-1}), mine = in.view({-1});
     return backend_->_allgather_base(all, mine);

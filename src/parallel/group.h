@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "parallel/traffic.h"
+
 namespace c10d {
 class Backend;
 class Work;
@@ -67,6 +69,8 @@ class Group {
   int64_t rank() const { return rank_; }
   int64_t size() const { return static_cast<int64_t>(ranks_.size()); }
   const std::vector<int64_t>& ranks() const { return ranks_; }
+  /// What this rank has sent, by `what`.
+  const TrafficByName& sent() const { return sent_; }
 
   /// Contiguous `in` [sum of in_counts, …], whose rows go to the ranks in order, in_counts[r] to rank r; `out`
   /// [sum of out_counts, …] is what came from them, in order. `what` stands in messages: 'all-to-all of rows'.
@@ -92,6 +96,7 @@ class Group {
   int64_t rank_ = 0;
   Watch* watch_ = nullptr;
   Lookout* lookout_ = nullptr;
+  TrafficByName sent_;
 };
 
 }  // namespace lighthouse

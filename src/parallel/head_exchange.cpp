@@ -11,19 +11,13 @@
 #include <limits>
 #include <utility>
 
-#include "lighthouse/check.h"
+#include "parallel/traffic.h"
 
 namespace lighthouse {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
-
-std::vector<int64_t> counts(int64_t own, const std::vector<Span>& spans, int64_t batch) {
-  std::vector<int64_t> result;
-  for (const Span& span : spans) result.push_back(batch * own * span.size());
-  return result;
-}
 
 const Span& own(const std::vector<Span>& spans, const Group& group) { return spans[static_cast<size_t>(group.rank())]; }
 
@@ -35,10 +29,10 @@ std::vector<at::Tensor> exchange_for_heads(const at::Tensor& x, const std::vecto
   for (const Span& span : heads) {
     blocks.push_back(x.slice(1, span.begin, span.end).reshape({-1, head_dim}));
   }
-  const std::vector<int64_t> in_counts = counts(own(rows, group).size(), heads, batch);
-  const std::vector<int64_t> out_counts = counts(own(heads, group).size(), rows, batch);
+  const std::vector<int64_t> in_counts = exchange_counts(own(rows, group), heads, batch);
+  const std::vector<int64_t> out_counts = exchange_counts(own(heads, group), rows, batch);
   const at::Tensor out = at::empty({batch * own(heads, group).size() * rows.back().end, head_dim}, x.options());
-  group.all_to_all(out, at::cat(blocks), out_counts, in_counts, "all-to-all of rows for heads").wait();
+  group.all_to_all(out, at::cat(blocks), out_counts, in_counts, kRowsForHeads).wait();
   std::vector<at::Tensor> parts = out.split_with_sizes(out_counts);
   for (at::Tensor& part : parts) part = part.view({batch, own(heads, group).size(), -1, head_dim});
   return parts;
@@ -52,10 +46,10 @@ std::vector<at::Tensor> exchange_for_rows(const at::Tensor& x, const std::vector
   int64_t num_sent_heads = 0;
   for (const Span& span : rows) blocks.push_back(x.slice(2, span.begin, span.end).reshape({-1, head_dim}));
   for (const Span& span : heads) num_sent_heads += span.size();
-  const std::vector<int64_t> in_counts = counts(own(heads, group).size(), rows, batch);
-  const std::vector<int64_t> out_counts = counts(own(rows, group).size(), heads, batch);
+  const std::vector<int64_t> in_counts = exchange_counts(own(heads, group), rows, batch);
+  const std::vector<int64_t> out_counts = exchange_counts(own(rows, group), heads, batch);
   const at::Tensor out = at::empty({batch * num_sent_heads * own(rows, group).size(), head_dim}, x.options());
-  group.all_to_all(out, at::cat(blocks), out_counts, in_counts, "all-to-all of heads for rows").wait();
+  group.all_to_all(out, at::cat(blocks), out_counts, in_counts, kHeadsForRows).wait();
   std::vector<at::Tensor> parts = out.split_with_sizes(out_counts);
   for (size_t rank = 0; rank < parts.size(); ++rank) {
     parts[rank] = parts[rank].view({batch, heads[rank].size(), -1, head_dim});
@@ -125,20 +119,6 @@ struct ToRows : torch::autograd::Function<ToRows> {
 };
 
 }  // namespace
-
-HeadSpans::HeadSpans(int64_t num_heads, int64_t num_kv_heads, int64_t num_ranks) {
-  LIGHTHOUSE_CHECK(num_heads % num_ranks == 0, "context parallelism: ", num_heads, " query heads for ", num_ranks,
-                   " ranks; the number of ranks must divide the number of heads");
-  LIGHTHOUSE_CHECK(num_kv_heads % num_ranks == 0 || num_ranks % num_kv_heads == 0,
-                   "context parallelism: ", num_kv_heads, " key/value heads for ", num_ranks,
-                   " ranks; one number must divide the other");
-  const int64_t group = num_heads / num_kv_heads;
-  for (int64_t rank = 0; rank < num_ranks; ++rank) {
-    const Span span{rank * num_heads / num_ranks, (rank + 1) * num_heads / num_ranks};
-    query.push_back(span);
-    key.push_back({span.begin / group, (span.end - 1) / group + 1});
-  }
-}
 
 at::Tensor to_heads(const at::Tensor& x, const std::vector<Span>& heads, const std::vector<Span>& rows, Group& group) {
   if (group.size() == 1) return x;

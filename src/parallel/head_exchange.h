@@ -7,19 +7,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "parallel/context_plan.h"
 #include "parallel/group.h"
+#include "parallel/head_spans.h"
 
 namespace lighthouse {
-
-/// Which heads a rank attends to: H / W query heads, and the key/value heads that serve them. Where there are fewer of
-/// these than ranks, a head goes to several.
-struct HeadSpans {
-  /// Throws InvalidArgument unless W divides H, and W divides H_kv or H_kv divides W.
-  HeadSpans(int64_t num_heads, int64_t num_kv_heads, int64_t num_ranks);
-
-  std::vector<Span> query, key;  ///< of each rank
-};
 
 // Each differentiable by means of the other: every rank must call backward as well. x and results contiguous.
 

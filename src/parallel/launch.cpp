@@ -98,4 +98,13 @@ std::optional<Launch> launch_from_environment() {
   return launch_from([](const char* name) -> const char* { return std::getenv(name); });
 }
 
+bool is_other_rank(const GetVariable& environment) {
+  const char* rank = environment("RANK");
+  if (rank == nullptr) rank = environment("SLURM_PROCID");
+  if (rank == nullptr) return false;
+  const std::string_view digits(rank);
+  return digits.find_first_not_of("0123456789") == std::string_view::npos &&
+         digits.find_first_not_of('0') != std::string_view::npos;
+}
+
 }  // namespace lighthouse

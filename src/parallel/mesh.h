@@ -1,17 +1,17 @@
-// The ranks of a run as a grid: some share each sequence, others take other sequences.
+// The ranks of a run, and how they reach one another.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
 #include "parallel/group.h"
+#include "parallel/mesh_shape.h"
 #include "parallel/world.h"
 
 namespace lighthouse {
 
-/// Rank = data_rank * context_size + context_rank: ranks that share a sequence are neighbours, on one machine if they
-/// can be. By default this process is alone.
-class Mesh {
+/// With the groups in which its ranks exchange. By default this process is alone.
+class Mesh : public MeshShape {
  public:
   Mesh();
   /// Throws InvalidArgument unless context_size divides the number of ranks. `world` outlives the mesh.
@@ -20,21 +20,12 @@ class Mesh {
   /// Makes the groups; all ranks call it at the same time, once.
   void connect();
 
-  int64_t size() const { return data_size_ * context_size_; }
-  int64_t rank() const { return data_rank_ * context_size_ + context_rank_; }
-  bool is_first() const { return rank() == 0; }
-  int64_t data_size() const { return data_size_; }
-  int64_t data_rank() const { return data_rank_; }
-  int64_t context_size() const { return context_size_; }
-  int64_t context_rank() const { return context_rank_; }
-
   World* world() const { return world_; }  ///< null: alone
   Group& all() const { return *all_; }
   Group& context() const { return *context_; }  ///< ranks that share a sequence with this one
 
  private:
   World* world_ = nullptr;
-  int64_t data_size_ = 1, data_rank_ = 0, context_size_ = 1, context_rank_ = 0;
   std::unique_ptr<Group> all_, context_;
 };
 

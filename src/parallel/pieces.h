@@ -24,7 +24,19 @@ inline constexpr int64_t kWholeParameters = std::numeric_limits<int64_t>::max();
 /// Parameters of `sizes` elements as pieces, in order.
 std::vector<Piece> pieces_of(std::span<const int64_t> sizes, int64_t piece_elements = kPieceElements);
 
+/// Elements of all ranks that one collective exchanges.
+inline constexpr int64_t kBucketElements = int64_t{1} << 23;
+
 /// The rank that owns each piece: the largest are dealt out first, to the rank that has the fewest elements.
 std::vector<int64_t> owners_of(std::span<const Piece> pieces, int64_t num_ranks);
+/// How many elements each rank owns.
+std::vector<int64_t> owned_elements(std::span<const Piece> pieces, std::span<const int64_t> owners, int64_t num_ranks);
+
+/// So many elements of each rank are exchanged at once: the same of all, so that all send and receive at the same time.
+int64_t stretch_elements(int64_t bucket_elements, int64_t num_ranks);
+/// What each rank owns, cut into stretches of so many elements (the last is shorter): [stretch][rank], parts of pieces.
+std::vector<std::vector<std::vector<Piece>>> stretches_of(std::span<const Piece> pieces,
+                                                          std::span<const int64_t> owners, int64_t num_ranks,
+                                                          int64_t stretch);
 
 }  // namespace lighthouse

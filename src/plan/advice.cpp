@@ -5,7 +5,10 @@
 #include <optional>
 
 #include "config/schema.h"
+#include "lighthouse/check.h"
+#include "parallel/head_spans.h"
 #include "plan/memory.h"
+#include "plan/shape.h"
 #include "plan/time.h"
 
 namespace lighthouse {
@@ -34,12 +37,12 @@ Settings single_sequences(const TrainingConfig& training) {
 }
 
 Alternative make_alternative(const RunConfig& config, const Settings& settings, bool on_cuda,
-                             const DeviceProfile& profile) {
+                             const DeviceProfile& profile, int64_t node_size = kNodeSize) {
   Alternative alternative{settings, config, 0, 0};
   apply_overrides(alternative.config, settings);
   alternative.bytes = run_bytes(alternative.config, on_cuda);
   alternative.seconds =
-      run_seconds(alternative.config, profile) / static_cast<double>(alternative.config.training.steps);
+      run_seconds(alternative.config, profile, node_size) / static_cast<double>(alternative.config.training.steps);
   return alternative;
 }
 
@@ -53,6 +56,23 @@ std::optional<Alternative> first_that_fits(const RunConfig& config, const Settin
     if (alternative.bytes <= device_bytes) return alternative;
   }
   return std::nullopt;
+}
+
+/// What keeps `data` x `context` ranks from sharing the work; "" where nothing does.
+std::string problem_of(const RunConfig& config, int64_t data, int64_t context) {
+  RunConfig shared = config;
+  shared.parallel.data = data;
+  shared.parallel.context = context;
+  try {
+    static_cast<void>(HeadSpans(config.model.num_heads, config.model.num_kv_heads, context));
+    token_spans_of(shared);
+    validate(shared);
+    return "";
+  } catch (const InvalidArgument& error) {
+    return error.what();
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
 }
 
 bool contains_all(const Settings& settings, const Settings& part) {
@@ -101,12 +121,50 @@ std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_by
   return list;
 }
 
+void check_share(const RunConfig& config) {
+  const std::string problem = problem_of(config, std::max<int64_t>(config.parallel.data, 1), config.parallel.context);
+  LIGHTHOUSE_CHECK(problem.empty(), "plan: ", problem);
+}
+
+std::vector<Alternative> shares(const RunConfig& config, int64_t num_ranks, int64_t device_bytes, bool on_cuda,
+                                const DeviceProfile& profile, int64_t node_size) {
+  std::vector<Alternative> list;
+  std::string problems;
+  for (int64_t context = 1; context <= num_ranks; ++context) {
+    if (num_ranks % context != 0) continue;
+    const std::string problem = problem_of(config, num_ranks / context, context);
+    if (!problem.empty()) {
+      problems += "\n  parallel.context = " + std::to_string(context) + ": " + problem;
+      continue;
+    }
+    const Settings base = {{"parallel.data", std::to_string(num_ranks / context)},
+                           {"parallel.context", std::to_string(context)}};
+    std::vector<Alternative> ways;
+    for (const Settings& more : recompute_settings(config.training, on_cuda)) {
+      Settings settings = base;
+      settings.insert(settings.end(), more.begin(), more.end());
+      ways.push_back(make_alternative(config, settings, on_cuda, profile, node_size));
+      if (ways.back().bytes <= device_bytes) break;
+    }
+    list.push_back(
+        *std::min_element(ways.begin(), ways.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; }));
+  }
+  LIGHTHOUSE_CHECK(!list.empty(), "plan: ", num_ranks, " ranks cannot share this run:", problems);
+  std::stable_sort(list.begin(), list.end(), [&](const Alternative& a, const Alternative& b) {
+    const bool a_fits = a.bytes <= device_bytes, b_fits = b.bytes <= device_bytes;
+    return a_fits != b_fits ? a_fits : a_fits ? a.seconds < b.seconds : a.bytes < b.bytes;
+  });
+  return list;
+}
+
 int64_t largest_seq_len(const RunConfig& config, int64_t device_bytes, bool on_cuda) {
   constexpr int64_t kLongest = int64_t{1} << 27;  // int32 numbers the entries of its pyramid
   RunConfig changed = config;
   const auto fits = [&](int64_t seq_len) {
     changed.training.seq_len = seq_len;
-    return is_countable(changed) && run_bytes(changed, on_cuda) <= device_bytes;
+    if (!is_countable(changed)) return false;
+    // A shorter one may have too few tiles for the ranks that share it.
+    return !problem_of(changed, 1, changed.parallel.context).empty() || run_bytes(changed, on_cuda) <= device_bytes;
   };
   const bool cut = config.attention.method == "short";
   const int64_t step = cut ? config.attention.span : fits(1024) ? 1024 : 64;

@@ -8,6 +8,7 @@
 
 #include "config/run_config.h"
 #include "plan/device_profile.h"
+#include "plan/time.h"
 
 namespace lighthouse {
 
@@ -25,6 +26,15 @@ struct Alternative {
 /// configuration does as it is. `profile` ranks them.
 std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_bytes, bool on_cuda,
                                       const DeviceProfile& profile);
+
+/// Throws InvalidArgument unless parallel.data x parallel.context ranks can share the work of a configuration.
+void check_share(const RunConfig& config);
+
+/// Ways of `num_ranks` GPUs, in nodes of `node_size`, to train the same batches: parallel.data x parallel.context, and
+/// for each the first way to keep less that fits `device_bytes`, or the one that keeps least. Those that fit come
+/// first, by the time of a step. Throws InvalidArgument, saying why, where so many cannot share the work.
+std::vector<Alternative> shares(const RunConfig& config, int64_t num_ranks, int64_t device_bytes, bool on_cuda,
+                                const DeviceProfile& profile, int64_t node_size = kNodeSize);
 
 /// The longest training.seq_len that fits with everything else as it is, a multiple of 1,024 (of 64 below that), or of
 /// attention.span where a sequence is cut by it; 0 when the least of them does not fit.

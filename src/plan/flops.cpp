@@ -57,14 +57,14 @@ double scorer_flops(const RunConfig& config) {
 }
 
 double step_flops(const RunConfig& config, bool lighthouse) {
-  const Sizes sizes(config);
+  const Sizes sizes(on_one_rank(config));
   const auto tokens = static_cast<double>(sizes.tokens);
   const auto batch = static_cast<double>(sizes.batch);
   const auto heads = static_cast<double>(config.model.num_heads);
   const auto head_dim = static_cast<double>(config.model.head_dim);
   const int64_t weights = config.model.num_layers * layer_matrices(sizes) + sizes.vocab * sizes.dim;
   double flops = 3 * 2 * tokens * static_cast<double>(weights);
-  for (const LayerShape& layer : layer_shapes(config, lighthouse)) {
+  for (const LayerShape& layer : layer_shapes(on_one_rank(config), lighthouse)) {
     flops += batch * (1 + kAttentionBackward) * attention_flops(static_cast<double>(layer.pairs), heads, head_dim);
     if (layer.lighthouse) flops += batch * scorer_flops(config);
   }

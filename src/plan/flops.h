@@ -21,9 +21,9 @@ inline constexpr double kAttentionBackward = 2.5;
 /// attentions inside N / dilation tokens, for dilation residue classes. gla: two linear passes of a D x D state.
 double scorer_flops(const RunConfig& config);
 
-/// What one optimizer step needs, all micro-batches, of stage 1 (`lighthouse`) or stage 2: matrix products forward and
-/// backward (three times forward), attention forward and backward, the scorer forward. What is computed again
-/// (training.recompute) does not count, nor do norms, softmax and the optimizer.
+/// What one optimizer step needs, all micro-batches on all ranks, of stage 1 (`lighthouse`) or stage 2: matrix products
+/// forward and backward (three times forward), attention forward and backward, the scorer forward. What is computed
+/// again (training.recompute) does not count, nor do norms, softmax and the optimizer.
 double step_flops(const RunConfig& config, bool lighthouse);
 
 /// FLOP/s that the data sheet of a device promises for dense products, by its name as the driver gives it ("NVIDIA

@@ -24,31 +24,40 @@ constexpr int64_t kFfnBackwardFfn = 1;         // F-sized: gradient of the activ
 constexpr int64_t kAttentionBackwardDim = 2;   // C-sized: gradient of the residual, normed input
 constexpr int64_t kOffloadLayersOnDevice = 2;  // the layer at work and the one on its way
 constexpr int64_t kBlockCopies = 18;           // bytes a channel: o, its gradient, parts and sums of dq, dk, dv
+constexpr int64_t kExchangeCopies = 3;         // of rows that ranks exchange: sent, received, in order
 constexpr int64_t kMultiprocessors = 132;      // H100, H200: FlashAttention-2 keeps dq once for each of its splits
 
 /// Workspace of one attention backward over S rows.
 int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, const Sizes& sizes) {
-  const int64_t dq = sizes.batch * layer.rows * sizes.q_channels * kFp32;  // summed in fp32
+  const int64_t dq = sizes.batch * layer.rows * sizes.own_q_channels * kFp32;  // summed in fp32
   if (!config.training.deterministic) return dq;
-  const int64_t groups = sizes.batch * config.model.num_kv_heads;
+  const int64_t groups = sizes.batch * sizes.own_kv_channels / config.model.head_dim;
   if (config.training.precision == "bf16") {
     const ops::CudnnLimits limits;
     const int64_t heads = config.model.num_heads / config.model.num_kv_heads;  // that share one KV head
     const int64_t rows = limits.block_rows(layer.rows, heads);
     const auto group = static_cast<int64_t>(ops::CudnnLimits::score_gradient_bytes(rows, heads));
-    const int64_t copies = rows < layer.rows ? sizes.batch * rows * sizes.q_channels * kBlockCopies : 0;
+    const int64_t copies = rows < layer.rows ? sizes.batch * rows * sizes.own_q_channels * kBlockCopies : 0;
     return dq + copies + group * std::clamp<int64_t>(limits.slice_bytes / std::max<int64_t>(group, 1), 1, groups);
   }
-  return dq * ((kMultiprocessors + sizes.batch * config.model.num_heads - 1) / (sizes.batch * config.model.num_heads));
+  const int64_t heads = sizes.batch * sizes.own_q_channels / config.model.head_dim;
+  return dq * ((kMultiprocessors + heads - 1) / heads);
 }
 
 /// Temporaries of the backward of the attention and its projections.
 int64_t attention_temporaries(const LayerShape& layer, const Sizes& s) {
   const int64_t around = kAttentionBackwardDim * s.dim;
+  const int64_t own_rows = s.batch * layer.own_rows();
+  if (layer.rows_of_ranks.size() > 1) {
+    // Gradients of the rank's heads, of all heads of its rows, and what of them is on its way at the same time.
+    const int64_t of_heads = s.batch * layer.rows * (2 * s.own_q_channels + 2 * s.own_kv_channels);
+    return (of_heads + (kExchangeCopies * own_rows + s.tokens) * s.qkv + s.tokens * (s.q_channels + around)) *
+           s.element;
+  }
   if (!layer.lighthouse) return s.tokens * (2 * s.qkv + around) * s.element;  // dq, dk, dv, and packed again
   const int64_t by_token = s.qkv + s.q_channels + around;                     // gradients, o scattered again
   const int64_t by_row = s.qkv + s.q_channels;                                // gradients of the rows and of their o
-  return (s.tokens * by_token + s.batch * layer.rows * by_row) * s.element;
+  return (s.tokens * by_token + own_rows * by_row) * s.element;
 }
 
 /// Temporaries of one layer's backward: the larger of its halves, and what it computes again.
@@ -70,7 +79,7 @@ int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s
 /// What is kept whichever layers are still to come.
 int64_t kept_around(const RunConfig& config, const Sizes& s) {
   const int64_t vector = s.tokens * s.dim * s.element;
-  const int64_t rotation = config.training.seq_len * config.model.head_dim * kFp32;  // cosines and sines
+  const int64_t rotation = s.tokens / s.batch * config.model.head_dim * kFp32;  // cosines and sines
   const int64_t of_loss = vector;  // the gradient of what the last norm is given
   const int64_t returning = config.training.offload ? kOffloadLayersOnDevice * vector : 0;
   return s.tokens * kTokenBytes + rotation + of_loss + returning;
@@ -94,7 +103,8 @@ StepMemory persistent(const RunConfig& config, const Sizes& s) {
   StepMemory memory;
   memory.weights = parameters * kFp32;
   if (config.attention.scorer == "gla") memory.weights += model.num_layers * model.num_heads * s.dim * kFp32;
-  memory.moments = 2 * parameters * kFp32;
+  const std::vector<int64_t> owned = owned_parameters(config);
+  memory.moments = 2 * *std::max_element(owned.begin(), owned.end()) * kFp32;
   if (config.training.precision == "bf16") {
     const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
     memory.copies = (model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim) * s.element;
@@ -139,14 +149,18 @@ KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   const Sizes s(config);
   const int64_t heads = config.model.num_heads;
   const int64_t kv_heads = config.model.num_kv_heads;
-  const int64_t rows = s.batch * layer.rows;
+  const int64_t own_rows = s.batch * layer.own_rows();
   KeptBytes kept{};
   kept.residual = s.tokens * 2 * s.dim * s.element;
   kept.norms = s.tokens * 2 * kFp32;
   kept.gate_up = s.tokens * 2 * s.ffn * s.element;
   if (config.model.qk_norm) kept.qk_norm = s.tokens * qk_norm_bytes(config, layer, s);
-  kept.attention = rows * ((s.qkv + s.q_channels) * s.element + heads * kFp32);
-  if (layer.lighthouse) kept.attention += s.batch * kv_heads * (layer.num_slots + layer.rows) * kInt32;
+  const bool shared = layer.rows_of_ranks.size() > 1;
+  const int64_t own_heads = heads / config.parallel.context;
+  kept.attention = s.batch * layer.rows *
+                   (2 * (s.own_q_channels + s.own_kv_channels) * s.element + own_heads * kFp32);  // q, k, v, o
+  if (shared) kept.attention += s.tokens * s.q_channels * s.element;                              // o by token
+  if (layer.lighthouse) kept.attention += s.batch * kv_heads * (layer.own_slots() + own_rows / s.batch) * kInt32;
   return kept;
 }
 
@@ -155,7 +169,8 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
   const int64_t all_gradients = num_parameters(config.model) * kFp32;
   const int64_t layer_gradients = layer_parameters(config.model) * kFp32;
-  const bool accumulates = config.training.gradient_accumulation > 1;  // then they are there from the first backward on
+  const int64_t micro_batches = mesh_of(config.parallel).most_of(config.training.gradient_accumulation);
+  const bool accumulates = micro_batches > 1;  // then they are there from the first backward on
   int64_t gradients = accumulates ? all_gradients : s.vocab * s.dim * kFp32;
   int64_t kept = kept_around(config, s);
   for (const LayerShape& layer : layers) kept += kept_by(config, layer, s);

@@ -27,7 +27,8 @@ struct StepMemory {
   int64_t total() const { return allocated() + overhead; }
 };
 
-/// Of stage 1 (`lighthouse`) or stage 2. `on_cuda`: with workspaces and context of a GPU.
+/// Of stage 1 (`lighthouse`) or stage 2, on the rank of parallel.data x parallel.context that takes most. `on_cuda`:
+/// with workspaces and context of a GPU.
 StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda);
 
 /// The stages that a configuration has, as values for `lighthouse`: stage 1 where lighthouse_steps > 0, stage 2 where

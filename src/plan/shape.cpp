@@ -7,6 +7,7 @@
 #include "config/schema.h"
 #include "lighthouse/check.h"
 #include "lighthouse/geometry.h"
+#include "parallel/pieces.h"
 
 namespace lighthouse {
 namespace {
@@ -26,8 +27,17 @@ int64_t tokens_read(const TileShape& tile, const Pyramid& pyramid) {
 int64_t causal_pairs(int64_t rows) { return rows * (rows + 1) / 2; }
 
 /// Attends to all N tokens, `pairs` of them.
-LayerShape dense_shape(const RunConfig& config, int64_t pairs) {
-  return {false, config.training.seq_len, pairs, 0, 0, 0};
+LayerShape dense_shape(const RunConfig& config, int64_t pairs, const std::vector<Span>& tokens) {
+  return {false, config.training.seq_len, pairs, 0, 0, 0, tokens, tokens};
+}
+
+SelectionConfig selection_of(const AttentionConfig& attention, int64_t topk) {
+  return {attention.num_levels, attention.pooling_factor, topk, attention.tile_topk, attention.cover_prefix};
+}
+
+std::vector<Span> rows_of_ranks(const SequencePlan& plan, const std::vector<Span>& tokens) {
+  if (tokens.size() == 1) return {{0, plan.gathered_len}};
+  return context_plan(plan, tokens, 0).rows;
 }
 
 /// Pairs of a layer without Lighthouse attention.
@@ -40,30 +50,59 @@ int64_t token_pairs(const RunConfig& config, bool stage_1, int64_t layer) {
   return causal_pairs(span) + (seq_len - span) * span;
 }
 
-LayerShape lighthouse_shape(const RunConfig& config, int64_t topk) {
-  const AttentionConfig& attention = config.attention;
-  const SelectionConfig selection{attention.num_levels, attention.pooling_factor, topk, attention.tile_topk,
-                                  attention.cover_prefix};
-  const SequencePlan plan = make_plan(selection, config.training.seq_len, {}, "plan");
-  if (plan.is_full()) return dense_shape(config, causal_pairs(config.training.seq_len));
+LayerShape lighthouse_shape(const RunConfig& config, int64_t topk, const std::vector<Span>& tokens) {
+  const SequencePlan plan = make_plan(selection_of(config.attention, topk), config.training.seq_len, {}, "plan");
+  if (plan.is_full()) return dense_shape(config, causal_pairs(config.training.seq_len), tokens);
   const Pyramid& pyramid = plan.documents.front().pyramid;
   int64_t read = 0;
   for (const Tile& tile : plan.tiles) read += tokens_read(tile.shape, pyramid);
-  return {true, plan.gathered_len, causal_pairs(plan.gathered_len), plan.num_slots, pyramid.num_coarse(), read};
+  return {true,           plan.gathered_len,          causal_pairs(plan.gathered_len),
+          plan.num_slots, pyramid.num_coarse(),       read,
+          tokens,         rows_of_ranks(plan, tokens)};
 }
 
 }  // namespace
 
+MeshShape mesh_of(const ParallelConfig& parallel) { return {std::max<int64_t>(parallel.data, 1), parallel.context, 0}; }
+
+RunConfig on_one_rank(RunConfig config) {
+  config.parallel = {};
+  return config;
+}
+
+int64_t longest(const std::vector<Span>& spans) {
+  int64_t most = 0;
+  for (const Span& span : spans) most = std::max(most, span.size());
+  return most;
+}
+
+std::vector<Span> token_spans_of(const RunConfig& config) {
+  const int64_t seq_len = config.training.seq_len, num_ranks = config.parallel.context;
+  if (num_ranks == 1) return {{0, seq_len}};
+  for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
+    const std::optional<int64_t> topk = lighthouse_topk(config.attention, layer);
+    if (!topk) continue;
+    const SequencePlan plan = make_plan(selection_of(config.attention, *topk), seq_len, {}, "plan");
+    if (!plan.is_full()) return token_spans(plan, num_ranks);
+  }
+  std::vector<Span> spans;
+  for (int64_t rank = 0; rank < num_ranks; ++rank) {
+    spans.push_back({rank * seq_len / num_ranks, (rank + 1) * seq_len / num_ranks});
+  }
+  return spans;
+}
+
 std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse) {
+  const std::vector<Span> tokens = token_spans_of(config);
   std::map<int64_t, LayerShape> by_topk;
   std::vector<LayerShape> layers;
   for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
     const std::optional<int64_t> topk = lighthouse_topk(config.attention, layer);
     if (!lighthouse || !topk) {
-      layers.push_back(dense_shape(config, token_pairs(config, lighthouse, layer)));
+      layers.push_back(dense_shape(config, token_pairs(config, lighthouse, layer), tokens));
       continue;
     }
-    if (!by_topk.contains(*topk)) by_topk.emplace(*topk, lighthouse_shape(config, *topk));
+    if (!by_topk.contains(*topk)) by_topk.emplace(*topk, lighthouse_shape(config, *topk, tokens));
     layers.push_back(by_topk.at(*topk));
   }
   return layers;
@@ -80,14 +119,38 @@ bool is_countable(const RunConfig& config) {
          kMostElements;
 }
 
+std::vector<int64_t> parameter_sizes(const ModelConfig& model) {
+  const int64_t dim = model.dim, kv_channels = model.num_kv_heads * model.head_dim;
+  const int64_t q_channels = model.num_heads * model.head_dim;
+  std::vector<int64_t> sizes = {model.vocab_size * dim};
+  for (int64_t layer = 0; layer < model.num_layers; ++layer) {
+    const int64_t q = q_channels * dim, kv = kv_channels * dim, ffn = model.ffn_dim * dim;
+    sizes.insert(sizes.end(), {dim, q, kv, kv, q});
+    if (model.qk_norm) sizes.insert(sizes.end(), {model.head_dim, model.head_dim});
+    sizes.insert(sizes.end(), {dim, ffn, ffn, ffn});
+  }
+  sizes.push_back(dim);
+  if (!model.tie_embeddings) sizes.push_back(model.vocab_size * dim);
+  return sizes;
+}
+
+std::vector<int64_t> owned_parameters(const RunConfig& config) {
+  const int64_t num_ranks = mesh_of(config.parallel).size();
+  if (num_ranks == 1) return {num_parameters(config.model)};
+  const std::vector<Piece> pieces = pieces_of(parameter_sizes(config.model));
+  return owned_elements(pieces, owners_of(pieces, num_ranks), num_ranks);
+}
+
 Sizes::Sizes(const RunConfig& config)
     : batch(config.training.batch_size),
-      tokens(is_countable(config) ? batch * config.training.seq_len : 0),
+      tokens(is_countable(config) ? batch * longest(token_spans_of(config)) : 0),
       dim(config.model.dim),
       ffn(config.model.ffn_dim),
       q_channels(config.model.num_heads * config.model.head_dim),
       kv_channels(config.model.num_kv_heads * config.model.head_dim),
       qkv(q_channels + 2 * kv_channels),
+      own_q_channels(q_channels / config.parallel.context),
+      own_kv_channels(std::max(kv_channels / config.parallel.context, config.model.head_dim)),
       vocab(config.model.vocab_size),
       element(config.training.precision == "bf16" ? 2 : 4) {
   LIGHTHOUSE_CHECK(is_countable(config), "plan: training.batch_size = ", batch,

@@ -5,8 +5,19 @@
 #include <vector>
 
 #include "config/run_config.h"
+#include "parallel/context_plan.h"
+#include "parallel/mesh_shape.h"
 
 namespace lighthouse {
+
+/// The same run on one rank.
+RunConfig on_one_rank(RunConfig config);
+
+/// The longest of some spans.
+int64_t longest(const std::vector<Span>& spans);
+
+/// The ranks of a configuration, parallel.data x parallel.context, as the first sees them; data = 0 counts as 1.
+MeshShape mesh_of(const ParallelConfig& parallel);
 
 /// One layer in one stage, for one sequence. A row with packed documents is counted as one document; short ones, which
 /// are attended to in full, have more rows than that, up to N in all.
@@ -17,28 +28,44 @@ struct LayerShape {
   int64_t num_slots;    ///< entries of all levels, for one KV head; 0 of a dense layer
   int64_t num_coarse;   ///< entries of the coarsest level, for one KV head; 0 of a dense layer
   int64_t tokens_read;  ///< tokens under the rows finer than the coarsest level, which gather reads; 0 of a dense layer
+  std::vector<Span> tokens_of_ranks;  ///< of the ranks that share a sequence: all tokens of one that is alone
+  std::vector<Span> rows_of_ranks;    ///< the rows that each gathers, or its tokens
+
+  // Of the rank that has most:
+  int64_t own_rows() const { return longest(rows_of_ranks); }
+  int64_t own_slots() const { return num_slots * longest(tokens_of_ranks) / tokens_of_ranks.back().end; }
 };
 
-/// All layers in stage 1 (`lighthouse`) or in stage 2. Throws InvalidArgument for a pyramid that cannot be made.
+/// The tokens of each rank that shares a sequence, as the decoder cuts it.
+std::vector<Span> token_spans_of(const RunConfig& config);
+
+/// All layers in stage 1 (`lighthouse`) or in stage 2. Throws InvalidArgument for a pyramid that cannot be made, and
+/// for a sequence or heads that parallel.context ranks cannot share.
 std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse);
 
 /// Whether the bytes of a step fit int64 with room for sums of them; a machine that holds more does not exist.
 bool is_countable(const RunConfig& config);
 
-/// Sizes that formulas of this folder share; counts of elements, not bytes.
+/// Elements of each parameter, in the order of the decoder.
+std::vector<int64_t> parameter_sizes(const ModelConfig& model);
+/// How many of them each rank owns, updates and has the moments of.
+std::vector<int64_t> owned_parameters(const RunConfig& config);
+
+/// Sizes that formulas of this folder share; counts of elements, not bytes. Of the rank that has most tokens.
 struct Sizes {
   /// Throws InvalidArgument where the configuration is not countable.
   explicit Sizes(const RunConfig& config);
 
-  int64_t batch;        ///< B, sequences of a micro-batch
-  int64_t tokens;       ///< B * N
-  int64_t dim;          ///< C
-  int64_t ffn;          ///< F
-  int64_t q_channels;   ///< H * D
-  int64_t kv_channels;  ///< H_kv * D
-  int64_t qkv;          ///< H * D + 2 H_kv * D, one packed row
-  int64_t vocab;        ///< V
-  int64_t element;      ///< bytes of the compute dtype: 2 of bf16, 4 of fp32
+  int64_t batch;                            ///< B, sequences of a micro-batch
+  int64_t tokens;                           ///< B * N; of ranks that share sequences, B times what one of them has
+  int64_t dim;                              ///< C
+  int64_t ffn;                              ///< F
+  int64_t q_channels;                       ///< H * D
+  int64_t kv_channels;                      ///< H_kv * D
+  int64_t qkv;                              ///< H * D + 2 H_kv * D, one packed row
+  int64_t own_q_channels, own_kv_channels;  ///< of the heads that one rank attends to
+  int64_t vocab;                            ///< V
+  int64_t element;                          ///< bytes of the compute dtype: 2 of bf16, 4 of fp32
 };
 
 /// Elements of one layer's weight matrices: qkv, output, gate and up, down.

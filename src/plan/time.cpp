@@ -1,11 +1,13 @@
 #include "plan/time.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "config/schema.h"
 #include "plan/flops.h"
 #include "plan/memory.h"
 #include "plan/shape.h"
+#include "plan/traffic.h"
 
 namespace lighthouse {
 namespace {
@@ -31,7 +33,11 @@ constexpr double kCastBytes = 6;              // a parameter in bf16: read, copy
 constexpr double kAccumulateBytes = 8;        // a parameter and further micro-batch: gradient read and written
 constexpr double kDeterministicCudnn = 1.28;  // of the time of attention
 constexpr double kDeterministicFlash = 2.9;
-constexpr double kSmallHead = 0.7;     // attention rate with heads below 128 channels over that with 128
+constexpr double kSmallHead = 0.7;  // attention rate with heads below 128 channels over that with 128
+constexpr double kMeasuredHeads = 8;
+constexpr double kMultiprocessors = 132;
+constexpr double kBlockRows = 128;     // of attention that one multiprocessor works on
+constexpr double kOrderPasses = 4;     // over what is exchanged: to blocks for ranks, and from them
 constexpr double kLayerLaunches = 60;  // kernels of a layer, forward and backward
 constexpr double kLaunchSeconds = 5e-6;
 
@@ -76,8 +82,19 @@ class Costs {
   double optimizer() const {
     const auto parameters = static_cast<double>(num_parameters(config_.model));
     const double cast = config_.training.precision == "bf16" ? kCastBytes : 0;
-    const auto more = static_cast<double>(config_.training.gradient_accumulation - 1);
-    return copy(parameters * (kAdamBytes + kNormBytes + cast + more * kAccumulateBytes), kRowShare);
+    const std::vector<int64_t> owned = owned_parameters(config_);
+    const auto updated = static_cast<double>(*std::max_element(owned.begin(), owned.end()));
+    const auto more = static_cast<double>(micro_batches() - 1);
+    return copy(updated * (kAdamBytes + kNormBytes) + parameters * (cast + more * kAccumulateBytes), kRowShare);
+  }
+  int64_t micro_batches() const { return mesh_of(config_.parallel).most_of(config_.training.gradient_accumulation); }
+  /// What a rank that shares sequences sends in a step is copied before it and after it.
+  double order_rows(bool lighthouse) const {
+    double bytes = 0;
+    for (const auto& [name, traffic] : step_traffic(config_, lighthouse, 0)) {
+      if (name == kRowsForHeads || name == kHeadsForRows) bytes += static_cast<double>(traffic.bytes);
+    }
+    return copy(kOrderPasses * bytes, kRowShare);
   }
   double recompute(const LayerTimes& layer) const {
     if (config_.training.recompute == "full") return layer.forward.sum();
@@ -93,14 +110,24 @@ class Costs {
  private:
   void add_attention(const LayerShape& shape, LayerTimes& times) const {
     const ModelConfig& model = config_.model;
-    const auto heads = static_cast<double>(s_.batch * model.num_heads);
+    const double heads = static_cast<double>(s_.batch * model.num_heads) / static_cast<double>(num_sharers());
     const auto pairs = static_cast<double>(shape.pairs);
     const double flops = attention_flops(pairs, heads, static_cast<double>(model.head_dim));
     const double length = 2 * pairs / static_cast<double>(shape.rows) - 1;  // of causal sequences with so many pairs
     const AttentionRate rate = attention_rate(profile_, length);
     const double slower = deterministic_factor() / head_factor();
-    times.forward.attention = flops / (rate.forward * head_factor());
-    times.both.attention = (1 + kAttentionBackward) * flops / rate.both * slower;
+    const double few = few_heads_factor(length, heads);
+    times.forward.attention = flops / (rate.forward * head_factor()) * few;
+    times.both.attention = (1 + kAttentionBackward) * flops / rate.both * slower * few;
+  }
+  int64_t num_sharers() const { return config_.parallel.context; }
+  /// How much slower attention is than that of the heads which its rates were measured with. A block of rows takes as
+  /// long as it has rows before it, so the last one takes 2 / (blocks + 1) of a head's time: with too few heads it is
+  /// waited for while other multiprocessors are idle.
+  double few_heads_factor(double length, double heads) const {
+    const double per_head = (std::ceil(length / kBlockRows) + 1) / 2;
+    const auto busy = [&](double count) { return std::min(1.0, count * per_head / kMultiprocessors); };
+    return num_sharers() == 1 ? 1 : std::max(1.0, busy(kMeasuredHeads) / busy(heads));
   }
   double head_factor() const { return config_.model.head_dim < 128 ? kSmallHead : 1; }
   double deterministic_factor() const {
@@ -111,28 +138,32 @@ class Costs {
   /// The bytes that the stages cannot do without, as docs/benchmarks.md counts them.
   void add_stages(const LayerShape& shape, LayerTimes& times) const {
     const double qkv = bytes(s_.tokens * s_.qkv);
-    const double rows = bytes(s_.batch * shape.rows * s_.qkv);
+    const double rows = bytes(s_.batch * shape.own_rows() * s_.qkv);
     const double o = bytes(s_.tokens * s_.q_channels);
-    const double o_rows = bytes(s_.batch * shape.rows * s_.q_channels);
-    const double coarse = bytes(s_.batch * shape.num_coarse * s_.qkv);
+    const double o_rows = bytes(s_.batch * shape.own_rows() * s_.q_channels);
+    const double coarse = bytes(s_.batch * shape.num_coarse * s_.qkv) / static_cast<double>(num_sharers());
     const bool norm = selects_by_norm();
-    const double read = norm ? bytes(s_.batch * shape.tokens_read * s_.qkv) + coarse : qkv;
+    const double read =
+        norm ? bytes(s_.batch * shape.tokens_read * s_.qkv) / static_cast<double>(num_sharers()) + coarse : qkv;
     const double forward = (norm ? qkv + coarse : 0) + read + rows + o_rows + o;
     const double backward = o + o_rows + rows + qkv;
     times.forward.stages = copy(forward, kStageShare) + kSelectSeconds + scorer_seconds();
     times.both.stages = times.forward.stages + copy(backward, kStageShare);
   }
   /// One pass scores, pools and turns.
-  bool selects_by_norm() const { return config_.attention.scorer == "norm" && !config_.model.qk_norm; }
+  bool selects_by_norm() const {
+    return config_.attention.scorer == "norm" && !config_.model.qk_norm && num_sharers() == 1;
+  }
   double scorer_seconds() const {
     const std::string& scorer = config_.attention.scorer;
     const double qkv = bytes(s_.tokens * s_.qkv);
     if (scorer == "gla") return copy(2 * qkv, kGlaShare);
     const double q_and_k = bytes(s_.tokens * (s_.q_channels + s_.kv_channels));
-    if (scorer == "norm") return config_.model.qk_norm ? copy(q_and_k, kStageShare) : 0;
+    if (scorer == "norm") return selects_by_norm() ? 0 : copy(q_and_k, kStageShare);
     if (scorer == "random") return copy(q_and_k, kStageShare);
     const auto length = static_cast<double>(config_.training.seq_len) / static_cast<double>(config_.attention.dilation);
     const double attention = static_cast<double>(s_.batch) * scorer_flops(config_) /
+                             static_cast<double>(num_sharers()) /
                              (attention_rate(profile_, length).forward * head_factor());
     return attention + copy(q_and_k, kStageShare);
   }
@@ -158,9 +189,9 @@ class Costs {
 
 }  // namespace
 
-StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile) {
+StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile, int64_t node_size) {
   const Costs costs(config, profile);
-  const auto micro_batches = static_cast<double>(config.training.gradient_accumulation);
+  const auto micro_batches = static_cast<double>(costs.micro_batches());
   StepTime time;
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
   for (const LayerShape& shape : layers) {
@@ -176,15 +207,18 @@ StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile
   time.optimizer = costs.optimizer();
   const double host = micro_batches * static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds;
   time.launches = std::max(0.0, host - time.total());
+  const ExchangeTime exchange = exchange_time(config, lighthouse, hopper_links(), node_size);
+  time.exchange = exchange.rows + costs.order_rows(lighthouse);
+  time.gradients = exchange.gradients;
   return time;
 }
 
-double run_seconds(const RunConfig& config, const DeviceProfile& profile) {
+double run_seconds(const RunConfig& config, const DeviceProfile& profile, int64_t node_size) {
   double seconds = 0;
   for (const bool lighthouse : stages_of(config.training)) {
     const int64_t stage_1 = config.training.lighthouse_steps;
     const int64_t steps = lighthouse ? stage_1 : config.training.steps - stage_1;
-    seconds += static_cast<double>(steps) * step_time(config, lighthouse, profile).total();
+    seconds += static_cast<double>(steps) * step_time(config, lighthouse, profile, node_size).total();
   }
   return seconds;
 }

@@ -17,16 +17,24 @@ struct StepTime {
   double offload = 0;     ///< waiting for the host link
   double optimizer = 0;   ///< gradient norm, AdamW, copies of the weights
   double launches = 0;    ///< what the host takes longer to launch than the device to compute; short sequences
+  double exchange = 0;    ///< of rows between ranks that share sequences, and putting them in order
+  double gradients = 0;   ///< sums of them over ranks, and updated parameters back
 
   double total() const {
-    return products + attention + lighthouse + rows + head + recompute + offload + optimizer + launches;
+    return products + attention + lighthouse + rows + head + recompute + offload + optimizer + launches + exchange +
+           gradients;
   }
 };
 
-/// Of stage 1 (`lighthouse`) or stage 2. The profile is the one of bf16; in_precision is applied here.
-StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile);
+/// GPUs of a node where nothing else is said.
+inline constexpr int64_t kNodeSize = 8;
+
+/// Of stage 1 (`lighthouse`) or stage 2, of the rank of parallel.data x parallel.context that has most, in nodes of
+/// `node_size` GPUs. The profile is the one of bf16; in_precision is applied here.
+StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile,
+                   int64_t node_size = kNodeSize);
 
 /// Seconds of all steps of both stages.
-double run_seconds(const RunConfig& config, const DeviceProfile& profile);
+double run_seconds(const RunConfig& config, const DeviceProfile& profile, int64_t node_size = kNodeSize);
 
 }  // namespace lighthouse

@@ -30,9 +30,12 @@ std::string progress_text(const Progress& progress, size_t columns) {
   const std::string speed = detail::concat(" ", with_unit(progress.tokens_per_s), " tokens/s");
   const std::string left = " ETA " + duration(progress.seconds_left);
   const std::string rest = loss + speed + left;
-  const size_t used = text.size() + rest.size() + 3;  // two brackets and a space
-  if (used + kLeastBar <= columns) return detail::concat(text, "[", draw_bar(progress, columns - used), "] ", rest);
-  if (columns == 0) return text + rest;
+  const std::string ranks = progress.ranks.empty() ? "" : " " + progress.ranks;
+  for (const std::string& line : {rest + ranks, rest}) {
+    const size_t used = text.size() + line.size() + 3;  // two brackets and a space
+    if (used + kLeastBar <= columns) return detail::concat(text, "[", draw_bar(progress, columns - used), "] ", line);
+  }
+  if (columns == 0) return text + rest + ranks;
   for (const std::string& line : {text + rest, text + loss + left, steps + rest, steps + loss + left, steps + loss}) {
     if (line.size() <= columns) return line;
   }

@@ -21,10 +21,12 @@ struct Progress {
   std::optional<double> loss;        ///< smoothed, in nats
   double tokens_per_s = 0;
   double seconds_left = 0;
+  std::string ranks;  ///< text_of the last RankLoads; empty: none
 };
 
 /// "stage 1 lighthouse 120/400 [====>         ] loss 2.3456 12.3k tokens/s ETA 1:23" with a bar that fills the line to
-/// `columns`. Where that does not fit the bar is left out, then one word after another; 0 columns: no bar, no limit.
+/// `columns`, and what there is of ranks. Where that does not fit the ranks and then the bar are left out, then one
+/// word after another; 0 columns: no bar, no limit.
 std::string progress_text(const Progress& progress, size_t columns);
 
 /// Writes to the stream of its owner; with no stream it is silent. Never throws for what cannot be written.

@@ -54,6 +54,7 @@ nlohmann::ordered_json to_json(const StepRecord& record) {
   if (record.mfu) json["mfu"] = *record.mfu;
   if (record.peak_memory) json["peak_memory"] = *record.peak_memory;
   if (record.parts) json["parts"] = parts_to_json(*record.parts);
+  if (record.ranks) json["ranks"] = to_json(*record.ranks);
   if (!record.spike.empty()) json["spike"] = record.spike;
   if (!record.skipped.empty()) json["skipped"] = record.skipped;
   if (record.validation) {
@@ -74,6 +75,10 @@ std::vector<std::pair<std::string, double>> scalars(const StepRecord& record) {
   if (record.peak_memory) values.emplace_back("train/peak_memory", static_cast<double>(*record.peak_memory));
   for (size_t part = 0; record.parts && part < kNumParts; ++part) {
     values.emplace_back(std::string("parts/") + part_name(static_cast<Part>(part)), record.parts->at(part));
+  }
+  if (record.ranks) {
+    values.emplace_back("ranks/fastest", record.ranks->fastest.seconds);
+    values.emplace_back("ranks/slowest", record.ranks->slowest.seconds);
   }
   if (record.validation) {
     values.emplace_back("validation/loss", record.validation->dense);

@@ -11,6 +11,7 @@
 
 #include "model/part_clock.h"
 #include "train/append_file.h"
+#include "train/rank_load.h"
 #include "train/schedule.h"
 #include "train/switch_tracker.h"
 
@@ -34,6 +35,7 @@ struct StepRecord {
   std::optional<double> mfu;                   ///< model FLOPs utilisation of this step, where it is known
   std::optional<int64_t> peak_memory;          ///< bytes allocated on the device at most, since the last record
   std::optional<PartSeconds> parts;            ///< where the step's time went; of a step that was measured
+  std::optional<RankLoads> ranks;              ///< of several, those that stand out; of a step that was measured
   double step_seconds = 0;                     ///< of this step
   double seconds = 0;                          ///< spent by the run so far, earlier starts included
   double train_seconds = 0;                    ///< the same of steps alone: no validation, no waiting for checkpoints
@@ -44,8 +46,8 @@ struct StepRecord {
 };
 
 /// Keys step, stage, loss, learning_rate, grad_norm, tokens, tokens_per_s, time, train_seconds, and where there
-/// are any: mfu, peak_memory, parts (an object), spike, skipped, validation_loss, validation_loss_lighthouse, switch.
-/// Numbers that are not finite become null.
+/// are any: mfu, peak_memory, parts and ranks (objects), spike, skipped, validation_loss, validation_loss_lighthouse,
+/// switch. Numbers that are not finite become null.
 nlohmann::ordered_json to_json(const StepRecord& record);
 /// The numbers of a record under TensorBoard's names.
 std::vector<std::pair<std::string, double>> scalars(const StepRecord& record);

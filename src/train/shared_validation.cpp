@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/tensor.h>
 
 #include <vector>
 
@@ -14,25 +14,27 @@
 namespace lighthouse {
 namespace {
 
-/// The parts of all sequences, of which this process has every data_size-th.
+/// The parts of all sequences, of which this rank has its `own`.
 std::vector<PartialSum> all_parts(const std::vector<PartialSum>& own, int64_t num_sequences, at::Device device,
                                   const Mesh& mesh) {
-  const int64_t most = (num_sequences + mesh.data_size() - 1) / mesh.data_size();
-  const at::Tensor mine = at::zeros({most, 2}, at::kDouble);
+  const int64_t most = mesh.most_of(num_sequences);
+  std::vector<double> values(static_cast<size_t>(2 * most), 0);  // sum and count of each
   for (size_t i = 0; i < own.size(); ++i) {
-    const auto row = static_cast<int64_t>(i);
-    mine[row][0].fill_(own[i].sum);
-    mine[row][1].fill_(own[i].count);
+    values[2 * i] = own[i].sum;
+    values[2 * i + 1] = static_cast<double>(own[i].count);
   }
-  const at::Tensor all = at::empty({mesh.size(), most, 2}, mine.options().device(device));
-  mesh.all().all_gather(all, mine.to(device), "validation losses").wait();
+  const at::Tensor mine = at::tensor(values, at::kDouble).to(device);
+  const at::Tensor all = at::empty({mesh.size(), most, 2}, mine.options());
+  mesh.all().all_gather(all, mine, "validation losses").wait();
   const at::Tensor host = all.to(at::kCPU);
+  const auto of_ranks = host.accessor<double, 3>();
   std::vector<PartialSum> parts(static_cast<size_t>(num_sequences));
   for (int64_t i = 0; i < num_sequences; ++i) {
+    PartialSum& part = parts[static_cast<size_t>(i)];
     for (int64_t sharer = 0; sharer < mesh.context_size(); ++sharer) {
-      const at::Tensor part = host[i % mesh.data_size() * mesh.context_size() + sharer][i / mesh.data_size()];
-      parts[static_cast<size_t>(i)].sum += part[0].item<double>();
-      parts[static_cast<size_t>(i)].count += static_cast<int64_t>(part[1].item<double>());
+      const auto shared = of_ranks[mesh.rank_of(i, sharer)][mesh.place_of(i)];
+      part.sum += shared[0];
+      part.count += static_cast<int64_t>(shared[1]);
     }
   }
   return parts;
@@ -66,7 +68,7 @@ double shared_validation_loss(const Decoder& decoder, const SequenceLoader& load
   const std::vector<int64_t> sample = validation_sample(loader, num_sequences, kSampleSeed);
   std::vector<int64_t> own;
   for (size_t i = 0; i < sample.size(); ++i) {
-    if (static_cast<int64_t>(i) % mesh.data_size() == mesh.data_rank()) own.push_back(sample[i]);
+    if (mesh.has(static_cast<int64_t>(i))) own.push_back(sample[i]);
   }
   const std::vector<PartialSum> parts = own_parts(decoder, loader, own, mode, mesh);
   return loss_of(all_parts(parts, static_cast<int64_t>(sample.size()), decoder.device(), mesh)).loss;

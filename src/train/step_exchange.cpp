@@ -6,13 +6,15 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
 
 namespace lighthouse {
 namespace {
+
+constexpr int64_t kHead = 3;     // values in front of a row: stop signal, seconds, memory
+constexpr double kUnknown = -1;  // memory
 
 /// The values of a tensor on the host.
 template <typename T>
@@ -31,27 +33,25 @@ at::Tensor all_rows(const Mesh& mesh, const at::Tensor& row, const char* what) {
 }  // namespace
 
 StepExchange::StepExchange(const Mesh& mesh, const GradientExchange& gradients, int64_t num_batches, at::Device device)
-    : mesh_(mesh),
-      gradients_(gradients),
-      device_(device),
-      most_losses_((num_batches + mesh.data_size() - 1) / mesh.data_size()) {
-  const int64_t first_norm = 1 + most_losses_;
+    : mesh_(mesh), gradients_(gradients), device_(device), most_losses_(mesh.most_of(num_batches)) {
+  const int64_t first_norm = kHead + most_losses_;
   std::vector<int64_t> used(static_cast<size_t>(mesh.size()), first_norm);
   for (const int64_t owner : gradients.owners()) ++used[static_cast<size_t>(owner)];
   row_len_ = *std::max_element(used.begin(), used.end());
 
-  std::vector<int64_t> stops, losses, norms;
-  for (int64_t rank = 0; rank < mesh.size(); ++rank) stops.push_back(rank * row_len_);
+  std::vector<int64_t> heads, losses, norms;
+  for (int64_t rank = 0; rank < mesh.size(); ++rank) {
+    for (int64_t value = 0; value < kHead; ++value) heads.push_back(rank * row_len_ + value);
+  }
   for (int64_t batch = 0; batch < num_batches; ++batch) {
     for (int64_t sharer = 0; sharer < mesh.context_size(); ++sharer) {
-      const int64_t rank = batch % mesh.data_size() * mesh.context_size() + sharer;
-      losses.push_back(rank * row_len_ + 1 + batch / mesh.data_size());
+      losses.push_back(mesh.rank_of(batch, sharer) * row_len_ + kHead + mesh.place_of(batch));
     }
   }
   std::fill(used.begin(), used.end(), first_norm);
   for (const int64_t owner : gradients.owners()) norms.push_back(owner * row_len_ + used[static_cast<size_t>(owner)]++);
   const auto on_device = [&](const std::vector<int64_t>& places) { return at::tensor(places, at::kLong).to(device); };
-  stop_places_ = on_device(stops);
+  head_places_ = on_device(heads);
   loss_places_ = on_device(losses);
   norm_places_ = on_device(norms);
 }
@@ -68,23 +68,29 @@ StepStart StepExchange::start(int64_t num_targets, bool failed) const {
   return start;
 }
 
-StepTotals StepExchange::end(const std::vector<at::Tensor>& losses, const at::Tensor& norms, int stop_signal) const {
+StepTotals StepExchange::end(const std::vector<at::Tensor>& losses, const at::Tensor& norms, int stop_signal,
+                             const RankLoad& load) const {
   const at::NoGradGuard no_grad;
-  const at::Tensor row = at::zeros({row_len_}, at::TensorOptions(at::kDouble).device(device_));
-  row.slice(0, 0, 1).fill_(stop_signal);
-  row.slice(0, 1, 1 + static_cast<int64_t>(losses.size())).copy_(at::stack(losses));
-  row.slice(0, 1 + most_losses_, 1 + most_losses_ + norms.numel()).copy_(norms);
+  std::vector<double> values(static_cast<size_t>(row_len_), 0);
+  values[0] = stop_signal;
+  values[1] = load.seconds;
+  values[2] = load.peak_memory ? static_cast<double>(*load.peak_memory) : kUnknown;
+  const at::Tensor row = at::tensor(values, at::kDouble).to(device_);
+  row.slice(0, kHead, kHead + static_cast<int64_t>(losses.size())).copy_(at::stack(losses));
+  row.slice(0, kHead + most_losses_, kHead + most_losses_ + norms.numel()).copy_(norms);
   const at::Tensor all = all_rows(mesh_, row, "totals of the step").flatten();
   const at::Tensor all_norms = all.index_select(0, norm_places_);
-  const std::vector<double> values =
-      values_of<double>(at::cat({at::linalg_vector_norm(all_norms, 2).view({1}), all.index_select(0, stop_places_),
+  const std::vector<double> shown =
+      values_of<double>(at::cat({at::linalg_vector_norm(all_norms, 2).view({1}), all.index_select(0, head_places_),
                                  all.index_select(0, loss_places_), all_norms}));
 
   StepTotals totals;
-  const double* next = values.data();
+  const double* next = shown.data();
   totals.gradient_norm = *next++;
-  for (int64_t rank = 0; rank < mesh_.size(); ++rank, ++next) {
-    if (totals.stop_signal == 0) totals.stop_signal = static_cast<int>(*next);
+  for (int64_t rank = 0; rank < mesh_.size(); ++rank, next += kHead) {
+    if (totals.stop_signal == 0) totals.stop_signal = static_cast<int>(next[0]);
+    totals.loads.push_back({next[1], std::nullopt});
+    if (next[2] != kUnknown) totals.loads.back().peak_memory = static_cast<int64_t>(next[2]);
   }
   for (int64_t i = 0; i < loss_places_.numel(); ++i) totals.loss += *next++;
   for (const Piece& piece : gradients_.pieces()) {

@@ -9,6 +9,7 @@
 
 #include "parallel/gradient_exchange.h"
 #include "parallel/mesh.h"
+#include "train/rank_load.h"
 
 namespace lighthouse {
 
@@ -24,6 +25,7 @@ struct StepTotals {
   double gradient_norm = 0;         ///< over the pieces of all ranks, in order: the bits of one process
   std::vector<int64_t> not_finite;  ///< parameters whose gradient holds a NaN or an infinity, in order
   int stop_signal = 0;              ///< that a rank has received; 0: none
+  std::vector<RankLoad> loads;      ///< of each rank
 };
 
 class StepExchange {
@@ -35,15 +37,16 @@ class StepExchange {
   /// Every rank calls these two once a step. `num_targets`: of this rank's micro-batches.
   StepStart start(int64_t num_targets, bool failed) const;
   /// `losses`: fp64 [], what this rank's micro-batches add to the loss, in order; `norms`: fp64 [own pieces]. On the
-  /// device. The one copy from it to the host of a step.
-  StepTotals end(const std::vector<at::Tensor>& losses, const at::Tensor& norms, int stop_signal) const;
+  /// device. `stop_signal`, `load`: of this rank. The one copy from the device to the host of a step.
+  StepTotals end(const std::vector<at::Tensor>& losses, const at::Tensor& norms, int stop_signal,
+                 const RankLoad& load) const;
 
  private:
   const Mesh& mesh_;
   const GradientExchange& gradients_;
   at::Device device_;
-  int64_t most_losses_, row_len_;  ///< of what a rank shows: stop signal, losses, norms, each padded
-  at::Tensor stop_places_, loss_places_,
+  int64_t most_losses_, row_len_;  ///< of what a rank shows: stop signal, load, losses, norms, each padded
+  at::Tensor head_places_, loss_places_,
       norm_places_;  ///< of what all show, in the order of ranks, micro-batches, pieces
 };
 

@@ -1,5 +1,7 @@
 #include "train/step_meter.h"
 
+#include <ATen/DeviceAccelerator.h>
+
 #include <algorithm>
 #include <iomanip>
 #include <numeric>
@@ -56,6 +58,18 @@ void StepMeter::end(StepRecord& record) {
   if (stage.ideal_seconds) record.mfu = *stage.ideal_seconds / record.step_seconds;
   stage.tokens_per_s.push_back(record.tokens_per_s);
   if (record.mfu) stage.mfu.push_back(*record.mfu);
+}
+
+RankLoad StepMeter::load() const {
+  RankLoad load;
+  if (const std::optional<DeviceMemory> memory = device_memory(device_)) {
+    load.peak_memory = memory->peak_allocated;
+    for (const Samples& stage : samples_) load.peak_memory = std::max(*load.peak_memory, stage.peak_memory.value_or(0));
+  }
+  if (!measures_) return load;
+  if (!device_.is_cpu()) at::accelerator::getCurrentStream(device_.index()).synchronize();
+  load.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  return load;
 }
 
 std::optional<int64_t> StepMeter::take_peak_memory(Stage stage) {

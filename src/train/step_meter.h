@@ -13,6 +13,7 @@
 #include "config/run_config.h"
 #include "model/part_clock.h"
 #include "train/metrics.h"
+#include "train/rank_load.h"
 #include "train/schedule.h"
 
 namespace lighthouse {
@@ -36,6 +37,9 @@ class StepMeter {
 
   /// The step that will be number `step`. Every logging.timing_interval of them is measured by part.
   void begin(int64_t step);
+  /// What the step under way has cost this rank so far. Of a step that is measured, seconds of all that the device was
+  /// given, which it waits for.
+  RankLoad load() const;
   /// Fills step_seconds, tokens_per_s, mfu and, of a measured step, parts. A step that ended in an exception needs no
   /// end().
   void end(StepRecord& record);

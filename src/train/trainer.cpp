@@ -218,10 +218,11 @@ void Trainer::log(StepRecord& record) {
   if (due) record.peak_memory = meter_.take_peak_memory(record.stage);
   if (due && log_) log_->write(record, [this](const std::string& text) { console_.warn(text); });
 
+  if (record.ranks) ranks_text_ = text_of(*record.ranks);
   const double now = session_seconds();
   console_.progress({record.step, config_.training.steps, record.stage, stage_name(record.stage, config_.attention),
                      state_.switch_tracker.smoothed_loss(), record.tokens_per_s,
-                     time_left_.after_step(now, config_.training.steps - record.step)},
+                     time_left_.after_step(now, config_.training.steps - record.step), ranks_text_},
                     now);
 }
 

@@ -123,6 +123,7 @@ class Trainer {
   double seconds_before_ = 0;      ///< of earlier sessions
   int stop_signal_ = 0;            ///< on which all ranks have agreed
   bool all_failed_ = false;        ///< all ranks have thrown, as one had no data
+  std::string ranks_text_;         ///< of the last step whose ranks were measured
   TimeLeft time_left_;
 };
 

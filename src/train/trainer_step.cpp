@@ -53,6 +53,7 @@ StepRecord Trainer::step() {
   record.loss = totals.loss;
   record.gradient_norm = totals.gradient_norm;
   record.skipped = what_is_not_finite(totals);
+  record.ranks = standing_out(totals.loads);
 
   // 4. The update.
   if (record.skipped.empty()) apply_gradients(record);
@@ -123,8 +124,9 @@ std::vector<at::Tensor> Trainer::accumulate_gradients(const std::vector<Batch>& 
 }
 
 StepTotals Trainer::reduce_gradients(const std::vector<at::Tensor>& losses) {
+  const RankLoad load = mesh_.size() > 1 ? meter_.load() : RankLoad();
   gradients_->reduce(gradients_of(decoder_.parameters()));
-  StepTotals totals = exchange_->end(losses, optimizer_->gradient_norms(), StopSignals::received());
+  StepTotals totals = exchange_->end(losses, optimizer_->gradient_norms(), StopSignals::received(), load);
   stop_signal_ = totals.stop_signal;
   return totals;
 }

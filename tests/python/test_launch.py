@@ -130,7 +130,30 @@ def test_wrong_starts_are_said_once(lighthouse, options, tmp_path):
     assert "rank 1 cannot start" in refused(options(), options(data__path="/no/such/corpus"))
     assert "rank 1 cannot start" in refused(options(), options(training__steps=0))
     assert "--training.steps 0: must be" in refused(*2 * [options(training__steps=0)])
+    assert "--training.step: unknown option; did you mean --training.steps?" in refused(*2 * [["--training.step", "8"]])
+    assert "--config: needs a value" in refused(*2 * [["--config"]])
+    assert "rank 1 cannot start: --nonsense: unknown option" in refused(options(), [*options(), "--nonsense"])
+    assert "--profile-steps" in refused(*2 * [[*options(), "--profile-steps", "1:2"]])
+    assert "rank 1 cannot start: --profile-steps" in refused(options(), [*options(), "--profile-steps", "1:2"])
     assert not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_wrong_variables_of_a_launcher_are_said_once(lighthouse, options):
+    for rank, errors in ("0", "lighthouse train: launch: RANK is set, but WORLD_SIZE is not"), ("3", ""):
+        process = start(lighthouse, ["train", *options()], RANK=rank)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 2 and said.startswith(errors) and bool(said) == bool(errors), said
+
+
+def test_a_port_that_is_taken_is_said_once(lighthouse, options):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        process = start(lighthouse, ["train", *options()], RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                        MASTER_PORT=str(other.getsockname()[1]))
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and errors.count("\n") == 1, errors
+    assert errors.startswith("lighthouse train: rank 0 cannot open port"), errors
 
 
 def test_wrong_uses_of_launch_are_refused(lighthouse, options):

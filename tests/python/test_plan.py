@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -110,3 +111,55 @@ def test_this_machine(plan, report):
     assert report("--device", "cpu")["fits"]
     assert report()["device"]["memory_bytes"] > GIB
     assert "the CPU" in plan("--training.device", "cpu").stdout
+
+
+def test_ranks_share_the_work(plan, report):
+    options = [*PAPER, "--device", "h100", "--parallel.context", "2"]
+    two = report(*options, "--world-size", "2")
+    assert report(*options) == two, "parallel.context says as much"
+    assert (two["ranks"]["data"], two["ranks"]["context"], two["ranks"]["node_size"]) == (1, 2, 2)
+    for stage in two["stages"]:
+        assert 0.5 < stage["efficiency"] < 1
+        assert stage["traffic"]["sum of gradients"]["bytes"] == pytest.approx(2 * two["parameters"], rel=0.01)
+        assert stage["traffic"]["all-to-all of rows for heads"]["collectives"] == 32 * 30 * 4
+        seconds = dict(stage["seconds"])
+        total = seconds.pop("total")
+        assert sum(seconds.values()) == pytest.approx(total)
+        assert stage["tokens_per_s"] == pytest.approx(32 * 98304 / total)
+    alone = report(*PAPER, "--device", "h100")
+    assert "ranks" not in alone and two["memory_bytes"] < alone["memory_bytes"]
+    text = plan(*options).stdout
+    assert "ranks    2: parallel.data 1, parallel.context 2, in nodes of 2" in text
+    assert "measured between two H100s: all-to-all 31 GB/s at 4 MB, 165 GB/s at 36 MB" in text
+    assert "between nodes, assumed: 50 GB/s" in text
+
+
+def test_the_fastest_way_that_fits_is_taken(plan, report):
+    options = [*PAPER, "--device", "h100", "--world-size", "16"]
+    planned = report(*options)
+    first, *others = planned["ranks"]["shares"]
+    assert planned["fits"] and first["step_seconds"] == min(share["step_seconds"] for share in planned["ranks"]["shares"])
+    again = report(*PAPER, "--device", "h100", *first["options"].split())
+    assert again["memory_bytes"] == first["memory_bytes"] and len(others) == 3
+    assert "ways to share, the fastest that fits first:\n  " + first["options"] in plan(*options).stdout
+    slow = report(*options, "--nodes", "16")
+    assert slow["stages"][0]["seconds"]["gradients"] > planned["stages"][0]["seconds"]["gradients"]
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--world-size", "6", "--parallel.context", "4"], "parallel.data = 1 and parallel.context = 4 are 4 ranks"),
+    (["--world-size", "8", "--nodes", "3"], "--nodes 3: 8 ranks do not divide into so many nodes"),
+    (["--world-size", "7"], "7 ranks cannot share this run"),
+    (["--world-size", "64", "--parallel.data", "64"], "parallel.data = 64: must be at most training.gradient_accumulation = 32"),
+    (["--parallel.context", "3"], "the number of ranks must divide the number of heads"),
+    (["--world-size", "0"], "--world-size"),
+])
+def test_what_ranks_cannot_share_is_refused(plan, options, words):
+    few = ["--training.gradient_accumulation", "6"] if "7" in options else []
+    assert words in plan(*PAPER, "--device", "h100", *few, *options, exit_code=2).stderr
+
+
+def test_the_tables_of_scaling_are_what_is_planned(lighthouse):
+    result = subprocess.run([sys.executable, ROOT / "scripts" / "scaling_table.py", "--check", "--lighthouse", lighthouse],
+                            capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr

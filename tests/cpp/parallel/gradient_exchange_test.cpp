@@ -12,6 +12,7 @@
 
 #include "cpp/parallel/ranks.h"
 #include "lighthouse/check.h"
+#include "parallel/traffic.h"
 #include "parallel/tree_sum.h"
 #include "support/test_device.h"
 
@@ -95,6 +96,53 @@ TEST(Pieces, OfALargeModelAreBalanced) {
   }
 }
 
+TEST(Pieces, AreExchangedInEqualStretchesOfEveryRank) {
+  const std::vector<int64_t> sizes = {100, 7, 0, 64, 1};
+  const std::vector<Piece> pieces = pieces_of(sizes, 64);
+  const std::vector<int64_t> owners = owners_of(pieces, 2);
+  EXPECT_THAT(owned_elements(pieces, owners, 2), ElementsAre(100, 72));
+  std::vector<std::string> texts;
+  for (const auto& stretch : stretches_of(pieces, owners, 2, 70)) {
+    std::string& text = texts.emplace_back();
+    for (const auto& of_rank : stretch) {
+      for (const Piece& piece : of_rank) {
+        text += std::to_string(piece.parameter) + "[" + std::to_string(piece.begin) + ":" + std::to_string(piece.end) +
+                "] ";
+      }
+      text += "| ";
+    }
+  }
+  EXPECT_THAT(texts, ElementsAre("0[0:64] 0[64:70] | 1[0:7] 3[0:63] | ", "0[70:100] | 3[63:64] 4[0:1] | "));
+  EXPECT_THROW(stretches_of(pieces, owners, 2, 0), InvalidArgument);
+}
+
+/// What a rank says it has sent, and what is predicted.
+std::string sent_and_predicted(World& world) {
+  std::vector<int64_t> ranks(static_cast<size_t>(world.size()));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  const auto group = world.make_group("data", ranks);
+  std::vector<at::Tensor> parameters;
+  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{3, 50}, {7}, {1000}, {129}}) {
+    parameters.push_back(term(1, shape));
+  }
+  const GradientExchange between(parameters, *group, /*piece_elements=*/64, /*bucket_elements=*/200);
+  between.reduce(parameters);
+  between.spread();
+  const std::vector<int64_t> owned = owned_elements(between.pieces(), between.owners(), world.size());
+  const TrafficByName predicted = gradient_traffic(owned, stretch_elements(200, world.size()), world.rank());
+  for (const auto& [name, traffic] : predicted) {
+    const Traffic& sent = group->sent().at(name);
+    if (sent != traffic) return name + ": " + std::to_string(sent.bytes) + ", not " + std::to_string(traffic.bytes);
+  }
+  return group->sent().size() == predicted.size() ? "" : "something else was sent";
+}
+
+TEST(GradientExchanges, SendWhatIsPredicted) {
+  for (const int64_t size : {2, 3, 8}) {
+    for (const auto& outcome : run_ranks(size, sent_and_predicted)) EXPECT_EQ(outcome.text, "") << size << " ranks";
+  }
+}
+
 const std::vector<std::vector<int64_t>> kShapes = {{3, 50}, {7}, {129}, {64, 2}, {1}};
 
 /// The gradient of a parameter on a rank.
@@ -132,7 +180,7 @@ std::string exchange(World& world, int64_t bucket_elements) {
 
 TEST(GradientExchanges, SumAndSpreadWithTheBitsOfOneProcess) {
   for (const int64_t size : {1, 2, 3, 4, 8}) {
-    for (const int64_t bucket_elements : {1, 100, 1 << 20}) {
+    for (const int64_t bucket_elements : {50, 1 << 20}) {
       const auto outcomes = run_ranks(size, [&](World& world) { return exchange(world, bucket_elements); });
       for (const auto& outcome : outcomes) {
         EXPECT_EQ(outcome.exit_code, 0) << outcome.text;

@@ -14,12 +14,14 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using Variables = std::map<std::string, std::string>;
 
-std::optional<Launch> launch_of(const Variables& variables) {
-  return launch_from([&](const char* name) -> const char* {
+GetVariable lookup_in(const Variables& variables) {
+  return [&](const char* name) -> const char* {
     const auto found = variables.find(name);
     return found == variables.end() ? nullptr : found->second.c_str();
-  });
+  };
 }
+
+std::optional<Launch> launch_of(const Variables& variables) { return launch_from(lookup_in(variables)); }
 
 std::string refusal(const Variables& variables) {
   try {
@@ -106,6 +108,15 @@ TEST(Launch, NamesWhatIsMissingOrContradicts) {
   EXPECT_THAT(refusal({{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_PORT", "70000"}}),
               AllOf(HasSubstr("MASTER_PORT = '70000'"), HasSubstr("65535")));
   EXPECT_THAT(refusal({{"SLURM_STEP_NUM_TASKS", "4"}}), HasSubstr("SLURM_PROCID is not"));
+}
+
+TEST(Launch, KnowsOtherRanksByVariablesThatAreWrong) {
+  const auto is_other = [](const Variables& variables) { return is_other_rank(lookup_in(variables)); };
+  EXPECT_TRUE(is_other({{"RANK", "3"}}));
+  EXPECT_TRUE(is_other({{"SLURM_PROCID", "10"}}));
+  for (const char* rank : {"0", "00", "", "-1", "x", "1x"}) EXPECT_FALSE(is_other({{"RANK", rank}})) << rank;
+  EXPECT_FALSE(is_other({{"RANK", "0"}, {"SLURM_PROCID", "5"}}));
+  EXPECT_FALSE(is_other({}));
 }
 
 }  // namespace

@@ -1,15 +1,20 @@
 // Several processes train as one does.
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <string>
+#include <thread>
 
 #include "cpp/parallel/ranks.h"
 #include "cpp/train/train_support.h"
 #include "model/batch.h"
 #include "train/checkpoint.h"
+#include "train/step_exchange.h"
 #include "train/trainer.h"
 
 namespace lighthouse {
@@ -333,6 +338,50 @@ TEST_F(RanksTest, ThatWereStartedWithOtherThingsRefuse) {
                 config.model.num_heads = 1;
               }),
               HasSubstr("1 query heads for 2 ranks"));
+}
+
+TEST_F(RanksTest, SayWhichIsSlow) {
+  RunConfig slow = config("slow");
+  slow.logging.timing_interval = 2;
+  expect_step(train_on(2, slow,
+                       [](int64_t rank, RunConfig&, TrainOptions& options) {
+                         options.on_gradients = [=](int64_t, const NamedTensors&) {
+                           if (rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+                         };
+                       }),
+              12);
+  for (const nlohmann::json& line : read_metrics(slow.logging.run_dir)) {
+    ASSERT_EQ(line.contains("ranks"), line.at("step").get<int64_t>() % 2 == 0);
+    if (!line.contains("ranks")) continue;
+    EXPECT_EQ(line["ranks"]["slowest"]["rank"], 1);
+    EXPECT_EQ(line["ranks"]["fastest"]["rank"], 0);
+    EXPECT_GE(line["ranks"]["slowest"]["seconds"].get<double>(), 0.05);
+    EXPECT_FALSE(line["ranks"].contains("fullest")) << "the CPU does not count memory";
+  }
+}
+
+TEST_F(RanksTest, TellOneAnotherWhatAStepCosts) {
+  const auto exchange = [](World& world) {
+    Mesh mesh(world, 1);
+    mesh.connect();
+    const GradientExchange gradients({at::zeros({3})}, mesh.all());
+    const StepExchange step(mesh, gradients, 2 * mesh.size(), at::kCPU);
+    const auto own = static_cast<double>(1 + mesh.rank());
+    const at::Tensor loss = at::full({}, own, at::kDouble);
+    const auto norms = at::full({static_cast<int64_t>(gradients.owned().size())}, 2.0, at::kDouble);
+    const int64_t memory = (int64_t{1} << 40) + mesh.rank();
+    const StepTotals totals = step.end({loss, loss}, norms, mesh.rank() == 1 ? SIGHUP : 0, {own / 4, memory});
+    const std::optional<RankLoads> loads = standing_out(totals.loads);
+    return std::to_string(totals.loss) + " " + std::to_string(totals.gradient_norm) + " " +
+           std::to_string(totals.stop_signal) + " " + to_json(loads.value()).dump();
+  };
+  for (const Outcome& outcome : run_ranks(3, exchange)) {
+    EXPECT_EQ(outcome.text,
+              "12.000000 2.000000 1 "
+              R"({"fastest":{"rank":0,"seconds":0.25,"peak_memory":1099511627776},)"
+              R"("slowest":{"rank":2,"seconds":0.75,"peak_memory":1099511627778},)"
+              R"("fullest":{"rank":2,"seconds":0.75,"peak_memory":1099511627778}})");
+  }
 }
 
 }  // namespace

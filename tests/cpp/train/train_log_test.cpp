@@ -89,6 +89,29 @@ TEST(Metrics, LinesThatDoNotFitTheDiskAreAbsentNotTorn) {
   EXPECT_LT(steps.size(), 100);
 }
 
+TEST(RankLoads, AreOfTheRanksThatStandOut) {
+  EXPECT_FALSE(standing_out({{1.0, 5}})) << "alone";
+  EXPECT_FALSE(standing_out({{0, 5}, {0, 6}})) << "not measured";
+  const RankLoads loads = standing_out({{1.5, 9'000}, {0.25, 7'000}, {1.5, 9'000}}).value();
+  EXPECT_EQ(text_of(loads), "fastest rank 1 250.0 ms 7.0kB, slowest rank 0 1.50 s 9.0kB");
+  EXPECT_EQ(loads.fullest->rank, 0);
+  StepRecord record = record_of(7);
+  record.ranks = standing_out({{1, std::nullopt}, {2, std::nullopt}});
+  EXPECT_EQ(to_json(record).at("ranks").dump(),
+            R"({"fastest":{"rank":0,"seconds":1.0},"slowest":{"rank":1,"seconds":2.0}})");
+}
+
+TEST(RankLoads, LeaveTheBarBeforeAnythingElse) {
+  Progress progress{3, 10, Stage::kDense, "dense", 2.0, 1000, 60, "fastest rank 1, slowest rank 0"};
+  const std::string all = progress_text(progress, 0);
+  EXPECT_TRUE(all.ends_with("ETA 1:00 fastest rank 1, slowest rank 0")) << all;
+  EXPECT_EQ(progress_text(progress, 200).size(), 200);
+  EXPECT_TRUE(progress_text(progress, 200).ends_with(progress.ranks));
+  const std::string narrow = progress_text(progress, all.size());
+  EXPECT_EQ(narrow.size(), all.size());
+  EXPECT_TRUE(narrow.ends_with("ETA 1:00")) << narrow;
+}
+
 TEST(TensorBoard, ChecksumIsTheMaskedOneOfTFRecord) {
   // RFC 3720, B.4: the CRC-32C of 32 zero bytes is 8A9136AA; "123456789" has the check value E3069283.
   const auto mask = [](uint32_t crc) { return ((crc >> 15) | (crc << 17)) + 0xA282EAD8; };
@@ -120,7 +143,7 @@ TEST(Text, NumbersReadWell) {
   EXPECT_EQ(listed(std::vector<std::string>{"a", "b", "c", "d"}, 2), "a, b and 2 more");
 }
 
-Progress progress_at(int64_t step) { return {step, 400, Stage::kLighthouse, "lighthouse", 2.5, 12345, 83}; }
+Progress progress_at(int64_t step) { return {step, 400, Stage::kLighthouse, "lighthouse", 2.5, 12345, 83, ""}; }
 
 TEST(Console, BarFillsTheLineAndLeavesWhereItDoesNotFit) {
   EXPECT_EQ(progress_text(progress_at(100), 0), "stage 1 lighthouse 100/400 loss 2.5000 12.3k tokens/s ETA 1:23");

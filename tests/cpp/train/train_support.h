@@ -110,6 +110,7 @@ inline std::vector<nlohmann::json> read_timeless_metrics(const std::filesystem::
     line.erase("mfu");
     line.erase("peak_memory");
     line.erase("parts");
+    line.erase("ranks");
   }
   return lines;
 }
