@@ -26,7 +26,7 @@ std::vector<PartialSum> all_parts(const std::vector<PartialSum>& own, int64_t nu
   const at::Tensor mine = at::tensor(values, at::kDouble).to(device);
   const at::Tensor all = at::empty({mesh.size(), most, 2}, mine.options());
   mesh.all().all_gather(all, mine, "validation losses").wait();
-  const at::Tensor host = all.to(at::kCPU);
+  const at::Tensor host = mesh.all().to_host(all);
   const auto of_ranks = host.accessor<double, 3>();
   std::vector<PartialSum> parts(static_cast<size_t>(num_sequences));
   for (int64_t i = 0; i < num_sequences; ++i) {

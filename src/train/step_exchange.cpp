@@ -16,10 +16,10 @@ namespace {
 constexpr int64_t kHead = 3;     // values in front of a row: stop signal, seconds, memory
 constexpr double kUnknown = -1;  // memory
 
-/// The values of a tensor on the host.
+/// The values of what comes from all ranks. Throws RankFailure: of a collective that failed nothing is decided.
 template <typename T>
-std::vector<T> values_of(const at::Tensor& x) {
-  const at::Tensor host = x.to(at::kCPU).contiguous();
+std::vector<T> values_of(const at::Tensor& x, const Mesh& mesh) {
+  const at::Tensor host = mesh.all().to_host(x).contiguous();
   const T* values = host.const_data_ptr<T>();
   return {values, values + host.numel()};
 }
@@ -60,7 +60,7 @@ StepStart StepExchange::start(int64_t num_targets, bool failed) const {
   StepStart start;
   if (mesh_.size() == 1) return {num_targets, failed ? std::vector<int64_t>{0} : std::vector<int64_t>()};
   const at::Tensor row = at::tensor({num_targets, int64_t{failed}}, at::kLong).to(device_);
-  const std::vector<int64_t> all = values_of<int64_t>(all_rows(mesh_, row, "targets of all ranks"));
+  const std::vector<int64_t> all = values_of<int64_t>(all_rows(mesh_, row, "targets of all ranks"), mesh_);
   for (int64_t rank = 0; rank < mesh_.size(); ++rank) {
     start.num_targets += all[static_cast<size_t>(2 * rank)];
     if (all[static_cast<size_t>(2 * rank + 1)] != 0) start.failed.push_back(rank);
@@ -82,7 +82,8 @@ StepTotals StepExchange::end(const std::vector<at::Tensor>& losses, const at::Te
   const at::Tensor all_norms = all.index_select(0, norm_places_);
   const std::vector<double> shown =
       values_of<double>(at::cat({at::linalg_vector_norm(all_norms, 2).view({1}), all.index_select(0, head_places_),
-                                 all.index_select(0, loss_places_), all_norms}));
+                                 all.index_select(0, loss_places_), all_norms}),
+                        mesh_);
 
   StepTotals totals;
   const double* next = shown.data();
