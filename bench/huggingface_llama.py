@@ -71,21 +71,24 @@ def flops_of_step(model, options, rows, dense_layers):
             "lighthouse_attention": lighthouse, "sdpa_attention": options.layers * attention(tokens)}
 
 
-def row_of_tokens(options, step):
+def row_of_tokens(vocabulary, num_tokens, step):
     generator = torch.Generator().manual_seed(step)
-    odds = 1.0 / torch.arange(1, options.vocabulary + 1)
-    return torch.multinomial(odds, options.seq_len + 1, replacement=True, generator=generator)[None].to(options.device)
+    odds = 1.0 / torch.arange(1, vocabulary + 1)
+    return torch.multinomial(odds, num_tokens, replacement=True, generator=generator)[None]
+
+
+def summed_loss(lm_head, hidden, targets):
+    """The cross entropy of hidden [N, channels], its logits in fp32 but never all at once."""
+    def of_part(part, targets):
+        return F.cross_entropy(lm_head(part).float(), targets, reduction="sum")
+
+    return sum(checkpoint(of_part, *part, use_reentrant=False) for part in zip(hidden.split(CHUNK), targets.split(CHUNK)))
 
 
 def loss_of(model, tokens):
-    """The mean cross entropy of every token but the first, its logits in fp32 but never all at once."""
+    """The mean cross entropy of every token but the first."""
     hidden = model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state[0]
-
-    def summed_loss(part, targets):
-        return F.cross_entropy(model.lm_head(part).float(), targets, reduction="sum")
-
-    parts = zip(hidden.split(CHUNK), tokens[0, 1:].split(CHUNK))
-    return sum(checkpoint(summed_loss, *part, use_reentrant=False) for part in parts) / hidden.shape[0]
+    return summed_loss(model.lm_head, hidden, tokens[0, 1:]) / hidden.shape[0]
 
 
 class Steps:
@@ -98,7 +101,8 @@ class Steps:
 
     def run(self, step):
         self.model.set_attn_implementation(self.implementation)
-        tokens = row_of_tokens(self.options, step)
+        options = self.options
+        tokens = row_of_tokens(options.vocabulary, options.seq_len + 1, step).to(options.device)
         if self.on_cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()

@@ -5,6 +5,7 @@ This file is what ranks own and exchange; src/parallel is the same in C++. The b
 """
 
 import collections
+import contextlib
 import functools
 from itertools import pairwise
 from typing import NamedTuple
@@ -123,10 +124,12 @@ def part_of(operation, layout, cu_seqlens, tokens, rank):
 calls_of_group = collections.Counter()
 
 
-def agreed(operation, group, check):
+def agreed(operation, group, q, check):
     """What check() -> (result, {name: what ranks must give alike}) returns first, without a collective of its own. Where a rank
-    differs, or a check of one fails, all of them raise ValueError. A traced graph compares nothing."""
-    if torch.compiler.is_compiling():
+    differs, or a check of one fails, all of them raise ValueError. A traced graph compares nothing, nor does a CUDA graph that is
+    captured, as that would wait for the device: q's, which need not be the current one."""
+    on_cuda = getattr(q, "is_cuda", False)
+    if torch.compiler.is_compiling() or (on_cuda and torch.cuda.is_current_stream_capturing()):
         return check()[0]
     group = process_group(operation, group)
     calls_of_group[group.group_name] += 1
@@ -138,7 +141,8 @@ def agreed(operation, group, check):
     except Exception as caught:  # of whatever kind, the others must not wait for this rank
         error = caught
     calls = [None] * group.size()
-    dist.all_gather_object(calls, (call, error and str(error)), group=group)
+    with torch.cuda.device(q.device) if on_cuda else contextlib.nullcontext():  # NCCL would take the current one
+        dist.all_gather_object(calls, (call, error and str(error)), group=group)
     if error is not None:
         raise error
     compare(operation, calls)
@@ -189,37 +193,24 @@ def all_heads(x, heads, rows, share, merge=torch.add):
                       for same in of_heads.values()], 1)
 
 
-class ToHeads(torch.autograd.Function):
-    """all_rows with a gradient."""
+class Exchange(torch.autograd.Function):
+    """all_rows, whose gradient is all_heads; or all_heads, of heads that one rank has each, whose gradient is all_rows."""
 
     @staticmethod
-    def forward(ctx, x, heads, rows, share):
-        ctx.rest = heads, rows, share
-        return all_rows(x, heads, rows, share)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return all_heads(gradient, *ctx.rest), None, None, None
-
-
-class ToRows(torch.autograd.Function):
-    """all_heads with a gradient, of heads that one rank has each."""
-
-    @staticmethod
-    def forward(ctx, x, heads, rows, share):
-        ctx.rest = heads, rows, share
-        return all_heads(x, heads, rows, share)
+    def forward(ctx, x, there, back, heads, rows, share):
+        ctx.back, ctx.rest = back, (heads, rows, share)
+        return there(x, heads, rows, share)
 
     @staticmethod
     def backward(ctx, gradient):
-        return all_rows(gradient, *ctx.rest), None, None, None
+        return ctx.back(gradient, *ctx.rest), None, None, None, None, None
 
 
 def attend_by_heads(attention, q, k, v, rows, share):
     """attention(q, k, v) of all rows of this rank's heads, given this rank's rows of all: [B, H, S_r, d] -> the same."""
-    of_heads = [ToHeads.apply(x, heads, rows, share)
+    of_heads = [Exchange.apply(x, all_rows, all_heads, heads, rows, share)
                 for x, heads in ((q, share.heads), (k, share.kv_heads), (v, share.kv_heads))]
-    return ToRows.apply(attention(*of_heads), share.heads, rows, share)
+    return Exchange.apply(attention(*of_heads), all_heads, all_rows, share.heads, rows, share)
 
 
 def scores_by_heads(scorer, q, k, v, gate, share):

@@ -368,7 +368,7 @@ def attention_of_ranks(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_
                      with_scores=scores is not None, with_gradient=torch.is_grad_enabled() and [x.requires_grad for x in qkv])
         return (qkv, offsets, share, num_rows, part), alike
 
-    (q, k, v), offsets, share, num_rows, part = context.agreed(name, group, check)
+    (q, k, v), offsets, share, num_rows, part = context.agreed(name, group, q, check)
     middle = functools.partial(attend, num_rows=num_rows, softmax_scale=softmax_scale, attention=attention)
     if part is None:  # of every document all tokens
         by_row = [x.transpose(1, 2) for x in (q, k, v)]

@@ -14,6 +14,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
+from torchtitan.distributed import activation_checkpoint
 from torchtitan.models.common.attention import VarlenAttention, VarlenMetadata
 from torchtitan.protocols.module import Module
 from torchtitan.trainer import Trainer
@@ -22,6 +23,7 @@ from . import library
 from .functional import lighthouse_attention, require
 from .host_copy import HostCopy
 from .module import dense_attention
+from .operators import ops
 from .torchtitan_context import SharedRow, loss_of_any_length, share_rows, shared_dims
 
 values_of = HostCopy(torch.Tensor.tolist)
@@ -95,9 +97,20 @@ class LighthouseInnerAttention(VarlenAttention):
         return out.reshape(q_BLNH.shape)
 
 
+class SelectiveAC(activation_checkpoint.SelectiveAC):
+    """torchtitan's selective activation checkpointing, which keeps the selection and its rows too: no token is scored twice."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(activation_checkpoint.SelectiveAC.Config):
+        pass
+
+    def get_save_ops(self):
+        return super().get_save_ops() | {ops._gather_by_norm.default, ops._select_entries.default}
+
+
 class LighthouseTrainer(Trainer):
     """torchtitan's trainer with two stages: dense attention from step `lighthouse_steps` + 1 on (steps count from 1). The
-    stage is a function of the step, so a resumed run needs nothing else."""
+    stage is a function of the step, so a resumed run needs nothing else. SelectiveAC is in place of torchtitan's."""
 
     @dataclass(kw_only=True, slots=True)
     class Config(Trainer.Config):
@@ -105,6 +118,10 @@ class LighthouseTrainer(Trainer):
         """Steps of stage one; None: all of them."""
 
     def __init__(self, config):
+        activations = config.activation_checkpoint
+        if type(activations) is activation_checkpoint.SelectiveAC.Config:
+            fields = {field.name: getattr(activations, field.name) for field in dataclasses.fields(activations)}
+            config.activation_checkpoint = SelectiveAC.Config(**fields)
         super().__init__(config)
         if self.parallel_dims.cp > 1:
             self.loss_fn = loss_of_any_length(self.loss_fn)
@@ -159,14 +176,31 @@ def llama3_debugmodel_lighthouse():
     return use_lighthouse(llama3_debugmodel_varlen_attn(), topk=32, lighthouse_steps=8, full_attention_layers=(0, 5))
 
 
-def llama3_8b_lighthouse():
-    """Llama 3 8B, one row of 131,072 tokens that 8 GPUs share, topk N / 64; up to 1,048,576 by `--training.seq_len`."""
-    from torchtitan.distributed.activation_checkpoint import FullAC
+def llama3_8b(seq_len, **options):
+    """Llama 3 8B, one row that 8 GPUs share; every layer is computed again in backward."""
     from torchtitan.models.llama3.config_registry import llama3_8b, model_registry
     config = llama3_8b()
     config.model_spec = model_registry("8B", attn_backend="varlen")
     for layer in config.model_spec.model.layers:
         layer.attention.rope = dataclasses.replace(layer.attention.rope, max_seq_len=1048576)
-    config.training.seq_len, config.activation_checkpoint = 131072, FullAC.Config()
+    config.training.seq_len, config.activation_checkpoint = seq_len, activation_checkpoint.FullAC.Config()
     config.parallelism.context_parallel_degree, config.parallelism.spmd_backend = 8, "partial_dtensor"
-    return use_lighthouse(config, full_attention_layers=(0, 1, 30, 31))
+    return use_lighthouse(config, full_attention_layers=(0, 1, 30, 31), **options)
+
+
+def llama3_8b_lighthouse():
+    """131,072 tokens, topk N / 64; more by `--training.seq_len`."""
+    return llama3_8b(131072)
+
+
+def llama3_8b_lighthouse_256k():
+    return llama3_8b(262144)
+
+
+def llama3_8b_lighthouse_512k():
+    return llama3_8b(524288)
+
+
+def llama3_8b_lighthouse_1m():
+    """With four levels, of which 65,536 rows are gathered (docs/tuning.md)."""
+    return llama3_8b(1048576, num_levels=4, topk=4096)

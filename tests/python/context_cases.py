@@ -1,12 +1,14 @@
 """What ranks compute in test_context.py: rows that they share, compared with the same on one process."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import pickle
-import re
 import traceback
+import types
 
+import pytest
 import torch
 import torch.distributed as dist
 from attention_cases import PACKED, Case, check_equal, results_of
@@ -74,6 +76,19 @@ def check_case(name, dtype):
 def compiled():
     graph = torch.compile(lighthouse_attention, fullgraph=True, dynamic=True, backend="aot_eager")
     check_equal(*both(CASES["gla-packed"], dist.group.WORLD, function=graph))
+
+
+def compiled_for_another_group():
+    """A graph knows its group by name: another one makes another graph, with its own cuts."""
+    graph, everyone = torch.compile(lighthouse_attention, fullgraph=True, backend="aot_eager"), dist.group.WORLD
+    size = dist.get_world_size()
+    other = dist.new_group() if size == 2 else dist.init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("dp", "cp"))["cp"]
+    for group in (everyone, other, everyone):
+        check_equal(*both(CASES["plain"], group, function=graph))
+    case, shards = CASES["plain"], shards_of(CASES["plain"], everyone)
+    options = dict(case.options(), group=everyone, shard_offsets=[*shards.offsets, 300])
+    refused(lambda: graph(*map(shards.take, case.tensors()[:3]), **options), f"the group has {size}",
+            kind=torch._dynamo.exc.TorchDynamoException)
 
 
 def checkpointed(**options):
@@ -149,13 +164,13 @@ def shards():
 # Wrong use: every rank says what is wrong, and the next call is as any.
 
 
-def refused(function, *words):
+def refused(function, *words, kind=ValueError):
     try:
         function()
-    except ValueError as error:
+    except kind as error:
         assert all(word in str(error) for word in words), f"{error}\nhas not all of {words}"
         return
-    raise AssertionError(f"no ValueError with {words}")
+    raise AssertionError(f"no {kind.__name__} with {words}")
 
 
 def wrong_use():
@@ -203,6 +218,18 @@ def compares_the_first_calls_only():
     assert len(calls) == 2
 
 
+def compares_on_the_device_of_q():
+    """Which need not be the current one, of which NCCL would make the messages; never while a CUDA graph is captured."""
+    q, seen = types.SimpleNamespace(is_cuda=True, device="cuda:3"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device", lambda device: seen.append(device) or contextlib.nullcontext())
+        for capturing in (False, True):
+            patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+            context.calls_of_group.clear()
+            assert context.agreed("test", dist.group.WORLD, q, lambda: (5, {})) == 5
+    assert seen == ["cuda:3"]
+
+
 def run(names):
     """{name: None, or what went wrong on this rank}, in this order on all ranks."""
     failures = {}
@@ -216,16 +243,13 @@ def run(names):
 
 
 def tests_for(size):
-    tests = {function.__name__: function for function in (wrong_use, compares_the_first_calls_only, shards, module)}
+    tests = {function.__name__: function for function in (wrong_use, compares_the_first_calls_only,
+                                                           compares_on_the_device_of_q, shards, module)}
     if size == 2:
         tests |= {function.__name__: function for function in (checkpointed, checkpointed_but_for_the_selection, autocast,
                                                                another_attention, transposed, compiled)}
     if size % 2 == 0:
-        tests["mesh"] = mesh
+        tests |= dict(mesh=mesh, compiled_for_another_group=compiled_for_another_group)
     dtypes = (torch.float32, torch.bfloat16, torch.float64) if size == 4 else (torch.float32,)
     return tests | {f"{name}-{str(dtype)[6:]}": functools.partial(check_case, name, dtype) for name in CASES for dtype in dtypes
                     if CASES[name].num_kv_heads % size == 0 or size % CASES[name].num_kv_heads == 0}
-
-
-def run_all():
-    return run(tests_for(dist.get_world_size()))

@@ -113,6 +113,48 @@ def fsdp():
     check_close([gradient.full_tensor() * dist.get_world_size() for gradient in gradients], theirs[1:])
 
 
+# What users of other context parallelism have reported (docs/reliability.md).
+
+
+def logits_of_every_token():
+    """Positions for RoPE are those of tokens in their documents."""
+    for batch in (BATCHES["plain"](), BATCHES["packed"]()):
+        alone, shared = models()
+        part = huggingface.shard_batch(shared, batch)
+        whole, offsets = alone(**batch, use_cache=False).logits, part["shard_offsets"]
+        begin, end = offsets[dist.get_rank():dist.get_rank() + 2]
+        torch.testing.assert_close(shared(**part, use_cache=False).logits, whole[:, begin:end], rtol=1e-5, atol=1e-5)
+
+
+def norm_of_gradients():
+    """Of FSDP2, in fp64, with a rank that has no targets: that of one process."""
+    for name in ("packed", "masked"):
+        alone, shared = (model.double() for model in models())
+        one_process(alone, BATCHES[name]())
+        theirs = torch.nn.utils.clip_grad_norm_(alone.parameters(), 1.0)
+        for module in (*shared.model.layers, shared):
+            fully_shard(module, mesh=dist.init_device_mesh("cpu", (dist.get_world_size(),)))
+        loss = shared(**huggingface.shard_batch(shared, BATCHES[name]()), use_cache=False).loss
+        (loss * dist.get_world_size()).backward()
+        ours = torch.nn.utils.clip_grad_norm_(shared.parameters(), 1.0).full_tensor()
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+
+
+def two_models_in_one_process():
+    """With other heads, other options and another group, step by step in turns."""
+    mesh = dist.init_device_mesh("cpu", (1, dist.get_world_size()), mesh_dim_names=("dp", "cp"))
+    sizes = dict(num_attention_heads=8, num_key_value_heads=4, head_dim=8)
+    others = OPTIONS | dict(topk=8, tile_topk=2)
+    pairs = [models(), [huggingface.prepare(make(**sizes), **others, group=group) for group in (None, mesh["cp"])]]
+    for name in ("plain", "packed"):
+        theirs = [one_process(alone, BATCHES[name]()) for alone, _ in pairs]
+        losses = [shared(**huggingface.shard_batch(shared, BATCHES[name]()), use_cache=False).loss for _, shared in pairs]
+        for (_, shared), loss, expected in zip(pairs, losses, theirs):
+            shared.zero_grad()
+            loss.backward()
+            check_close(summed([loss.detach(), *(parameter.grad for parameter in shared.parameters())]), expected)
+
+
 def wrong_use():
     _, shared = models()
     batch = BATCHES["plain"]()
@@ -129,7 +171,8 @@ def wrong_use():
     refused(lambda: shared(**part), "call switch_to_dense(model)")
 
 
-TESTS = {function.__name__: function for function in (wrong_use, copies, checkpointed, ddp, fsdp)}
+TESTS = {function.__name__: function for function in (wrong_use, copies, checkpointed, ddp, fsdp, logits_of_every_token,
+                                                      norm_of_gradients, two_models_in_one_process)}
 TESTS |= {name: functools.partial(check, name) for name in BATCHES}
 TESTS["qk-norm"] = functools.partial(check, "packed", "qwen3")
 

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
+from ranks import run_program, run_ranks
 
 pytest.importorskip("transformers", minversion="5")
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,3 +30,21 @@ def test_huggingface_llama(tmp_path, more):
         assert len(results[name]["seconds"]) == 2 and len(losses) == 3
         assert abs(losses[0] - math.log(100)) < 0.2
     assert f"lighthouse / sdpa: {results['ratio']:.2f}" in result.stdout
+
+
+def run_bench(name, arguments):
+    sys.path.insert(0, str(ROOT / "bench"))
+    return run_program(str(ROOT / "bench" / name), arguments)
+
+
+def test_context_parallel():
+    names = [f"500m-{attention}-{way}" for attention in ("lighthouse", "dense") for way in ("alone", "heads")]
+    output, silent = run_ranks(2, run_bench, "context_parallel.py", ["--tiny", "--cases", *names, "500m-dense-ring"], with_group=False)
+    results = {result["case"]: result for result in map(json.loads, output.splitlines())}
+    assert silent == "" and list(results) == [*names, "500m-dense-ring"] and "no kernel" in results["500m-dense-ring"]["skipped"]
+    for attention, bound in (("lighthouse", 2e-3), ("dense", 1e-6)):  # rounding decides ties, from the second step on
+        alone, heads = (results[f"500m-{attention}-{way}"] for way in ("alone", "heads"))
+        assert heads["losses"][0] == pytest.approx(alone["losses"][0], rel=1e-6)
+        assert heads["losses"] == pytest.approx(alone["losses"], rel=bound)
+        assert heads["efficiency"] == pytest.approx(median(alone["seconds"]) / (2 * median(heads["seconds"])))
+        assert heads["tokens_per_s"] == pytest.approx(512 / median(heads["seconds"]))

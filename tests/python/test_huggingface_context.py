@@ -22,18 +22,3 @@ def failures_of_two_ranks():
 def test_ranks(name):
     failures = [f"rank {rank}:\n{failed[name]}" for rank, failed in enumerate(failures_of_two_ranks()) if failed[name]]
     assert not failures, "\n".join(failures)
-
-
-def test_trainer():
-    """Losses of every step, in both stages, of one process, of two ranks that share rows or do not, and of two times two."""
-    pytest.importorskip("accelerate")
-    import trainer_context_cases
-
-    def losses(size, cp):
-        return run_ranks(size, trainer_context_cases.train, cp, with_group=False)
-
-    [alone] = losses(1, 1)
-    assert len(alone) == 6
-    for size, cp in ((2, 2), (2, 1), (4, 2)):
-        for steps in losses(size, cp):
-            assert steps == pytest.approx(alone, rel=1e-6)

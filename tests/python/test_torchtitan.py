@@ -1,17 +1,20 @@
 """torchtitan 0.3: its Llama 3 debug model with lighthouse attention, in both stages, with packed documents."""
 
+import collections
 import types
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("torchtitan", reason="torchtitan is not installed")
-from lighthouse_attention import library, lighthouse_attention  # noqa: E402
+from lighthouse_attention import gathered_length, library, lighthouse_attention  # noqa: E402
 import torchtitan_context_cases  # noqa: E402
 from lighthouse_attention import torchtitan as integration  # noqa: E402
 from lighthouse_attention import torchtitan_context  # noqa: E402
-from ranks import run_ranks  # noqa: E402
+from ranks import environment, run_ranks  # noqa: E402
+from torchtitan.distributed import activation_checkpoint  # noqa: E402
 from torchtitan.models.common.attention import VarlenMetadata, create_varlen_metadata_for_document  # noqa: E402
 
 Attention = integration.LighthouseInnerAttention
@@ -106,18 +109,20 @@ def test_configuration():
     assert len({id(layer) for layer in layers}) == len(layers)
 
 
-@pytest.mark.parametrize("seq_len", [131072, 1048576])
-def test_eight_gpus_share_a_row_of_the_8b_model_evenly(seq_len):
-    titan = integration.llama3_8b_lighthouse()
+@pytest.mark.parametrize(("preset", "seq_len", "num_rows"), [
+    ("llama3_8b_lighthouse", 131072, 24576), ("llama3_8b_lighthouse_256k", 262144, 49152),
+    ("llama3_8b_lighthouse_512k", 524288, 98304), ("llama3_8b_lighthouse_1m", 1048576, 65536)])
+def test_eight_gpus_share_a_row_of_the_8b_model_evenly(preset, seq_len, num_rows):
+    titan = getattr(integration, preset)()
     layers = [layer.attention.inner_attention for layer in titan.model_spec.model.layers]
     assert len(layers) == 32 and sum(layer.enabled for layer in layers) == 28
     heads = titan.model_spec.model.layers[0].attention
     assert (heads.n_heads % 8, heads.n_kv_heads % 8, titan.training.local_batch_size) == (0, 0, 1)
-    assert seq_len <= titan.model_spec.model.max_seq_len
-    layout = list(layers[2].build().layout_of(seq_len, 1).values())
-    assert layout[0] == seq_len // 64
-    offsets = library.token_offsets("test", seq_len, [layout[1], layout[2], layout[0], layout[3]], None, 8)
-    assert offsets == [rank * seq_len // 8 for rank in range(9)]
+    assert titan.training.seq_len == seq_len <= titan.model_spec.model.max_seq_len
+    sizes = layers[2].build().layout_of(seq_len, 1)
+    assert gathered_length(seq_len, **sizes) == num_rows
+    layout = [sizes[name] for name in ("num_levels", "pooling_factor", "topk", "tile_topk")]
+    assert library.token_offsets("test", seq_len, layout, None, 8) == [rank * seq_len // 8 for rank in range(9)]
 
 
 def test_is_found_by_the_command_line(monkeypatch):
@@ -138,18 +143,68 @@ def test_wrong_options():
         Attention.Config().build()(*inputs(), out_transform=lambda out, lse: out)
 
 
+def train(size, *runs):
+    """[losses and norms of gradients of the steps, as each rank has them] of each run."""
+    runs = [(environment(size)["MASTER_PORT"], options) for options in runs]
+    ranks = run_ranks(size, torchtitan_context_cases.train_each, runs, with_group=False)
+    return [torch.tensor(run) for run in zip(*ranks)]
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="the ranks are those of a CPU")
 def test_ranks_that_share_rows_train_as_one_process():
-    """torchtitan's trainer with FSDP2 and packed documents, in both stages, with ranks that have no targets: CP2, and CP2 x DP2."""
-    def train(size, cp, batch):
-        return torch.tensor(run_ranks(size, torchtitan_context_cases.train, cp, batch, with_group=False))
+    """torchtitan's trainer with FSDP2 and packed documents, in both stages, with ranks that have no targets: CP2, with selective
+    activation checkpointing; CP2 x DP2, and with HSDP."""
+    [[alone]] = train(1, dict(batch=4))
+    two = dict(cp=2, batch=2)
+    runs = [*train(2, two, two | dict(selective=True)),
+            *train(4, dict(cp=2, batch=1), dict(cp=2, batch=1, replicate=2))]
+    assert len(alone) == torchtitan_context_cases.STEPS and len(runs) == 4
+    for run in runs:
+        check_steps(run, alone)
 
-    [alone], *several = train(1, 1, 4), train(2, 2, 2), train(4, 2, 1)
-    assert len(alone) == torchtitan_context_cases.STEPS
-    for ranks in several:
-        for steps in ranks:
-            torch.testing.assert_close(steps[:, 0], alone[:, 0], rtol=1e-6, atol=0)  # losses
-            torch.testing.assert_close(steps[:, 1], alone[:, 1], rtol=1e-5, atol=0)  # norms of gradients
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the ranks are those of a CPU")
+def test_checkpoints_resume_with_any_number_of_ranks(tmp_path):
+    """Saved by two ranks after every step; in stage one, resumed by two ranks and by one."""
+    saved, resumed = dict(cp=2, batch=2, folder=str(tmp_path)), dict(folder=str(tmp_path), load_step=1)
+    ranks, again = train(2, saved, saved | resumed)
+    [alone] = train(1, dict(batch=4) | resumed)
+    assert (tmp_path / "checkpoint" / "step-1").is_dir() and again.shape[1] == alone.shape[1] == ranks.shape[1] - 1
+    check_steps(again, ranks[0, 1:])
+    check_steps(alone, ranks[0, 1:])
+
+
+def check_steps(ranks, expected):
+    for steps in ranks:
+        torch.testing.assert_close(steps[:, 0], expected[:, 0], rtol=1e-6, atol=0)  # losses
+        torch.testing.assert_close(steps[:, 1], expected[:, 1], rtol=1e-5, atol=0)  # norms of gradients
+
+
+class Calls(TorchDispatchMode):
+    """Counts operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.of = collections.Counter()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.of[operator] += 1
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("policy", "scored"), [(activation_checkpoint.SelectiveAC, 2), (integration.SelectiveAC, 1)])
+def test_selective_activation_checkpointing_keeps_the_selection(policy, scored):
+    class Block(torch.nn.Module):
+        def forward(self, q, k, v):
+            return lighthouse_attention(q, k, v, topk=8)
+
+    block = policy.Config().build()._wrap_block(Block())
+    q, k, v = (x.requires_grad_() for x in inputs())
+    with Calls() as calls:
+        block(q, k, v).sum().backward()
+    assert calls.of[torch.ops.lighthouse._gather_by_norm.default] == scored
+    direct = torch.autograd.grad(lighthouse_attention(q, k, v, topk=8).sum(), (q, k, v))
+    assert all(map(torch.equal, (q.grad, k.grad, v.grad), direct))
 
 
 @pytest.mark.parametrize(("cp", "options", "message"), [

@@ -10,8 +10,11 @@ import torch
 transformers = pytest.importorskip("transformers", minversion="5")
 trl = pytest.importorskip("trl", reason="trl is not installed")
 datasets = pytest.importorskip("datasets")
+pytest.importorskip("peft")
+import trainer_context_cases  # noqa: E402
 from huggingface_models import MODELS, ONE_TILE, make  # noqa: E402
 from lighthouse_attention import huggingface  # noqa: E402
+from ranks import run_ranks  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 
 ARGUMENTS = dict(max_steps=4, report_to=[], use_cpu=True, bf16=False, logging_steps=1)
@@ -76,3 +79,13 @@ def test_sft(base, packing, tmp_path):
     arguments = trl.SFTConfig(tmp_path, max_length=256, per_device_train_batch_size=2, learning_rate=1e-2, **ARGUMENTS, **packing)
     trainer = trl.SFTTrainer(huggingface.prepare(load(folder), **ONE_TILE), args=arguments, train_dataset=rows, processing_class=tokenizer)
     assert all(map(math.isfinite, losses(trainer)))
+
+
+def test_ranks_share_packed_rows():
+    """Losses of two ranks are those of one process, with DDP and with FSDP2."""
+    names = ["sft", "sft-fsdp2"]
+    [alone] = run_ranks(1, trainer_context_cases.run, names[:1])
+    assert len(alone["sft"]) == trainer_context_cases.STEPS
+    for rank in run_ranks(2, trainer_context_cases.run, names):
+        for name in names:
+            assert rank[name] == pytest.approx(alone["sft"], rel=1e-6)

@@ -1,6 +1,9 @@
 """torchtitan's trainer on Gloo ranks of a CPU, for which it asks for a GPU in a few places; run by test_torchtitan.py."""
 
+import os
+
 import torch
+import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import distribute_tensor
 
@@ -35,10 +38,17 @@ class Rows:
     """ROWS rows a step, of several documents each; those of a dp rank, `batch` at a time."""
 
     def __init__(self, dp_world_size, dp_rank, local_batch_size, **unused):
-        self.rank, self.count, self.batch = dp_rank, ROWS // dp_world_size, local_batch_size
+        self.rank, self.count, self.batch, self.step = dp_rank, ROWS // dp_world_size, local_batch_size, 0
+
+    def state_dict(self):
+        return dict(step=self.step)
+
+    def load_state_dict(self, state):
+        self.step = state["step"]
 
     def __iter__(self):
-        for step in range(STEPS):
+        for step in range(self.step, STEPS):
+            self.step = step + 1
             mine = range(self.rank * self.count, (self.rank + 1) * self.count)
             for first in mine[::self.batch]:
                 rows = [self.row(step, row) for row in range(first, first + self.batch)]
@@ -53,16 +63,22 @@ class Rows:
         return text[:-1], labels, torch.cat([torch.arange(length) for length in LENGTHS[row]])
 
 
-def trainer_config(cp, batch):
+def trainer_config(batch, cp=1, replicate=1, selective=False, folder=None, load_step=-1):
+    """Of a run; `replicate` groups of ranks have the same shards of weights (HSDP). With a folder, it saves after every step."""
     from lighthouse_attention import torchtitan as integration
-    config = integration.use_lighthouse(integration.llama3_debugmodel_lighthouse(), topk=8, tile_topk=2, num_levels=2,
-                                        full_attention_layers=(0,), lighthouse_steps=2)
+    from torchtitan.distributed.activation_checkpoint import SelectiveAC
+    config = integration.llama3_debugmodel_lighthouse()
+    config.activation_checkpoint = SelectiveAC.Config() if selective else None
+    config = integration.use_lighthouse(config, topk=8, tile_topk=2, num_levels=2, full_attention_layers=(0,), lighthouse_steps=2)
     del config.model_spec.model.layers[2:]
-    config.parallelism.context_parallel_degree, config.parallelism.spmd_backend = cp, "partial_dtensor"
+    config.parallelism.context_parallel_degree, config.parallelism.data_parallel_replicate_degree = cp, replicate
+    config.parallelism.spmd_backend = "partial_dtensor"
     training = config.training
     training.seq_len, training.local_batch_size, training.global_batch_size, training.steps = SEQ_LEN, batch, ROWS, STEPS
     training.mixed_precision_param = "float32"
-    config.checkpoint.enable = config.validator.enable = config.compile.enable = False
+    config.checkpoint.enable, config.checkpoint.interval, config.checkpoint.load_step = folder is not None, 1, load_step
+    config.dump_folder = folder or config.dump_folder
+    config.validator.enable = config.compile.enable = False
     config.debug.seed = 1
     return config
 
@@ -76,10 +92,9 @@ def same_weights(model):
         parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None))
 
 
-def train(cp, batch):
+def train(**options):
     """(loss, norm of the gradient) of each step, over all ranks."""
-    on_the_cpu()
-    config = trainer_config(cp, batch)
+    config = trainer_config(**options)
     config.tokenizer, config.dataloader = Part(lambda **unused: None), Part(Rows)
     trainer = config.build()
     for module in trainer.model_parts[0].modules():
@@ -89,7 +104,18 @@ def train(cp, batch):
     steps = []
     trainer.metrics_processor.log = lambda step, loss, largest, norm, **more: steps.append((float(loss), float(norm)))
     trainer.train()
+    trainer.close()
     return steps
+
+
+def train_each(runs):
+    """Results of several runs in one process: (port, options of train) each."""
+    on_the_cpu()
+    results = []
+    for os.environ["MASTER_PORT"], options in runs:
+        results.append(train(**options))
+        dist.destroy_process_group()
+    return results
 
 
 class Part:

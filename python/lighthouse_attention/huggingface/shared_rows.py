@@ -21,6 +21,7 @@ class SharedRows:
 
     def get_train_dataloader(self):
         model, dataset = unwrapped(self.model), self.train_dataset
+        collate = self._get_collator_with_removed_columns(self.data_collator, "training")  # as the Trainer does
         group = context.process_group("SharedRows", getattr(model, "lighthouse_group", None))
         ranks, size = dist.get_process_group_ranks(group), group.size()
         require(ranks == list(range(ranks[0], ranks[0] + size)) and ranks[0] % size == 0, "SharedRows: the group of the model has "
@@ -29,7 +30,7 @@ class SharedRows:
                                      seed=self.args.data_seed or self.args.seed)
 
         def part(rows):
-            return shard_batch(model, self.data_collator(rows))
+            return shard_batch(model, collate(rows))
 
         loader = DataLoader(dataset, self._train_batch_size, sampler=sampler, collate_fn=part,
                             drop_last=self.args.dataloader_drop_last, generator=torch.Generator())  # not dropout's
