@@ -1,4 +1,4 @@
-# The two commands: `make train` and `make test`. Everything else is in docs/development.md.
+# The two commands: `make train` and `make test`. Everything else is in docs/development.md and CONTRIBUTING.md.
 SHELL := /bin/bash
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
@@ -9,7 +9,7 @@ CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.p
 RUN ?= runs/quick
 ARGS ?=
 
-.PHONY: train test gpu-test gpu-sanitize gpu-bench build build-cpu build-sanitize test-release test-cpu test-sanitize test-threads test-python \
+.PHONY: train test gpu-test gpu-sanitize gpu-bench release-check build build-cpu build-sanitize test-release test-cpu test-sanitize test-threads test-python \
         setup setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
@@ -44,6 +44,13 @@ gpu-bench: setup
 	@build/release/bin/lighthouse bench attention --device cuda --suite paper --check --output build/bench.jsonl; \
 	  result=$$?; python bench/flex_attention_window.py >>build/bench.jsonl; \
 	  python scripts/benchmark_report.py build/bench.jsonl && exit $$result
+
+## Before a release is tagged: version, changelog, documentation and its links, examples, notebook, licences, and the wheel
+## under the oldest and the newest torch (12 GB of downloads).
+release-check: build
+	python scripts/release_check.py
+	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python/test_{release,docs}.py
+	scripts/test_wheel.sh
 
 setup:
 	@scripts/setup.sh
