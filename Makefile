@@ -9,7 +9,7 @@ CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.p
 RUN ?= runs/quick
 ARGS ?=
 
-.PHONY: train test gpu-test gpu-sanitize gpu-bench release-check build build-cpu build-sanitize test-release test-cpu test-sanitize test-threads test-python \
+.PHONY: train test docs gpu-test gpu-sanitize gpu-bench release-check build build-cpu build-sanitize test-release test-cpu test-sanitize test-threads test-python \
         setup setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
@@ -45,11 +45,15 @@ gpu-bench: setup
 	  result=$$?; python bench/flex_attention_window.py >>build/bench.jsonl; \
 	  python scripts/benchmark_report.py build/bench.jsonl && exit $$result
 
+## The documentation as a site: build/site/index.html, which opens without a server.
+docs: setup-test
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+
 ## Before a release is tagged: version, changelog, documentation and its links, examples, notebook, licences, and the wheel
 ## under the oldest and the newest torch (12 GB of downloads).
 release-check: build
 	python scripts/release_check.py
-	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python/test_{release,docs}.py
+	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python/test_{release,site,docs}.py
 	scripts/test_wheel.sh
 
 setup:
