@@ -44,11 +44,25 @@ def cuda_problem(built, driver, major, minor):
     if driver is None or driver[0] < int(built["cuda"].split(".")[0]):
         known = f"knows CUDA {driver[0]}.{driver[1]}" if driver else "is not found"
         return f"the kernels need a driver for CUDA {built['cuda']}, this one {known}; update the driver"
-    targets = [target.split("-")[0] for target in built["architectures"].split(";")]
-    if not any(target.rstrip("af") == f"{major}{minor}" for target in targets):
+    if (major, minor) < (8, 0):
+        return (f"the kernels need a GPU of compute capability 8.0 (A100, RTX 30) or newer, this one has {major}.{minor}; leave "
+                "tensors on the CPU")
+    targets = built["architectures"].split(",")
+    if not any(runs_on(target, major, minor) for target in targets):
         return (f"the kernels were compiled for {', '.join(targets)}, not for {major}{minor}; build them for this GPU: "
-                f"pip install . -C cmake.define.CMAKE_CUDA_ARCHITECTURES={major}{minor}")
+                f"pip install . -C cmake.define.LIGHTHOUSE_CUDA_ARCHITECTURES={major}{minor}")
     return None
+
+
+def runs_on(target, major, minor):
+    """Whether code for a target as CMake writes it runs on a GPU: machine code ("80-real") on later ones of its generation, PTX
+    ("80-virtual") on all later ones, both kinds ("80") on either; "90a" on no other than 9.0."""
+    name, _, kind = target.partition("-")
+    of_target = divmod(int(name.rstrip("af")), 10)
+    if name.endswith("a"):
+        return of_target == (major, minor)
+    newer = of_target <= (major, minor)
+    return newer and (of_target[0] == major or kind != "real" and not name.endswith("f"))
 
 
 def version_of(package):

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 from pathlib import Path
 
 import torch
@@ -33,6 +34,17 @@ def _check_torch():
                            f"{find()} in a new process (in a notebook: restart the kernel)")
 
 
+def platform_problem(machine, libc):
+    """Why a library may not load on such a machine, and what would do."""
+    if libc != "glibc":
+        return "It needs glibc, and so does torch; this system has another C library (musl, as Alpine): take Debian, Ubuntu or RHEL"
+    build = "build it for this machine with pip install --no-binary lighthouse-attention ."
+    if machine not in ("x86_64", "AMD64"):
+        return f"Wheels are for x86_64, and this machine is {machine}, which is not tested: {build}"
+    return (f"It was built for another platform, or torch {torch.__version__} lacks a function of the stable ABI of torch 2.10; "
+            f"{build}")
+
+
 def _load():
     _check_torch()
     path = find()
@@ -42,9 +54,8 @@ def _load():
     try:
         torch.ops.load_library(path)
     except OSError as error:
-        raise LibraryError(f"lighthouse_attention: {path} does not load: {error}. It was built for another platform, or "
-                           f"torch {torch.__version__} lacks a function of the stable ABI of torch 2.10; build it for "
-                           f"this machine with pip install --no-binary lighthouse-attention .") from None
+        raise LibraryError(f"lighthouse_attention: {path} does not load: {error}. "
+                           + platform_problem(platform.machine(), platform.libc_ver()[0])) from None
     library = ctypes.CDLL(str(path))
     library.lighthouse_version.restype = ctypes.c_char_p
     library.lighthouse_torch_version.restype = ctypes.c_char_p

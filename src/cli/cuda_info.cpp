@@ -2,6 +2,8 @@
 
 #if defined(LIGHTHOUSE_WITH_CUDA)
 #include <cuda_runtime_api.h>
+
+#include "cuda/launch.h"
 #endif
 
 namespace lighthouse::cli {
@@ -9,12 +11,17 @@ namespace lighthouse::cli {
 #if defined(LIGHTHOUSE_WITH_CUDA)
 
 CudaInfo cuda_info() {
-  CudaInfo info{true, {}, ""};
+  CudaInfo info{true, LIGHTHOUSE_CUDA_ARCHITECTURES, LIGHTHOUSE_ARCHITECTURES_RUN, {}, ""};
   int driver = 0;
-  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) return {true, {}, "no NVIDIA driver is installed"};
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) {
+    info.why_not = "no NVIDIA driver is installed";
+    return info;
+  }
   int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess) return {true, {}, cudaGetErrorString(status)};
+  if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess) {
+    info.why_not = cudaGetErrorString(status) + cuda_remedy(status);
+    return info;
+  }
   for (int index = 0; index < count; ++index) {
     cudaDeviceProp device{};
     if (cudaGetDeviceProperties(&device, index) != cudaSuccess) continue;
@@ -27,7 +34,9 @@ CudaInfo cuda_info() {
 
 #else
 
-CudaInfo cuda_info() { return {false, {}, "this build has no CUDA kernels; it was configured without nvcc"}; }
+CudaInfo cuda_info() {
+  return {false, "", "", {}, "this build has no CUDA kernels; it was configured without nvcc, or without a GPU"};
+}
 
 #endif
 

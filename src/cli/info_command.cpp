@@ -25,7 +25,11 @@ Json cuda_json(const CudaInfo& cuda) {
     devices.push_back(
         {{"name", device.name}, {"compute_capability", device.capability}, {"memory_bytes", device.memory_bytes}});
   }
-  return {{"compiled", cuda.compiled}, {"devices", devices}, {"why_not", cuda.why_not}};
+  return {{"compiled", cuda.compiled},
+          {"architectures", cuda.architectures},
+          {"architectures_run_on_hardware", cuda.run_on},
+          {"devices", devices},
+          {"why_not", cuda.why_not}};
 }
 
 /// By dtype, the kernels of the first CUDA device, or else of the CPU.
@@ -86,6 +90,10 @@ void print_cuda(const Json& cuda) {
     std::cout << "CUDA        " << device["name"].get<std::string>() << ", compute capability "
               << device["compute_capability"].get<std::string>() << ", " << std::fixed << std::setprecision(1) << gib
               << " GiB\n";
+  }
+  if (cuda["compiled"].get<bool>()) {
+    std::cout << "kernels     compiled for " << cuda["architectures"].get<std::string>()
+              << "; run on hardware: " << cuda["architectures_run_on_hardware"].get<std::string>() << '\n';
   }
   if (cuda["devices"].empty()) std::cout << "CUDA        not used: " << cuda["why_not"].get<std::string>() << '\n';
 }

@@ -15,10 +15,28 @@ class CudaError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// What would do, where a GPU or a driver of this machine does not; else empty.
+inline std::string cuda_remedy(cudaError_t status) {
+  const auto text = [](int version) {
+    return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+  };
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    return "; the driver knows CUDA " + text(driver) + ", and the kernels need one for CUDA " + text(CUDART_VERSION) +
+           ": update the driver";
+  }
+  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
+    return "; the kernels were not compiled for this GPU: 'lighthouse info' says for which they were. Build with "
+           "-DLIGHTHOUSE_CUDA_ARCHITECTURES=native on this machine; compute capability 8.0 is the oldest";
+  }
+  return "";
+}
+
 inline void cuda_check(cudaError_t status, const char* call, const char* file, int line) {
   if (status == cudaSuccess) return;
-  throw CudaError(std::string(call) + " failed: " + cudaGetErrorString(status) + " (" + file + ":" +
-                  std::to_string(line) + ")");
+  throw CudaError(std::string(call) + " failed: " + cudaGetErrorString(status) + cuda_remedy(status) + " (" + file +
+                  ":" + std::to_string(line) + ")");
 }
 
 /// Of the current device.

@@ -38,7 +38,7 @@ int lighthouse_context_plan(const lighthouse_row* row, int64_t num_ranks, int64_
 int lighthouse_cuda_version();
 /// Of the driver, as cudaDriverGetVersion; 0 where there is none.
 int lighthouse_driver_version();
-/// "90a-real", ";"-separated, as CMAKE_CUDA_ARCHITECTURES; empty without kernels.
+/// "80-real,90a-real", as CMAKE_CUDA_ARCHITECTURES but with commas; empty without kernels.
 const char* lighthouse_cuda_architectures();
 /// Of this project, and of the torch whose headers were used.
 const char* lighthouse_version();

@@ -53,13 +53,31 @@ BUILT = {"torch": "2.11.0", "cuda": "13.0", "architectures": "90a-real"}
     (BUILT | {"cuda": None}, (13, 0), (9, 0), "built without CUDA"),
     (BUILT, (12, 8), (9, 0), "need a driver for CUDA 13.0, this one knows CUDA 12.8"),
     (BUILT, None, (9, 0), "is not found"),
-    (BUILT, (13, 0), (8, 0), "compiled for 90a, not for 80; .*CMAKE_CUDA_ARCHITECTURES=80"),
-    (BUILT | {"architectures": "80-real;90a-real"}, (13, 0), (8, 0), None),
+    (BUILT, (13, 0), (8, 0), "compiled for 90a-real, not for 80; .*LIGHTHOUSE_CUDA_ARCHITECTURES=80"),
+    (BUILT | {"architectures": "80-real,90a-real"}, (13, 0), (8, 0), None),
+    (BUILT | {"architectures": "75-real,80"}, (13, 0), (7, 5), "8.0 .A100, RTX 30. or newer, this one has 7.5.*CPU"),
 ])
 def test_gpu_mismatches_are_named(built, driver, capability, message):
     import re
     problem = report.cuda_problem(built, driver, *capability)
     assert problem is None if message is None else re.search(message, problem)
+
+
+@pytest.mark.parametrize(("target", "runs", "does_not"), [
+    ("80-real", ["8.0", "8.6", "8.9"], ["9.0", "12.0"]), ("86-real", ["8.6", "8.9"], ["8.0"]), ("90a-real", ["9.0"], ["10.0"]),
+    ("90a-virtual", ["9.0"], ["10.0"]), ("100-real", ["10.0", "10.3"], ["11.0", "12.0"]), ("100f-real", ["10.3"], ["12.0"]),
+    ("120", ["12.0", "12.1", "13.0"], ["10.3"]), ("80-virtual", ["8.0", "9.0", "12.0"], []),
+])
+def test_what_code_for_a_gpu_runs_on(target, runs, does_not):
+    assert [capability for capability in runs + does_not if report.runs_on(target, *map(int, capability.split(".")))] == runs
+
+
+@pytest.mark.parametrize(("machine", "libc", "message"), [
+    ("x86_64", "", "musl.*take Debian"), ("aarch64", "glibc", "for x86_64.*is aarch64.*not tested: build"),
+    ("x86_64", "glibc", "another platform, or torch .* lacks")])
+def test_platforms_are_named(machine, libc, message):
+    import re
+    assert re.search(message, library.platform_problem(machine, libc))
 
 
 def test_plan_counts_rows():
