@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
+export NINJA_STATUS = [%f/%t, %e s] # what a build shows of itself: files done, files in all, seconds
 # Warnings are errors under the compiler that is tested most, or by WERROR=ON.
 WERROR ?= $(if $(filter 12,$(shell c++ -dumpversion)),ON,OFF)
 CONFIGURE = cmake -G Ninja -S . -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DLIGHTHOUSE_WERROR=$(WERROR)
@@ -9,13 +10,14 @@ CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.p
 RUN ?= runs/quick
 ARGS ?=
 
-.PHONY: train test docs gpu-test gpu-sanitize gpu-bench release-check build build-cpu build-sanitize test-release test-cpu test-sanitize test-threads test-python \
-        setup setup-test format check-format tidy clean
+.PHONY: train test docs gpu-test gpu-sanitize gpu-bench release-check check-architectures build complete build-cpu build-sanitize \
+        test-release test-cpu test-sanitize test-threads test-python setup setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
 ##   make train ARGS="--training.steps 20 --training.lighthouse_steps 12"
 train: setup
-	@$(MAKE) --no-print-directory build/release/build.ninja
+	@[ -e build/release/build.ninja ] || $(CONFIGURE) -B build/release -DLIGHTHOUSE_CUDA=GPU -DLIGHTHOUSE_BENCH=OFF >/dev/null
+	@echo "train: compiling the program, a few minutes on two cores; later calls compile what changed"
 	@cmake --build build/release --target lighthouse_cli
 	@build/release/bin/lighthouse train --config configs/quick.toml --data.path "$(CORPUS)" --logging.run_dir $(RUN) $(ARGS)
 
@@ -38,12 +40,17 @@ gpu-sanitize: build
 
 ## On a machine with a GPU: every case of the benchmark into build/bench.jsonl, and from that the CUDA part of
 ## docs/benchmarks.md and the times of docs/tuning.md. Under ten minutes. A case that fails is named there, and fails the command.
-gpu-bench: setup
-	@$(MAKE) --no-print-directory build/release/build.ninja
+gpu-bench: setup complete
 	@cmake --build build/release --target lighthouse_cli
 	@build/release/bin/lighthouse bench attention --device cuda --suite paper --check --output build/bench.jsonl; \
 	  result=$$?; python bench/flex_attention_window.py >>build/bench.jsonl; \
 	  python scripts/benchmark_report.py build/bench.jsonl && exit $$result
+
+## The kernels for every GPU of the table in docs/python.md, and a look for spilled registers. Compiles for 8 minutes on two cores.
+check-architectures: setup-test
+	@$(CONFIGURE) -B build/architectures -DLIGHTHOUSE_CUDA=ON -DLIGHTHOUSE_CUDA_ARCHITECTURES=all -DLIGHTHOUSE_TESTS=OFF >/dev/null
+	@cmake --build build/architectures --target lighthouse_stages lighthouse_nn
+	LIGHTHOUSE_BUILD=$(CURDIR)/build/architectures python -m pytest -q tests/python/test_cuda_kernels.py
 
 ## The documentation as a site: build/site/index.html, which opens without a server.
 docs: setup-test
@@ -51,7 +58,7 @@ docs: setup-test
 
 ## Before a release is tagged: version, changelog, documentation and its links, examples, notebook, licences, and the wheel
 ## under the oldest and the newest torch (12 GB of downloads).
-release-check: build
+release-check: build check-architectures
 	python scripts/release_check.py
 	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python/test_{release,site,docs}.py
 	scripts/test_wheel.sh
@@ -61,6 +68,10 @@ setup:
 setup-test:
 	@scripts/setup.sh test
 
+# What a tree that make train made lacks.
+complete: build/release/build.ninja
+	@! grep -qs 'LIGHTHOUSE_CUDA:STRING=GPU' build/release/CMakeCache.txt || \
+	  $(CONFIGURE) -B build/release -DLIGHTHOUSE_CUDA=AUTO -DLIGHTHOUSE_BENCH=ON >/dev/null
 build/release/build.ninja: CMakeLists.txt
 	@$(CONFIGURE) -B build/release >/dev/null
 build/cpu/build.ninja: CMakeLists.txt
@@ -72,7 +83,7 @@ build/sanitize/build.ninja: CMakeLists.txt
 
 ## build/release: with CUDA where nvcc is found; build/cpu: the program without; build/sanitize: without, and all tests
 ## with address and undefined-behaviour sanitizers.
-build: setup-test build/release/build.ninja
+build: setup-test complete
 	@cmake --build build/release
 build-cpu: setup-test build/cpu/build.ninja
 	@cmake --build build/cpu

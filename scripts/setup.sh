@@ -5,6 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*" >&2; }
 
+# 0. What torch has no build for.
+case "$(ldd --version 2>&1 || true)" in
+  *musl*) say "this system's C library is musl (as Alpine's), and torch needs glibc: take Debian, Ubuntu or RHEL"; exit 1 ;;
+esac
+[ "$(uname -m)" = x86_64 ] || say "this machine is $(uname -m); only x86_64 is tested"
+
 # 1. Debian packages, each known by a command or a header that it brings.
 missing=()
 have_header() { echo "#include <$1>" | c++ -std=c++20 -fsyntax-only -x c++ - 2>/dev/null; }

@@ -1,6 +1,7 @@
 """What a release is made of: one version, a changelog, the licences of what is used, a citation, CI that calls make test."""
 
 import importlib.util
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -92,3 +93,13 @@ def test_the_citation_is_that_of_the_readme():
 def test_continuous_integration_calls_make_test_and_nothing_else():
     [job] = yaml.safe_load(text_of(".github", "workflows", "test.yml"))["jobs"].values()
     assert [step["run"] for step in job["steps"] if "run" in step] == ["sudo make test"]
+
+
+def test_musl_is_named_before_anything_is_installed(tmp_path):
+    ldd = tmp_path / "ldd"
+    ldd.write_text("#!/bin/sh\necho 'musl libc (x86_64)' >&2\nexit 1\n")
+    ldd.chmod(0o755)
+    result = subprocess.run([ROOT / "scripts" / "setup.sh"], capture_output=True, text=True, timeout=60,
+                            env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert (result.returncode, result.stderr) == (
+        1, "setup: this system's C library is musl (as Alpine's), and torch needs glibc: take Debian, Ubuntu or RHEL\n")
