@@ -46,7 +46,7 @@ gpu-bench: setup complete
 	  result=$$?; python bench/flex_attention_window.py >>build/bench.jsonl; \
 	  python scripts/benchmark_report.py build/bench.jsonl && exit $$result
 
-## The kernels for every GPU of the table in docs/python.md, and a look for spilled registers. Compiles for 8 minutes on two cores.
+## The kernels for every GPU of the table in docs/python.md, and a look for spilled registers.
 check-architectures: setup-test
 	@$(CONFIGURE) -B build/architectures -DLIGHTHOUSE_CUDA=ON -DLIGHTHOUSE_CUDA_ARCHITECTURES=all -DLIGHTHOUSE_TESTS=OFF >/dev/null
 	@cmake --build build/architectures --target lighthouse_stages lighthouse_nn
