@@ -172,6 +172,7 @@ def test_info_names_what_is_there():
     info = json.loads(run("info", "--json").stdout)
     assert info["torch"].startswith("2.")
     assert info["cuda"]["devices"] or info["cuda"]["why_not"]
+    assert bool(info["cuda"]["architectures"]) == info["cuda"]["compiled"]
     assert set(info["attention"]["kernels"]) == {"bfloat16", "float16", "float32"}
     text = run("info").stdout
     assert "torch" in text and "llama3-8b" in text
