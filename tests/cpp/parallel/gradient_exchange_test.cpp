@@ -123,7 +123,7 @@ std::string sent_and_predicted(World& world) {
   const auto group = world.make_group("data", ranks);
   std::vector<at::Tensor> parameters;
   for (const std::vector<int64_t>& shape : {std::vector<int64_t>{3, 50}, {7}, {1000}, {129}}) {
-    parameters.push_back(term(1, shape));
+    parameters.push_back(term(1, shape).to(test_device()));
   }
   const GradientExchange between(parameters, *group, /*piece_elements=*/64, /*bucket_elements=*/200);
   between.reduce(parameters);
