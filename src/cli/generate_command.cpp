@@ -10,6 +10,7 @@
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/import.h"
+#include "model/tokenizer_files.h"
 #include "train/device.h"
 
 namespace lighthouse::cli {
@@ -21,6 +22,7 @@ struct Options {
   std::string prompt;
   std::string prompt_file;
   std::string device = "auto";
+  bool numbers = false;
   GenerateOptions generate;
 };
 
@@ -34,15 +36,23 @@ std::string read_prompt(const Options& options) {
   }
 }
 
-Decoder open_model(const Options& options) {
+/// A model and where its tokenizer is; empty: nowhere.
+struct Model {
+  Decoder decoder;
+  std::filesystem::path tokenizer;
+};
+
+Model open_model(const Options& options) {
   if (!options.model.empty()) {
     if (!std::filesystem::exists(std::filesystem::path(options.model) / kHuggingfaceConfigFile)) {
       throw UsageError("--model: '" + options.model + "' is no folder with a " + kHuggingfaceConfigFile +
                        "; give one that lighthouse export or save_pretrained has written");
     }
-    return load_huggingface(options.model, {}, {.device = resolve_device(options.device)});
+    return {load_huggingface(options.model, {}, {.device = resolve_device(options.device)}),
+            has_text_tokenizer(options.model) ? options.model : ""};
   }
-  return std::move(open_run(options.run, options.device, "fp32").decoder);
+  LoadedRun run = open_run(options.run, options.device, "fp32");
+  return {std::move(run.decoder), tokenizer_of(options.run, run.config)};
 }
 
 void run_generate(const Options& options) {
@@ -53,9 +63,9 @@ void run_generate(const Options& options) {
     throw UsageError("give what to go on from: --prompt TEXT or --prompt-file FILE");
   }
   const std::string prompt = read_prompt(options);
-  const Decoder decoder = open_model(options);
-  const TokenFormat format = token_format(decoder.config());
-  write_generated(decoder, parse_tokens(prompt, format), options.generate, format, std::cout);
+  const auto [decoder, tokenizer] = open_model(options);
+  const TokenFormat format = options.numbers ? TokenFormat::numbers() : TokenFormat::of(decoder.config(), tokenizer);
+  write_generated(decoder, parse_tokens(prompt, format), options.generate, format, std::cout, format.ends());
 }
 
 }  // namespace
@@ -83,9 +93,12 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--device", options->device, "Where to compute: auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->option_text("auto");
+  command->add_flag("--numbers", options->numbers, "Prompt and text as token numbers, separated by spaces");
   command->footer(
-      "Prompt and text go to standard output. A model of 256 tokens reads and writes bytes, shown as UTF-8; another "
-      "one reads and writes token numbers, separated by spaces.\n\n"
+      "Prompt and text go to standard output. Where the run or the folder has a tokenizer they are its text, which "
+      "ends "
+      "where the model says so; python3, or the Python in LIGHTHOUSE_PYTHON, must have the package tokenizers. "
+      "Without one a model of 256 tokens reads and writes bytes, shown as UTF-8, and another one token numbers.\n\n"
       "Examples:\n"
       "  lighthouse generate --run runs/mine --prompt 'Once upon a time' --temperature 0.8 --top-p 0.95\n"
       "  lighthouse generate --model my_model --prompt-file prompt.txt --max-tokens 500 --greedy");

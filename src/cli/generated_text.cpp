@@ -1,6 +1,8 @@
 #include "cli/generated_text.h"
 
+#include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include "cli/commands.h"
 
@@ -39,31 +41,43 @@ bool is_control(const std::string& character) {
 /// One token as text, or what is certain of it.
 class TokenText {
  public:
-  explicit TokenText(TokenFormat format) : format_(format) {}
+  explicit TokenText(const TokenFormat& format) : is_bytes_(format.is_bytes()) {
+    if (format.tokenizer() != nullptr) stream_.emplace(*format.tokenizer());
+  }
 
   std::string add(int64_t token) {
-    if (format_ == TokenFormat::kBytes) return bytes_.add(static_cast<unsigned char>(token));
+    if (stream_) return shown(stream_->add(token));
+    if (is_bytes_) return bytes_.add(static_cast<unsigned char>(token));
     const std::string separator = first_ ? "" : " ";
     first_ = false;
     return separator + std::to_string(token);
   }
-  std::string finish() { return bytes_.finish(); }
+  std::string finish() { return (stream_ ? shown(stream_->finish()) : "") + bytes_.finish(); }
 
  private:
-  TokenFormat format_;
+  std::string shown(const std::string& text) {
+    std::string safe;
+    for (const char byte : text) safe += bytes_.add(static_cast<unsigned char>(byte));
+    return safe;
+  }
+
+  bool is_bytes_;
+  std::optional<TextStream> stream_;
   ByteText bytes_;
   bool first_ = true;
 };
 
 }  // namespace
 
-TokenFormat token_format(const ModelConfig& model) {
-  return model.vocab_size == kByteVocabulary ? TokenFormat::kBytes : TokenFormat::kNumbers;
+TokenFormat TokenFormat::of(const ModelConfig& model, const std::filesystem::path& folder) {
+  if (!folder.empty()) return {false, std::make_shared<Tokenizer>(folder)};
+  return model.vocab_size == kByteVocabulary ? bytes() : numbers();
 }
 
-std::vector<int64_t> parse_tokens(const std::string& text, TokenFormat format) {
+std::vector<int64_t> parse_tokens(const std::string& text, const TokenFormat& format) {
+  if (format.tokenizer() != nullptr) return format.tokenizer()->encode(text);
   std::vector<int64_t> tokens;
-  if (format == TokenFormat::kBytes) {
+  if (format.is_bytes()) {
     for (const char byte : text) tokens.push_back(static_cast<unsigned char>(byte));
     return tokens;
   }
@@ -77,8 +91,8 @@ std::vector<int64_t> parse_tokens(const std::string& text, TokenFormat format) {
     const bool ends = next == end || *next == ' ' || *next == ',' || *next == '\n';
     if (error != std::errc() || !ends) {
       throw UsageError(
-          "the prompt is not a list of token numbers; this model's vocabulary is not of bytes, so give "
-          "numbers, as 17 4 2005");
+          "the prompt is not a list of token numbers; this model has no tokenizer here and its vocabulary is not of "
+          "bytes, so give numbers, as 17 4 2005");
     }
     place = next;
   }
@@ -103,7 +117,7 @@ std::string ByteText::finish() {
 }
 
 void write_generated(const Decoder& decoder, std::span<const int64_t> prompt, const GenerateOptions& options,
-                     TokenFormat format, std::ostream& out) {
+                     const TokenFormat& format, std::ostream& out, std::span<const int64_t> ends) {
   TokenText text(format);
   std::string shown_prompt;
   for (const int64_t token : prompt) shown_prompt += text.add(token);
@@ -111,6 +125,7 @@ void write_generated(const Decoder& decoder, std::span<const int64_t> prompt, co
   const auto show = [&](int64_t token) {
     if (!prompt_shown) out << shown_prompt;
     prompt_shown = true;
+    if (std::find(ends.begin(), ends.end(), token) != ends.end()) return false;
     out << text.add(token) << std::flush;
     return out.good();
   };

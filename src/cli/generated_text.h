@@ -2,22 +2,40 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <memory>
 #include <ostream>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "data/tokenizer.h"
 #include "model/generate.h"
 
 namespace lighthouse::cli {
 
-/// How tokens are read and shown: as bytes of text, or as numbers.
-enum class TokenFormat { kBytes, kNumbers };
-/// Bytes for a vocabulary of 256 tokens, else numbers: other vocabularies belong to a tokenizer that is not here.
-TokenFormat token_format(const ModelConfig& model);
+/// How tokens are read and shown: by a tokenizer, as bytes of text, or as numbers.
+class TokenFormat {
+ public:
+  static TokenFormat bytes() { return {true, nullptr}; }
+  static TokenFormat numbers() { return {false, nullptr}; }
+  /// By the tokenizer in `folder`; of an empty path bytes for a vocabulary of 256 tokens, else numbers. Throws as
+  /// Tokenizer does.
+  static TokenFormat of(const ModelConfig& model, const std::filesystem::path& folder);
+
+  bool is_bytes() const { return bytes_; }
+  Tokenizer* tokenizer() const { return tokenizer_.get(); }  ///< null: none
+  std::vector<int64_t> ends() const { return tokenizer_ ? tokenizer_->ends() : std::vector<int64_t>(); }
+
+ private:
+  TokenFormat(bool bytes, std::shared_ptr<Tokenizer> tokenizer) : bytes_(bytes), tokenizer_(std::move(tokenizer)) {}
+  bool bytes_;
+  std::shared_ptr<Tokenizer> tokenizer_;
+};
 
 /// The tokens of a prompt. Throws UsageError when `text` should be numbers and is not.
-std::vector<int64_t> parse_tokens(const std::string& text, TokenFormat format);
+std::vector<int64_t> parse_tokens(const std::string& text, const TokenFormat& format);
 
 /// Bytes as text that any terminal can show: valid UTF-8, in which U+FFFD stands for every byte that is not part of a
 /// character, and for control characters other than tab and newline, which a terminal would obey.
@@ -31,9 +49,9 @@ class ByteText {
   std::string pending_;  ///< the first bytes of a character
 };
 
-/// Writes the prompt and what follows it, each token as soon as it is known, and ends the line. Stops early when `out`
-/// can no longer be written. Throws as generate does.
+/// Writes the prompt and what follows it, each token as soon as it is known, and ends the line. Stops early at one of
+/// `ends`, which is not written, and when `out` can no longer be written. Throws as generate does.
 void write_generated(const Decoder& decoder, std::span<const int64_t> prompt, const GenerateOptions& options,
-                     TokenFormat format, std::ostream& out);
+                     const TokenFormat& format, std::ostream& out, std::span<const int64_t> ends = {});
 
 }  // namespace lighthouse::cli

@@ -4,6 +4,10 @@
 
 #include <iostream>
 
+#include "model/tokenizer_files.h"
+#include "train/initial_weights.h"
+#include "train/prepared_corpus.h"
+
 namespace lighthouse::cli {
 
 LoadedRun open_run(const std::string& run_dir, const std::string& device, const std::string& precision) {
@@ -11,6 +15,14 @@ LoadedRun open_run(const std::string& run_dir, const std::string& device, const 
                            [](const std::string& text) { std::cerr << "warning: " << text << std::endl; });
   if (run.config.training.threads > 0) at::set_num_threads(static_cast<int>(run.config.training.threads));
   return run;
+}
+
+std::filesystem::path tokenizer_of(const std::filesystem::path& run_dir, const RunConfig& config) {
+  constexpr int64_t kByteVocabulary = 256;
+  if (has_text_tokenizer(run_dir / kTokenizerFolder)) return run_dir / kTokenizerFolder;
+  if (config.model.vocab_size == kByteVocabulary) return {};
+  const std::filesystem::path origin = initial_model_of(run_dir, config);
+  return has_text_tokenizer(origin) ? origin : std::filesystem::path();
 }
 
 }  // namespace lighthouse::cli

@@ -1,6 +1,7 @@
 // A run as the commands that follow training open it.
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 #include "train/run_loading.h"
@@ -10,5 +11,9 @@ namespace lighthouse::cli {
 /// load_run with its warnings on standard error, and as many threads as the run asks for: validation then has the bits
 /// that training had. Throws as load_run does.
 LoadedRun open_run(const std::string& run_dir, const std::string& device = "", const std::string& precision = "");
+
+/// The folder of its tokenizer: that of its corpus, or else of the model from which it began; empty: it has none, or
+/// its tokens are bytes.
+std::filesystem::path tokenizer_of(const std::filesystem::path& run_dir, const RunConfig& config);
 
 }  // namespace lighthouse::cli

@@ -11,8 +11,10 @@
 #include "cli/commands.h"
 #include "cli/config_options.h"
 #include "cli/generated_text.h"
+#include "cli/open_run.h"
 #include "cli/ranks.h"
 #include "cli/terminal.h"
+#include "lighthouse/check.h"
 #include "train/text.h"
 #include "train/trainer.h"
 
@@ -57,6 +59,16 @@ void print_summary(const TrainResult& result, std::ostream& out) {
   if (!speed.empty()) out << '\n' << speed << std::flush;
 }
 
+/// What is wrong with a tokenizer is no reason to fail after a training.
+TokenFormat sample_format(const RunConfig& config) {
+  try {
+    return TokenFormat::of(config.model, tokenizer_of(config.logging.run_dir, config));
+  } catch (const InvalidArgument& error) {
+    std::cerr << "warning: the sample is of token numbers: " << error.what() << std::endl;
+  }
+  return TokenFormat::numbers();
+}
+
 /// How the model goes on after text that it was not trained on, or for want of that after its first training text.
 void print_sample(const Trainer& trainer, const RunConfig& config, std::ostream& out) {
   const SequenceLoader& loader = trainer.loader();
@@ -70,7 +82,7 @@ void print_sample(const Trainer& trainer, const RunConfig& config, std::ostream&
   out << "\nsample: " << prompt_len << " tokens of text, then " << how.max_tokens << " of the model\n"
       << "----" << std::endl;
   write_generated(trainer.decoder(), std::span(text.inputs).first(static_cast<size_t>(prompt_len)), how,
-                  token_format(config.model), out);
+                  sample_format(config), out);
 }
 
 /// --profile and --profile-steps "A:B".

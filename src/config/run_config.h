@@ -10,18 +10,30 @@ namespace lighthouse {
 
 /// [model] Llama-3 style decoder.
 struct ModelConfig {
-  int64_t vocab_size = 256;  ///< bytes
-  int64_t dim = 128;         ///< channels of the residual stream
+  std::string family = "llama";  ///< llama | mistral | qwen2 | qwen3 | smollm3, as transformers names them
+  int64_t vocab_size = 256;      ///< bytes
+  int64_t dim = 128;             ///< channels of the residual stream
   int64_t num_layers = 4;
   int64_t num_heads = 4;     ///< query heads
   int64_t num_kv_heads = 2;  ///< key/value heads; divides num_heads
   int64_t head_dim = 32;     ///< channels per head; even, for RoPE
   int64_t ffn_dim = 384;     ///< SwiGLU hidden channels
   double rope_theta = 500000.0;
+  std::string rope_scaling = "none";              ///< none | linear | dynamic | yarn | llama3
+  double rope_factor = 1;                         ///< by how much the context became longer
+  int64_t rope_original_len = 0;                  ///< tokens of the context before; not of linear
+  double rope_low_freq_factor = 1;                ///< llama3
+  double rope_high_freq_factor = 4;               ///< llama3
+  double rope_beta_fast = 32;                     ///< yarn
+  double rope_beta_slow = 1;                      ///< yarn
+  double rope_attention_factor = 0;               ///< yarn: of cosines and sines; 0: 0.1 ln(rope_factor) + 1
+  std::vector<int64_t> layers_without_rope = {};  ///< smollm3
   double rms_norm_eps = 1e-5;
-  bool qk_norm = false;         ///< RMSNorm over head_dim of q and k before RoPE, as Qwen3
   bool tie_embeddings = false;  ///< the output head is the embedding matrix
   double init_std = 0.02;
+
+  bool qk_norm() const { return family == "qwen3"; }   ///< RMSNorm over head_dim of q and k before RoPE
+  bool qkv_bias() const { return family == "qwen2"; }  ///< q, k and v each add one
   bool operator==(const ModelConfig&) const = default;
 };
 

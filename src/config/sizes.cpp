@@ -7,8 +7,9 @@ namespace lighthouse {
 
 int64_t layer_parameters(const ModelConfig& model) {
   const int64_t heads_dim = model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads);  // q, o, k, v
-  const int64_t norms = 2 * model.dim + (model.qk_norm ? 2 * model.head_dim : 0);
-  return model.dim * (heads_dim + 3 * model.ffn_dim) + norms;
+  const int64_t norms = 2 * model.dim + (model.qk_norm() ? 2 * model.head_dim : 0);
+  const int64_t biases = model.qkv_bias() ? model.head_dim * (model.num_heads + 2 * model.num_kv_heads) : 0;
+  return model.dim * (heads_dim + 3 * model.ffn_dim) + norms + biases;
 }
 
 int64_t num_parameters(const ModelConfig& model) {

@@ -71,6 +71,13 @@ void set_key(RunConfig& config, const Key& key, const toml::node& node, const st
   throw ConfigError(message);
 }
 
+/// Files of versions before there was model.family have model.qk_norm in its place.
+bool set_retired_key(RunConfig& config, const std::string& name, const toml::node& node) {
+  if (name != "model.qk_norm" || !node.is_boolean()) return false;
+  if (*node.value_exact<bool>()) config.model.family = "qwen3";
+  return true;
+}
+
 /// One section's keys; of them only model.preset, or all but model.preset.
 void set_section(RunConfig& config, const std::string& section, const toml::table& table, bool preset,
                  const std::string& source) {
@@ -78,6 +85,7 @@ void set_section(RunConfig& config, const std::string& section, const toml::tabl
     const std::string name = section + "." + std::string(toml_key.str());
     const Key* key = find_key(name);
     if (key == nullptr) {
+      if (set_retired_key(config, name, node)) continue;
       throw ConfigError(place(source, toml_key.source()) + name + ": unknown key" + did_you_mean(nearest_key(name)));
     }
     if ((name == kPresetKey) == preset) set_key(config, *key, node, source);

@@ -3,15 +3,10 @@
 
 #include "config/key_table.h"
 #include "config/schema.h"
-#include "lighthouse/check.h"
+#include "config/validate.h"
 
 namespace lighthouse {
 namespace {
-
-template <typename... Parts>
-void require(bool condition, const Parts&... parts) {
-  if (!condition) throw ConfigError(detail::concat(parts...));
-}
 
 void validate_limits(const RunConfig& config) {
   for (const Key& key : key_table()) {
@@ -19,23 +14,8 @@ void validate_limits(const RunConfig& config) {
   }
 }
 
-void validate_model(const ModelConfig& model) {
-  require(model.num_heads % model.num_kv_heads == 0, "model.num_heads = ", model.num_heads,
-          ": must be a multiple of model.num_kv_heads = ", model.num_kv_heads,
-          ", since every KV head serves the same number of query heads");
-  require(model.head_dim % 2 == 0, "model.head_dim = ", model.head_dim,
-          ": must be even, for RoPE turns pairs of channels");
-}
-
 void validate_layers(const AttentionConfig& attention, int64_t num_layers) {
-  std::vector<int64_t> layers = attention.full_attention_layers;
-  std::sort(layers.begin(), layers.end());
-  const auto twice = std::adjacent_find(layers.begin(), layers.end());
-  require(twice == layers.end(), "attention.full_attention_layers: layer ", twice == layers.end() ? 0 : *twice,
-          " is listed twice; name every layer once");
-  require(layers.empty() || layers.back() < num_layers, "attention.full_attention_layers: layer ",
-          layers.empty() ? 0 : layers.back(), " does not exist; model.num_layers = ", num_layers,
-          ", so layers are 0 to ", num_layers - 1);
+  validate_layer_list("attention.full_attention_layers", attention.full_attention_layers, num_layers);
   const auto num_topk = static_cast<int64_t>(attention.topk_per_layer.size());
   require(num_topk == 0 || num_topk == num_layers, "attention.topk_per_layer: has ", num_topk,
           " values; model.num_layers = ", num_layers, ", so give ", num_layers,
@@ -99,7 +79,7 @@ void validate_data(const RunConfig& config) {
 
 void validate(const RunConfig& config) {
   validate_limits(config);
-  validate_model(config.model);
+  validate_model(config);
   validate_layers(config.attention, config.model.num_layers);
   validate_method(config.attention, config.training.seq_len);
   validate_steps(config.training, config.optimizer);

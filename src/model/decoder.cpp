@@ -71,6 +71,17 @@ void check_documents(std::span<const int64_t> cu_seqlens, const at::Tensor& toke
   LIGHTHOUSE_CHECK(std::is_sorted(cu_seqlens.begin(), cu_seqlens.end()), "Decoder: cu_seqlens must not decrease");
 }
 
+int64_t longest_document(const std::vector<int64_t>& cu_seqlens) {
+  int64_t longest = 0;
+  for (size_t i = 1; i < cu_seqlens.size(); ++i) longest = std::max(longest, cu_seqlens[i] - cu_seqlens[i - 1]);
+  return longest;
+}
+
+bool has_rope(const ModelConfig& model, size_t layer) {
+  const std::vector<int64_t>& without = model.layers_without_rope;
+  return std::find(without.begin(), without.end(), static_cast<int64_t>(layer)) == without.end();
+}
+
 SelectionConfig every_token() {
   SelectionConfig config;
   config.num_levels = 1;
@@ -227,10 +238,11 @@ Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span
                      " must divide the sequence length, ", seq_len);
     offsets = cut_every(attention_.span, seq_len, cu_seqlens);
   }
-  Rotation rotation =
-      offsets.empty()
-          ? make_rotation(seen + own.begin, own.size(), model_.head_dim, model_.rope_theta, execution_.device)
-          : make_rotation(offsets, model_.head_dim, model_.rope_theta, execution_.device, own);
+  const int64_t longest = offsets.empty() ? seen + seq_len : longest_document(offsets);
+  if (cache != nullptr) check_cached_rope(model_, longest);
+  const RopeFrequencies frequencies = rope_frequencies(model_, longest, execution_.device);
+  Rotation rotation = offsets.empty() ? make_rotation(seen + own.begin, own.size(), frequencies)
+                                      : make_rotation(offsets, frequencies, own);
   const bool documents = !cu_seqlens.empty();
   Pass pass{model_,
             std::move(rotation),
@@ -256,7 +268,8 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
                 layer_settings(index, mode),
                 nullptr,
                 layer_window(index, mode),
-                nullptr};
+                nullptr,
+                has_rope(model_, index)};
     layer.row = row_of(layer.lighthouse, tokens, pass, rows);
     layer.plan = layer.row != nullptr ? layer.row->part : plan_of(layer.lighthouse, tokens, pass, plans);
     if (layer.plan == nullptr) layer.lighthouse.reset();

@@ -1,4 +1,4 @@
-// Llama-3 style decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU. Parameters carry Hugging Face's Llama names.
+// Llama-3 style decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU. Parameters carry Hugging Face's names.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -87,8 +87,8 @@ class Decoder {
   /// no gradient.
   at::Tensor decode(const at::Tensor& tokens, KvCache& cache) const;
 
-  /// Trainable tensors, fp32, in a fixed order, named as transformers' LlamaForCausalLM (Qwen3ForCausalLM with qk_norm)
-  /// names them. They share storage with the model: write into them (under at::NoGradGuard), do not replace them.
+  /// Trainable tensors, fp32, in a fixed order, named as transformers' model of the family names them. They share
+  /// storage with the model: write into them (under at::NoGradGuard), do not replace them.
   const NamedTensors& parameters() const { return parameters_; }
   /// Fixed tensors that are not part of the exported model (the gla gate's weights): saved in checkpoints.
   const NamedTensors& buffers() const { return buffers_; }

@@ -25,7 +25,7 @@ struct ExportOptions {
 
 /// Writes model.safetensors, config.json and generation_config.json into `folder`, and a tokenizer where there is one:
 /// the one given, that of the origin, or else of bytes for a model of 256 tokens. Returns the paths. The folder appears
-/// complete or not at all. transformers loads it as LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm.
+/// complete or not at all. transformers loads it as the architecture of model.family.
 /// Throws InvalidArgument when `folder` is a file, or is not empty (with `overwrite`: holds anything but an export),
 /// and for a model that transformers refuses; std::system_error naming path and reason.
 std::vector<std::filesystem::path> export_huggingface(const Decoder& decoder, const std::filesystem::path& folder,

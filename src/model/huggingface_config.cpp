@@ -1,87 +1,111 @@
 #include "model/huggingface_config.h"
 
-#include "io/errors.h"
-#include "lighthouse/check.h"
+#include <algorithm>
+#include <array>
+
+#include "model/huggingface_rope.h"
+#include "model/json_keys.h"
 
 namespace lighthouse {
 namespace {
 using nlohmann::json;
 
-constexpr const char* kLlama = "llama";
-constexpr const char* kQwen3 = "qwen3";
-
-/// Typed access to the keys of one JSON object.
-class Keys {
- public:
-  Keys(const json& object, const std::string& source) : object_(object), source_(source) {}
-
-  bool has(const char* key) const { return object_.contains(key) && !object_.at(key).is_null(); }
-
-  template <typename T>
-  T get(const char* key) const {
-    if (!has(key)) throw DamagedFile(detail::concat("'", source_, "': key ", key, " is missing"));
-    const json& value = object_.at(key);
-    const bool fits = std::is_same_v<T, bool>          ? value.is_boolean()
-                      : std::is_same_v<T, std::string> ? value.is_string()
-                      : std::is_same_v<T, double>      ? value.is_number()
-                                                       : value.is_number_integer();
-    if (!fits) throw DamagedFile(detail::concat("'", source_, "': ", key, " = ", value.dump(), " has the wrong type"));
-    return value.get<T>();
-  }
-  template <typename T>
-  T get(const char* key, const T& otherwise) const {
-    return has(key) ? get<T>(key) : otherwise;
-  }
-
-  /// For keys that change what a model computes in ways that this decoder does not know.
-  template <typename T>
-  void require(const char* key, const T& only) const {
-    const T value = get<T>(key, only);
-    LIGHTHOUSE_CHECK(value == only, "'", source_, "': ", key, " = ", object_.at(key).dump(), " is not supported; only ",
-                     json(only).dump(), " is");
-  }
-
-  Keys inner(const char* key) const {
-    if (!object_.at(key).is_object()) throw DamagedFile(detail::concat("'", source_, "': ", key, " is not an object"));
-    return {object_.at(key), source_};
-  }
-
- private:
-  const json& object_;
-  const std::string& source_;
+/// A family of ModelConfig::family, and what transformers takes where a config.json does not say.
+struct Family {
+  const char* name;  ///< model_type
+  const char* architecture;
+  int64_t num_kv_heads;  ///< 0: as many as heads
+  int64_t head_dim;      ///< 0: dim over heads
+  double rope_theta;
+  bool tied;
+};
+constexpr std::array kFamilies = {
+    Family{"llama", "LlamaForCausalLM", 0, 0, 1e4, false},    Family{"mistral", "MistralForCausalLM", 8, 0, 1e4, false},
+    Family{"qwen2", "Qwen2ForCausalLM", 32, 0, 1e4, false},   Family{"qwen3", "Qwen3ForCausalLM", 32, 128, 1e4, false},
+    Family{"smollm3", "SmolLM3ForCausalLM", 4, 0, 2e6, true},
 };
 
-/// transformers 5 keeps theta in rope_parameters, 4 beside rope_scaling.
-double parse_rope_theta(const Keys& keys) {
-  constexpr double kDefaultTheta = 10000.0;  // of both architectures in transformers
-  double theta = keys.get<double>("rope_theta", kDefaultTheta);
-  for (const char* name : {"rope_scaling", "rope_parameters"}) {
-    if (!keys.has(name)) continue;
-    const Keys rope = keys.inner(name);
-    rope.require<std::string>("type", "default");
-    rope.require<std::string>("rope_type", "default");
-    rope.require<double>("partial_rotary_factor", 1.0);
-    theta = rope.get<double>("rope_theta", theta);
-  }
-  return theta;
+const Family* find_family(const std::string& name) {
+  const auto* const found =
+      std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& family) { return family.name == name; });
+  return found == kFamilies.end() ? nullptr : found;
 }
 
-void require_known_computation(const Keys& keys) {
+const Family& known_family(const JsonKeys& keys) {
+  // By what they have, whatever they are called.
+  for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) {
+    if (keys.has(key)) keys.refuse(key, "dense feed-forward layers are, mixtures of experts (MoE) not");
+  }
+  if (keys.has("kv_lora_rank")) keys.refuse("kv_lora_rank", "heads of one projection are, latent attention (MLA) not");
+  const Family* family = find_family(keys.get<std::string>("model_type"));
+  if (family != nullptr) return *family;
+  std::string names;
+  for (const Family& known : kFamilies) names += (names.empty() ? "" : ", ") + json(known.name).dump();
+  keys.refuse("model_type", names + " are");
+}
+
+void refuse_windows(const JsonKeys& keys, const std::string& family) {
+  keys.require<bool>("use_sliding_window", false);
+  const bool window = keys.has("sliding_window") || !keys.is_null("sliding_window");
+  if (family == "mistral" && window) {
+    keys.refuse("sliding_window", "only null is, which is not what a Mistral model has where it is left out (4096)");
+  }
+  for (const json& type : keys.get<json::array_t>("layer_types", {})) {
+    if (type != "full_attention") keys.refuse("layer_types", "only \"full_attention\" is");
+  }
+}
+
+void require_known_computation(const JsonKeys& keys) {
   keys.require<std::string>("hidden_act", "silu");
   keys.require<bool>("attention_bias", false);
   keys.require<bool>("mlp_bias", false);
-  keys.require<bool>("use_sliding_window", false);
-  keys.require<double>("partial_rotary_factor", 1.0);
+}
+
+/// no_rope_layers has a 1 for each layer with RoPE; where it is left out every so many layers one is without.
+std::vector<int64_t> parse_layers_without_rope(const JsonKeys& keys, int64_t num_layers) {
+  std::vector<int64_t> layers;
+  if (!keys.has("no_rope_layers")) {
+    const auto interval = keys.get<int64_t>("no_rope_layer_interval", 4);
+    LIGHTHOUSE_CHECK(interval >= 1, "'", keys.source(), "': no_rope_layer_interval = ", interval,
+                     " must be at least 1");
+    for (int64_t layer = interval - 1; layer < num_layers; layer += interval) layers.push_back(layer);
+    return layers;
+  }
+  const auto has_rope = keys.get<json::array_t>("no_rope_layers");
+  LIGHTHOUSE_CHECK(static_cast<int64_t>(has_rope.size()) >= num_layers, "'", keys.source(), "': no_rope_layers has ",
+                   has_rope.size(), " values for num_hidden_layers = ", num_layers);
+  for (int64_t layer = 0; layer < num_layers; ++layer) {
+    if (has_rope[static_cast<size_t>(layer)] == 0) layers.push_back(layer);
+  }
+  return layers;
+}
+
+json no_rope_layers(const ModelConfig& model) {
+  std::vector<int64_t> has_rope(static_cast<size_t>(model.num_layers), 1);
+  for (const int64_t layer : model.layers_without_rope) has_rope.at(static_cast<size_t>(layer)) = 0;
+  return has_rope;
+}
+
+/// Keys that some families have, all saying that there is nothing of the kind.
+void add_family_keys(const ModelConfig& model, json& config) {
+  const std::string& family = model.family;
+  if (family == "mistral") config["sliding_window"] = nullptr;
+  if (family == "qwen2" || family == "qwen3" || family == "smollm3") config["use_sliding_window"] = false;
+  if (family == "llama" || family == "qwen3" || family == "smollm3") config["attention_bias"] = false;
+  if (family == "llama" || family == "smollm3") config["mlp_bias"] = false;
+  if (family == "smollm3") config["no_rope_layers"] = no_rope_layers(model);
 }
 
 }  // namespace
 
 json huggingface_config(const ModelConfig& model, const std::string& dtype, int64_t max_positions) {
-  LIGHTHOUSE_CHECK(model.qk_norm || model.dim % model.num_heads == 0, "export: model.dim = ", model.dim,
+  LIGHTHOUSE_CHECK(model.family != "llama" || model.dim % model.num_heads == 0, "export: model.dim = ", model.dim,
                    " is not a multiple of model.num_heads = ", model.num_heads,
                    "; transformers refuses such a Llama configuration, though head_dim is given apart");
-  json config = {{"architectures", {model.qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM"}},
-                 {"model_type", model.qk_norm ? kQwen3 : kLlama},
+  const Family* family = find_family(model.family);
+  LIGHTHOUSE_CHECK(family != nullptr, "export: model.family = \"", model.family, "\" is none of transformers");
+  json config = {{"architectures", {family->architecture}},
+                 {"model_type", family->name},
                  {"vocab_size", model.vocab_size},
                  {"hidden_size", model.dim},
                  {"intermediate_size", model.ffn_dim},
@@ -93,33 +117,27 @@ json huggingface_config(const ModelConfig& model, const std::string& dtype, int6
                  {"max_position_embeddings", max_positions},
                  {"initializer_range", model.init_std},
                  {"rms_norm_eps", model.rms_norm_eps},
-                 {"rope_theta", model.rope_theta},  // transformers 4
-                 {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", model.rope_theta}}},
                  {"tie_word_embeddings", model.tie_embeddings},
-                 {"attention_bias", false},
                  {"attention_dropout", 0.0},
                  {"use_cache", true},
                  {"bos_token_id", nullptr},  // null, or else transformers assumes 1 and 2
                  {"eos_token_id", nullptr},
                  {"pad_token_id", nullptr},
                  {"torch_dtype", dtype}};
-  if (model.qk_norm) {
-    config["use_sliding_window"] = false;
-  } else {
-    config["mlp_bias"] = false;
-  }
+  write_huggingface_rope(model, config);
+  add_family_keys(model, config);
   return config;
 }
 
 ModelConfig parse_huggingface_config(const json& config, const std::string& source) {
   if (!config.is_object()) throw DamagedFile(detail::concat("'", source, "': not a JSON object"));
-  const Keys keys(config, source);
-  const auto model_type = keys.get<std::string>("model_type");
-  LIGHTHOUSE_CHECK(model_type == kLlama || model_type == kQwen3, "'", source,
-                   "': model_type = ", json(model_type).dump(), " is not supported; \"llama\" and \"qwen3\" are");
+  const JsonKeys keys(config, source);
+  const Family& family = known_family(keys);
   require_known_computation(keys);
+  refuse_windows(keys, family.name);
 
   ModelConfig model;
+  model.family = family.name;
   model.vocab_size = keys.get<int64_t>("vocab_size");
   model.dim = keys.get<int64_t>("hidden_size");
   model.ffn_dim = keys.get<int64_t>("intermediate_size");
@@ -127,13 +145,13 @@ ModelConfig parse_huggingface_config(const json& config, const std::string& sour
   model.num_heads = keys.get<int64_t>("num_attention_heads");
   LIGHTHOUSE_CHECK(model.num_heads > 0, "'", source, "': num_attention_heads = ", model.num_heads,
                    " must be at least 1");
-  // What is left out has transformers' default.
-  model.qk_norm = model_type == kQwen3;
-  model.num_kv_heads = keys.get<int64_t>("num_key_value_heads", model.qk_norm ? 32 : model.num_heads);
-  model.head_dim = keys.get<int64_t>("head_dim", model.qk_norm ? 128 : model.dim / model.num_heads);
+  const bool all_heads = family.num_kv_heads == 0 || keys.is_null("num_key_value_heads");
+  model.num_kv_heads = keys.get<int64_t>("num_key_value_heads", all_heads ? model.num_heads : family.num_kv_heads);
+  model.head_dim = keys.get<int64_t>("head_dim", family.head_dim > 0 ? family.head_dim : model.dim / model.num_heads);
   model.rms_norm_eps = keys.get<double>("rms_norm_eps", 1e-6);
-  model.rope_theta = parse_rope_theta(keys);
-  model.tie_embeddings = keys.get<bool>("tie_word_embeddings", false);
+  parse_huggingface_rope(keys, family.rope_theta, model);
+  if (model.family == "smollm3") model.layers_without_rope = parse_layers_without_rope(keys, model.num_layers);
+  model.tie_embeddings = keys.get<bool>("tie_word_embeddings", family.tied);
   model.init_std = keys.get<double>("initializer_range", 0.02);
   return model;
 }

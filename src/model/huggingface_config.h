@@ -14,13 +14,13 @@ inline constexpr const char* kHuggingfaceConfigFile = "config.json";
 inline constexpr const char* kHuggingfaceWeightsFile = "model.safetensors";
 inline constexpr const char* kHuggingfaceIndexFile = "model.safetensors.index.json";  ///< of a model in shards
 
-/// The config.json of a model: LlamaForCausalLM, or Qwen3ForCausalLM with qk_norm. `dtype` is torch's name of the
-/// weights' dtype, "float32" or "bfloat16". Throws InvalidArgument for sizes that transformers refuses.
+/// The config.json of a model, for transformers' architecture of its family. `dtype` is torch's name of the weights'
+/// dtype, "float32" or "bfloat16". Throws InvalidArgument for sizes that transformers refuses.
 nlohmann::json huggingface_config(const ModelConfig& model, const std::string& dtype, int64_t max_positions);
 
 /// The model of a config.json of transformers 4 or 5. Throws InvalidArgument naming `source`, the key and its value for
-/// what this decoder cannot run (other architectures, scaled RoPE, biases, sliding windows, other activations), and
-/// DamagedFile for keys that are missing or of the wrong type.
+/// what this decoder cannot run (other architectures, mixtures of experts, latent attention, sliding windows, other
+/// scalings of RoPE, biases and activations), and DamagedFile for keys that are missing or of the wrong type.
 ModelConfig parse_huggingface_config(const nlohmann::json& config, const std::string& source);
 
 }  // namespace lighthouse

@@ -18,7 +18,7 @@ ModelConfig read_huggingface_config(const std::filesystem::path& folder);
 /// std::system_error.
 void load_huggingface_weights(Decoder& decoder, const std::filesystem::path& folder);
 
-/// The two together: a Llama or Qwen3 model from such a folder.
+/// The two together: a model from such a folder.
 Decoder load_huggingface(const std::filesystem::path& folder, const AttentionConfig& attention = {},
                          const Execution& execution = {});
 

@@ -129,9 +129,9 @@ Heads normed_and_rotated(const Heads& heads, const LayerWeights& weights, const 
 }
 
 /// Attention on what the norm scorer selects of the heads that attention is given.
-Residual selected_attention(const Residual& in, const Layer& layer, const Pass& pass) {
+Residual selected_attention(const Residual& in, const Layer& layer, const Pass& pass, const Rotation& rotation) {
   const auto [x, rows] = selected_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps,
-                                             pass.model.head_dim, pass.rotation, layer.plan);
+                                             pass.model.head_dim, rotation, layer.plan);
   enter_part(Part::kAttention);
   return {x, attended(rows, attention_options(x, layer, pass), layer, pass)};
 }
@@ -144,13 +144,14 @@ at::Tensor shared_attention(const Heads& heads, const AttentionOptions& options,
 
 /// x + in.update and what attention adds to it.
 Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
-  const bool qk_norm = pass.model.qk_norm;
+  const bool qk_norm = pass.model.qk_norm();
   const bool shared = layer.row != nullptr;
+  const Rotation rotation = layer.rope ? pass.rotation : Rotation();
   if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm && pass.held == nullptr && !shared) {
-    return selected_attention(in, layer, pass);
+    return selected_attention(in, layer, pass, rotation);
   }
   auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
-                                   qk_norm ? nullptr : &pass.rotation);
+                                   qk_norm ? Rotation() : rotation);
   enter_part(Part::kAttention);
   AttentionOptions options;
   options.deterministic = pass.deterministic;

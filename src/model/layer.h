@@ -50,6 +50,7 @@ struct Layer {
   calls::SharedPlan plan;                        ///< of the pass, for its selection
   int64_t window = 0;                            ///< not 0: tokens of a sliding window
   SharedRow row;                                 ///< not null: of the pass, of which this rank has a share
+  bool rope = true;                              ///< heads turn by the pass's rotation
 };
 
 /// x [.., C] times its inverse root mean square over C, times weight [C]; in fp32, or fp64 if x is.

@@ -21,9 +21,11 @@ bool keeps_sums(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() == 
 
 }  // namespace
 
-at::Tensor project(const at::Tensor& x, const at::Tensor& matrix) {
+at::Tensor project(const at::Tensor& x, const at::Tensor& matrix, const std::optional<at::Tensor>& bias) {
   enter_part(Part::kMatmul);
-  return at::mm(as_rows(x), matrix.t()).view(with_channels(x, matrix.size(0)));
+  const at::Tensor product =
+      bias ? at::addmm(bias->to(matrix.scalar_type()), as_rows(x), matrix.t()) : at::mm(as_rows(x), matrix.t());
+  return product.view(with_channels(x, matrix.size(0)));
 }
 
 at::Tensor project_back(const at::Tensor& grad, const at::Tensor& matrix) {

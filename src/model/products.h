@@ -3,10 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 namespace lighthouse {
 
-/// x [.., in] times matrix [out, in] transposed: [.., out], in the dtype of both.
-at::Tensor project(const at::Tensor& x, const at::Tensor& matrix);
+/// x [.., in] times matrix [out, in] transposed, plus bias [out]: [.., out], in the dtype of x and matrix.
+at::Tensor project(const at::Tensor& x, const at::Tensor& matrix, const std::optional<at::Tensor>& bias = std::nullopt);
 /// The gradient of x in project: grad [.., out] times matrix [out, in].
 at::Tensor project_back(const at::Tensor& grad, const at::Tensor& matrix);
 /// The gradient of the matrix in project: grad [.., out] transposed times x [.., in], fp32, or fp64 where they are. On

@@ -1,5 +1,8 @@
 #include "model/qkv_product.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/cat.h>
+
 #include "model/part_clock.h"
 #include "model/products.h"
 #include "nn/rms_norm.h"
@@ -13,12 +16,17 @@ QkvArguments qkv_arguments(const LayerWeights& weights, const ComputeLayer& comp
 }
 
 QkvProduct qkv_product(const at::Tensor& in, const std::optional<at::Tensor>& update, const at::Tensor& norm,
-                       const QkvArguments& arguments) {
+                       const std::optional<at::Tensor>& bias, const QkvArguments& arguments) {
   enter_part(Part::kOther);
   const auto [x, normed, inverse_rms] = add_rms_norm(in, update.value_or(at::Tensor()), norm, arguments.eps);
   const int64_t total_heads = arguments.num_heads + 2 * arguments.num_kv_heads;
   return {x, inverse_rms,
-          project(normed, arguments.matrix).view({x.size(0), x.size(1), total_heads, arguments.head_dim})};
+          project(normed, arguments.matrix, bias).view({x.size(0), x.size(1), total_heads, arguments.head_dim})};
+}
+
+std::optional<at::Tensor> qkv_bias(const LayerWeights& weights) {
+  if (!weights.q_bias.defined()) return std::nullopt;
+  return at::cat({weights.q_bias, weights.k_bias, weights.v_bias});
 }
 
 QkvGradients qkv_product_backward(const at::Tensor& packed, const at::Tensor& dx, const at::Tensor& x,
@@ -33,6 +41,14 @@ QkvGradients qkv_product_backward(const at::Tensor& packed, const at::Tensor& dx
   const int64_t kv_channels = (matrix.size(0) - q_channels) / 2;
   return {din, dnorm.to(norm.scalar_type()), dmatrix.narrow(0, 0, q_channels),
           dmatrix.narrow(0, q_channels, kv_channels), dmatrix.narrow(0, q_channels + kv_channels, kv_channels)};
+}
+
+at::Tensor bias_gradient(const at::Tensor& packed, const at::Tensor& inverse_rms) {
+  // Packed rows times their rms, which takes two numbers of the dtype of the rows not to be rounded to it.
+  const at::Tensor rms = inverse_rms.reciprocal().unsqueeze(1);  // [B * N, 1]
+  const at::Tensor high = rms.to(packed.scalar_type());
+  const at::Tensor low = (rms - high).to(packed.scalar_type());
+  return matrix_gradient(packed, at::cat({high, low}, 1)).sum(1);
 }
 
 }  // namespace lighthouse

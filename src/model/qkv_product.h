@@ -32,8 +32,12 @@ struct QkvProduct {
     return heads.narrow(2, of.num_heads + of.num_kv_heads, of.num_kv_heads);
   }
 };
+/// `bias` as qkv_bias makes it.
 QkvProduct qkv_product(const at::Tensor& in, const std::optional<at::Tensor>& update, const at::Tensor& norm,
-                       const QkvArguments& arguments);
+                       const std::optional<at::Tensor>& bias, const QkvArguments& arguments);
+
+/// [(H + 2 H_kv) * D] fp32, q_bias, k_bias and v_bias behind one another; none without them.
+std::optional<at::Tensor> qkv_bias(const LayerWeights& weights);
 
 struct QkvGradients {
   at::Tensor in;  ///< and that of update
@@ -43,6 +47,8 @@ struct QkvGradients {
 QkvGradients qkv_product_backward(const at::Tensor& packed, const at::Tensor& dx, const at::Tensor& x,
                                   const at::Tensor& inverse_rms, const at::Tensor& norm, const at::Tensor& matrix,
                                   int64_t q_channels);
+/// Of qkv_bias, [(H + 2 H_kv) * D]: the gradient of heads summed over tokens.
+at::Tensor bias_gradient(const at::Tensor& packed, const at::Tensor& inverse_rms);
 
 /// Gradients arrive with any strides; kernels need contiguous channels.
 inline at::Tensor with_contiguous_channels(const at::Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous(); }

@@ -15,12 +15,14 @@ using torch::autograd::variable_list;
 struct QkvFunction : torch::autograd::Function<QkvFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& in, const std::optional<at::Tensor>& update,
                                const at::Tensor& norm, const at::Tensor& /*q_proj*/, const at::Tensor& /*k_proj*/,
-                               const at::Tensor& /*v_proj*/, const QkvArguments& arguments) {
-    const QkvProduct product = qkv_product(in, update, norm, arguments);
+                               const at::Tensor& /*v_proj*/, const std::optional<at::Tensor>& bias,
+                               const QkvArguments& arguments) {
+    const QkvProduct product = qkv_product(in, update, norm, bias, arguments);
     enter_part(Part::kOther);
     const auto& [cos, sin] = arguments.rotation;
     if (cos.defined()) rotate_heads_(product.heads, arguments.num_heads + arguments.num_kv_heads, cos, sin);
     context->saved_data["has_update"] = update.has_value();
+    context->saved_data["has_bias"] = bias.has_value();
     context->save_for_backward({product.x, product.inverse_rms, norm, arguments.matrix, cos, sin});
     return {product.x, product.q(arguments), product.k(arguments), product.v(arguments)};
   }
@@ -36,18 +38,25 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
     const QkvGradients all =
         qkv_product_backward(packed, gradients[0], saved[0], inverse_rms, saved[2], saved[3], dq.size(2) * dq.size(3));
     const bool has_update = context->saved_data["has_update"].toBool();
-    return {all.in, has_update ? all.in : at::Tensor(), all.norm, all.q_proj, all.k_proj, all.v_proj, at::Tensor()};
+    const bool has_bias = context->saved_data["has_bias"].toBool();
+    return {all.in,
+            has_update ? all.in : at::Tensor(),
+            all.norm,
+            all.q_proj,
+            all.k_proj,
+            all.v_proj,
+            has_bias ? bias_gradient(packed, inverse_rms) : at::Tensor(),
+            at::Tensor()};
   }
 };
 
 }  // namespace
 
 QkvProjection qkv_projection(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
-                             int64_t head_dim, const Rotation* rotation) {
-  const QkvArguments arguments =
-      qkv_arguments(weights, compute, eps, head_dim, rotation == nullptr ? Rotation() : *rotation);
-  const variable_list outputs = QkvFunction::apply(in.x, in.update, weights.input_norm, weights.q_proj, weights.k_proj,
-                                                   weights.v_proj, arguments);
+                             int64_t head_dim, const Rotation& rotation) {
+  const variable_list outputs =
+      QkvFunction::apply(in.x, in.update, weights.input_norm, weights.q_proj, weights.k_proj, weights.v_proj,
+                         qkv_bias(weights), qkv_arguments(weights, compute, eps, head_dim, rotation));
   return {outputs[0], {outputs[1], outputs[2], outputs[3]}};
 }
 

@@ -20,10 +20,10 @@ struct QkvProjection {
   Heads heads;
 };
 
-/// x = in.x + in.update, and the heads of RMSNorm(x) in the dtype of in. With `rotation` q and k are turned by it.
+/// x = in.x + in.update, and the heads of RMSNorm(x) in the dtype of in, q and k turned by `rotation`.
 /// Keeps x for backward, which needs neither the normed x nor the heads: the gradients of the projections come from x
 /// and head gradients times 1 / rms, those of the norm from the projections' (src/nn/rms_norm.h).
 QkvProjection qkv_projection(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
-                             int64_t head_dim, const Rotation* rotation);
+                             int64_t head_dim, const Rotation& rotation);
 
 }  // namespace lighthouse

@@ -7,20 +7,22 @@
 #include <optional>
 #include <span>
 
+#include "model/rope_frequencies.h"
 #include "parallel/context_plan.h"
 
 namespace lighthouse {
 
-/// Cosine and sine of position * theta^(-2c/D), fp32 [N, 1, D/2]: they broadcast over batch and heads.
+/// Cosine and sine of position * frequency, fp32 [N, 1, D/2]: they broadcast over batch and heads. Undefined: heads do
+/// not turn.
 struct Rotation {
   at::Tensor cos, sin;
 };
 
 /// For positions first, first + 1, ..., first + seq_len - 1.
-Rotation make_rotation(int64_t first, int64_t seq_len, int64_t head_dim, double theta, at::Device device);
+Rotation make_rotation(int64_t first, int64_t seq_len, const RopeFrequencies& frequencies);
 /// For packed documents [cu_seqlens[i], cu_seqlens[i + 1]): positions restart at 0 in each. Of `tokens` of the row, or
 /// of all.
-Rotation make_rotation(std::span<const int64_t> cu_seqlens, int64_t head_dim, double theta, at::Device device,
+Rotation make_rotation(std::span<const int64_t> cu_seqlens, const RopeFrequencies& frequencies,
                        const std::optional<Span>& tokens = std::nullopt);
 
 /// Turns every head of x [B, N, H, D]; fp32 inside (fp64 if x is), rounded once to `dtype`.

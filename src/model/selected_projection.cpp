@@ -22,6 +22,7 @@ ops::GatheredRows turned_rows(const QkvProduct& product, const QkvArguments& qkv
   const at::Tensor q = product.q(qkv);
   const at::Tensor k = product.k(qkv);
   const at::Tensor v = product.v(qkv);
+  if (!cos.defined()) return ops::gather_by_norm(q, k, v, plan);
   auto rows = ops::gather_turned_by_norm(q, k, v, {cos, sin}, plan);
   if (rows) return *std::move(rows);
   rotate_heads_(product.heads, qkv.num_heads + qkv.num_kv_heads, cos, sin);
@@ -31,8 +32,10 @@ ops::GatheredRows turned_rows(const QkvProduct& product, const QkvArguments& qkv
 /// pack_head_gradients of gather's adjoint.
 at::Tensor packed_gradient(const Rows& rows, const ops::Gathering& gathering, const ops::Angles& angles,
                            const at::Tensor& inverse_rms) {
-  const auto packed = ops::gather_rows_backward_turned(rows, gathering, angles, inverse_rms);
-  if (packed) return packed->flatten(2).flatten(0, 1);
+  if (angles.cos.defined()) {
+    const auto packed = ops::gather_rows_backward_turned(rows, gathering, angles, inverse_rms);
+    if (packed) return packed->flatten(2).flatten(0, 1);
+  }
   const auto [dq, dk, dv] = ops::gather_rows_backward(rows, gathering);
   return pack_head_gradients(dq, dk, dv, angles.cos, angles.sin, inverse_rms);
 }
@@ -41,14 +44,15 @@ at::Tensor packed_gradient(const Rows& rows, const ops::Gathering& gathering, co
 struct SelectedFunction : torch::autograd::Function<SelectedFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& in, const std::optional<at::Tensor>& update,
                                const at::Tensor& norm, const at::Tensor& /*q_proj*/, const at::Tensor& /*k_proj*/,
-                               const at::Tensor& /*v_proj*/, const QkvArguments& qkv, const calls::SharedPlan& plan,
-                               ops::Gathering* made) {
-    const QkvProduct product = qkv_product(in, update, norm, qkv);
+                               const at::Tensor& /*v_proj*/, const std::optional<at::Tensor>& bias,
+                               const QkvArguments& qkv, const calls::SharedPlan& plan, ops::Gathering* made) {
+    const QkvProduct product = qkv_product(in, update, norm, bias, qkv);
     enter_part(Part::kAttention);
     ops::GatheredRows rows = turned_rows(product, qkv, plan);
     ops::save(context, {product.x, product.inverse_rms, norm, qkv.matrix, qkv.rotation.cos, qkv.rotation.sin},
               rows.gathering);
     context->saved_data["has_update"] = update.has_value();
+    context->saved_data["has_bias"] = bias.has_value();
     *made = std::move(rows.gathering);
     return {product.x, std::move(rows.q), std::move(rows.k), std::move(rows.v)};
   }
@@ -65,10 +69,16 @@ struct SelectedFunction : torch::autograd::Function<SelectedFunction> {
     const QkvGradients all =
         qkv_product_backward(packed, gradients[0], x, inverse_rms, saved[2], saved[3], rows.q.size(1) * rows.q.size(3));
     const bool has_update = context->saved_data["has_update"].toBool();
-    return {all.in,       has_update ? all.in : at::Tensor(),
-            all.norm,     all.q_proj,
-            all.k_proj,   all.v_proj,
-            at::Tensor(), at::Tensor(),
+    const bool has_bias = context->saved_data["has_bias"].toBool();
+    return {all.in,
+            has_update ? all.in : at::Tensor(),
+            all.norm,
+            all.q_proj,
+            all.k_proj,
+            all.v_proj,
+            has_bias ? bias_gradient(packed, inverse_rms) : at::Tensor(),
+            at::Tensor(),
+            at::Tensor(),
             at::Tensor()};
   }
 };
@@ -79,9 +89,9 @@ SelectedProjection selected_projection(const Residual& in, const LayerWeights& w
                                        double eps, int64_t head_dim, const Rotation& rotation,
                                        const calls::SharedPlan& plan) {
   ops::Gathering gathering;
-  const variable_list outputs =
-      SelectedFunction::apply(in.x, in.update, weights.input_norm, weights.q_proj, weights.k_proj, weights.v_proj,
-                              qkv_arguments(weights, compute, eps, head_dim, rotation), plan, &gathering);
+  const variable_list outputs = SelectedFunction::apply(
+      in.x, in.update, weights.input_norm, weights.q_proj, weights.k_proj, weights.v_proj, qkv_bias(weights),
+      qkv_arguments(weights, compute, eps, head_dim, rotation), plan, &gathering);
   return {outputs[0], {{outputs[1], outputs[2], outputs[3]}, std::move(gathering)}};
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "io/input_file.h"
+
 namespace lighthouse {
 namespace fs = std::filesystem;
 
@@ -46,6 +48,12 @@ std::vector<std::string> tokenizer_files(const fs::path& folder) {
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+bool has_text_tokenizer(const fs::path& folder) {
+  const fs::path file = folder / "tokenizer.json";
+  if (!fs::is_regular_file(file)) return fs::is_regular_file(folder / "tokenizer.model");
+  return nlohmann::ordered_json::parse(read_text_file(file), nullptr, /*allow_exceptions=*/false) != byte_tokenizer();
 }
 
 nlohmann::ordered_json byte_tokenizer() {

@@ -17,6 +17,9 @@ bool is_tokenizer_file(const std::string& name);
 /// Names of the files of a folder that belong to its tokenizer, sorted; none where there is no such folder.
 std::vector<std::string> tokenizer_files(const std::filesystem::path& folder);
 
+/// Whether the folder has a tokenizer, as tokenizer.json or tokenizer.model, of more than bytes as below.
+bool has_text_tokenizer(const std::filesystem::path& folder);
+
 /// Special tokens of a model whose 256 tokens are bytes. Text has no zero byte, so that it can stand for its begin, its
 /// end and what pads it.
 inline constexpr int64_t kByteSpecial = 0;

@@ -45,7 +45,7 @@ class WeightMaker {
     }
     return whole;
   }
-  at::Tensor norm(const std::string& name, int64_t channels) { return parameter(name, unset({channels})); }
+  at::Tensor vector(const std::string& name, int64_t channels) { return parameter(name, unset({channels})); }
   at::Tensor gate(const std::string& name, int64_t out, int64_t in) {
     constexpr double kGateStd = 0.02;
     buffers_.emplace_back(name, normal_tensor(random_stream(seed_, name), {out, in}, kGateStd).to(device_));
@@ -71,17 +71,22 @@ LayerWeights make_layer(const ModelConfig& model, bool gla, const std::string& p
   const int64_t q_channels = model.num_heads * model.head_dim;
   const int64_t kv_channels = model.num_kv_heads * model.head_dim;
   LayerWeights layer;
-  layer.input_norm = make.norm(prefix + "input_layernorm.weight", model.dim);
+  layer.input_norm = make.vector(prefix + "input_layernorm.weight", model.dim);
   layer.qkv_proj = make.stacked({{prefix + "self_attn.q_proj.weight", q_channels, &layer.q_proj},
                                  {prefix + "self_attn.k_proj.weight", kv_channels, &layer.k_proj},
                                  {prefix + "self_attn.v_proj.weight", kv_channels, &layer.v_proj}},
                                 model.dim);
-  layer.o_proj = make.matrix(prefix + "self_attn.o_proj.weight", model.dim, q_channels);
-  if (model.qk_norm) {
-    layer.q_norm = make.norm(prefix + "self_attn.q_norm.weight", model.head_dim);
-    layer.k_norm = make.norm(prefix + "self_attn.k_norm.weight", model.head_dim);
+  if (model.qkv_bias()) {
+    layer.q_bias = make.vector(prefix + "self_attn.q_proj.bias", q_channels);
+    layer.k_bias = make.vector(prefix + "self_attn.k_proj.bias", kv_channels);
+    layer.v_bias = make.vector(prefix + "self_attn.v_proj.bias", kv_channels);
   }
-  layer.post_attention_norm = make.norm(prefix + "post_attention_layernorm.weight", model.dim);
+  layer.o_proj = make.matrix(prefix + "self_attn.o_proj.weight", model.dim, q_channels);
+  if (model.qk_norm()) {
+    layer.q_norm = make.vector(prefix + "self_attn.q_norm.weight", model.head_dim);
+    layer.k_norm = make.vector(prefix + "self_attn.k_norm.weight", model.head_dim);
+  }
+  layer.post_attention_norm = make.vector(prefix + "post_attention_layernorm.weight", model.dim);
   layer.gate_up_proj = make.stacked({{prefix + "mlp.gate_proj.weight", model.ffn_dim, &layer.gate_proj},
                                      {prefix + "mlp.up_proj.weight", model.ffn_dim, &layer.up_proj}},
                                     model.dim);
@@ -101,7 +106,7 @@ Weights make_weights(const ModelConfig& model, const AttentionConfig& attention,
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     weights.layers.push_back(make_layer(model, attention.scorer == "gla", prefix, make));
   }
-  weights.norm = make.norm("model.norm.weight", model.dim);
+  weights.norm = make.vector("model.norm.weight", model.dim);
   weights.lm_head =
       model.tie_embeddings ? weights.embed_tokens : make.matrix("lm_head.weight", model.vocab_size, model.dim);
   return weights;
@@ -111,7 +116,7 @@ void draw_parameters(const NamedTensors& parameters, double std, uint64_t seed) 
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : parameters) {
     if (tensor.dim() == 1) {
-      tensor.fill_(1);
+      tensor.fill_(name.ends_with(".bias") ? 0 : 1);
     } else {
       tensor.copy_(normal_tensor(random_stream(seed, name), tensor.sizes(), std));
     }

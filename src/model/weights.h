@@ -18,6 +18,8 @@ struct LayerWeights {
   at::Tensor q_proj;               ///< [H * D, dim] self_attn.q_proj
   at::Tensor k_proj, v_proj;       ///< [H_kv * D, dim] self_attn.k_proj, self_attn.v_proj
   at::Tensor qkv_proj;             ///< [(H + 2 H_kv) * D, dim]: q_proj, k_proj, v_proj
+  at::Tensor q_bias;               ///< [H * D] self_attn.q_proj, ".bias"; undefined without qkv_bias, as
+  at::Tensor k_bias, v_bias;       ///< [H_kv * D] self_attn.k_proj, self_attn.v_proj
   at::Tensor o_proj;               ///< [dim, H * D] self_attn.o_proj
   at::Tensor q_norm, k_norm;       ///< [D] self_attn.q_norm, self_attn.k_norm; undefined without qk_norm
   at::Tensor post_attention_norm;  ///< [dim] post_attention_layernorm
@@ -40,8 +42,8 @@ struct Weights {
 Weights make_weights(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, at::Device device,
                      NamedTensors& parameters, NamedTensors& buffers);
 
-/// Fresh parameters: matrices normal with standard deviation `std`, norms one. Every value is a function of (seed,
-/// tensor name, index), the same on every device.
+/// Fresh parameters: matrices normal with standard deviation `std`, norms one, biases zero. Every value is a function
+/// of (seed, tensor name, index), the same on every device.
 void draw_parameters(const NamedTensors& parameters, double std, uint64_t seed);
 
 }  // namespace lighthouse

@@ -154,7 +154,7 @@ KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   kept.residual = s.tokens * 2 * s.dim * s.element;
   kept.norms = s.tokens * 2 * kFp32;
   kept.gate_up = s.tokens * 2 * s.ffn * s.element;
-  if (config.model.qk_norm) kept.qk_norm = s.tokens * qk_norm_bytes(config, layer, s);
+  if (config.model.qk_norm()) kept.qk_norm = s.tokens * qk_norm_bytes(config, layer, s);
   const bool shared = layer.rows_of_ranks.size() > 1;
   const int64_t own_heads = heads / config.parallel.context;
   kept.attention = s.batch * layer.rows *

@@ -125,8 +125,10 @@ std::vector<int64_t> parameter_sizes(const ModelConfig& model) {
   std::vector<int64_t> sizes = {model.vocab_size * dim};
   for (int64_t layer = 0; layer < model.num_layers; ++layer) {
     const int64_t q = q_channels * dim, kv = kv_channels * dim, ffn = model.ffn_dim * dim;
-    sizes.insert(sizes.end(), {dim, q, kv, kv, q});
-    if (model.qk_norm) sizes.insert(sizes.end(), {model.head_dim, model.head_dim});
+    sizes.insert(sizes.end(), {dim, q, kv, kv});
+    if (model.qkv_bias()) sizes.insert(sizes.end(), {q_channels, kv_channels, kv_channels});
+    sizes.push_back(q);
+    if (model.qk_norm()) sizes.insert(sizes.end(), {model.head_dim, model.head_dim});
     sizes.insert(sizes.end(), {dim, ffn, ffn, ffn});
   }
   sizes.push_back(dim);

@@ -152,7 +152,7 @@ class Costs {
   }
   /// One pass scores, pools and turns.
   bool selects_by_norm() const {
-    return config_.attention.scorer == "norm" && !config_.model.qk_norm && num_sharers() == 1;
+    return config_.attention.scorer == "norm" && !config_.model.qk_norm() && num_sharers() == 1;
   }
   double scorer_seconds() const {
     const std::string& scorer = config_.attention.scorer;
@@ -176,7 +176,7 @@ class Costs {
         kRowBackwardPasses + (turned ? kTurnPasses : kRopeBackwardPasses) + kRowBackwardFfnPasses * ffn;
     times.forward.rows = copy(forward * vector_, kRowShare);
     times.both.rows = copy((forward + backward) * vector_, kRowShare);
-    if (config_.model.qk_norm) {
+    if (config_.model.qk_norm()) {
       times.both.rows += copy(kQkNormPasses * bytes(s_.tokens * (s_.q_channels + s_.kv_channels)), kRowShare);
     }
   }

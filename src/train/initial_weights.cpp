@@ -1,5 +1,7 @@
 #include "train/initial_weights.h"
 
+#include <string_view>
+
 #include "config/key_table.h"
 #include "io/atomic_folder.h"
 #include "lighthouse/check.h"
@@ -25,6 +27,13 @@ void check_files(const fs::path& folder) {
                    "; load and save the model with transformers, which writes safetensors");
 }
 
+/// A value as a shell takes it: without quotes, and a list without brackets.
+std::string option_text(std::string toml) {
+  if (toml == "[]") return toml;
+  std::erase_if(toml, [](char c) { return std::string_view("\"[] ").find(c) != std::string_view::npos; });
+  return toml;
+}
+
 /// The folder's model under the names of our configuration: every key that is to be changed is named at once, as
 /// options.
 void check_same_model(const ModelConfig& model, const fs::path& folder) {
@@ -41,7 +50,7 @@ void check_same_model(const ModelConfig& model, const fs::path& folder) {
     const std::string given = value_toml(key, ours);
     if (wanted == given) continue;
     differing += detail::concat(differing.empty() ? "" : ", ", key.name, " (", wanted, " there, ", given, " here)");
-    options += detail::concat(" --", key.name, " ", wanted);
+    options += detail::concat(" --", key.name, " ", option_text(wanted));
   }
   LIGHTHOUSE_CHECK(differing.empty(), kKey, ": the model in '", folder.string(), "' differs in ", differing,
                    "; set the folder's values:", options);

@@ -1,12 +1,12 @@
 """Exported models in transformers: the same logits, the same greedy tokens; and transformers' models in ours."""
 
 import json
-import subprocess
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, safe_open
+from transformers_logits import check_logits, load_transformers, logits_and_bound, run
 
 TINY = {"vocab_size": 97, "dim": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 4, "head_dim": 16, "ffn_dim": 96,
         "init_std": 0.15, "rope_theta": 500000.0}
@@ -18,42 +18,14 @@ MODELS = {
     "theta": {"rope_theta": 10000.0},
     "wide-heads": {"head_dim": 24, "num_kv_heads": 2},
     "eps": {"rms_norm_eps": 0.01},
-    "qwen3": {"qk_norm": "true", "num_kv_heads": 2},
-    "qwen3-tied": {"qk_norm": "true", "tie_embeddings": "true", "head_dim": 32, "rope_theta": 10000.0},
+    "qwen3": {"family": "qwen3", "num_kv_heads": 2},
+    "qwen3-tied": {"family": "qwen3", "tie_embeddings": "true", "head_dim": 32, "rope_theta": 10000.0},
 }
-
-
-def run(program, *arguments):
-    subprocess.run([program, *map(str, arguments)], check=True, timeout=300)
 
 
 def make(export_fixture, folder, dtype="fp32", **keys):
     run(export_fixture, "make", folder, dtype, *(f"model.{key}={value}" for key, value in (TINY | keys).items()))
     return folder / "exported", load_file(folder / "outputs.safetensors")
-
-
-def load_transformers(folder, **options):
-    model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
-    assert not any(report.values()), report  # no missing, unexpected or mismatched weight
-    return model.eval()
-
-
-@torch.no_grad()
-def logits_and_bound(folder, tokens):
-    """Logits of the model in fp64, and how far another implementation may be from them in fp32: twice as far as
-    transformers itself, in the worse of its two attention implementations, and one rounding of the largest logit."""
-    exact = load_transformers(folder, dtype=torch.float64, attn_implementation="eager")(tokens).logits
-    errors = [(load_transformers(folder, dtype=torch.float32, attn_implementation=attention)(tokens).logits - exact)
-              .abs().max() for attention in ("eager", "sdpa")]
-    bound = 2 * max(errors) + exact.abs().max() * torch.finfo(torch.float32).eps
-    assert bound < 1e-4
-    return exact, bound
-
-
-def check_logits(ours, exact, bound):
-    error = (ours - exact).abs()
-    worst = error.argmax()
-    assert error.max() <= bound, f"{ours.flatten()[worst]} should be {exact.flatten()[worst]} within {bound}"
 
 
 def greedy_tokens(model, prompt):
@@ -68,7 +40,7 @@ def test_transformers_computes_the_same(export_fixture, tmp_path, keys):
     exact, bound = logits_and_bound(folder, outputs["tokens"])
     check_logits(outputs["logits"], exact, bound)
     model = load_transformers(folder)
-    assert type(model).__name__ == ("Qwen3ForCausalLM" if "qk_norm" in keys else "LlamaForCausalLM")
+    assert type(model).__name__ == ("Qwen3ForCausalLM" if "family" in keys else "LlamaForCausalLM")
     assert torch.equal(greedy_tokens(model, outputs["tokens"][0]), outputs["greedy"])
 
 

@@ -66,7 +66,7 @@ def test_training_goes_on_where_transformers_is(lighthouse, corpus, tmp_path, ke
     tiny_llama(**keys).to(dtype).save_pretrained(folder, max_shard_size=shard_size)
     assert (folder / "model.safetensors").exists() == (shard_size == "1GB")
     result = run_train(lighthouse, corpus, folder, tmp_path / "run", **{
-        "model.tie_embeddings": str("tied" in keys).lower(), "model.qk_norm": str("qwen" in keys).lower()})
+        "model.tie_embeddings": str("tied" in keys).lower(), "model.family": "qwen3" if "qwen" in keys else "llama"})
     losses = losses_of(result, tmp_path / "run")
     exact = transformers_loss(folder, corpus)
     error = abs(transformers_loss(folder, corpus, torch.float32) - exact)
@@ -112,7 +112,7 @@ def test_options_of_the_refusal_are_the_right_ones(lighthouse, corpus, tmp_path)
     assert "model.dim (32 there, 64 here), model.num_layers (2 there, 3 here)" in message
     options = message.split("set the folder's values: ")[1].split()
     keys = {key.removeprefix("--"): value for key, value in zip(options[::2], options[1::2], strict=True)}
-    assert keys.keys() == {"model.dim", "model.num_layers", "model.rope_theta", "model.qk_norm"}
+    assert keys.keys() == {"model.dim", "model.num_layers", "model.rope_theta", "model.family"}
     losses_of(run_train(lighthouse, corpus, tmp_path / "model", tmp_path / "run", **keys, **{"training.steps": 1}),
               tmp_path / "run")
 
@@ -121,9 +121,9 @@ def test_what_the_decoder_cannot_run_is_refused(lighthouse, corpus, tmp_path):
     tiny_llama().save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     config = json.loads(path.read_text())
-    rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0}
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 8.0}
     path.write_text(json.dumps(config | {"rope_parameters": rope}))
-    assert 'rope_type = "llama3" is not supported' in refusal(lighthouse, corpus, tmp_path)
+    assert 'rope_type = "longrope" is not supported' in refusal(lighthouse, corpus, tmp_path)
     path.write_text(json.dumps(config | {"model_type": "gpt2"}))
     assert 'model_type = "gpt2"' in refusal(lighthouse, corpus, tmp_path)
 

@@ -69,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, AuditOfCase, testing::ValuesIn(cases()),
 TEST_P(AuditOfCase, NothingMovesWithTheSelectionHeldAndSomethingWithoutThat) {
   const AuditCase& of = GetParam();
   ModelConfig model = small_model();
-  model.qk_norm = of.qk_norm;
+  model.family = of.qk_norm ? "qwen3" : "llama";
   const Decoder decoder = make_decoder(of.attention, model, of.dtype);
   const Audit result = audit(decoder, random_text(4, kSeqLen, of.cu_seqlens), {.changes_per_sequence = 6});
   for (const Moves* moves :

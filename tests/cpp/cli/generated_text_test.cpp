@@ -42,7 +42,7 @@ Decoder tiny_decoder(int64_t vocab_size = 256) {
 
 std::string generated(const Decoder& decoder, const std::vector<int64_t>& prompt, int64_t max_tokens) {
   std::ostringstream out;
-  write_generated(decoder, prompt, {.max_tokens = max_tokens}, token_format(decoder.config()), out);
+  write_generated(decoder, prompt, {.max_tokens = max_tokens}, TokenFormat::of(decoder.config(), ""), out);
   return out.str();
 }
 
@@ -72,11 +72,11 @@ TEST(ByteText, WhatATerminalWouldObeyIsReplaced) {
 }
 
 TEST(ParseTokens, BytesAndNumbers) {
-  EXPECT_THAT(parse_tokens("a\xFF", TokenFormat::kBytes), ElementsAre(97, 255));
-  EXPECT_THAT(parse_tokens("17 4,2005\n", TokenFormat::kNumbers), ElementsAre(17, 4, 2005));
-  EXPECT_THAT(parse_tokens(" ", TokenFormat::kNumbers), IsEmpty());
+  EXPECT_THAT(parse_tokens("a\xFF", TokenFormat::bytes()), ElementsAre(97, 255));
+  EXPECT_THAT(parse_tokens("17 4,2005\n", TokenFormat::numbers()), ElementsAre(17, 4, 2005));
+  EXPECT_THAT(parse_tokens(" ", TokenFormat::numbers()), IsEmpty());
   for (const char* wrong : {"hello", "1 x", "12x", "1.5", "99999999999999999999"}) {
-    EXPECT_THAT([&] { parse_tokens(wrong, TokenFormat::kNumbers); },
+    EXPECT_THAT([&] { parse_tokens(wrong, TokenFormat::numbers()); },
                 ThrowsMessage<UsageError>(HasSubstr("not a list of token numbers")))
         << wrong;
   }
@@ -98,7 +98,7 @@ TEST(WriteGenerated, OtherVocabulariesAreNumbers) {
 
 TEST(WriteGenerated, NothingIsWrittenOfAPromptThatIsRefused) {
   std::ostringstream out;
-  EXPECT_THROW(write_generated(tiny_decoder(97), std::vector<int64_t>{97}, {}, TokenFormat::kNumbers, out),
+  EXPECT_THROW(write_generated(tiny_decoder(97), std::vector<int64_t>{97}, {}, TokenFormat::numbers(), out),
                InvalidArgument);
   EXPECT_EQ(out.str(), "");
 }
@@ -107,7 +107,7 @@ TEST(WriteGenerated, StopsWhenNobodyReads) {
   std::ostringstream out;
   out.setstate(std::ios::badbit);
   EXPECT_NO_THROW(write_generated(tiny_decoder(), std::vector<int64_t>{1}, {.max_tokens = int64_t{1} << 40},
-                                  TokenFormat::kBytes, out));
+                                  TokenFormat::bytes(), out));
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ enum class Kept { kSome, kAll };
 Decoder make_decoder(const Case& c, const Execution& execution, Kept kept = Kept::kSome) {
   ModelConfig model = small_model();
   model.vocab_size = 131;
-  model.qk_norm = c.qk_norm;
+  model.family = c.qk_norm ? "qwen3" : "llama";
   model.head_dim = c.head_dim;
   model.dim = 3 * c.head_dim;
   AttentionConfig attention;

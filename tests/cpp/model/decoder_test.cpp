@@ -36,10 +36,10 @@ TEST(Decoder, LogitsHaveTheShapeOfTheTokensAndTheVocabulary) {
 
 TEST(Decoder, HasTheParametersThatTheConfigurationCounts) {
   for (const bool tied : {false, true}) {
-    for (const bool qk_norm : {false, true}) {
+    for (const char* family : {"llama", "qwen2", "qwen3"}) {
       ModelConfig model = small_model();
       model.tie_embeddings = tied;
-      model.qk_norm = qk_norm;
+      model.family = family;
       const Decoder decoder(model, {}, 1);
       int64_t count = 0;
       for (const auto& [name, tensor] : decoder.parameters()) {
@@ -55,7 +55,7 @@ TEST(Decoder, HasTheParametersThatTheConfigurationCounts) {
 TEST(Decoder, InitialWeightsDependOnSeedAndNameOnly) {
   const Decoder decoder = Decoder(small_model(), {}, 5);
   ModelConfig other_model = small_model();
-  other_model.qk_norm = true;
+  other_model.family = "qwen3";
   other_model.num_layers = 3;
   const Decoder larger(other_model, {}, 5);
   const Decoder other_seed(small_model(), {}, 6);
@@ -171,9 +171,19 @@ double difference_error(const Decoder& decoder, const at::Tensor& weight, const 
 
 // The error of a central difference falls with the square of the step, so that of step h is a third of what it loses
 // from step 2h to h: the bound leaves a factor of three. The gradient adds its own fp32 roundings.
-TEST(Decoder, GradientsAreTheSlopesOfTheLoss) {
+class DecoderGradients : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Families, DecoderGradients, testing::Values("qwen2", "qwen3", "smollm3"),
+                         [](const auto& family) { return std::string(family.param); });
+
+TEST_P(DecoderGradients, AreTheSlopesOfTheLoss) {
   ModelConfig model = small_model();
-  model.qk_norm = true;
+  model.family = GetParam();
+  if (model.family == "smollm3") {
+    model.layers_without_rope = {1};
+    model.rope_scaling = "yarn";
+    model.rope_factor = 4;
+    model.rope_original_len = 4;
+  }
   const Decoder decoder = small_decoder(at::kDouble, model);
   const at::Tensor tokens = random_tokens(2, 9, 31);
   at::Tensor targets = random_tokens(2, 9, 31, 2);

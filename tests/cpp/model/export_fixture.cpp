@@ -3,9 +3,12 @@
 //   export_fixture make FOLDER DTYPE [KEY=VALUE]...  writes FOLDER/exported and FOLDER/outputs.safetensors; the keys
 //   are
 //                                                    those of the configuration, DTYPE is fp32 or bf16
-//   export_fixture load FOLDER OUTPUTS               writes the outputs of the transformers model in FOLDER
+//   export_fixture load FOLDER OUTPUTS [EXPORTED]    writes the outputs of the transformers model in FOLDER, and
+//   exports
+//                                                    it again
 //
-// Outputs: tokens [2, 33] int64, logits [2, 33, vocab] fp32, greedy [20] int64: what follows the first row of tokens.
+// Outputs: tokens [2, 33] int64, logits [2, 33, vocab] fp32, greedy [20] int64: what follows the first row of tokens;
+// frequencies [D/2] fp32 of the heads in a row of tokens, attention_factor [1] fp32 beside them.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
@@ -18,6 +21,7 @@
 #include "model/generate.h"
 #include "model/import.h"
 #include "model/random.h"
+#include "model/rope_frequencies.h"
 
 namespace lighthouse {
 namespace {
@@ -56,16 +60,28 @@ void write_outputs(const Decoder& decoder, const std::filesystem::path& path) {
   const at::Tensor logits = decoder.forward(tokens, AttentionMode::kDense).contiguous();
   const std::span<const int64_t> token_values(tokens.const_data_ptr<int64_t>(), static_cast<size_t>(tokens.numel()));
   const std::span<const float> logit_values(logits.const_data_ptr<float>(), static_cast<size_t>(logits.numel()));
-  const std::vector<int64_t> greedy =
-      generate(decoder, token_values.first(static_cast<size_t>(tokens.size(1))), {.max_tokens = 20, .greedy = true});
-  write_safetensors(path, {raw("tokens", "I64", tokens.sizes().vec(), token_values),
-                           raw("logits", "F32", logits.sizes().vec(), logit_values),
-                           raw("greedy", "I64", {static_cast<int64_t>(greedy.size())}, std::span(greedy))});
+  const RopeFrequencies frequencies = rope_frequencies(decoder.config(), tokens.size(1), at::kCPU);
+  const std::span<const float> frequency_values(frequencies.inverse.const_data_ptr<float>(),
+                                                static_cast<size_t>(frequencies.inverse.numel()));
+  const auto attention_factor = static_cast<float>(frequencies.attention_factor);
+  std::vector<int64_t> greedy;
+  if (decoder.config().rope_scaling != "dynamic") {  // which generates no further than to its original length
+    greedy =
+        generate(decoder, token_values.first(static_cast<size_t>(tokens.size(1))), {.max_tokens = 20, .greedy = true});
+  }
+  write_safetensors(path,
+                    {raw("tokens", "I64", tokens.sizes().vec(), token_values),
+                     raw("logits", "F32", logits.sizes().vec(), logit_values),
+                     raw("frequencies", "F32", frequencies.inverse.sizes().vec(), frequency_values),
+                     raw("attention_factor", "F32", {1}, std::span(&attention_factor, 1)),
+                     raw("greedy", "I64", {static_cast<int64_t>(greedy.size())}, std::span<const int64_t>(greedy))});
 }
 
 int run(const std::vector<std::string>& arguments) {
-  if (arguments.size() == 3 && arguments[0] == "load") {
-    write_outputs(load_huggingface(arguments[1]), arguments[2]);
+  if (arguments.size() >= 3 && arguments[0] == "load") {
+    const Decoder decoder = load_huggingface(arguments[1]);
+    if (arguments.size() > 3) export_huggingface(decoder, arguments[3], {.origin = arguments[1]});
+    write_outputs(decoder, arguments[2]);
     return 0;
   }
   if (arguments.size() < 3 || arguments[0] != "make") return 2;

@@ -84,7 +84,7 @@ TEST(Export, LoadsBackWithTheSameBits) {
   for (const bool qk_norm : {false, true}) {
     for (const bool tied : {false, true}) {
       ModelConfig model = small_model();
-      model.qk_norm = qk_norm;
+      model.family = qk_norm ? "qwen3" : "llama";
       model.tie_embeddings = tied;
       const Decoder decoder(model, gla(), 3);
       spread_norms(decoder);
@@ -174,8 +174,8 @@ TEST_F(LoadHuggingface, RefusesModelsThatItCannotRun) {
   EXPECT_THAT(unsupported("mlp_bias", true), HasSubstr("mlp_bias"));
   EXPECT_THAT(unsupported("use_sliding_window", true), HasSubstr("use_sliding_window"));
   EXPECT_THAT(unsupported("partial_rotary_factor", 0.5), HasSubstr("partial_rotary_factor = 0.5"));
-  EXPECT_THAT(unsupported("rope_parameters", {{"rope_type", "llama3"}, {"factor", 8}}), HasSubstr("llama3"));
-  EXPECT_THAT(unsupported("rope_scaling", {{"type", "linear"}, {"factor", 2}}), HasSubstr("linear"));
+  EXPECT_THAT(unsupported("rope_parameters", {{"rope_type", "longrope"}, {"factor", 8}}), HasSubstr("longrope"));
+  EXPECT_THAT(unsupported("rope_scaling", {{"type", "su"}, {"factor", 2}}), HasSubstr("type = \"su\""));
   EXPECT_THAT(unsupported("num_attention_heads", 0), HasSubstr("num_attention_heads = 0"));
 }
 

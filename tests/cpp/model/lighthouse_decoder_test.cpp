@@ -186,10 +186,11 @@ AttentionInputs attention_inputs(const Decoder& decoder, const at::Tensor& token
   in.v = heads(in.x, "v_proj");
   const auto ready = [&](const at::Tensor& raw, const std::string& name) {
     const at::Tensor normed =
-        model.qk_norm
+        model.qk_norm()
             ? at::rms_norm(raw, {model.head_dim}, weight("model.layers.0.self_attn." + name), model.rms_norm_eps)
             : raw;
-    return rotate(normed, make_rotation(0, tokens.size(1), model.head_dim, model.rope_theta, at::kCPU), at::kFloat);
+    return rotate(normed, make_rotation(0, tokens.size(1), rope_frequencies(model, tokens.size(1), at::kCPU)),
+                  at::kFloat);
   };
   in.q = ready(in.q_raw, "q_norm");
   in.k = ready(in.k_raw, "k_norm");
@@ -200,7 +201,7 @@ AttentionInputs attention_inputs(const Decoder& decoder, const at::Tensor& token
 Decoder attention_only(bool qk_norm, const AttentionConfig& attention) {
   ModelConfig model = small_model();
   model.num_layers = 1;
-  model.qk_norm = qk_norm;
+  model.family = qk_norm ? "qwen3" : "llama";
   Decoder decoder(model, attention, 5);
   spread_norms(decoder);
   const at::NoGradGuard no_grad;

@@ -37,7 +37,7 @@ TEST(RandomScores, AreUniformAndOfNoInputAndOfNoPosition) {
 TEST(RandomScores, DecideInTheModelAndAreComputedAgainTheSame) {
   const auto results = [](const char* scorer, Recompute recompute, bool qk_norm) {
     ModelConfig model = small_model();
-    model.qk_norm = qk_norm;
+    model.family = qk_norm ? "qwen3" : "llama";
     AttentionConfig attention;
     attention.topk = 4;
     attention.scorer = scorer;

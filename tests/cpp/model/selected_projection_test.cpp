@@ -23,6 +23,8 @@ constexpr double kEps = 1e-5;
 struct Case {
   int64_t batch, seq_len, num_heads, num_kv_heads, head_dim;
   std::vector<int64_t> cu_seqlens;
+  bool rope = true;
+  bool bias = false;
 };
 
 /// With kernels on CUDA that turn heads (the first three), and without.
@@ -30,7 +32,10 @@ const Case kCases[] = {{2, 203, 8, 8, 128, {}},
                        {1, 333, 16, 8, 128, {0, 100, 101, 333}},
                        {1, 150, 32, 16, 64, {}},
                        {2, 90, 4, 2, 8, {}},
-                       {1, 130, 8, 4, 128, {}}};
+                       {1, 130, 8, 4, 128, {}},
+                       {2, 203, 8, 8, 128, {}, /*rope=*/false},
+                       {1, 333, 16, 8, 128, {0, 100, 101, 333}, true, /*bias=*/true},
+                       {2, 90, 4, 2, 8, {}, false, true}};
 
 class SelectedProjectionTest : public testing::TestWithParam<std::tuple<Case, at::ScalarType>> {};
 INSTANTIATE_TEST_SUITE_P(Cases, SelectedProjectionTest,
@@ -52,6 +57,13 @@ at::Tensor random(at::IntArrayRef shape, uint64_t seed) {
   return tensor;
 }
 
+Rotation rotation_of(const Case& c, at::Device device) {
+  if (!c.rope) return {};
+  const ModelConfig model{.head_dim = c.head_dim, .rope_theta = 1000.0};
+  const RopeFrequencies frequencies = rope_frequencies(model, c.seq_len, device);
+  return c.cu_seqlens.empty() ? make_rotation(0, c.seq_len, frequencies) : make_rotation(c.cu_seqlens, frequencies);
+}
+
 /// A layer's first part and what flows into it, from both sides.
 struct Inputs {
   Rotation rotation;
@@ -62,8 +74,7 @@ struct Inputs {
 
   /// `rounding`: the dtype whose values all tensors have.
   Inputs(const Case& c, at::ScalarType dtype, at::Device device, at::ScalarType rounding)
-      : rotation(c.cu_seqlens.empty() ? make_rotation(0, c.seq_len, c.head_dim, 1000.0, device)
-                                      : make_rotation(c.cu_seqlens, c.head_dim, 1000.0, device)) {
+      : rotation(rotation_of(c, device)) {
     const auto leaf = [&](const at::Tensor& values, at::ScalarType type) {
       leaves.push_back(values.to(rounding).to(device, type).set_requires_grad(true));
       return leaves.back();
@@ -76,6 +87,11 @@ struct Inputs {
     weights.q_proj = leaf(qkv.narrow(0, 0, q_channels), parameter);
     weights.k_proj = leaf(qkv.narrow(0, q_channels, kv_channels), parameter);
     weights.v_proj = leaf(qkv.narrow(0, q_channels + kv_channels, kv_channels), parameter);
+    if (c.bias) {
+      weights.q_bias = leaf(random({q_channels}, 20), parameter);
+      weights.k_bias = leaf(random({kv_channels}, 21), parameter);
+      weights.v_bias = leaf(random({kv_channels}, 22), parameter);
+    }
     compute.qkv_proj = at::cat({weights.q_proj, weights.k_proj, weights.v_proj}).detach().to(dtype);
     in = leaf(random({c.batch, c.seq_len, kDim}, 3), dtype);
     update = leaf(random({c.batch, c.seq_len, kDim}, 4), dtype);
@@ -116,7 +132,7 @@ Results in_one(const Case& c, at::ScalarType dtype) {
 /// By qkv_projection and gather, with a selection that was made elsewhere or, without one, by the norms.
 Results in_parts(const Case& c, const Inputs& inputs, const ops::GatheredRows* chosen = nullptr) {
   const auto [x, heads] =
-      qkv_projection({inputs.in, inputs.update}, inputs.weights, inputs.compute, kEps, c.head_dim, &inputs.rotation);
+      qkv_projection({inputs.in, inputs.update}, inputs.weights, inputs.compute, kEps, c.head_dim, inputs.rotation);
   ops::GatheredRows rows;
   if (chosen == nullptr) {
     rows = ops::gather_by_norm(heads.q, heads.k, heads.v, plan_of(c));

@@ -71,7 +71,7 @@ TEST(ShapeTest, LayerParametersAddUp) {
   for (const std::string& name : model_preset_names()) {
     ModelConfig model = model_preset(name);
     for (const bool qk_norm : {false, true}) {
-      model.qk_norm = qk_norm;
+      model.family = qk_norm ? "qwen3" : "llama";
       const int64_t embeddings = model.vocab_size * model.dim * (model.tie_embeddings ? 1 : 2);
       EXPECT_EQ(model.num_layers * layer_parameters(model) + embeddings + model.dim, num_parameters(model)) << name;
     }

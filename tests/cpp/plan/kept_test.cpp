@@ -73,7 +73,7 @@ RunConfig config_of(int64_t num_layers, const char* recompute) {
 /// In ATen the norm of q and k is one kernel on CUDA and a composition on the CPU, which keeps its result before the
 /// weight too, in fp32.
 int64_t more_on_the_cpu(const RunConfig& config) {
-  if (!config.model.qk_norm || config.training.recompute == "full") return 0;
+  if (!config.model.qk_norm() || config.training.recompute == "full") return 0;
   const int64_t channels = (config.model.num_heads + config.model.num_kv_heads) * config.model.head_dim;
   return config.training.batch_size * config.training.seq_len * channels * int64_t{sizeof(float)};
 }
@@ -142,10 +142,10 @@ TEST(Kept, ByALayerOfARankIsNearWhatAutogradKeeps) {
 const Variant kVariants[] = {
     {"norm", [](RunConfig&) {}},
     {"ungrouped", [](RunConfig& config) { config.model.num_kv_heads = 2; }},
-    {"qk_norm", [](RunConfig& config) { config.model.qk_norm = true; }},
+    {"qk_norm", [](RunConfig& config) { config.model.family = "qwen3"; }},
     {"qk_norm_in_bf16",
      [](RunConfig& config) {
-       config.model.qk_norm = true;
+       config.model.family = "qwen3";
        config.training.precision = "bf16";
      }},
     {"dilated", [](RunConfig& config) { config.attention.scorer = "dilated"; }},

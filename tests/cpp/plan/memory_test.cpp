@@ -30,7 +30,7 @@ TEST(KeptTest, LighthouseLayerOfThePaperByHand) {
 
 TEST(KeptTest, DenseLayerWithGroupedHeadsByHand) {
   RunConfig config = small_config();
-  config.model.qk_norm = true;
+  config.model.family = "qwen3";
   config.training.batch_size = 3;
   const KeptBytes kept = layer_kept(config, layer_shapes(config, true)[0]);
   const int64_t tokens = 3 * 16;

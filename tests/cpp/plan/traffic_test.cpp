@@ -113,7 +113,7 @@ const Variant kVariants[] = {
     {"fewer_kv_heads_than_ranks",
      [](RunConfig& config) {
        config.model.num_kv_heads = 1;
-       config.model.qk_norm = true;
+       config.model.family = "qwen3";
        config.parallel.data = 1;
        config.parallel.context = 4;
      }},

@@ -90,9 +90,9 @@ TEST_F(InitialWeights, NameEveryKeyThatDiffers) {
                                          "--model.tie_embeddings true"),
                                Not(HasSubstr("init_std"))));
   other = config_.model;
-  other.qk_norm = true;
+  other.family = "qwen3";
   export_model(other);
-  EXPECT_THAT(refusal(), HasSubstr("model.qk_norm (true there, false here)"));
+  EXPECT_THAT(refusal(), HasSubstr("model.family (\"qwen3\" there, \"llama\" here)"));
 }
 
 TEST_F(InitialWeights, NameTensorsThatDoNotFit) {

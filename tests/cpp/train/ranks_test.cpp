@@ -238,7 +238,7 @@ TEST_F(RanksTest, ThatSharePackedDocumentsTrainAsOneProcess) {
 TEST_F(RanksTest, ShareSequencesOfQwenAndRecomputedLayers) {
   const auto make = [&](const std::string& name, int64_t context, const std::string& recompute) {
     RunConfig result = with_long_rows(config(name), "dilated");
-    result.model.qk_norm = true;
+    result.model.family = "qwen3";
     result.parallel.context = context;
     result.training.recompute = recompute;
     return result;
