@@ -1,6 +1,9 @@
 #include "model/huggingface_config.h"
 
+#include <limits>
+
 #include "io/errors.h"
+#include "io/json_text.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -9,6 +12,11 @@ using nlohmann::json;
 
 constexpr const char* kLlama = "llama";
 constexpr const char* kQwen3 = "qwen3";
+
+bool is_int64(const json& value) {
+  return value.is_number_integer() &&
+         !(value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{std::numeric_limits<int64_t>::max()});
+}
 
 /// Typed access to the keys of one JSON object.
 class Keys {
@@ -24,8 +32,9 @@ class Keys {
     const bool fits = std::is_same_v<T, bool>          ? value.is_boolean()
                       : std::is_same_v<T, std::string> ? value.is_string()
                       : std::is_same_v<T, double>      ? value.is_number()
-                                                       : value.is_number_integer();
-    if (!fits) throw DamagedFile(detail::concat("'", source_, "': ", key, " = ", value.dump(), " has the wrong type"));
+                                                       : is_int64(value);
+    if (!fits)
+      throw DamagedFile(detail::concat("'", source_, "': ", key, " = ", excerpt(value), " has the wrong type"));
     return value.get<T>();
   }
   template <typename T>
@@ -37,8 +46,8 @@ class Keys {
   template <typename T>
   void require(const char* key, const T& only) const {
     const T value = get<T>(key, only);
-    LIGHTHOUSE_CHECK(value == only, "'", source_, "': ", key, " = ", object_.at(key).dump(), " is not supported; only ",
-                     json(only).dump(), " is");
+    LIGHTHOUSE_CHECK(value == only, "'", source_, "': ", key, " = ", excerpt(object_.at(key)),
+                     " is not supported; only ", json(only).dump(), " is");
   }
 
   Keys inner(const char* key) const {
@@ -115,8 +124,8 @@ ModelConfig parse_huggingface_config(const json& config, const std::string& sour
   if (!config.is_object()) throw DamagedFile(detail::concat("'", source, "': not a JSON object"));
   const Keys keys(config, source);
   const auto model_type = keys.get<std::string>("model_type");
-  LIGHTHOUSE_CHECK(model_type == kLlama || model_type == kQwen3, "'", source,
-                   "': model_type = ", json(model_type).dump(), " is not supported; \"llama\" and \"qwen3\" are");
+  LIGHTHOUSE_CHECK(model_type == kLlama || model_type == kQwen3, "'", source, "': model_type = ", excerpt(model_type),
+                   " is not supported; \"llama\" and \"qwen3\" are");
   require_known_computation(keys);
 
   ModelConfig model;
