@@ -140,14 +140,14 @@ void add_plan_command(CLI::App& app) {
   within(command->add_option("--device-bandwidth", options->bandwidth, "Memory bandwidth of its data sheet in TB/s"),
          kOfDevices)
       ->option_text("TB/S");
-  command
-      ->add_option(
-          "--world-size", options->world_size,
-          "GPUs that train together; they share the work as [parallel] says, or else in the fastest way that fits")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+  constexpr IntegerRange kOfMachines{1, 1 << 20};
+  within(command->add_option(
+             "--world-size", options->world_size,
+             "GPUs that train together; they share the work as [parallel] says, or else in the fastest way that fits"),
+         kOfMachines)
       ->option_text("W");
-  command->add_option("--nodes", options->nodes, "Machines that these GPUs are in; default: one for each 8")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+  within(command->add_option("--nodes", options->nodes, "Machines that these GPUs are in; default: one for each 8"),
+         kOfMachines)
       ->option_text("M");
   command->add_flag("--json", options->json, "Print JSON; bytes and seconds");
   command->footer(

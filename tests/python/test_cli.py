@@ -168,6 +168,7 @@ NUMBERS = {
     "audit --tile-topk 0": "must be an integer at least 1",
     "bench attention --seq-len 99999999999999999999": "must be an integer at least 1 and at most 9223372036854775807",
     "plan --memory -5": "must be a finite number above 0 and at most 1000000",
+    "plan --world-size 0": "must be an integer from 1 to 1048576",
     "launch --processes 1025 train": "must be an integer from 1 to 1024",
 }
 
