@@ -11,7 +11,7 @@ RUN ?= runs/quick
 ARGS ?=
 
 .PHONY: train test docs gpu-test gpu-sanitize gpu-bench release-check check-architectures build complete build-cpu build-sanitize \
-        test-release test-cpu test-sanitize test-threads test-python setup setup-test format check-format tidy clean
+        test-release test-cpu test-sanitize test-threads test-python fuzz setup setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
 ##   make train ARGS="--training.steps 20 --training.lighthouse_steps 12"
@@ -107,6 +107,18 @@ test-threads: setup-test build/thread/build.ninja
 	  ctest --test-dir build/thread -R '^(stages|train)_test$$' --output-on-failure --timeout 1800
 test-sanitize: build-sanitize
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/sanitize -j 2 --output-on-failure --timeout 1800
+
+## libFuzzer on every harness of tests/robust, FUZZ_SECONDS each, with the address and undefined-behaviour sanitizers of clang.
+## Inputs that are new are kept in build/fuzz/corpus; what ends a harness is left beside it.
+FUZZ_SECONDS ?= 600
+fuzz: setup
+	@cmake -G Ninja -S tests/robust -B build/fuzz -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DCMAKE_CXX_COMPILER=clang++ >/dev/null
+	@cmake --build build/fuzz
+	@cd build/fuzz && for seeds in $(CURDIR)/tests/robust/seeds/*; do \
+	  name=$$(basename $$seeds); mkdir -p corpus/$$name; echo "fuzz_$$name"; \
+	  ./fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=$$name- corpus/$$name $$seeds || exit 1; \
+	done
 
 SOURCES = $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 format:

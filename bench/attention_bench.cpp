@@ -51,7 +51,9 @@ CaseResult try_case(const BenchOptions& options, const Device& device, const Att
     device.release_cache();  // of the case before
     run_case(options, device, result);
   } catch (const c10::Error& error) {
-    result.error = error.what_without_backtrace();
+    const std::string what = error.what_without_backtrace();
+    const size_t allocator = what.find("DefaultCPUAllocator");  // behind a place in torch
+    result.error = what.substr(allocator == std::string::npos ? 0 : allocator);
   } catch (const std::exception& error) {
     result.error = error.what();
   }

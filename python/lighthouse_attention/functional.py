@@ -89,9 +89,11 @@ def integer(operation, name, value, symbolic=False):
     if torch.compiler.is_compiling():
         return value if symbolic else operator.index(value)
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
         raise ValueError(f"{operation}: {name} is {value!r}; it must be an integer") from None
+    require(-2**63 <= number < 2**63, f"{operation}: {name} is {number}; it must be an integer of 64 bits")
+    return number
 
 
 def layout_of(operation, num_levels, pooling_factor, topk, tile_topk):
@@ -101,6 +103,12 @@ def layout_of(operation, num_levels, pooling_factor, topk, tile_topk):
 
 
 OFFSETS = "it must be a list, an array or a 1-dimensional tensor of integers, the token offsets 0, ..., N"
+
+
+def offsets_of_64_bits(operation, offsets):
+    for offset in offsets:
+        require(-2**63 <= offset < 2**63, f"{operation}: cu_seqlens has {offset}; {OFFSETS}, of 64 bits")
+    return offsets
 
 
 def host_offsets(operation, cu_seqlens):
@@ -115,11 +123,11 @@ def host_offsets(operation, cu_seqlens):
         if torch.compiler.is_compiling():
             raise ValueError(f"{operation}: cu_seqlens is a {kind}, whose values a compiled graph does not know; pass a list "
                              f"(cu_seqlens.tolist() outside of the compiled function)")
-        return cu_seqlens.tolist()
+        return offsets_of_64_bits(operation, cu_seqlens.tolist())
     if torch.compiler.is_compiling():
         return [operator.index(offset) for offset in cu_seqlens]  # a constant, where int() is not
     try:
-        return [operator.index(offset) for offset in cu_seqlens]
+        return offsets_of_64_bits(operation, [operator.index(offset) for offset in cu_seqlens])
     except TypeError:
         raise ValueError(f"{operation}: cu_seqlens is {reprlib.repr(cu_seqlens)}; {OFFSETS}") from None
 

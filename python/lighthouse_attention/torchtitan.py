@@ -20,7 +20,7 @@ from torchtitan.protocols.module import Module
 from torchtitan.trainer import Trainer
 
 from . import library
-from .functional import lighthouse_attention, require
+from .functional import layout_of, lighthouse_attention, require
 from .host_copy import HostCopy
 from .module import dense_attention
 from .operators import ops
@@ -64,8 +64,9 @@ class LighthouseInnerAttention(VarlenAttention):
         self.topk = config.topk
         self.options = dict(num_levels=config.num_levels, pooling_factor=config.pooling_factor, tile_topk=config.tile_topk,
                             scorer=config.scorer, dilation=config.dilation, cover_prefix=config.cover_prefix)
-        layout = (config.num_levels, config.pooling_factor, 1 if config.topk is None else config.topk, config.tile_topk)
-        library.plan("LighthouseInnerAttention", 1, layout)  # for its checks
+        name = "LighthouseInnerAttention"
+        topk = 1 if config.topk is None else config.topk
+        library.plan(name, 1, layout_of(name, config.num_levels, config.pooling_factor, topk, config.tile_topk))  # for its checks
         self.enabled = config.enabled
 
     def layout_of(self, seq_len, num_rows):

@@ -1,6 +1,6 @@
 """Which versions of transformers the adapter works with; pyproject.toml says the same, scripts/test_transformers.sh tests it."""
 
-TRANSFORMERS = ("5.0", "6")  # from, and below
+TRANSFORMERS = ("5.4", "6")  # from, and below
 
 
 def release(version):

@@ -10,7 +10,10 @@
 #include "cli/audit_report.h"
 #include "cli/commands.h"
 #include "cli/config_options.h"
+#include "cli/number_option.h"
 #include "cli/open_run.h"
+#include "cli/option_words.h"
+#include "io/printable.h"
 #include "model/import.h"
 #include "train/device.h"
 
@@ -65,7 +68,8 @@ AuditedModel open_model(const Options& options) {
 
 /// Held-out sequences, spread evenly over the corpus.
 std::vector<Sequence> read_sequences(const RunConfig& config, int64_t wanted) {
-  const SequenceLoader loader(config.data, config.training.seq_len, config.model.vocab_size);
+  const SequenceLoader loader = in_words_of_options(
+      [&] { return SequenceLoader(config.data, config.training.seq_len, config.model.vocab_size); });
   const int64_t available = loader.num_validation_sequences();
   const int64_t count = std::min(available, wanted);
   std::vector<Sequence> sequences;
@@ -87,9 +91,9 @@ Json attention_json(const AttentionConfig& attention, int64_t num_layers) {
 
 void print_header(const Json& report) {
   if (report.contains("run")) {
-    std::cout << "run " << report["run"].get<std::string>() << " after step " << report["step"];
+    std::cout << "run " << printable(report["run"].get<std::string>()) << " after step " << report["step"];
   } else {
-    std::cout << "model " << report["model"].get<std::string>();
+    std::cout << "model " << printable(report["model"].get<std::string>());
   }
   const Json& attention = report["attention"];
   std::cout << ", " << report["sequences"] << " sequences of " << report["seq_len"] << " tokens, "
@@ -137,22 +141,23 @@ void add_audit_command(CLI::App& app) {
   command->add_option("--data", options->data, "Another corpus than the run's validation text, all of it")
       ->option_text("PATH");
   command->add_flag("--loss", options->audit.loss, "Measure too whether look-ahead lowers the loss of stage one");
-  command
-      ->add_option("--tile-topk", options->audit.tile_topk,
-                   "With a free selection: budgets of a tile, as 32,64 "
-                   "[32, 64, ... to one tile for the sequence]")
+  within(command->add_option("--tile-topk", options->audit.tile_topk,
+                             "With a free selection: budgets of a tile, as 32,64 "
+                             "[32, 64, ... to one tile for the sequence]"),
+         IntegerRange{1})
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
       ->option_text("N,N,...");
-  command->add_option("--sequences", options->sequences, "At most so many sequences, spread over the text")
+  within(command->add_option("--sequences", options->sequences, "At most so many sequences, spread over the text"),
+         IntegerRange{1})
       ->capture_default_str();
-  command->add_option("--changes", options->audit.changes_per_sequence, "Places of each sequence that are changed")
-      ->check(CLI::PositiveNumber)
+  within(
+      command->add_option("--changes", options->audit.changes_per_sequence, "Places of each sequence that are changed"),
+      IntegerRange{1})
       ->capture_default_str();
-  command->add_option("--seed", options->audit.seed, "Of those places")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--seq-len", options->seq_len, "Tokens of a sequence; usually as the run")->option_text("N");
+  within(command->add_option("--seed", options->audit.seed, "Of those places"), IntegerRange{0})->capture_default_str();
+  within(command->add_option("--seq-len", options->seq_len, "Tokens of a sequence; usually as the run"),
+         kSequenceLengths)
+      ->option_text("N");
   command->add_option("--device", options->device, "auto, cpu or cuda; usually as the run")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->option_text("DEVICE");

@@ -7,6 +7,7 @@
 
 #include "bench/attention_bench.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "train/device.h"
 
 namespace lighthouse::cli {
@@ -43,23 +44,31 @@ void add_shape_options(CLI::App& command, DeviceOptions& on_device, bench::Bench
       .add_option("--dtype", on_device.dtype, "Of q, k and v: float32, float64, bfloat16 or float16; cuda: bfloat16")
       ->check(CLI::IsMember({"float32", "float64", "bfloat16", "float16"}))
       ->option_text("float32");
-  command.add_option("--seq-len", on_device.seq_lens, "Sequence lengths N in tokens; cuda: 8192 to 131072")
+  within(command.add_option("--seq-len", on_device.seq_lens, "Sequence lengths N in tokens; cuda: 8192 to 131072"),
+         IntegerRange{1})
       ->delimiter(',')
       ->option_text("2048,4096,8192");
-  command.add_option("--batch", options.batch, "Sequences")->option_text("1");
-  command.add_option("--num-heads", on_device.num_heads, "Query heads; cuda: 8")->option_text("4");
-  command
-      .add_option("--num-kv-heads", on_device.num_kv_heads,
-                  "Key/value heads; divide the query heads; usually as many as those")
+  within(command.add_option("--batch", options.batch, "Sequences"), IntegerRange{1})->option_text("1");
+  within(command.add_option("--num-heads", on_device.num_heads, "Query heads; cuda: 8"), IntegerRange{1})
+      ->option_text("4");
+  within(command.add_option("--num-kv-heads", on_device.num_kv_heads,
+                            "Key/value heads; divide the query heads; usually as many as those"),
+         IntegerRange{1})
       ->option_text("N");
-  command.add_option("--head-dim", on_device.head_dim, "Channels of a head; cuda: 128")->option_text("64");
+  within(command.add_option("--head-dim", on_device.head_dim, "Channels of a head; cuda: 128"), IntegerRange{1})
+      ->option_text("64");
 }
 
 void add_attention_options(CLI::App& command, bench::BenchOptions& options) {
-  command.add_option("--num-levels", options.selection.num_levels, "Pyramid levels L")->option_text("3");
-  command.add_option("--pooling-factor", options.selection.pooling_factor, "Pooling factor p")->option_text("4");
-  command.add_option("--topk", options.selection.topk, "Entries expanded per level k; 0: N / 64")->option_text("0");
-  command.add_option("--tile-topk", options.selection.tile_topk, "Share of k that one tile is given")
+  within(command.add_option("--num-levels", options.selection.num_levels, "Pyramid levels L"), IntegerRange{1})
+      ->option_text("3");
+  within(command.add_option("--pooling-factor", options.selection.pooling_factor, "Pooling factor p"), IntegerRange{1})
+      ->option_text("4");
+  within(command.add_option("--topk", options.selection.topk, "Entries expanded per level k; 0: N / 64"),
+         IntegerRange{0})
+      ->option_text("0");
+  within(command.add_option("--tile-topk", options.selection.tile_topk, "Share of k that one tile is given"),
+         IntegerRange{1})
       ->option_text("128");
   command
       .add_option("--scorer", options.score.scorer,
@@ -79,15 +88,16 @@ void add_attention_options(CLI::App& command, bench::BenchOptions& options) {
 }
 
 void add_timing_options(CLI::App& command, DeviceOptions& on_device, bench::BenchOptions& options) {
-  command
-      .add_option("--seconds", on_device.seconds,
-                  "Time for each measurement, at least 20 runs, 3 of those that take over a second")
+  within(command.add_option("--seconds", on_device.seconds,
+                            "Time for each measurement, at least 20 runs, 3 of those that take over a second"),
+         NumberRange{.min = 0, .min_excluded = true})
       ->option_text("1");
-  command
-      .add_option("--max-dense-len", on_device.max_dense_len,
-                  "Leave dense attention out beyond this length; cuda: 524288")
+  within(command.add_option("--max-dense-len", on_device.max_dense_len,
+                            "Leave dense attention out beyond this length; cuda: 524288"),
+         IntegerRange{0})
       ->option_text("65536");
-  command.add_option("--max-graph-len", options.max_graph_len, "Time in a CUDA graph too up to this length")
+  within(command.add_option("--max-graph-len", options.max_graph_len, "Time in a CUDA graph too up to this length"),
+         IntegerRange{0})
       ->option_text("32768");
   command.add_flag("--check", options.check, "Compare with stock operators in float64 before timing");
   command.add_option("--output", options.output, "File for results as JSON lines")->option_text("FILE");

@@ -9,6 +9,7 @@
 #include "cli/eval_options.h"
 #include "cli/eval_report.h"
 #include "cli/open_run.h"
+#include "cli/option_words.h"
 #include "config/schema.h"
 #include "lighthouse/check.h"
 #include "model/import.h"
@@ -64,8 +65,10 @@ Subject open_subject(const EvalOptions& options) {
 }
 
 std::unique_ptr<SequenceLoader> open_corpus(const Subject& subject) {
-  auto loader = std::make_unique<SequenceLoader>(subject.data, subject.seq_len.value_or(0),
-                                                 subject.decoder.config().vocab_size, subject.split_len);
+  auto loader = in_words_of_options([&] {
+    return std::make_unique<SequenceLoader>(subject.data, subject.seq_len.value_or(0),
+                                            subject.decoder.config().vocab_size, subject.split_len);
+  });
   if (!subject.corpus) return loader;
   const std::string other = difference(*subject.corpus, loader->identity());
   LIGHTHOUSE_CHECK(other.empty(), "the corpus '", subject.data.path, "' is not the one of the run (", other,

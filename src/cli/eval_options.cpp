@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse::cli {
@@ -17,19 +18,6 @@ void require(bool condition, const Parts&... parts) {
 bool has_prompts(const EvalOptions& options) {
   const std::vector<const Task*> tasks = options.chosen_tasks();
   return std::any_of(tasks.begin(), tasks.end(), [](const Task* task) { return task->prompt != nullptr; });
-}
-
-void check_values(const EvalOptions& options) {
-  constexpr int64_t kMost = int64_t{1} << 30;
-  for (const int64_t length : options.lengths) {
-    require(length >= 1 && length <= kMost, "--lengths ", length, ": must be 1 to ", kMost, " bytes");
-  }
-  for (const double depth : options.depths) {
-    require(depth >= 0 && depth <= 100, "--depths ", depth, ": must be 0 to 100, in percent");
-  }
-  require(options.trials.value_or(1) >= 1, "--trials ", options.trials.value_or(1), ": must be at least 1");
-  require(options.context.value_or(1) >= 1, "--context ", options.context.value_or(1), ": must be at least 1");
-  require(options.sequences >= 1, "--sequences ", options.sequences, ": must be at least 1");
 }
 
 void check_model(const EvalOptions& options) {
@@ -57,23 +45,28 @@ std::string task_names() {
 }
 
 void add_prompt_options(CLI::App& command, EvalOptions& options) {
-  command
-      .add_option("--lengths", options.lengths,
-                  "Bytes of prompts, as 1024,4096; usually the sequence length and its halves")
+  constexpr int64_t kMostBytes = int64_t{1} << 30;
+  within(command.add_option("--lengths", options.lengths,
+                            "Bytes of prompts, as 1024,4096; usually the sequence length and its halves"),
+         IntegerRange{1, kMostBytes})
       ->delimiter(',')
       ->option_text("N,N");
-  command.add_option("--trials", options.trials, "Prompts of each length; usually 70, of copy 16")->option_text("N");
-  command.add_option("--depths", options.depths, "Where in a prompt the digit lies, in percent")
+  within(command.add_option("--trials", options.trials, "Prompts of each length; usually 70, of copy 16"),
+         IntegerRange{1})
+      ->option_text("N");
+  within(command.add_option("--depths", options.depths, "Where in a prompt the digit lies, in percent"),
+         NumberRange{.min = 0, .max = 100})
       ->delimiter(',')
       ->option_text("0,15,30,50,70,85,100");
-  command.add_option("--keys", options.keys, "Digits in a prompt of multikey, 2 to 10")->option_text("4");
+  within(command.add_option("--keys", options.keys, "Digits in a prompt of multikey, 2 to 10"), IntegerRange{2, 10})
+      ->option_text("4");
   command
       .add_option("--filler", options.filler,
                   "What prompts are filled with: sentences that say nothing, or held-out text")
       ->check(CLI::IsMember({"sentences", "corpus"}))
       ->option_text("sentences");
-  command.add_option("--show", options.show, "Print so many prompts of each length, and measure nothing")
-      ->check(CLI::PositiveNumber)
+  within(command.add_option("--show", options.show, "Print so many prompts of each length, and measure nothing"),
+         IntegerRange{1})
       ->option_text("N");
 }
 
@@ -102,7 +95,6 @@ void EvalOptions::check() const {
   require(run.empty() || model.empty(), "--run and --model: give one of them");
   require(show == 0 || filler != "corpus" || !run.empty() || !model.empty(),
           "--filler corpus: give the run whose held-out text to take, as --run RUN");
-  check_values(*this);
   if (!model.empty()) check_model(*this);
   require(attention != "lighthouse" || !(prompts || context),
           "--attention lighthouse: prompts and --context are measured with dense attention, as a trained model is "
@@ -147,17 +139,20 @@ void add_eval_options(CLI::App& command, EvalOptions& options) {
       ->option_text("both");
   command.add_option("--data", options.data, "Another corpus than the run's held-out text, all of it")
       ->option_text("PATH");
-  command.add_option("--sequences", options.sequences, "At most so many sequences, spread over the text")
+  within(command.add_option("--sequences", options.sequences, "At most so many sequences, spread over the text"),
+         IntegerRange{1})
       ->option_text("64");
-  command.add_option("--seq-len", options.seq_len, "Tokens of a sequence, also beyond training; usually as the run")
+  within(command.add_option("--seq-len", options.seq_len,
+                            "Tokens of a sequence, also beyond training; usually as the run"),
+         kSequenceLengths)
       ->option_text("N");
-  command
-      .add_option("--context", options.context,
-                  "Also the worth of far context: the loss with the last C to 1.25 C tokens less that with all")
+  within(
+      command.add_option("--context", options.context,
+                         "Also the worth of far context: the loss with the last C to 1.25 C tokens less that with all"),
+      IntegerRange{1})
       ->option_text("C");
   add_prompt_options(command, options);
-  command.add_option("--seed", options.seed, "Of the sample of sequences and of the prompts")
-      ->check(CLI::NonNegativeNumber)
+  within(command.add_option("--seed", options.seed, "Of the sample of sequences and of the prompts"), IntegerRange{0})
       ->option_text("1");
   command.add_option("--device", options.device, "auto, cpu or cuda; usually as the run")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "io/printable.h"
 #include "train/text.h"
 
 namespace lighthouse::cli {
@@ -34,10 +35,10 @@ void print_table(const std::vector<std::vector<std::string>>& rows, std::ostream
 
 void print_header(const Json& report, std::ostream& out) {
   if (report.contains("run")) {
-    out << "run " << report["run"].get<std::string>() << " after step " << report["step"] << " (stage "
+    out << "run " << printable(report["run"].get<std::string>()) << " after step " << report["step"] << " (stage "
         << report["stage"] << ')';
   } else {
-    out << "model " << report["model"].get<std::string>();
+    out << "model " << printable(report["model"].get<std::string>());
   }
   if (report.contains("corpus")) {
     out << ", " << report["corpus"]["sequences"] << " of " << report["corpus"]["available"] << " sequences of "

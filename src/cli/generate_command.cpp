@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/generated_text.h"
+#include "cli/number_option.h"
 #include "cli/open_run.h"
 #include "io/input_file.h"
 #include "lighthouse/check.h"
@@ -78,17 +79,20 @@ void add_generate_command(CLI::App& app) {
       ->option_text("FOLDER");
   command->add_option("--prompt", options->prompt, "What to go on from")->option_text("TEXT");
   command->add_option("--prompt-file", options->prompt_file, "The same from a file")->option_text("FILE");
-  command->add_option("--max-tokens", options->generate.max_tokens, "How many tokens to generate")
+  within(command->add_option("--max-tokens", options->generate.max_tokens, "How many tokens to generate"),
+         IntegerRange{0})
       ->option_text(detail::concat(options->generate.max_tokens));
   command->add_flag("--greedy", options->generate.greedy, "Always the likeliest token");
-  command
-      ->add_option("--temperature", options->generate.temperature,
-                   "Divides the logits: below 1 likelier tokens, above 1 more variety")
+  within(command->add_option("--temperature", options->generate.temperature,
+                             "Divides the logits: below 1 likelier tokens, above 1 more variety"),
+         NumberRange{.min = 0, .min_excluded = true})
       ->option_text(detail::concat(options->generate.temperature));
-  command->add_option("--top-p", options->generate.top_p, "Sample from the likeliest tokens of this probability")
+  within(
+      command->add_option("--top-p", options->generate.top_p, "Sample from the likeliest tokens of this probability"),
+      NumberRange{.min = 0, .max = 1, .min_excluded = true})
       ->option_text(detail::concat(options->generate.top_p));
-  command->add_option("--seed", options->generate.seed, "Of the sampling: the same seed, the same text")
-      ->check(CLI::NonNegativeNumber)
+  within(command->add_option("--seed", options->generate.seed, "Of the sampling: the same seed, the same text"),
+         IntegerRange{0})
       ->option_text(detail::concat(options->generate.seed));
   command->add_option("--device", options->device, "Where to compute: auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <ostream>
 #include <span>
@@ -37,21 +38,11 @@ class TokenFormat {
 /// The tokens of a prompt. Throws UsageError when `text` should be numbers and is not.
 std::vector<int64_t> parse_tokens(const std::string& text, const TokenFormat& format);
 
-/// Bytes as text that any terminal can show: valid UTF-8, in which U+FFFD stands for every byte that is not part of a
-/// character, and for control characters other than tab and newline, which a terminal would obey.
-class ByteText {
- public:
-  /// The text that is certain after this byte: "" in the middle of a character.
-  std::string add(unsigned char byte);
-  std::string finish();  ///< what is left of a character that did not end
-
- private:
-  std::string pending_;  ///< the first bytes of a character
-};
-
 /// Writes the prompt and what follows it, each token as soon as it is known, and ends the line. Stops early at one of
-/// `ends`, which is not written, and when `out` can no longer be written. Throws as generate does.
+/// `ends`, which is not written, when `out` can no longer be written, and when `goes_on`, which is asked after each
+/// token, says no. Throws as generate does.
 void write_generated(const Decoder& decoder, std::span<const int64_t> prompt, const GenerateOptions& options,
-                     const TokenFormat& format, std::ostream& out, std::span<const int64_t> ends = {});
+                     const TokenFormat& format, std::ostream& out, std::span<const int64_t> ends = {},
+                     const std::function<bool()>& goes_on = {});
 
 }  // namespace lighthouse::cli

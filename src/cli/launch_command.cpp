@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/local_launch.h"
+#include "cli/number_option.h"
 
 namespace lighthouse::cli {
 namespace {
@@ -17,10 +18,7 @@ struct Options {
 };
 
 void run_launch(const Options& options, const std::vector<std::string>& command) {
-  if (options.count < 1 || options.count > kMostProcesses) {
-    throw UsageError("-n " + std::to_string(options.count) + ": must be how many processes to start, from 1 to " +
-                     std::to_string(kMostProcesses));
-  }
+  if (options.count == 0) throw UsageError("give how many processes to start, as -n 2");
   if (command.empty() || command.front() != "train") {
     throw UsageError((command.empty() ? std::string("no command") : command.front() + ": not a command to launch") +
                      "; give one behind the options, as lighthouse launch -n 2 train --config my.toml");
@@ -34,7 +32,8 @@ void run_launch(const Options& options, const std::vector<std::string>& command)
 void add_launch_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("launch", "Train by several processes of this machine");
   auto options = std::make_shared<Options>();
-  command->add_option("-n,--processes", options->count, "How many: one for each GPU, or parts of a CPU")
+  within(command->add_option("-n,--processes", options->count, "How many: one for each GPU, or parts of a CPU"),
+         IntegerRange{1, kMostProcesses})
       ->option_text("N");
   command->prefix_command();
   command->footer(

@@ -10,7 +10,6 @@
 #include <cstring>
 #include <exception>
 #include <iostream>
-#include <new>
 #include <sstream>
 
 #include "cli/commands.h"
@@ -18,8 +17,10 @@
 #include "cli/ranks.h"
 #include "cli/usage.h"
 #include "config/schema.h"
+#include "io/printable.h"
 #include "lighthouse/check.h"
 #include "parallel/world.h"
+#include "train/out_of_memory.h"
 
 namespace lighthouse::cli {
 namespace {
@@ -34,7 +35,7 @@ int report(const CLI::App& app, const std::string& message, int exit_code) {
   const std::string operation = name.substr(std::min(name.size(), app.get_name().size() + 1)) + ": ";
   const bool named = message.starts_with(operation);
   std::cout.flush();
-  std::cerr << name << ": " << (named ? message.substr(operation.size()) : message) << std::endl;
+  std::cerr << name << ": " << printable(named ? message.substr(operation.size()) : message) << std::endl;
   return exit_code;
 }
 
@@ -58,12 +59,8 @@ Failure failure_of(const CLI::App& app, const std::exception_ptr& failure) {
     return {kWrongUsage, error.what()};
   } catch (const c10::ValueError& error) {  // InvalidArgument, restated by an operator
     return {kWrongUsage, error.what_without_backtrace()};
-  } catch (const c10::Error& error) {
-    return {kFailed, error.what_without_backtrace()};
-  } catch (const std::bad_alloc&) {
-    return {kFailed, "out of memory"};
   } catch (const std::exception& error) {
-    return {kFailed, error.what()};
+    return {kFailed, words_of(error)};
   }
 }
 

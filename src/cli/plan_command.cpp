@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/config_options.h"
 #include "cli/cuda_info.h"
+#include "cli/number_option.h"
 #include "cli/plan_report.h"
 #include "plan/advice.h"
 #include "plan/flops.h"
@@ -128,25 +129,25 @@ void add_plan_command(CLI::App& app) {
                    "take here")
       ->type_name(kDeviceNames)
       ->option_text("auto");
-  command->add_option("--memory", options->memory_gib, "Memory of the device in GiB; known of h200 and h100")
-      ->check(CLI::PositiveNumber)
+  constexpr NumberRange kOfDevices{.min = 0, .max = 1e6, .min_excluded = true};
+  within(command->add_option("--memory", options->memory_gib, "Memory of the device in GiB; known of h200 and h100"),
+         kOfDevices)
       ->option_text("GIB");
-  command
-      ->add_option("--device-tflops", options->tflops,
-                   "Dense bf16 TFLOP/s of the device's data sheet: with the bandwidth, a rough time")
-      ->check(CLI::PositiveNumber)
+  within(command->add_option("--device-tflops", options->tflops,
+                             "Dense bf16 TFLOP/s of the device's data sheet: with the bandwidth, a rough time"),
+         kOfDevices)
       ->option_text("TFLOPS");
-  command->add_option("--device-bandwidth", options->bandwidth, "Memory bandwidth of its data sheet in TB/s")
-      ->check(CLI::PositiveNumber)
+  within(command->add_option("--device-bandwidth", options->bandwidth, "Memory bandwidth of its data sheet in TB/s"),
+         kOfDevices)
       ->option_text("TB/S");
-  command
-      ->add_option(
-          "--world-size", options->world_size,
-          "GPUs that train together; they share the work as [parallel] says, or else in the fastest way that fits")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+  constexpr IntegerRange kOfMachines{1, 1 << 20};
+  within(command->add_option(
+             "--world-size", options->world_size,
+             "GPUs that train together; they share the work as [parallel] says, or else in the fastest way that fits"),
+         kOfMachines)
       ->option_text("W");
-  command->add_option("--nodes", options->nodes, "Machines that these GPUs are in; default: one for each 8")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+  within(command->add_option("--nodes", options->nodes, "Machines that these GPUs are in; default: one for each 8"),
+         kOfMachines)
       ->option_text("M");
   command->add_flag("--json", options->json, "Print JSON; bytes and seconds");
   command->footer(

@@ -14,7 +14,9 @@
 #include "cli/open_run.h"
 #include "cli/ranks.h"
 #include "cli/terminal.h"
+#include "io/printable.h"
 #include "lighthouse/check.h"
+#include "train/stop_signal.h"
 #include "train/text.h"
 #include "train/trainer.h"
 
@@ -54,7 +56,7 @@ void print_summary(const TrainResult& result, std::ostream& out) {
     }
     print_row(out, "validation, dense", dense_before, result.validation->dense, at_switch.validation_recovered_step);
   }
-  out << "run folder: " << result.run_dir.string() << std::endl;
+  out << "run folder: " << printable(result.run_dir.string()) << std::endl;
   const std::string speed = speed_table(result.speed);
   if (!speed.empty()) out << '\n' << speed << std::flush;
 }
@@ -82,7 +84,7 @@ void print_sample(const Trainer& trainer, const RunConfig& config, std::ostream&
   out << "\nsample: " << prompt_len << " tokens of text, then " << how.max_tokens << " of the model\n"
       << "----" << std::endl;
   write_generated(trainer.decoder(), std::span(text.inputs).first(static_cast<size_t>(prompt_len)), how,
-                  sample_format(config), out);
+                  sample_format(config), out, {}, [] { return StopSignals::received() == 0; });
 }
 
 /// --profile and --profile-steps "A:B".
@@ -119,6 +121,7 @@ void run_train(const Options& options) {
     how.profile = profile_options(options);
     return load_config(options);
   });
+  const StopSignals signals;  // also while the run is opened, and during the sample
   how.resume = options.resume == "auto";
   how.log = start.is_speaker() ? &std::cerr : nullptr;
   how.columns = drawing_columns(STDERR_FILENO);
@@ -129,7 +132,12 @@ void run_train(const Options& options) {
     const TrainResult result = trainer->run();
     if (!start.is_speaker()) return;
     print_summary(result, std::cout);
-    if (result.complete && start.config.logging.sample_tokens > 0) print_sample(*trainer, start.config, std::cout);
+    if (!result.complete || start.config.logging.sample_tokens == 0) return;
+    if (StopSignals::received() == 0) print_sample(*trainer, start.config, std::cout);
+    if (const int signal = StopSignals::received()) {
+      std::cerr << "the sample was stopped by " << StopSignals::name(signal) << "; the run is done and saved"
+                << std::endl;
+    }
   });
 }
 

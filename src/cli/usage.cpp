@@ -98,7 +98,10 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<std::string> unknown = app.remaining(true);
   std::string message = error.what();
   if (error.get_name() == "RequiredError" && !subcommand_names(command).empty()) message = "no command given";
-  if (error.get_name() == "ArgumentMismatch") message = message.substr(0, message.find(':')) + ": needs a value";
+  if (error.get_name() == "ArgumentMismatch") {
+    const bool repeated = message.find("At Most") != std::string::npos;
+    message = message.substr(0, message.find(':')) + (repeated ? ": is given twice; give it once" : ": needs a value");
+  }
   if (!unknown.empty()) message = unknown_argument(command, unknown.front());
   if (!message.ends_with('?')) message += "; see '" + command_name(app) + " --help'";
   return message;

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "config/limits.h"
 #include "config/run_config.h"
 
 namespace lighthouse {
@@ -25,16 +25,6 @@ using FieldRef =
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>, std::vector<std::string>>;
 
 struct AnyValue {};
-struct IntegerRange {  ///< of an integer, or of every element of a list
-  int64_t min;
-  int64_t max = std::numeric_limits<int64_t>::max();
-};
-struct NumberRange {
-  double min;
-  double max = std::numeric_limits<double>::infinity();
-  bool min_excluded = false;
-  bool max_excluded = false;
-};
 struct IntegerChoice {
   std::vector<int64_t> values;
 };
@@ -61,8 +51,8 @@ std::vector<std::string> section_names();
 std::string type_name(const Key& key);
 /// What the limits allow, such as "from 1 to 8" or "fp32 or bf16"; "" when everything is.
 std::string limits_text(const Key& key);
-/// "an integer from 1 to 8", "true or false": what an error says that a value must be.
-std::string expectation(const Key& key);
+/// "an integer from 1 to 8", "true or false": what an error says that a value must be; of an argument, its text.
+std::string expectation(const Key& key, const std::string& given = "");
 
 /// Reads an argument's text as the key's type; lists are separated by commas, those of integers also as
 /// TOML writes them. nullopt when it does not read as one.

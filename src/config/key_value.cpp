@@ -1,7 +1,4 @@
 #include <algorithm>
-#include <array>
-#include <charconv>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <type_traits>
@@ -19,17 +16,6 @@ struct Overloaded : Functions... {
 template <typename... Functions>
 Overloaded(Functions...) -> Overloaded<Functions...>;
 
-std::string number_text(double value) {
-  std::array<char, 32> buffer{};
-  const double size = std::fabs(value);
-  const bool plain = size == 0 || (size >= 1e-4 && size < 1e15);
-  const auto format = plain ? std::chars_format::fixed : std::chars_format::scientific;
-  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, format).ptr;
-  std::string text(buffer.data(), end);
-  const bool is_toml_float = text.find_first_of(".en") != std::string::npos;
-  return is_toml_float ? text : text + ".0";
-}
-
 /// "a, b or c"
 std::string join_choices(const std::vector<std::string>& names) {
   std::string text;
@@ -40,38 +26,11 @@ std::string join_choices(const std::vector<std::string>& names) {
   return text;
 }
 
-std::string range_text(const IntegerRange& range) {
-  const bool open = range.max == std::numeric_limits<int64_t>::max();
-  const std::string min = std::to_string(range.min);
-  return open ? "at least " + min : "from " + min + " to " + std::to_string(range.max);
-}
-
-/// A limit in a sentence: 1, not 1.0.
-std::string limit_text(double limit) {
-  const std::string text = number_text(limit);
-  return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
-}
-
-std::string range_text(const NumberRange& range) {
-  const std::string min = limit_text(range.min);
-  const std::string from = (range.min_excluded ? "above " : "at least ") + min;
-  if (std::isinf(range.max)) return from;
-  const std::string max = limit_text(range.max);
-  if (!range.min_excluded && !range.max_excluded) return "from " + min + " to " + max;
-  return from + (range.max_excluded ? " and below " : " and at most ") + max;
-}
-
-bool allowed(const IntegerRange& range, int64_t value) { return value >= range.min && value <= range.max; }
 bool allowed(const IntegerChoice& choice, int64_t value) {
   return std::find(choice.values.begin(), choice.values.end(), value) != choice.values.end();
 }
 bool allowed(const NameChoice& choice, const std::string& value) {
   return std::find(choice.names.begin(), choice.names.end(), value) != choice.names.end();
-}
-bool allowed(const NumberRange& range, double value) {
-  const bool above = range.min_excluded ? value > range.min : value >= range.min;
-  const bool below = range.max_excluded ? value < range.max : value <= range.max;
-  return std::isfinite(value) && above && below;
 }
 bool allowed(const IntegerRange& range, const std::vector<int64_t>& values) {
   return std::all_of(values.begin(), values.end(), [&](int64_t value) { return allowed(range, value); });
@@ -85,14 +44,6 @@ bool allowed(const Limit& /*limit*/, const T& /*value*/) {
 template <typename T>
 bool within(const Limits& limits, const T& value) {
   return std::visit([&](const auto& limit) { return allowed(limit, value); }, limits);
-}
-
-template <typename T>
-std::optional<T> parse_number(const std::string& text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
 }
 
 std::vector<std::string> split_commas(const std::string& text) {
@@ -167,14 +118,16 @@ std::string limits_text(const Key& key) {
                     key.limits);
 }
 
-std::string expectation(const Key& key) {
+std::string expectation(const Key& key, const std::string& given) {
   const std::string type = type_name(key);
   const std::string limits = limits_text(key);
   const bool choice =
       std::holds_alternative<IntegerChoice>(key.limits) || std::holds_alternative<NameChoice>(key.limits);
   if (choice) return limits;
-  if (type == "integer") return "an integer " + limits;
-  if (type == "number") return "a finite number " + limits;
+  if (const auto* range = std::get_if<IntegerRange>(&key.limits); range != nullptr && type == "integer") {
+    return expectation(*range, given);
+  }
+  if (const auto* range = std::get_if<NumberRange>(&key.limits)) return expectation(*range);
   if (type == "list of integers") return "a list of integers, each " + limits;
   if (type == "list of texts") return "a list of texts";
   return type;

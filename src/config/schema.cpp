@@ -35,7 +35,7 @@ void apply_override(RunConfig& config, const std::string& key, const std::string
   if (known == nullptr) throw ConfigError("--" + key + ": unknown option" + did_you_mean("--", nearest_key(key)));
   const auto parsed = parse_text(*known, value);
   if (parsed && assign(*known, config, *parsed)) return;
-  std::string message = "--" + key + " " + (value.empty() ? "\"\"" : value) + ": must be " + expectation(*known);
+  std::string message = "--" + key + " " + (value.empty() ? "\"\"" : value) + ": must be " + expectation(*known, value);
   if (!is_utf8(value)) {
     message = "--" + key + ": the value is not valid UTF-8, so the run could not keep it in its config.toml";
   } else if (const auto* choice = std::get_if<NameChoice>(&known->limits)) {

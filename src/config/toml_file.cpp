@@ -1,14 +1,14 @@
-#include <toml++/toml.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
+#include <cctype>
+#include <cmath>
 #include <sstream>
+#include <system_error>
 
 #include "config/key_table.h"
 #include "config/schema.h"
+#include "config/toml_library.h"
+#include "io/errors.h"
+#include "io/input_file.h"
 
 namespace lighthouse {
 namespace {
@@ -20,15 +20,51 @@ std::string place(const std::string& source, const toml::source_region& region) 
 
 std::string did_you_mean(const std::string& name) { return name.empty() ? "" : "; did you mean " + name + "?"; }
 
-/// The value as the file has it, cut where it is long.
-std::string shown(const toml::node& node) {
-  constexpr size_t kLongest = 60;
-  if (node.is_table()) return "{...}";
-  std::ostringstream stream;
-  node.visit([&](const auto& value) { stream << toml::toml_formatter(value, toml::format_flags::none); });
-  const std::string text = stream.str();
-  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+/// A key as TOML has it: in quotes where its characters ask for them.
+std::string shown(const toml::key& key) {
+  const std::string name(key.str());
+  const auto is_bare = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; };
+  return !name.empty() && std::all_of(name.begin(), name.end(), is_bare) ? name : quote_toml(name);
 }
+
+/// The value as TOML has it, of a long one the beginning. toml++ prints none that hold others: it takes the logarithm
+/// of every number, also of 0.1, for a count of columns.
+class ShownValue {
+ public:
+  explicit ShownValue(const toml::node& node) { add(node); }
+  std::string text() const { return text_.size() <= kLongest ? text_ : text_.substr(0, kLongest) + "..."; }
+
+ private:
+  static constexpr size_t kLongest = 60;
+
+  void add(const toml::node& node) {
+    if (text_.size() > kLongest) return;
+    if (const auto* array = node.as_array()) return add_elements(*array);
+    if (node.is_table()) {
+      text_ += "{...}";
+    } else if (const auto text = node.value_exact<std::string>()) {
+      text_ += quote_toml(*text);
+    } else if (const auto number = node.value_exact<double>(); number && std::isfinite(*number)) {
+      text_ += number_text(*number);
+    } else {
+      std::ostringstream stream;
+      node.visit([&](const auto& value) { stream << toml::toml_formatter(value, toml::format_flags::none); });
+      text_ += stream.str();
+    }
+  }
+  void add_elements(const toml::array& array) {
+    text_ += "[";
+    for (size_t index = 0; index < array.size() && text_.size() <= kLongest; ++index) {
+      text_ += index == 0 ? " " : ", ";
+      add(array[index]);
+    }
+    text_ += array.empty() ? "]" : " ]";
+  }
+
+  std::string text_;
+};
+
+std::string shown(const toml::node& node) { return ShownValue(node).text(); }
 
 template <typename T>
 std::optional<Value> read_list(const toml::node& node) {
@@ -86,7 +122,8 @@ void set_section(RunConfig& config, const std::string& section, const toml::tabl
     const Key* key = find_key(name);
     if (key == nullptr) {
       if (set_retired_key(config, name, node)) continue;
-      throw ConfigError(place(source, toml_key.source()) + name + ": unknown key" + did_you_mean(nearest_key(name)));
+      throw ConfigError(place(source, toml_key.source()) + section + "." + shown(toml_key) + ": unknown key" +
+                        did_you_mean(nearest_key(name)));
     }
     if ((name == kPresetKey) == preset) set_key(config, *key, node, source);
   }
@@ -97,7 +134,7 @@ void check_sections(const toml::table& document, const std::string& source) {
   for (const auto& [toml_key, node] : document) {
     const std::string name(toml_key.str());
     const bool known = std::find(sections.begin(), sections.end(), name) != sections.end();
-    const std::string where = place(source, toml_key.source()) + name;
+    const std::string where = place(source, toml_key.source()) + shown(toml_key);
     if (known && node.is_table()) continue;
     if (known) throw ConfigError(where + " = " + shown(node) + ": must be a section, written [" + name + "]");
     if (node.is_table()) throw ConfigError(where + ": unknown section" + did_you_mean(nearest_name(name, sections)));
@@ -105,18 +142,27 @@ void check_sections(const toml::table& document, const std::string& source) {
   }
 }
 
-std::string read_file(const std::filesystem::path& path) {
+std::string read_configuration(const std::filesystem::path& path) {
+  constexpr int64_t kMostBytes = 1 << 20;
   const std::string name = path.string();
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
     throw ConfigError(name + ": is a folder; give the configuration file in it");
   }
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw ConfigError(name + ": cannot read the configuration file: " + std::strerror(errno));
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad()) throw ConfigError(name + ": cannot read the configuration file: " + std::strerror(errno));
-  return text;
+  try {
+    const InputFile file(path);
+    if (file.size() > kMostBytes) {
+      throw ConfigError(name + ": has " + std::to_string(file.size()) + " bytes; a configuration has at most " +
+                        std::to_string(kMostBytes));
+    }
+    std::string text(static_cast<size_t>(file.size()), '\0');
+    file.read(0, std::as_writable_bytes(std::span(text)));
+    return text;
+  } catch (const std::system_error& failure) {
+    throw ConfigError(name + ": cannot read the configuration file: " + failure.code().message());
+  } catch (const DamagedFile&) {
+    throw ConfigError(name + ": is no regular file, or is written to; write the configuration to a file first");
+  }
 }
 
 }  // namespace
@@ -141,7 +187,7 @@ void apply_toml(RunConfig& config, const std::string& text, const std::string& s
 }
 
 void apply_toml_file(RunConfig& config, const std::filesystem::path& path) {
-  apply_toml(config, read_file(path), path.string());
+  apply_toml(config, read_configuration(path), path.string());
 }
 
 }  // namespace lighthouse

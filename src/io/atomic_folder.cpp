@@ -21,8 +21,12 @@ fs::path place_of(const fs::path& path) {
 
 Temporary temporary_for(const fs::path& target, Filling filling) {
   const fs::path parent = parent_folder(target);
-  return filling == Filling::kAlone ? create_temporary_folder(parent)
-                                    : join_temporary_folder(parent / (kTemporaryPrefix + target.filename().string()));
+  try {
+    return filling == Filling::kAlone ? create_temporary_folder(parent)
+                                      : join_temporary_folder(parent / (kTemporaryPrefix + target.filename().string()));
+  } catch (const std::system_error& error) {  // nobody knows the temporary
+    throw_system_error(error.code().value(), "cannot create folder", target);
+  }
 }
 
 void sync_tree(const fs::path& folder) {

@@ -8,8 +8,21 @@
 
 namespace lighthouse {
 
+namespace {
+
+/// Errors name the target: nobody knows the temporary.
+Temporary temporary_beside(const std::filesystem::path& target) {
+  try {
+    return create_temporary_file(parent_folder(target));
+  } catch (const std::system_error& error) {
+    throw_system_error(error.code().value(), "cannot create", target);
+  }
+}
+
+}  // namespace
+
 DurableFile::DurableFile(std::filesystem::path target)
-    : target_(std::move(target)), temporary_(create_temporary_file(parent_folder(target_))) {}
+    : target_(std::move(target)), temporary_(temporary_beside(target_)) {}
 
 DurableFile::~DurableFile() {
   if (!committed_) ::unlink(temporary_.path.c_str());

@@ -69,4 +69,11 @@ std::string read_text_file(const std::filesystem::path& path) {
   return text;
 }
 
+void copy_regular_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+  const InputFile file(from);  // or it says what is wrong
+  std::error_code error;
+  std::filesystem::copy_file(from, to, error);
+  if (error) throw_system_error(error.value(), "cannot copy", from);
+}
+
 }  // namespace lighthouse

@@ -39,4 +39,7 @@ FileSummary summarize(const InputFile& file);
 std::vector<std::byte> read_file(const std::filesystem::path& path);
 std::string read_text_file(const std::filesystem::path& path);
 
+/// Copies a file; `to` must not exist. Throws DamagedFile when `from` is not a regular file, std::system_error.
+void copy_regular_file(const std::filesystem::path& from, const std::filesystem::path& to);
+
 }  // namespace lighthouse

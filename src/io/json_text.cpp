@@ -51,7 +51,7 @@ class Builder : public nlohmann::json_sax<json> {
   }
 
   bool parse_error(size_t /*place*/, const std::string& /*token*/, const json::exception& error) override {
-    std::string what = error.what();
+    std::string what = words_of(error);
     constexpr size_t kMost = 300;  // the message holds all of a token, however long
     if (what.size() > kMost) what = what.substr(0, kMost) + "...";
     fail(source_, "not JSON: ", what);
@@ -108,6 +108,12 @@ json parse_json(std::string_view text, const std::string& source) {
 void read_json_members(std::string_view text, const std::string& source, const TakeMember& take) {
   Builder builder(source, &take);
   parse(text, source, builder);
+}
+
+std::string words_of(const json::exception& error) {
+  const std::string what = error.what();
+  const size_t end = what.starts_with("[json.exception.") ? what.find("] ") : std::string::npos;
+  return end == std::string::npos ? what : what.substr(end + 2);
 }
 
 const json& member(const json& object, const char* name) {

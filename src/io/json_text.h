@@ -26,6 +26,9 @@ nlohmann::json parse_json(std::string_view text, const std::string& source);
 void read_json_members(std::string_view text, const std::string& source,
                        const std::function<void(const std::string& name, const nlohmann::json& value)>& take);
 
+/// What an error of the library says, without its number.
+std::string words_of(const nlohmann::json::exception& error);
+
 /// What `read` makes of a value. A DamagedFile and the errors of the library become a DamagedFile with `source`, a file
 /// or part, in front.
 template <typename Read>
@@ -35,7 +38,7 @@ auto reading(const std::string& source, const Read& read) {
   } catch (const DamagedFile& error) {
     throw DamagedFile(source + ": " + error.what());
   } catch (const nlohmann::json::exception& error) {
-    throw DamagedFile(source + ": " + error.what());
+    throw DamagedFile(source + ": " + words_of(error));
   }
 }
 

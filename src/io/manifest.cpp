@@ -182,6 +182,7 @@ void check_file_sizes(const fs::path& folder, const Manifest& manifest) {
     const auto bytes = fs::file_size(path, error);
     const bool is_no_file = error == std::errc::is_a_directory || error == std::errc::not_supported;
     if (error && !is_no_file && !is_missing(error)) throw_system_error(error.value(), "cannot read", path);
+    require_of_file(!is_no_file, path, "not a regular file");
     require_of_file(!error, path, error.message());
     require_of_file(bytes == static_cast<uintmax_t>(file.summary.bytes), path, bytes, " bytes; the manifest says ",
                     file.summary.bytes);

@@ -116,7 +116,7 @@ Temporary create_temporary_file(const fs::path& parent) {
     fs::path path = temporary_name(parent);
     const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor < 0 && (errno == EEXIST || errno == EINTR)) continue;
-    if (descriptor < 0) throw_system_error(errno, "cannot create", path);
+    if (descriptor < 0) throw_system_error(errno, "cannot create a file in", parent);
     Temporary temporary{std::move(path), FileDescriptor(descriptor)};
     if (lock_temporary(temporary, LOCK_EX)) return temporary;
   }
@@ -127,7 +127,7 @@ Temporary create_temporary_folder(const fs::path& parent) {
     fs::path path = temporary_name(parent);
     if (::mkdir(path.c_str(), 0777) != 0) {
       if (errno == EEXIST) continue;
-      throw_system_error(errno, "cannot create folder", path);
+      throw_system_error(errno, "cannot create a folder in", parent);
     }
     if (auto temporary = lock_folder(path, LOCK_EX)) return std::move(*temporary);
   }

@@ -1,11 +1,13 @@
 // Typed access to the keys of a config.json. Knows no torch.
 #pragma once
 
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <type_traits>
 
 #include "io/errors.h"
+#include "io/json_text.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -27,9 +29,10 @@ class JsonKeys {
     const bool fits = std::is_same_v<T, bool>          ? value.is_boolean()
                       : std::is_same_v<T, std::string> ? value.is_string()
                       : std::is_same_v<T, double>      ? value.is_number()
-                      : std::is_same_v<T, int64_t>     ? value.is_number_integer()
+                      : std::is_same_v<T, int64_t>     ? is_int64(value)
                                                        : value.is_array();
-    if (!fits) throw DamagedFile(detail::concat("'", source_, "': ", key, " = ", value.dump(), " has the wrong type"));
+    if (!fits)
+      throw DamagedFile(detail::concat("'", source_, "': ", key, " = ", excerpt(value), " has the wrong type"));
     return value.get<T>();
   }
   template <typename T>
@@ -44,7 +47,7 @@ class JsonKeys {
   }
   /// Throws InvalidArgument: the key's value is not supported, and what is.
   [[noreturn]] void refuse(const char* key, const std::string& supported) const {
-    const std::string value = object_.contains(key) ? object_.at(key).dump() : "(left out)";
+    const std::string value = object_.contains(key) ? excerpt(object_.at(key)) : "(left out)";
     throw InvalidArgument(detail::concat("'", source_, "': ", key, " = ", value, " is not supported; ", supported,
                                          "; for other models of transformers see lighthouse_attention.huggingface "
                                          "in docs/python.md"));
@@ -56,6 +59,11 @@ class JsonKeys {
   }
 
  private:
+  static bool is_int64(const nlohmann::json& value) {
+    constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+    return value.is_number_integer() && !(value.is_number_unsigned() && value.get<uint64_t>() > kMost);
+  }
+
   const nlohmann::json& object_;
   const std::string& source_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "io/printable.h"
 #include "lighthouse/check.h"
 #include "train/text.h"
 
@@ -44,7 +45,7 @@ std::string progress_text(const Progress& progress, size_t columns) {
 
 void Console::note(const std::string& text) {
   if (out_ == nullptr) return;
-  *out_ << (bar_drawn_ ? kClearLine : "") << text << std::endl;
+  *out_ << (bar_drawn_ ? kClearLine : "") << printable(text) << std::endl;
   bar_drawn_ = false;
   last_shown_ = columns_ ? std::nullopt : last_shown_;  // the bar comes back below the message
 }

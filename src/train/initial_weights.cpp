@@ -4,6 +4,7 @@
 
 #include "config/key_table.h"
 #include "io/atomic_folder.h"
+#include "io/input_file.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/import.h"
@@ -74,7 +75,7 @@ void keep_initial_model(const fs::path& run_dir, const fs::path& folder) {
   names.emplace_back(kHuggingfaceConfigFile);
   if (fs::exists(folder / kGenerationFile)) names.emplace_back(kGenerationFile);
   AtomicFolder kept(target);
-  for (const std::string& name : names) fs::copy_file(folder / name, kept.path() / name);
+  for (const std::string& name : names) copy_regular_file(folder / name, kept.path() / name);
   kept.commit();
 }
 

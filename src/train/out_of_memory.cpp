@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include <new>
+#include <stdexcept>
 
 #include "plan/advice.h"
 #include "train/device_memory.h"
@@ -11,7 +12,8 @@
 namespace lighthouse {
 
 std::optional<std::string> out_of_memory_reason(const std::exception& error) {
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return error.what();
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "the host has no more of it";
+  if (dynamic_cast<const std::length_error*>(&error) != nullptr) return "more is asked for than any machine has";
   const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
   if (of_torch == nullptr) return std::nullopt;
   const std::string text = of_torch->what_without_backtrace();

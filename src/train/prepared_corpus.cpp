@@ -4,7 +4,9 @@
 #include <optional>
 
 #include "io/atomic_folder.h"
+#include "io/errors.h"
 #include "io/input_file.h"
+#include "io/json_text.h"
 #include "lighthouse/check.h"
 #include "model/tokenizer_files.h"
 
@@ -21,18 +23,26 @@ std::optional<nlohmann::json> manifest_of(const DataConfig& data) {
   const fs::path corpus = data.path;
   const fs::path file = corpus.parent_path() / kManifestFile;
   if (!fs::is_regular_file(file)) return {};
-  nlohmann::json manifest = nlohmann::json::parse(read_text_file(file), nullptr, /*allow_exceptions=*/false);
+  nlohmann::json manifest;
+  try {
+    manifest = parse_json(read_text_file(file), file.string());
+  } catch (const DamagedFile&) {  // of another program
+    return {};
+  }
   if (!manifest.is_object() || manifest.value("format", nlohmann::json()) != kFormat) return {};
   const bool has_ending = corpus.extension() == ".bin" || corpus.extension() == ".idx";
   const std::string name = (has_ending ? corpus.stem() : corpus.filename()).string();
-  return manifest.at("data").contains(name) ? std::optional(manifest) : std::nullopt;
+  const std::string source = detail::concat("'", file.string(), "'");
+  return reading(source, [&] { return member(manifest, "data").contains(name); }) ? std::optional(std::move(manifest))
+                                                                                  : std::nullopt;
 }
 
 }  // namespace
 
 void check_vocabulary(const DataConfig& data, int64_t vocab_size) {
   const auto manifest = manifest_of(data);
-  const int64_t needed = manifest ? manifest->at("vocab_size").get<int64_t>() : 0;
+  const std::string source = detail::concat("the manifest of '", data.path, "'");
+  const int64_t needed = manifest ? reading(source, [&] { return whole_member(*manifest, "vocab_size"); }) : 0;
   LIGHTHOUSE_CHECK(needed <= vocab_size, "model.vocab_size = ", vocab_size, ": the tokenizer of '", data.path, "' has ",
                    needed, " tokens; give the model as many, or more");
 }
@@ -47,7 +57,7 @@ void keep_tokenizer(const fs::path& run_dir, const DataConfig& data) {
   std::vector<std::string> names = tokenizer_files(folder);
   names.emplace_back(kGenerationFile);
   AtomicFolder kept(target);
-  for (const std::string& name : names) fs::copy_file(folder / name, kept.path() / name);
+  for (const std::string& name : names) copy_regular_file(folder / name, kept.path() / name);
   kept.commit();
 }
 

@@ -5,6 +5,7 @@
 
 #include "config/schema.h"
 #include "lighthouse/check.h"
+#include "lighthouse/geometry.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
 
@@ -39,7 +40,29 @@ std::string switch_text(const TrainResult& result, const RunConfig& config) {
   return summary(result.switch_report, config.training.lighthouse_steps, gap, has_lighthouse_stage(config));
 }
 
+/// Whether stage one selects nothing, as every Lighthouse layer keeps every token (algorithm.md, section (iii)).
+bool keeps_every_token(const RunConfig& config) {
+  if (!has_lighthouse_stage(config)) return false;
+  const AttentionConfig& attention = config.attention;
+  const int64_t seq_len = config.training.seq_len;
+  for (int64_t layer = 0; layer < config.model.num_layers; ++layer) {
+    const auto topk = lighthouse_topk(attention, layer);
+    if (!topk) continue;
+    const SelectionConfig selection{attention.num_levels, attention.pooling_factor, *topk, attention.tile_topk,
+                                    attention.cover_prefix};
+    if (gathered_length(seq_len, selection) < seq_len) return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+std::string selection_warning(const RunConfig& config) {
+  if (!keeps_every_token(config)) return "";
+  return detail::concat("attention.topk keeps all ", config.training.seq_len,
+                        " tokens of a sequence, so that both stages attend to all of them; give less than "
+                        "training.seq_len, a 64th of it is usual");
+}
 
 std::vector<std::string> opening_lines(const RunConfig& config, const SequenceLoader& loader,
                                        const Environment& environment, const std::filesystem::path& run_dir,
@@ -55,6 +78,10 @@ std::vector<std::string> opening_lines(const RunConfig& config, const SequenceLo
 }
 
 std::vector<std::string> closing_lines(const RunConfig& config, const TrainResult& result, int stop_signal) {
+  if (!result.complete && result.step == 0) {
+    return {detail::concat("stopped by ", StopSignals::name(stop_signal),
+                           " before the first step; there is nothing to save, the same command starts again")};
+  }
   if (!result.complete) {
     return {detail::concat("stopped by ", StopSignals::name(stop_signal), " after step ", result.step,
                            ", which is saved; the same command goes on from there")};

@@ -19,6 +19,9 @@ std::vector<std::string> opening_lines(const RunConfig& config, const SequenceLo
                                        const Environment& environment, const std::filesystem::path& run_dir,
                                        int64_t step);
 
+/// That stage one of a run with Lighthouse attention selects nothing; "" where it does.
+std::string selection_warning(const RunConfig& config);
+
 /// Steps, losses, the switch and spikes; of a run that is not complete, that `stop_signal` has ended it.
 std::vector<std::string> closing_lines(const RunConfig& config, const TrainResult& result, int stop_signal);
 

@@ -1,11 +1,13 @@
 #include "train/stop_signal.h"
 
 #include <ctime>
+#include <utility>
 
 namespace lighthouse {
 namespace {
 
 volatile std::sig_atomic_t received_signal = 0;  // a handler can reach nothing but globals
+bool installed = false;
 
 /// When a signal came first.
 struct FirstTime {
@@ -44,7 +46,8 @@ bool stays_ignored(int signal_number, const struct sigaction& earlier) {
 
 }  // namespace
 
-StopSignals::StopSignals() {
+StopSignals::StopSignals() : is_outer_(!std::exchange(installed, true)) {
+  if (!is_outer_) return;
   received_signal = 0;
   first_interrupt.known = 0;
   first_terminate.known = 0;
@@ -59,6 +62,8 @@ StopSignals::StopSignals() {
 }
 
 StopSignals::~StopSignals() {
+  if (!is_outer_) return;
+  installed = false;
   for (size_t i = 0; i < kStopSignals.size(); ++i) ::sigaction(kStopSignals.at(i), &earlier_.at(i), nullptr);
 }
 

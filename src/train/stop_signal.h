@@ -12,7 +12,8 @@ inline constexpr std::array kStopSignals = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SI
 
 /// While one exists the first of these signals only sets a flag. SIGINT or SIGTERM once more, a second later or more,
 /// ends the process at once, as it would without us. All else is the same request: timeout(1) signals a process and
-/// then its group, schedulers send one signal after another, the kernel SIGXCPU every second. At most one at a time.
+/// then its group, schedulers send one signal after another, the kernel SIGXCPU every second. One within the life of
+/// another changes nothing.
 class StopSignals {
  public:
   StopSignals();
@@ -24,6 +25,7 @@ class StopSignals {
   static const char* name(int signal_number);  ///< "SIGTERM"
 
  private:
+  const bool is_outer_;
   std::array<struct sigaction, kStopSignals.size()> earlier_{};
 };
 

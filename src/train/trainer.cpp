@@ -271,6 +271,7 @@ TrainResult Trainer::run() {
        opening_lines(config_, loader_, identity_.environment, config_.logging.run_dir, state_.step)) {
     console_.note(line);
   }
+  if (const std::string warning = selection_warning(config_); !warning.empty()) console_.warn(warning);
   if (mesh_.size() > 1) {
     console_.note(mesh_text(mesh_, decoder_.token_spans(config_.training.seq_len, {}, mesh_.context_size())));
   }

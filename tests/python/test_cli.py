@@ -152,7 +152,62 @@ WRONG_USAGE = {
     "plan with half of a data sheet": (["plan", "--device", "h200", "--device-tflops", "900"], ["--device-bandwidth"]),
     "plan of too few levels": (["plan", "--attention.num_levels", "0"], ["--attention.num_levels 0", "from 1 to 8"]),
     "export of nothing": (["export"], ["--run"]),
+    "key beyond 64 bits": (["train", "--training.seed", "9" * 20], [f"--training.seed {'9' * 20}: must be an integer at least 0",
+                                                                    "at most 9223372036854775807"]),
+    "repeated option": (["generate", "--run", "a", "--run", "b"], ["lighthouse generate: --run: is given twice; give it once"]),
+    "corpus of another option": (["eval", "--model", "m", "--data", "d", "--seq-len", "-4"], ["--seq-len -4: must be an integer"]),
+    "control characters": (["trian\x1b[31m\x07\x9b"], ["trian\ufffd[31m\ufffd\ufffd: unknown command"]),
 }
+
+# tests/cpp/cli/number_option_test.cpp has what each of them refuses.
+NUMBERS = {
+    "generate --seed -1": "must be an integer at least 0",
+    "generate --temperature nan": "must be a finite number above 0",
+    "eval --lengths 10,0x10": "must be an integer from 1 to 1073741824",
+    "eval --depths 50,101": "must be a finite number from 0 to 100",
+    "audit --tile-topk 0": "must be an integer at least 1",
+    "bench attention --seq-len 99999999999999999999": "must be an integer at least 1 and at most 9223372036854775807",
+    "plan --memory -5": "must be a finite number above 0 and at most 1000000",
+    "plan --world-size 0": "must be an integer from 1 to 1048576",
+    "launch --processes 1025 train": "must be an integer from 1 to 1024",
+}
+
+
+@pytest.mark.parametrize("words", NUMBERS)
+def test_numbers_are_refused_in_one_way(words):
+    option, value = words.removesuffix(" train").split()[-2:]
+    check_refused(run(*words.split()), f"{option} {value.split(',')[-1]}: {NUMBERS[words]}")
+
+
+@pytest.mark.parametrize("path", ["a pipe", "/dev/zero", "/dev/urandom"])
+def test_a_configuration_without_an_end_is_refused(path, tmp_path):
+    os.mkfifo(tmp_path / "a pipe")
+    check_refused(run("train", "--config", path, cwd=tmp_path), f"{path}: is no regular file")
+    (tmp_path / "long.toml").write_text("#" * (1 << 20) + "\n")
+    check_refused(run("plan", "--config", "long.toml", cwd=tmp_path), "long.toml: has 1048577 bytes", "at most 1048576")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_pipes_in_the_place_of_a_model_are_refused(name, tmp_path):
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).write_text('{"model_type": "llama"')
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    check_refused(run("train", "--data.path", tmp_path / name), "is neither a file nor a folder")
+    if name == "config.json":
+        check_refused(run("generate", "--model", tmp_path, "--prompt", "a"), "config.json' is not a regular file", exit_code=1)
+    else:
+        result = run("generate", "--model", tmp_path, "--prompt", "a")
+        check_refused(result, "config.json: not JSON: parse error at line 1", exit_code=1)
+        assert "json.exception" not in result.stderr
+
+
+def test_eval_and_audit_speak_of_their_own_options(tmp_path):
+    config = {"model_type": "llama", "vocab_size": 256, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+              "num_attention_heads": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    result = run("audit", "--model", tmp_path, "--data", "/no/such/corpus", "--seq-len", 8)
+    assert result.returncode != 0 and "data.path" not in result.stderr
 
 
 @pytest.mark.parametrize("case", WRONG_USAGE)
@@ -160,6 +215,11 @@ def test_wrong_usage_is_named(case, tmp_path):
     arguments, parts = WRONG_USAGE[case]
     check_refused(run(*arguments, cwd=tmp_path), *parts)
     assert list(tmp_path.iterdir()) == [], "a refused command left files behind"
+
+
+def test_control_characters_of_a_key_do_not_reach_the_terminal(tmp_path):
+    (tmp_path / "c.toml").write_text('[model]\n"d\\u001b[31m\\n" = 3\n')
+    check_refused(run("train", "--config", "c.toml", cwd=tmp_path), 'c.toml:2: model."d\\u001b[31m\\u000a": unknown key')
 
 
 def test_wrong_file_is_named_with_its_line(tmp_path):

@@ -129,7 +129,7 @@ WRONG_GENERATE = {
     "negative temperature": (["--prompt", "a", "--temperature", -1], "temperature -1"),
     "top-p of 0": (["--prompt", "a", "--top-p", 0], "top_p 0"),
     "top-p above 1": (["--prompt", "a", "--top-p", 1.5], "top_p 1.5"),
-    "negative length": (["--prompt", "a", "--max-tokens", -1], "max_tokens -1"),
+    "negative length": (["--prompt", "a", "--max-tokens", -1], "--max-tokens -1: must be an integer at least 0"),
     "length that is no number": (["--prompt", "a", "--max-tokens", "many"], "--max-tokens"),
     "negative seed": (["--prompt", "a", "--seed", -1], "--seed"),
     "unknown device": (["--prompt", "a", "--device", "tpu"], "--device"),

@@ -166,6 +166,65 @@ def test_nohup_keeps_a_run_alive(lighthouse, corpus, tmp_path):
     assert process.returncode == 0 and "done: 40 steps" in errors
 
 
+def test_a_signal_while_a_run_is_opened_ends_it_in_words(lighthouse, corpus, tmp_path):
+    """The first line of the log is written when the run is open; what came before is heard of then."""
+    (tmp_path / "many").mkdir()
+    for number in range(5_000):
+        (tmp_path / "many" / f"{number}.txt").write_text("the light house stands at sea. ")
+    process = subprocess.Popen(train_command(lighthouse, tmp_path / "many", tmp_path / "run"), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    started.append(process)
+    maps = f"/proc/{process.pid}/fd"
+    deadline = time.monotonic() + 60
+    while not any("many" in link for link in open_files(maps)):  # it lists the corpus
+        assert process.poll() is None and time.monotonic() < deadline
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "stopped by SIGTERM before the first step; there is nothing to save" in errors
+
+
+def open_files(folder):
+    links = []
+    for name in os.listdir(folder):
+        try:
+            links.append(os.readlink(f"{folder}/{name}"))
+        except OSError:  # closed meanwhile
+            pass
+    return links
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_during_the_sample_ends_it_in_words(lighthouse, corpus, tmp_path, name):
+    process = subprocess.Popen(train_command(lighthouse, corpus, tmp_path / "run", logging__sample_tokens=1_000_000),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    started.append(process)
+    while b"sample: 64 tokens" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(0.1)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert f"the sample was stopped by {name}; the run is done and saved" in errors.decode()
+
+
+def test_a_topk_that_keeps_every_token_is_said(lighthouse, corpus, tmp_path):
+    result = run(train_command(lighthouse, corpus, tmp_path / "run", attention__topk=64, training__steps=2,
+                               training__lighthouse_steps=1))
+    assert "warning: attention.topk keeps all 64 tokens of a sequence" in result.stderr
+    result = run(train_command(lighthouse, corpus, tmp_path / "other", training__steps=2, training__lighthouse_steps=1))
+    assert result.returncode == 0 and "keeps all" not in result.stderr
+
+
+def test_memory_that_is_not_there_is_said_without_places_in_torch(lighthouse, corpus, tmp_path):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (9 << 30, 9 << 30))  # noqa: E731
+    for words in (train_command(lighthouse, corpus, tmp_path / "run", model__dim=1 << 20, model__ffn_dim=1 << 20),
+                  [lighthouse, "bench", "attention", "--device", "cpu", "--seq-len", 1_000_000, "--batch", 10_000]):
+        result = run(words, preexec_fn=limit)
+        assert result.returncode == 1, result.stderr
+        assert "allocate" in result.stderr and "enforce fail" not in result.stderr + result.stdout
+
+
 def test_a_reader_that_leaves_costs_nothing(lighthouse, corpus, tmp_path):
     words = " ".join(f"'{word}'" for word in train_command(lighthouse, corpus, tmp_path / "run"))
     result = run(["bash", "-c", f"{words} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"])

@@ -170,6 +170,25 @@ def test_gathered_length():
     check(lambda: lighthouse.gathered_length(2**31 - 1, **LAYOUT), "int32 cannot number", "fewer levels")
 
 
+BEYOND = 2**64 + 128
+
+
+def test_integers_beyond_64_bits_are_not_taken_for_others():
+    check(lambda: lighthouse.gathered_length(BEYOND, **LAYOUT), f"gathered_length: seq_len is {BEYOND}", "64 bits")
+    check(lambda: lighthouse.gathered_length(64, **LAYOUT, cu_seqlens=[0, BEYOND]), f"cu_seqlens has {BEYOND}", "64 bits")
+    for name in LAYOUT:
+        check(lambda: lighthouse.gathered_length(64, **(LAYOUT | {name: BEYOND})), f"gathered_length: {name} is {BEYOND}")
+        check(lambda: lighthouse.lighthouse_attention(**TENSORS, **(LAYOUT | {name: BEYOND})), f"attention: {name} is {BEYOND}")
+        check(lambda: lighthouse.LighthouseAttention(**(LAYOUT | {name: -BEYOND})), f"Attention: {name} is -{BEYOND}")
+    check(lambda: lighthouse.token_scores(**TENSORS, scorer="dilated", dilation=BEYOND), f"dilation is {BEYOND}")
+
+
+def test_options_of_prepare_are_named():
+    options = pytest.importorskip("lighthouse_attention.huggingface.options")
+    for name in ("topk", "num_levels", "tile_topk", "dilation"):
+        check(lambda: options.check(options.OF_A_LAYER | {name: 4.5}), f"prepare: {name} is 4.5; it must be an integer")
+
+
 @pytest.mark.parametrize("name", ["rank", "v_shape", "channels", "topk", "scorer", "softmax_scale", "cu_seqlens_end",
                                   "selection_order", "selection_twice", "attention_shape"])
 def test_errors_in_a_compiled_function_keep_their_words(name):

@@ -25,13 +25,13 @@ def run(*arguments, **environment):
 # Versions and imports.
 
 
-@pytest.mark.parametrize(("version", "fits"), [("4.57.3", False), ("4.48.0", False), ("5.0.0", True), ("5.0.0rc1", True), ("5.3.0", True),
+@pytest.mark.parametrize(("version", "fits"), [("4.57.3", False), ("4.48.0", False), ("5.0.0", False), ("5.3.0", False), ("5.4.0rc1", True), ("5.4.0", True),
                                                ("5.24.0", True), ("5.100.0.dev0", True), ("6.0.0", False)])
 def test_transformers_that_does_not_fit_is_named(version, fits, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules["transformers"], "__version__", version)  # which is not always the one imported above
     monkeypatch.setattr(report, "version_of", lambda package: version if package == "transformers" else "not installed")
     monkeypatch.delitem(sys.modules, "lighthouse_attention.huggingface")
-    words = f"transformers is {version}; it must be 5.0 or newer, and older than 6: pip install 'transformers>=5.0,<6'"
+    words = f"transformers is {version}; it must be 5.4 or newer, and older than 6: pip install 'transformers>=5.4,<6'"
     if fits:
         assert versions.transformers_problem(version) is None and report.main() == 0
         return

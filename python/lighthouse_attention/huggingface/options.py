@@ -1,7 +1,7 @@
 """The options of a model's lighthouse attention. They are in `config.lighthouse`, and so in a saved config.json."""
 
 from .. import library
-from ..functional import require
+from ..functional import integer, layout_of, require
 
 NAME = "lighthouse"
 OF_A_LAYER = dict(topk=None, num_levels=3, pooling_factor=4, tile_topk=128, scorer="norm", dilation=4, cover_prefix=True)
@@ -30,10 +30,10 @@ def configure(config, options):
 
 def check(options):
     topk = 1 if options["topk"] is None else options["topk"]
-    library.plan("prepare", 1, (options["num_levels"], options["pooling_factor"], topk, options["tile_topk"]))
+    library.plan("prepare", 1, layout_of("prepare", options["num_levels"], options["pooling_factor"], topk, options["tile_topk"]))
     require(options["scorer"] in SCORERS, f"prepare: scorer is '{options['scorer']}'; with transformers it must be "
             f"{' or '.join(SCORERS)}")
-    require(options["dilation"] >= 1, f"prepare: dilation is {options['dilation']}; it must be at least 1")
+    require(integer("prepare", "dilation", options["dilation"]) >= 1, f"prepare: dilation is {options['dilation']}; it must be at least 1")
 
 
 def options_of(layer, seq_len):

@@ -10,6 +10,7 @@ namespace lighthouse {
 namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(JsonText, ParsesNestedObjects) {
   EXPECT_EQ(parse_json(R"({"a": {"x": 1}, "b": {"x": [2, {"x": 3}]}})", "f")["b"]["x"][1]["x"], 3);
@@ -39,6 +40,13 @@ TEST(JsonText, LimitsTheDepth) {
   for (const std::string& text : {nested(kMaxJsonDepth + 1), nested(58'000), std::string(1'000'000, '['), objects}) {
     EXPECT_EQ(message_of<DamagedFile>([&] { parse_json(text, "file.json"); }), "file.json: nested more than 128 deep");
   }
+}
+
+TEST(JsonText, LeavesNumbersOfErrorsOut) {
+  EXPECT_THAT(message_of<DamagedFile>([&] { parse_json("{", "f"); }),
+              AllOf(HasSubstr("f: not JSON: parse error at line 1"), Not(HasSubstr("json.exception"))));
+  EXPECT_THAT(message_of<DamagedFile>([&] { reading("f", [] { return nlohmann::json("x").get<int>(); }); }),
+              AllOf(HasSubstr("f: type must be number"), Not(HasSubstr("json.exception"))));
 }
 
 TEST(JsonText, SaysLongErrorsInShort) {
