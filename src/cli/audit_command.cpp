@@ -42,7 +42,10 @@ struct AuditedModel {
 
 /// The configuration of the model with what the command line asks for.
 RunConfig configure(RunConfig config, const Options& options) {
-  if (!options.data.empty()) config.data.path = config.data.validation_path = options.data;
+  if (!options.data.empty()) {
+    config.data.path = config.data.validation_path = options.data;
+    config.data.mixture.clear();
+  }
   if (options.seq_len) config.training.seq_len = *options.seq_len;
   return options.attention->apply_to(std::move(config));
 }

@@ -58,6 +58,7 @@ Subject open_subject(const EvalOptions& options) {
       run.config.training.seq_len, run.corpus,  {{"run", options.run}, {"step", run.step}, {"stage", stage}}};
   if (!options.data.empty()) {
     subject.data.path = subject.data.validation_path = options.data;
+    subject.data.mixture.clear();
     subject.split_len = 0;
     subject.corpus.reset();
   }
@@ -134,7 +135,9 @@ Json evaluate(const Subject& subject, const SequenceLoader* loader, const EvalSe
   if (loader != nullptr) {
     const int64_t available = loader->num_validation_sequences();
     const bool own_path = !subject.data.validation_path.empty();
-    report["corpus"] = {{"path", own_path ? subject.data.validation_path : subject.data.path},
+    report["corpus"] = {{"path", own_path                       ? Json(subject.data.validation_path)
+                                 : subject.data.mixture.empty() ? Json(subject.data.path)
+                                                                : Json(subject.data.mixture)},
                         {"fingerprint", loader->content_fingerprint()},
                         {"sequences", std::min(settings.sequences, available)},
                         {"available", available}};

@@ -105,8 +105,10 @@ ProfileOptions profile_options(const Options& options) {
 
 RunConfig load_config(const Options& options) {
   RunConfig config = options.config->load();
-  if (config.data.path.empty()) {
-    throw ConfigError("data.path: no corpus; give --data.path FILE or FOLDER, or path in [data] of the configuration");
+  if (config.data.path.empty() && config.data.mixture.empty()) {
+    throw ConfigError(
+        "data.path: no corpus; give --data.path FILE or FOLDER, or path in [data] of the configuration, or "
+        "several as data.mixture");
   }
   return config;
 }

@@ -120,6 +120,8 @@ std::vector<Key> optimizer_keys() {
 std::vector<Key> data_keys() {
   return {
       KEY(data.path, AnyValue{}, "text file, folder, Megatron prefix (PATH.bin and PATH.idx), or NAME.ds of datatrove"),
+      KEY(data.mixture, AnyValue{},
+          "several corpora in the place of path, as tokens/web/train=0.7,tokens/code/train=0.3"),
       KEY(data.format, (NameChoice{{"auto", "text", "megatron", "datatrove"}}), "format of the corpus"),
       KEY(data.extensions, AnyValue{}, "folders: file endings to read, as .h,.hpp; none: every file"),
       KEY(data.packing, (NameChoice{{"chunks", "documents"}}), "documents: attention stays inside them"),

@@ -100,6 +100,7 @@ struct OptimizerConfig {
 /// [data]
 struct DataConfig {
   std::string path;                     ///< text file, folder, Megatron prefix (PATH.bin + PATH.idx), or NAME.ds
+  std::vector<std::string> mixture;     ///< "PATH=WEIGHT" each: several corpora in the place of `path`
   std::string format = "auto";          ///< auto | text | megatron | datatrove
   std::vector<std::string> extensions;  ///< folders: file endings to read, as ".h"; empty: every file
   std::string packing =

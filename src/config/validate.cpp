@@ -69,6 +69,8 @@ void validate_data(const RunConfig& config) {
   require(config.data.packing != "documents" || config.training.batch_size == 1,
           "training.batch_size = ", config.training.batch_size,
           ": must be 1 with data.packing = \"documents\"; training.gradient_accumulation makes larger batches");
+  require(config.data.path.empty() || config.data.mixture.empty(),
+          "data.mixture: stands in the place of data.path = \"", config.data.path, "\"; leave one of them out");
   constexpr int64_t kNumBytes = 256;
   require(config.data.format != "text" || config.model.vocab_size >= kNumBytes,
           "model.vocab_size = ", config.model.vocab_size,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "data/mixture.h"
 #include "data/packer.h"
 #include "data/token_source.h"
 #include "io/checksum.h"
@@ -50,11 +51,23 @@ void check_config(const DataConfig& config, int64_t seq_len, int64_t vocab_size)
 }  // namespace
 
 struct SequenceLoader::Corpus {
-  std::unique_ptr<Packer> training;
-  std::unique_ptr<Packer> validation;  ///< null without validation
+  /// One for each corpus of the mixture.
+  struct Part {
+    std::string path;
+    std::shared_ptr<const TokenSource> source;
+    std::unique_ptr<Packer> training;
+    std::unique_ptr<Packer> validation;  ///< of the same corpus; null without
+  };
+  std::vector<Part> parts;
+  std::unique_ptr<MixtureSchedule> schedule;
+  int64_t group = 1;                                     ///< sequences that follow one another from one part
+  std::shared_ptr<const TokenSource> validation_source;  ///< of data.validation_path; null without
+  std::unique_ptr<Packer> validation;                    ///< of that
   std::string fingerprint;
-  std::shared_ptr<const TokenSource> source, validation_source;
   std::vector<CorpusFile> files;
+
+  /// All that hold validation sequences, in order.
+  std::vector<const Packer*> validations() const;
 };
 
 namespace {
@@ -64,8 +77,9 @@ std::unique_ptr<Packer> make_packer(const std::string& packing, PackerOptions op
                              : make_document_packer(std::move(options), begin, end);
 }
 
-void check_training(const Packer& training, const TokenSource& source, const DataConfig& config, int64_t seq_len) {
-  LIGHTHOUSE_CHECK(training.num_sequences() >= 1, "data: '", config.path, "' has ", source.num_tokens(), " tokens in ",
+void check_training(const Packer& training, const TokenSource& source, const std::string& path,
+                    const DataConfig& config, int64_t seq_len) {
+  LIGHTHOUSE_CHECK(training.num_sequences() >= 1, "data: '", path, "' has ", source.num_tokens(), " tokens in ",
                    source.num_documents(), " documents, which leaves no sequence of ", seq_len,
                    " tokens for training; give more text, a smaller training.seq_len",
                    config.packing == "documents" ? ", data.packing = \"chunks\"" : "",
@@ -74,16 +88,42 @@ void check_training(const Packer& training, const TokenSource& source, const Dat
                        : "");
 }
 
-std::string make_fingerprint(const TokenSource& training, const TokenSource& validation, const DataConfig& config,
+/// What is left for validation.
+std::unique_ptr<Packer> validation_packer(const std::string& path, const DataConfig& config, PackerOptions options,
+                                          int64_t begin) {
+  const TokenSource& source = *options.source;
+  const int64_t seq_len = options.seq_len;
+  const int64_t end = config.packing == "documents" ? source.num_documents() : source.num_tokens();
+  std::unique_ptr<Packer> packer = make_packer(config.packing, std::move(options), begin, end);
+  LIGHTHOUSE_CHECK(packer->num_sequences() >= 1, "data: '", path, "' leaves no sequence of ", seq_len,
+                   " tokens for validation; give more text or a smaller training.seq_len");
+  return packer;
+}
+
+/// The corpora of data.mixture, or the one of data.path.
+std::vector<MixturePart> parts_of(const DataConfig& config) {
+  return config.mixture.empty() ? std::vector<MixturePart>{{config.path, 1}} : parse_mixture(config.mixture);
+}
+
+std::string make_fingerprint(const std::string& training, const std::string& validation, const DataConfig& config,
                              int64_t seq_len) {
   std::ostringstream text;
   text.precision(17);  // every double differs from every other
-  text << training.fingerprint() << ' ' << validation.fingerprint() << ' ' << config.packing << ' '
-       << config.validation_fraction << ' ' << config.validation_path.empty() << ' ' << config.seed << ' ' << seq_len;
+  text << training << ' ' << validation << ' ' << config.packing << ' ' << config.validation_fraction << ' '
+       << config.validation_path.empty() << ' ' << config.seed << ' ' << seq_len;
   return checksum(std::as_bytes(std::span(text.view())));
 }
 
 }  // namespace
+
+std::vector<const Packer*> SequenceLoader::Corpus::validations() const {
+  if (validation) return {validation.get()};
+  std::vector<const Packer*> all;
+  for (const Part& part : parts) {
+    if (part.validation) all.push_back(part.validation.get());
+  }
+  return all;
+}
 
 std::string difference(const CorpusIdentity& before, const CorpusIdentity& now) {
   if (before.fingerprint != now.fingerprint) return "files, their sizes or how they are read differ";
@@ -91,63 +131,113 @@ std::string difference(const CorpusIdentity& before, const CorpusIdentity& now) 
   return "its files have the same names and sizes, but not the same bytes";
 }
 
-SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size, int64_t split_len)
+SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size, int64_t split_len,
+                               int64_t group)
     : corpus_(std::make_unique<Corpus>()) {
   check_config(config, seq_len, vocab_size);
   if (split_len == 0) split_len = seq_len;
   const bool by_documents = config.packing == "documents";
   const bool own_corpus = !config.validation_path.empty();
-  const std::shared_ptr<const TokenSource> source = open_source(config.path, config.format, config.extensions);
   const double fraction = own_corpus ? 0 : config.validation_fraction;
-  const int64_t validation_begin =
-      by_documents ? split_documents(*source, fraction, split_len) : split_chunks(*source, fraction, split_len);
-  corpus_->training = make_packer(config.packing, {source, split_len, vocab_size, config.seed}, 0, validation_begin);
-  check_training(*corpus_->training, *source, config, split_len);
-
-  std::shared_ptr<const TokenSource> validation_source = source;
-  if (own_corpus) validation_source = open_source(config.validation_path, config.format, config.extensions);
-  if (own_corpus || fraction > 0) {
-    const int64_t end = by_documents ? validation_source->num_documents() : validation_source->num_tokens();
-    corpus_->validation = make_packer(config.packing, {validation_source, seq_len, vocab_size, std::nullopt},
-                                      own_corpus ? 0 : validation_begin, end);
-    LIGHTHOUSE_CHECK(corpus_->validation->num_sequences() >= 1, "data: '",
-                     own_corpus ? config.validation_path : config.path, "' leaves no sequence of ", seq_len,
-                     " tokens for validation; give more text or a smaller training.seq_len");
+  std::vector<double> weights;
+  std::string training_prints;
+  const std::vector<MixturePart> mixture = parts_of(config);
+  for (const auto& [path, weight] : mixture) {
+    Corpus::Part part{path, open_source(path, config.format, config.extensions), nullptr, nullptr};
+    const int64_t end = by_documents ? split_documents(*part.source, fraction, split_len)
+                                     : split_chunks(*part.source, fraction, split_len);
+    part.training = make_packer(config.packing, {part.source, split_len, vocab_size, config.seed}, 0, end);
+    check_training(*part.training, *part.source, path, config, split_len);
+    if (fraction > 0) {
+      part.validation = validation_packer(path, config, {part.source, seq_len, vocab_size, std::nullopt}, end);
+    }
+    for (const CorpusFile& file : part.source->files()) {
+      corpus_->files.push_back({mixture.size() == 1 ? file.name : path + ": " + file.name, file.bytes});
+    }
+    training_prints += (training_prints.empty() ? "" : " ") + part.source->fingerprint();
+    if (mixture.size() > 1) training_prints += detail::concat('=', weight);
+    weights.push_back(weight);
+    corpus_->parts.push_back(std::move(part));
   }
-  corpus_->fingerprint = make_fingerprint(*source, *validation_source, config, split_len);
-  corpus_->source = source;
-  corpus_->validation_source = validation_source;
-  corpus_->files = source->files();
-  for (const CorpusFile& file : own_corpus ? validation_source->files() : std::vector<CorpusFile>()) {
-    corpus_->files.push_back({"validation: " + file.name, file.bytes});
+  corpus_->schedule = std::make_unique<MixtureSchedule>(weights);
+  corpus_->group = group;
+  std::string validation_print = training_prints;
+  if (own_corpus) {
+    corpus_->validation_source = open_source(config.validation_path, config.format, config.extensions);
+    validation_print = corpus_->validation_source->fingerprint();
+    corpus_->validation = validation_packer(config.validation_path, config,
+                                            {corpus_->validation_source, seq_len, vocab_size, std::nullopt}, 0);
+    for (const CorpusFile& file : corpus_->validation_source->files()) {
+      corpus_->files.push_back({"validation: " + file.name, file.bytes});
+    }
   }
+  corpus_->fingerprint = make_fingerprint(training_prints, validation_print, config, split_len);
 }
 
 SequenceLoader::~SequenceLoader() = default;
 
 Sequence SequenceLoader::training_sequence(int64_t index) const {
   LIGHTHOUSE_CHECK(index >= 0, "data: training sequence ", index, " must be at least 0");
-  const int64_t per_epoch = sequences_per_epoch();
-  return corpus_->training->sequence(index / per_epoch, index % per_epoch);
+  const int64_t group = corpus_->group;
+  const auto [source, before] = corpus_->schedule->place(index / group);
+  const Packer& training = *corpus_->parts[source].training;
+  const int64_t number = before * group + index % group;
+  return training.sequence(number / training.num_sequences(), number % training.num_sequences());
 }
 
 Sequence SequenceLoader::validation_sequence(int64_t index) const {
   LIGHTHOUSE_CHECK(index >= 0 && index < num_validation_sequences(), "data: validation sequence ", index,
                    " must be in [0, ", num_validation_sequences(), ")");
-  return corpus_->validation->sequence(0, index);
+  for (const Packer* packer : corpus_->validations()) {
+    if (index < packer->num_sequences()) return packer->sequence(0, index);
+    index -= packer->num_sequences();
+  }
+  return {};
 }
 
-int64_t SequenceLoader::sequences_per_epoch() const { return corpus_->training->num_sequences(); }
-int64_t SequenceLoader::num_validation_sequences() const {
-  return corpus_->validation ? corpus_->validation->num_sequences() : 0;
+std::vector<std::string> SequenceLoader::sources() const {
+  std::vector<std::string> paths;
+  for (const Corpus::Part& part : corpus_->parts) paths.push_back(part.path);
+  return paths;
 }
-int64_t SequenceLoader::num_training_tokens() const { return corpus_->training->num_tokens(); }
+
+size_t SequenceLoader::source_of(int64_t index) const {
+  return corpus_->schedule->place(index / corpus_->group).source;
+}
+
+double SequenceLoader::epochs(size_t source, int64_t num_sequences) const {
+  const int64_t read = corpus_->schedule->count(source, num_sequences / corpus_->group) * corpus_->group;
+  return static_cast<double>(read) / static_cast<double>(corpus_->parts[source].training->num_sequences());
+}
+
+int64_t SequenceLoader::sequences_per_epoch() const {
+  int64_t count = 0;
+  for (const Corpus::Part& part : corpus_->parts) count += part.training->num_sequences();
+  return count;
+}
+
+int64_t SequenceLoader::num_validation_sequences() const {
+  int64_t count = 0;
+  for (const Packer* packer : corpus_->validations()) count += packer->num_sequences();
+  return count;
+}
+
+int64_t SequenceLoader::num_training_tokens() const {
+  int64_t count = 0;
+  for (const Corpus::Part& part : corpus_->parts) count += part.training->num_tokens();
+  return count;
+}
+
 const std::vector<CorpusFile>& SequenceLoader::files() const { return corpus_->files; }
 std::string SequenceLoader::fingerprint() const { return corpus_->fingerprint; }
 std::string SequenceLoader::content_fingerprint() const {
-  const auto describe = [](const TokenSource& source) { return source.fingerprint() + ' ' + content_checksum(source); };
-  std::string text = describe(*corpus_->source);
-  if (corpus_->validation_source != corpus_->source) text += ' ' + describe(*corpus_->validation_source);
+  std::string text;
+  const auto add = [&](const TokenSource& source) {
+    if (!text.empty()) text += ' ';
+    text += source.fingerprint() + ' ' + content_checksum(source);
+  };
+  for (const Corpus::Part& part : corpus_->parts) add(*part.source);
+  if (corpus_->validation_source) add(*corpus_->validation_source);
   return checksum(std::as_bytes(std::span(text)));
 }
 

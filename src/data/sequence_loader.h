@@ -31,6 +31,8 @@ std::string difference(const CorpusIdentity& before, const CorpusIdentity& now);
 /// sequences and at least one, are for validation and no token of them is trained on.
 /// packing = "documents": every epoch lays the documents in a new order one after another and cuts that every N tokens;
 /// the last documents are for validation. packer.h says more.
+/// data.mixture: each corpus is cut, split and shuffled alone, with epochs of its own, and the sequences of all are
+/// taken in the order of a MixtureSchedule (mixture.h). Validation has those of the first corpus, then of the next.
 class SequenceLoader {
  public:
   /// Opens and checks the corpus. Throws InvalidArgument naming the file and what would do: missing or
@@ -38,7 +40,9 @@ class SequenceLoader {
   ///
   /// `split_len`: the sequence length by which validation text is set apart, and training text cut, where that is not
   /// seq_len (0: it is). Validation at another length than a run's then reads only what the run held out.
-  SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size, int64_t split_len = 0);
+  /// `group`: so many sequences that follow one another are of one corpus, as those of a micro-batch.
+  SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size, int64_t split_len = 0,
+                 int64_t group = 1);
   ~SequenceLoader();
 
   /// Sequence `index` of an endless stream; each epoch visits every training sequence once in an order shuffled by the
@@ -47,7 +51,12 @@ class SequenceLoader {
   Sequence training_sequence(int64_t index) const;
   Sequence validation_sequence(int64_t index) const;  ///< index < num_validation_sequences(); always the same
 
-  int64_t sequences_per_epoch() const;
+  std::vector<std::string> sources() const;  ///< paths of the corpora that are trained on: one without a mixture
+  size_t source_of(int64_t index) const;     ///< the corpus of a training sequence
+  int64_t sequences_per_epoch() const;       ///< of all corpora, each read once
+  /// Epochs of a corpus after the first `num_sequences` training sequences, which are whole groups.
+  double epochs(size_t source, int64_t num_sequences) const;
+
   int64_t num_validation_sequences() const;  ///< 0 without validation_path and with validation_fraction 0
   int64_t num_training_tokens() const;       ///< of the corpus, less what is for validation
   /// What the corpora were read from, that of validation_path as "validation: NAME".

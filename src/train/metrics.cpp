@@ -55,6 +55,11 @@ nlohmann::ordered_json to_json(const StepRecord& record) {
   if (record.peak_memory) json["peak_memory"] = *record.peak_memory;
   if (record.parts) json["parts"] = parts_to_json(*record.parts);
   if (record.ranks) json["ranks"] = to_json(*record.ranks);
+  for (const SourceRecord& source : record.sources) {
+    nlohmann::ordered_json& entry = json["sources"][source.name];
+    if (source.loss) entry["loss"] = *source.loss;
+    entry["epochs"] = source.epochs;
+  }
   if (!record.spike.empty()) json["spike"] = record.spike;
   if (!record.skipped.empty()) json["skipped"] = record.skipped;
   if (record.validation) {
@@ -79,6 +84,10 @@ std::vector<std::pair<std::string, double>> scalars(const StepRecord& record) {
   if (record.ranks) {
     values.emplace_back("ranks/fastest", record.ranks->fastest.seconds);
     values.emplace_back("ranks/slowest", record.ranks->slowest.seconds);
+  }
+  for (const SourceRecord& source : record.sources) {
+    if (source.loss) values.emplace_back("sources/loss/" + source.name, *source.loss);
+    values.emplace_back("sources/epochs/" + source.name, source.epochs);
   }
   if (record.validation) {
     values.emplace_back("validation/loss", record.validation->dense);

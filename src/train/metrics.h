@@ -23,6 +23,13 @@ struct ValidationRecord {
   std::optional<double> lighthouse;  ///< measured where the run has a stage 1
 };
 
+/// Of a corpus of data.mixture.
+struct SourceRecord {
+  std::string name;            ///< its path
+  std::optional<double> loss;  ///< of the step's sequences of it, where it has any
+  double epochs = 0;           ///< how often it was read, this step included
+};
+
 /// What is logged of one optimizer step.
 struct StepRecord {
   int64_t step = 0;  ///< steps done with this one
@@ -41,12 +48,14 @@ struct StepRecord {
   double train_seconds = 0;                    ///< the same of steps alone: no validation, no waiting for checkpoints
   std::string spike;                           ///< not empty: what of this step stands out (spike_detector.h)
   std::string skipped;                         ///< not empty: why the step was not applied to the weights
+  std::vector<SourceRecord> sources;           ///< of a mixture
   std::optional<ValidationRecord> validation;  ///< with the weights after this step
   std::optional<SwitchReport> switch_report;   ///< of a step that changed it
 };
 
 /// Keys step, stage, loss, learning_rate, grad_norm, tokens, tokens_per_s, time, train_seconds, and where there
-/// are any: mfu, peak_memory, parts and ranks (objects), spike, skipped, validation_loss, validation_loss_lighthouse,
+/// are any: mfu, peak_memory, parts, ranks and sources (objects), spike, skipped, validation_loss,
+/// validation_loss_lighthouse,
 /// switch. Numbers that are not finite become null.
 nlohmann::ordered_json to_json(const StepRecord& record);
 /// The numbers of a record under TensorBoard's names.

@@ -2,7 +2,9 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
+#include "data/mixture.h"
 #include "io/atomic_folder.h"
 #include "io/errors.h"
 #include "io/input_file.h"
@@ -18,9 +20,8 @@ namespace {
 constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kFormat = "lighthouse-prepare 1";
 
-/// The manifest that names the data set data.path; none where the corpus is of another origin.
-std::optional<nlohmann::json> manifest_of(const DataConfig& data) {
-  const fs::path corpus = data.path;
+/// The manifest that names the data set `path`; none where the corpus is of another origin.
+std::optional<nlohmann::json> manifest_of(const fs::path& corpus) {
   const fs::path file = corpus.parent_path() / kManifestFile;
   if (!fs::is_regular_file(file)) return {};
   nlohmann::json manifest;
@@ -37,20 +38,51 @@ std::optional<nlohmann::json> manifest_of(const DataConfig& data) {
                                                                                   : std::nullopt;
 }
 
+std::vector<fs::path> corpora(const DataConfig& data) {
+  if (data.mixture.empty()) return {data.path};
+  std::vector<fs::path> paths;
+  for (const MixturePart& part : parse_mixture(data.mixture)) paths.emplace_back(part.path);
+  return paths;
+}
+
+/// The first that lighthouse-prepare has made.
+fs::path prepared_one(const DataConfig& data) {
+  for (const fs::path& path : corpora(data)) {
+    if (manifest_of(path)) return path;
+  }
+  return {};
+}
+
+std::string manifest_name(const fs::path& path) { return detail::concat("the manifest of '", path.string(), "'"); }
+
+/// Checksum of the tokenizer; null where the manifest does not say.
+nlohmann::json tokenizer_of(const nlohmann::json& manifest, const fs::path& path) {
+  if (!manifest.contains("tokenizer")) return {};
+  return reading(manifest_name(path), [&] { return manifest["tokenizer"].value("sha256", nlohmann::json()); });
+}
+
 }  // namespace
 
 void check_vocabulary(const DataConfig& data, int64_t vocab_size) {
-  const auto manifest = manifest_of(data);
-  const std::string source = detail::concat("the manifest of '", data.path, "'");
-  const int64_t needed = manifest ? reading(source, [&] { return whole_member(*manifest, "vocab_size"); }) : 0;
-  LIGHTHOUSE_CHECK(needed <= vocab_size, "model.vocab_size = ", vocab_size, ": the tokenizer of '", data.path, "' has ",
-                   needed, " tokens; give the model as many, or more");
+  const fs::path first = prepared_one(data);
+  if (first.empty()) return;
+  const nlohmann::json tokenizer = tokenizer_of(*manifest_of(first), first);
+  for (const fs::path& path : corpora(data)) {
+    const auto manifest = manifest_of(path);
+    if (!manifest) continue;
+    const int64_t needed = reading(manifest_name(path), [&] { return whole_member(*manifest, "vocab_size"); });
+    LIGHTHOUSE_CHECK(needed <= vocab_size, "model.vocab_size = ", vocab_size, ": the tokenizer of '", path.string(),
+                     "' has ", needed, " tokens; give the model as many, or more");
+    LIGHTHOUSE_CHECK(tokenizer_of(*manifest, path) == tokenizer, "data.mixture: the tokenizer of '", path.string(),
+                     "' is another than that of '", first.string(), "'; prepare both with one");
+  }
 }
 
 void keep_tokenizer(const fs::path& run_dir, const DataConfig& data) {
   const fs::path target = run_dir / kTokenizerFolder;
-  const fs::path folder = fs::path(data.path).parent_path() / kTokenizerFolder;
-  if (!manifest_of(data) || !fs::is_directory(folder)) {
+  const fs::path corpus = prepared_one(data);
+  const fs::path folder = corpus.parent_path() / kTokenizerFolder;
+  if (corpus.empty() || !fs::is_directory(folder)) {
     if (fs::exists(target)) remove_folder(target);
     return;
   }

@@ -9,7 +9,8 @@ namespace lighthouse {
 
 std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const RunIdentity& identity) {
   using Json = nlohmann::ordered_json;
-  const Json corpus = {{"path", identity.config.data.path},
+  const DataConfig& data = identity.config.data;
+  const Json corpus = {{"path", data.mixture.empty() ? Json(data.path) : Json(data.mixture)},
                        {"fingerprint", identity.corpus.fingerprint},
                        {"content", identity.corpus.content},
                        {"training_tokens", loader.num_training_tokens()},

@@ -32,8 +32,14 @@ at::Tensor all_rows(const Mesh& mesh, const at::Tensor& row, const char* what) {
 
 }  // namespace
 
-StepExchange::StepExchange(const Mesh& mesh, const GradientExchange& gradients, int64_t num_batches, at::Device device)
-    : mesh_(mesh), gradients_(gradients), device_(device), most_losses_(mesh.most_of(num_batches)) {
+StepExchange::StepExchange(const Mesh& mesh, const GradientExchange& gradients, int64_t num_batches, at::Device device,
+                           bool one_by_one)
+    : mesh_(mesh),
+      gradients_(gradients),
+      device_(device),
+      num_batches_(num_batches),
+      per_batch_(one_by_one ? 2 : 1),
+      most_losses_(mesh.most_of(num_batches) * per_batch_) {
   const int64_t first_norm = kHead + most_losses_;
   std::vector<int64_t> used(static_cast<size_t>(mesh.size()), first_norm);
   for (const int64_t owner : gradients.owners()) ++used[static_cast<size_t>(owner)];
@@ -45,7 +51,8 @@ StepExchange::StepExchange(const Mesh& mesh, const GradientExchange& gradients, 
   }
   for (int64_t batch = 0; batch < num_batches; ++batch) {
     for (int64_t sharer = 0; sharer < mesh.context_size(); ++sharer) {
-      losses.push_back(mesh.rank_of(batch, sharer) * row_len_ + kHead + mesh.place_of(batch));
+      const int64_t first = mesh.rank_of(batch, sharer) * row_len_ + kHead + mesh.place_of(batch) * per_batch_;
+      for (int64_t number = 0; number < per_batch_; ++number) losses.push_back(first + number);
     }
   }
   std::fill(used.begin(), used.end(), first_norm);
@@ -93,7 +100,16 @@ StepTotals StepExchange::end(const std::vector<at::Tensor>& losses, const at::Te
     totals.loads.push_back({next[1], std::nullopt});
     if (next[2] != kUnknown) totals.loads.back().peak_memory = static_cast<int64_t>(next[2]);
   }
-  for (int64_t i = 0; i < loss_places_.numel(); ++i) totals.loss += *next++;
+  if (per_batch_ > 1) totals.batches.resize(static_cast<size_t>(num_batches_));
+  for (int64_t i = 0; i < num_batches_ * mesh_.context_size(); ++i) {
+    totals.loss += *next;
+    if (per_batch_ > 1) {
+      BatchLoss& batch = totals.batches[static_cast<size_t>(i / mesh_.context_size())];
+      batch.loss += next[0];
+      batch.weight += next[1];
+    }
+    next += per_batch_;
+  }
   for (const Piece& piece : gradients_.pieces()) {
     const bool finite = std::isfinite(*next++);
     const bool named = !totals.not_finite.empty() && totals.not_finite.back() == piece.parameter;

@@ -60,7 +60,8 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
       options_(options),
       mesh_(mesh_of(config_, options.world)),
       console_(mesh_.is_first() ? options.log : nullptr, options.columns),
-      loader_(config_.data, config_.training.seq_len, config_.model.vocab_size),
+      loader_(config_.data, config_.training.seq_len, config_.model.vocab_size, /*split_len=*/0,
+              config_.training.batch_size),
       decoder_(Decoder::unset(config_.model, config_.attention, seed(config_),
                               resolve_execution(config_.training, local_rank(options.world)))),
       identity_{config_, loader_.identity(), environment_on(decoder_.device()), mesh_.data_size(),
@@ -102,7 +103,8 @@ void Trainer::connect() {
   }
   gradients_.emplace(tensors_of(decoder_.parameters()), mesh_.all(), piece_elements(config_, mesh_));
   optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned());
-  exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device());
+  exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device(),
+                    /*one_by_one=*/!config_.data.mixture.empty());
 }
 
 Batch Trainer::share_of_row(Batch whole) const {

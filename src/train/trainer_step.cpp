@@ -1,9 +1,11 @@
 // One step of a Trainer.
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/full_like.h>
 
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <optional>
 
 #include "config/schema.h"
 #include "io/errors.h"
@@ -20,6 +22,27 @@ namespace {
 
 AttentionMode attention_mode(Stage stage) {
   return stage == Stage::kLighthouse ? AttentionMode::kLighthouse : AttentionMode::kDense;
+}
+
+/// Of each corpus of a mixture: the loss on what the step has read of it, and how often it was read by now.
+std::vector<SourceRecord> source_records(const SequenceLoader& loader, const std::vector<BatchLoss>& batches,
+                                         int64_t first_sequence, int64_t batch_size) {
+  const std::vector<std::string> names = loader.sources();
+  std::vector<BatchLoss> sums(names.size());
+  int64_t sequence = first_sequence;
+  for (const BatchLoss& batch : batches) {
+    BatchLoss& sum = sums[loader.source_of(sequence)];
+    sum.loss += batch.loss;
+    sum.weight += batch.weight;
+    sequence += batch_size;
+  }
+  std::vector<SourceRecord> records;
+  for (size_t source = 0; source < names.size(); ++source) {
+    const auto& [loss, weight] = sums[source];
+    records.push_back(
+        {names[source], weight > 0 ? std::optional(loss / weight) : std::nullopt, loader.epochs(source, sequence)});
+  }
+  return records;
 }
 
 std::vector<at::Tensor> gradients_of(const NamedTensors& parameters) {
@@ -52,6 +75,9 @@ StepRecord Trainer::step() {
   const StepTotals totals = reduce_gradients(losses);
   record.loss = totals.loss;
   record.gradient_norm = totals.gradient_norm;
+  if (!totals.batches.empty()) {
+    record.sources = source_records(loader_, totals.batches, state_.next_sequence, config_.training.batch_size);
+  }
   record.skipped = what_is_not_finite(totals);
   record.ranks = standing_out(totals.loads);
 
@@ -103,10 +129,12 @@ std::vector<Batch> Trainer::take_batches(int64_t& num_targets) {
   return batches;
 }
 
-/// What each batch adds to the loss of the step.
+/// What each batch adds to the loss of the step, as StepExchange::end takes it.
 std::vector<at::Tensor> Trainer::accumulate_gradients(const std::vector<Batch>& batches, int64_t num_targets,
                                                       AttentionMode mode) {
-  std::vector<at::Tensor> losses(batches.size());
+  const bool one_by_one = !config_.data.mixture.empty();
+  const size_t per_batch = one_by_one ? 2 : 1;
+  std::vector<at::Tensor> losses(batches.size() * per_batch);
   const auto backward = [&](int64_t index) {
     const Batch& batch = batches[static_cast<size_t>(index)];
     // Every target counts the same, in whatever micro-batch it is.
@@ -115,7 +143,9 @@ std::vector<at::Tensor> Trainer::accumulate_gradients(const std::vector<Batch>& 
     const RowShare share = batch.spans.empty() ? RowShare() : RowShare{batch.spans, &mesh_.context()};
     const at::Tensor loss = decoder_.loss(batch.tokens, batch.targets, mode, batch.cu_seqlens, share);
     (loss * weight).backward();
-    losses[static_cast<size_t>(index)] = loss.detach().to(at::kDouble) * weight;
+    const size_t place = static_cast<size_t>(index) * per_batch;
+    losses[place] = loss.detach().to(at::kDouble) * weight;
+    if (one_by_one) losses[place + 1] = at::full_like(losses[place], weight);
   };
   const bool tree = config_.training.accumulation == "tree";
   sum_gradients(decoder_.parameters(), static_cast<int64_t>(batches.size()),

@@ -16,7 +16,14 @@ RunConfig unusual_config() {
   config.training = {1000, 999, 1 << 30, 2, 3, "tree", INT64_MAX, "my \"model\"", "bf16", "cpu", 5, "full", true, true};
   config.parallel = {2, 4, 60};
   config.optimizer = {1.0 / 3, 0, 0.999999999, 1e-8, 1e22, 0, "wsd", 1, 10, 0};
-  config.data = {"a \"quoted\" \\ path\n\t\x7f \xc3\xa9", "megatron", {".h", "", ".\"cpp\""}, "documents", 0, "v", 0};
+  config.data = {"a \"quoted\" \\ path\n\t\x7f \xc3\xa9",
+                 {"a=1", "b=2"},
+                 "megatron",
+                 {".h", "", ".\"cpp\""},
+                 "documents",
+                 0,
+                 "v",
+                 0};
   config.validation = {0, 1};
   config.checkpoint = {0, 1};
   config.logging = {"runs/#1", 1000, false, 0};
