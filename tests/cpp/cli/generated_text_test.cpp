@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "cli/commands.h"
+#include "io/printable.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse::cli {
