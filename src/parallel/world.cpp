@@ -65,10 +65,9 @@ std::string names_of(const std::vector<int64_t>& ranks) {
   return names.str();
 }
 
-std::string arrived(int64_t rank) { return "arrived/" + std::to_string(rank); }
-
-/// Returns when all ranks have come.
-void wait_for_all(c10d::Store& store, const Launch& launch, milliseconds patience) {
+/// Returns when all ranks have come to `place`.
+void wait_for_all(c10d::Store& store, const std::string& place, const Launch& launch, milliseconds patience) {
+  const auto arrived = [&](int64_t rank) { return place + "/" + std::to_string(rank); };
   store.set(arrived(launch.rank), bytes_of("here"));
   const auto end = steady_clock::now() + patience;
   std::vector<int64_t> missing(static_cast<size_t>(launch.world_size));
@@ -107,10 +106,11 @@ void silence_c10d() {
 
 World::World(const Launch& launch, const WorldOptions& options)
     : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options.patience))) {
-  wait_for_all(*store_, launch_, options_.patience);
+  wait_for_all(*store_, "arrived", launch_, options_.patience);
   texts_ = store_->clone();
   watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
   if (options.device.is_cuda()) lookout_ = std::make_unique<Lookout>(*watch_, options.device, options.timeout);
+  wait_for_all(*store_, "connected", launch_, options_.patience);  // rank 0 may leave at once, with the store
   store_->setTimeout(options_.timeout);
 }
 

@@ -10,9 +10,7 @@
 #include <memory>
 #include <string>
 
-#include "cpp/parallel/ranks.h"
 #include "model/decoder.h"
-#include "parallel/mesh.h"
 #include "plan/memory.h"
 #include "plan_support.h"
 
@@ -33,23 +31,17 @@ class LiveBytes final : public c10::MemoryReportingInfoBase {
   int64_t bytes_ = 0;
 };
 
-/// What lives on after a forward pass and its loss, of all tokens or of a rank's share.
-int64_t bytes_kept(const RunConfig& config, AttentionMode mode, Group* group = nullptr) {
+/// What lives on after a forward pass and its loss.
+int64_t bytes_kept(const RunConfig& config, AttentionMode mode) {
   const Execution execution{.dtype = config.training.precision == "bf16" ? at::kBFloat16 : at::kFloat,
                             .recompute = config.training.recompute == "full"        ? Recompute::kFull
                                          : config.training.recompute == "selective" ? Recompute::kSelective
                                                                                     : Recompute::kNone};
   const Decoder decoder(config.model, config.attention, 1, execution);
-  RowShare share;
-  int64_t own = config.training.seq_len;
-  if (group != nullptr) {
-    share = {decoder.token_spans(own, {}, group->size()), group};
-    own = share.own().size();
-  }
-  const at::Tensor tokens = at::zeros({config.training.batch_size, own}, at::kLong);
+  const at::Tensor tokens = at::zeros({config.training.batch_size, config.training.seq_len}, at::kLong);
   const auto live = std::make_shared<LiveBytes>();
   const c10::DebugInfoGuard counting(c10::DebugInfoKind::PROFILER_STATE, live);
-  const at::Tensor loss = decoder.loss(tokens, tokens, mode, {}, share);
+  const at::Tensor loss = decoder.loss(tokens, tokens, mode, {});
   return live->bytes();
 }
 
@@ -109,33 +101,6 @@ TEST(Kept, AroundTheLayersIsWhatAutogradKeeps) {
     const int64_t of_loss = (1000 * 8 + 8 + 1) * int64_t{sizeof(float)};
     EXPECT_EQ(bytes_kept(config, AttentionMode::kDense) - of_loss,
               bytes_planned(config, AttentionMode::kDense) - tokens);
-  }
-}
-
-// Two ranks share four tiles evenly. Predictions are good to 10 %.
-TEST(Kept, ByALayerOfARankIsNearWhatAutogradKeeps) {
-  for (const char* precision : {"fp32", "bf16"}) {
-    RunConfig three = config_of(3, "none");
-    three.training.precision = precision;
-    three.training.seq_len = 256;
-    three.attention.topk = 16;
-    three.attention.tile_topk = 4;
-    three.attention.full_attention_layers = {};
-    three.parallel.context = 2;
-    RunConfig two = three;
-    two.model.num_layers = 2;
-    for (const AttentionMode mode : {AttentionMode::kDense, AttentionMode::kLighthouse}) {
-      const auto planned = static_cast<double>(bytes_planned(three, mode) - bytes_planned(two, mode));
-      for (const auto& outcome : parallel_test::run_ranks(2, [&](World& world) {
-             Mesh mesh(world, 2);
-             mesh.connect();
-             return std::to_string(bytes_kept(three, mode, &mesh.context()) - bytes_kept(two, mode, &mesh.context()));
-           })) {
-        ASSERT_EQ(outcome.exit_code, 0) << outcome.text;
-        EXPECT_NEAR(std::stod(outcome.text), planned, 0.1 * planned)
-            << precision << (mode == AttentionMode::kDense ? " dense" : " lighthouse");
-      }
-    }
   }
 }
 
