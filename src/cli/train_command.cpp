@@ -123,7 +123,9 @@ void run_train(const Options& options) {
     how.profile = profile_options(options);
     return load_config(options);
   });
-  const StopSignals signals;  // also while the run is opened, and during the sample
+  // While the run is opened, during the sample, and to the end of the process, when all is saved: never destroyed.
+  static const auto* const signals = new StopSignals;
+  static_cast<void>(signals);
   how.resume = options.resume == "auto";
   how.log = start.is_speaker() ? &std::cerr : nullptr;
   how.columns = drawing_columns(STDERR_FILENO);

@@ -12,12 +12,12 @@ if not dist.is_gloo_available():
     pytest.skip("this torch has no Gloo", allow_module_level=True)
 
 
-def tests_for(size):
+def cases_of(size):
     return context_cases.tests_for(size) | (context_reports.TESTS if size == 2 else {})
 
 
 def run_all():
-    return context_cases.run(tests_for(dist.get_world_size()))
+    return context_cases.run(cases_of(dist.get_world_size()))
 
 
 @functools.cache
@@ -25,7 +25,7 @@ def failures_of(size):
     return run_ranks(size, run_all)
 
 
-@pytest.mark.parametrize(("size", "name"), [(size, name) for size in (2, 3, 4) for name in tests_for(size)])
+@pytest.mark.parametrize(("size", "name"), [(size, name) for size in (2, 3, 4) for name in cases_of(size)])
 def test_ranks(size, name):
     failures = [f"rank {rank}:\n{failed[name]}" for rank, failed in enumerate(failures_of(size)) if failed[name]]
     assert not failures, "\n".join(failures)

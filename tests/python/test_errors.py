@@ -184,7 +184,8 @@ def test_integers_beyond_64_bits_are_not_taken_for_others():
 
 
 def test_options_of_prepare_are_named():
-    options = pytest.importorskip("lighthouse_attention.huggingface.options")
+    pytest.importorskip("transformers")
+    from lighthouse_attention.huggingface import options
     for name in ("topk", "num_levels", "tile_topk", "dilation"):
         check(lambda: options.check(options.OF_A_LAYER | {name: 4.5}), f"prepare: {name} is 4.5; it must be an integer")
 

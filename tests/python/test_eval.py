@@ -154,7 +154,7 @@ def test_show_prints_prompts_without_a_model(trained):
 WRONG_EVAL = {
     "unknown attention": (["--attention", "sparse"], "--attention"),
     "no sequences": (["--sequences", 0], "--sequences 0"),
-    "empty sequences": (["--seq-len", 0], "training.seq_len"),
+    "empty sequences": (["--seq-len", 0], "--seq-len 0: must be an integer from 1"),
     "missing corpus": (["--data", "/no/such/corpus"], "/no/such/corpus"),
     "too short a corpus": (["--seq-len", 1 << 20], "tokens"),
     "unknown task": (["--task", "paskey"], "did you mean passkey?"),
