@@ -3,37 +3,39 @@
 namespace lighthouse {
 
 // Compiled with the options of the stages, whose macros say what the compiler may use.
-const unsigned kCompiledFeatures = 0
+unsigned compiled_features() {
+  return 0
 #ifdef __SSE4_2__
-                                   | kSse42
+         | kSse42
 #endif
 #ifdef __AVX__
-                                   | kAvx
+         | kAvx
 #endif
 #ifdef __AVX2__
-                                   | kAvx2
+         | kAvx2
 #endif
 #ifdef __FMA__
-                                   | kFma
+         | kFma
 #endif
 #ifdef __BMI2__
-                                   | kBmi2
+         | kBmi2
 #endif
 #ifdef __F16C__
-                                   | kF16c
+         | kF16c
 #endif
 #ifdef __AVX512F__
-                                   | kAvx512f
+         | kAvx512f
 #endif
 #ifdef __AVX512BW__
-                                   | kAvx512bw
+         | kAvx512bw
 #endif
 #ifdef __AVX512DQ__
-                                   | kAvx512dq
+         | kAvx512dq
 #endif
 #ifdef __AVX512VL__
-                                   | kAvx512vl
+         | kAvx512vl
 #endif
-    ;
+      ;
+}
 
 }  // namespace lighthouse

@@ -16,7 +16,7 @@ enum CompiledFeature : unsigned {
   kAvx512vl = 1U << 9,
 };
 
-/// Set of CompiledFeature. A constant, so that reading it runs none of their instructions.
-extern const unsigned kCompiledFeatures;
+/// Set of CompiledFeature: a constant, so that the call runs none of their instructions.
+unsigned compiled_features();
 
 }  // namespace lighthouse

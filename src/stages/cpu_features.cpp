@@ -26,7 +26,7 @@ void require_cpu_features() {
 #if defined(__x86_64__)
   std::string missing;
   const auto require = [&](CompiledFeature feature, bool present, const char* name) {
-    if ((kCompiledFeatures & feature) == 0 || present) return;
+    if ((compiled_features() & feature) == 0 || present) return;
     if (!missing.empty()) missing += ", ";
     missing += name;
   };
