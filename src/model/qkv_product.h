@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <optional>
 
@@ -47,8 +48,16 @@ struct QkvGradients {
 QkvGradients qkv_product_backward(const at::Tensor& packed, const at::Tensor& dx, const at::Tensor& x,
                                   const at::Tensor& inverse_rms, const at::Tensor& norm, const at::Tensor& matrix,
                                   int64_t q_channels);
-/// Of qkv_bias, [(H + 2 H_kv) * D]: the gradient of heads summed over tokens.
-at::Tensor bias_gradient(const at::Tensor& packed, const at::Tensor& inverse_rms);
+
+// The autograd functions of both begin with the inputs in, update, norm, q_proj, k_proj, v_proj, bias.
+
+/// Keeps which of those that may be left out were given.
+void save_given(torch::autograd::AutogradContext* context, const std::optional<at::Tensor>& update,
+                const std::optional<at::Tensor>& bias);
+/// The gradients of these inputs, and none of the `num_others` after them. `packed` as above.
+torch::autograd::variable_list input_gradients(torch::autograd::AutogradContext* context, const QkvGradients& all,
+                                               const at::Tensor& packed, const at::Tensor& inverse_rms,
+                                               size_t num_others);
 
 /// Gradients arrive with any strides; kernels need contiguous channels.
 inline at::Tensor with_contiguous_channels(const at::Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous(); }

@@ -21,8 +21,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
     enter_part(Part::kOther);
     const auto& [cos, sin] = arguments.rotation;
     if (cos.defined()) rotate_heads_(product.heads, arguments.num_heads + arguments.num_kv_heads, cos, sin);
-    context->saved_data["has_update"] = update.has_value();
-    context->saved_data["has_bias"] = bias.has_value();
+    save_given(context, update, bias);
     context->save_for_backward({product.x, product.inverse_rms, norm, arguments.matrix, cos, sin});
     return {product.x, product.q(arguments), product.k(arguments), product.v(arguments)};
   }
@@ -37,16 +36,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
                             with_contiguous_channels(gradients[3]), saved[4], saved[5], inverse_rms);
     const QkvGradients all =
         qkv_product_backward(packed, gradients[0], saved[0], inverse_rms, saved[2], saved[3], dq.size(2) * dq.size(3));
-    const bool has_update = context->saved_data["has_update"].toBool();
-    const bool has_bias = context->saved_data["has_bias"].toBool();
-    return {all.in,
-            has_update ? all.in : at::Tensor(),
-            all.norm,
-            all.q_proj,
-            all.k_proj,
-            all.v_proj,
-            has_bias ? bias_gradient(packed, inverse_rms) : at::Tensor(),
-            at::Tensor()};
+    return input_gradients(context, all, packed, inverse_rms, /*num_others=*/1);
   }
 };
 

@@ -51,8 +51,7 @@ struct SelectedFunction : torch::autograd::Function<SelectedFunction> {
     ops::GatheredRows rows = turned_rows(product, qkv, plan);
     ops::save(context, {product.x, product.inverse_rms, norm, qkv.matrix, qkv.rotation.cos, qkv.rotation.sin},
               rows.gathering);
-    context->saved_data["has_update"] = update.has_value();
-    context->saved_data["has_bias"] = bias.has_value();
+    save_given(context, update, bias);
     *made = std::move(rows.gathering);
     return {product.x, std::move(rows.q), std::move(rows.k), std::move(rows.v)};
   }
@@ -68,18 +67,7 @@ struct SelectedFunction : torch::autograd::Function<SelectedFunction> {
         packed_gradient(rows, ops::saved_gathering(context, saved), {saved[4], saved[5]}, inverse_rms);
     const QkvGradients all =
         qkv_product_backward(packed, gradients[0], x, inverse_rms, saved[2], saved[3], rows.q.size(1) * rows.q.size(3));
-    const bool has_update = context->saved_data["has_update"].toBool();
-    const bool has_bias = context->saved_data["has_bias"].toBool();
-    return {all.in,
-            has_update ? all.in : at::Tensor(),
-            all.norm,
-            all.q_proj,
-            all.k_proj,
-            all.v_proj,
-            has_bias ? bias_gradient(packed, inverse_rms) : at::Tensor(),
-            at::Tensor(),
-            at::Tensor(),
-            at::Tensor()};
+    return input_gradients(context, all, packed, inverse_rms, /*num_others=*/3);
   }
 };
 
