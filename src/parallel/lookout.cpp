@@ -85,7 +85,9 @@ void Lookout::run() {
       fail(failure_text(&watch_, first.what, late));
     } else if (age >= kSuspicion && !watch_.lost().empty()) {
       const std::string lost = watch_.lost();  // where the whole machine stood still, all seem to be lost once
-      if (!lost.empty()) fail(failure_text(&watch_, first.what, late));
+      std::string why;
+      const bool runs = state_of(*first.work, why) == State::kRuns;  // still: to look took some seconds
+      if (!lost.empty() && runs) fail(failure_text(&watch_, first.what, late));
     }
   }
 }
