@@ -41,8 +41,8 @@ std::vector<int64_t> topk_of_layers(const Decoder& decoder) {
   LIGHTHOUSE_CHECK(decoder.attention().method == "lighthouse", "audit: attention.method = \"",
                    decoder.attention().method,
                    "\" selects nothing that could look ahead; what is audited is Lighthouse attention");
-  LIGHTHOUSE_CHECK(!topk.empty(), "audit: attention.full_attention_layers names all ", decoder.config().num_layers,
-                   " layers, so attention is dense and nothing is selected; leave a layer out of it");
+  LIGHTHOUSE_CHECK(!topk.empty(), "audit: attention.full_attention_layers and attention.window_layers name all ",
+                   decoder.config().num_layers, " layers, so nothing is selected; leave a layer out of them");
   return topk;
 }
 

@@ -84,6 +84,7 @@ Json attention_json(const AttentionConfig& attention, int64_t num_layers) {
   Json topk = attention.topk_per_layer.empty() ? Json(attention.topk) : Json(attention.topk_per_layer);
   return {{"num_layers", num_layers},
           {"full_attention_layers", attention.full_attention_layers},
+          {"window_layers", attention.window_layers},
           {"num_levels", attention.num_levels},
           {"pooling_factor", attention.pooling_factor},
           {"topk", std::move(topk)},
@@ -101,7 +102,9 @@ void print_header(const Json& report) {
   const Json& attention = report["attention"];
   std::cout << ", " << report["sequences"] << " sequences of " << report["seq_len"] << " tokens, "
             << report["changes_per_sequence"] << " changes each\nLighthouse attention in "
-            << attention["num_layers"].get<int64_t>() - static_cast<int64_t>(attention["full_attention_layers"].size())
+            << attention["num_layers"].get<int64_t>() -
+                   static_cast<int64_t>(attention["full_attention_layers"].size()) -
+                   static_cast<int64_t>(attention["window_layers"].size())
             << " of " << attention["num_layers"] << " layers: num_levels " << attention["num_levels"]
             << ", pooling_factor " << attention["pooling_factor"] << ", topk " << attention["topk"] << ", tile_topk "
             << attention["tile_topk"] << ", scorer " << attention["scorer"].get<std::string>() << "\n\n";

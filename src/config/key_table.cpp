@@ -57,7 +57,8 @@ std::vector<Key> attention_keys() {
   return {
       KEY(attention.method, (NameChoice{{"lighthouse", "short", "window"}}),
           "of stage 1; controls: short, dense in sequences of span tokens; window, to the latest span tokens"),
-      KEY(attention.span, (IntegerRange{0}), "tokens of methods short (it divides training.seq_len) and window"),
+      KEY(attention.span, (IntegerRange{0}),
+          "tokens of methods short (it divides training.seq_len) and window, and of window_layers"),
       KEY(attention.num_levels, (IntegerRange{1, 8}), "levels of the pyramid; 1 is plain attention"),
       KEY(attention.pooling_factor, (IntegerChoice{{2, 4, 8, 16}}), "entries under one of the next level"),
       KEY(attention.topk, (IntegerRange{1}), "entries expanded per level, over the whole sequence"),
@@ -67,6 +68,8 @@ std::vector<Key> attention_keys() {
           "how tokens are scored; random is a control for experiments"),
       KEY(attention.dilation, (IntegerRange{1}), "residue classes of the dilated and gla scorers"),
       KEY(attention.full_attention_layers, (IntegerRange{0}), "layers that are dense in stage 1 too, from 0"),
+      KEY(attention.window_layers, (IntegerRange{0}),
+          "layers of method lighthouse that attend to the latest span tokens in stage 1 instead, from 0"),
       KEY(attention.topk_per_layer, (IntegerRange{1}), "one topk for each layer instead of topk"),
   };
 }

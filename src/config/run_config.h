@@ -41,7 +41,7 @@ struct ModelConfig {
 struct AttentionConfig {
   std::string method = "lighthouse";  ///< lighthouse | short: dense, in sequences of `span` tokens | window: causal
                                       ///< attention to the latest `span` tokens
-  int64_t span = 0;                   ///< tokens; of method short it divides training.seq_len
+  int64_t span = 0;                   ///< tokens of short, where it divides training.seq_len, window and window_layers
   int64_t num_levels = 3;
   int64_t pooling_factor = 4;
   int64_t topk = 64;
@@ -51,6 +51,7 @@ struct AttentionConfig {
   int64_t dilation = 4;
   std::vector<int64_t>
       full_attention_layers;            ///< layers that are dense in stage 1 too; the paper keeps {0, 1, 28, 29} of 30
+  std::vector<int64_t> window_layers;   ///< layers of method lighthouse that attend to the latest `span` tokens instead
   std::vector<int64_t> topk_per_layer;  ///< empty, or one k for each layer instead of topk
   bool operator==(const AttentionConfig&) const = default;
 };

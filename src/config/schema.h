@@ -63,6 +63,8 @@ int64_t num_parameters(const ModelConfig& model);
 int64_t layer_parameters(const ModelConfig& model);  ///< of one block
 /// Whether a layer is dense in stage 1 too.
 bool is_dense_layer(const AttentionConfig& attention, int64_t layer);
+/// Tokens of a layer's sliding window in stage 1; 0 for one that has none.
+int64_t window_span(const AttentionConfig& attention, int64_t layer);
 /// k of a layer's Lighthouse attention; nullopt for one that has none in stage 1 either.
 std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer);
 /// Whether the run has steps with Lighthouse attention.

@@ -4,6 +4,13 @@
 #include "config/schema.h"
 
 namespace lighthouse {
+namespace {
+
+bool contains(const std::vector<int64_t>& layers, int64_t layer) {
+  return std::find(layers.begin(), layers.end(), layer) != layers.end();
+}
+
+}  // namespace
 
 int64_t layer_parameters(const ModelConfig& model) {
   const int64_t heads_dim = model.head_dim * (2 * model.num_heads + 2 * model.num_kv_heads);  // q, o, k, v
@@ -18,12 +25,19 @@ int64_t num_parameters(const ModelConfig& model) {
 }
 
 bool is_dense_layer(const AttentionConfig& attention, int64_t layer) {
-  const std::vector<int64_t>& full = attention.full_attention_layers;
-  return std::find(full.begin(), full.end(), layer) != full.end();
+  return contains(attention.full_attention_layers, layer);
+}
+
+int64_t window_span(const AttentionConfig& attention, int64_t layer) {
+  const bool window =
+      attention.method == "window" ? !is_dense_layer(attention, layer) : contains(attention.window_layers, layer);
+  return window ? attention.span : 0;
 }
 
 std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer) {
-  if (attention.method != "lighthouse" || is_dense_layer(attention, layer)) return std::nullopt;
+  if (attention.method != "lighthouse" || is_dense_layer(attention, layer) || window_span(attention, layer) > 0) {
+    return std::nullopt;
+  }
   return attention.topk_per_layer.empty() ? attention.topk : attention.topk_per_layer.at(static_cast<size_t>(layer));
 }
 

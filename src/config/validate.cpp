@@ -16,6 +16,11 @@ void validate_limits(const RunConfig& config) {
 
 void validate_layers(const AttentionConfig& attention, int64_t num_layers) {
   validate_layer_list("attention.full_attention_layers", attention.full_attention_layers, num_layers);
+  validate_layer_list("attention.window_layers", attention.window_layers, num_layers);
+  for (const int64_t layer : attention.window_layers) {
+    require(!is_dense_layer(attention, layer), "attention.window_layers: layer ", layer,
+            " stands in attention.full_attention_layers too; name it in one of them");
+  }
   const auto num_topk = static_cast<int64_t>(attention.topk_per_layer.size());
   require(num_topk == 0 || num_topk == num_layers, "attention.topk_per_layer: has ", num_topk,
           " values; model.num_layers = ", num_layers, ", so give ", num_layers,
@@ -24,13 +29,17 @@ void validate_layers(const AttentionConfig& attention, int64_t num_layers) {
 
 void validate_method(const AttentionConfig& attention, int64_t seq_len) {
   const int64_t span = attention.span;
-  if (attention.method == "lighthouse") {
+  const bool lighthouse = attention.method == "lighthouse", windows = !attention.window_layers.empty();
+  require(lighthouse || !windows, "attention.window_layers: must be [] with attention.method = \"", attention.method,
+          "\", which has no Lighthouse layers for them to stand between");
+  if (lighthouse && !windows) {
     require(span == 0, "attention.span = ", span,
-            ": means something with attention.method = \"short\" or \"window\" only; leave it 0");
+            ": means something with attention.method = \"short\" or \"window\" or with attention.window_layers only; "
+            "leave it 0");
     return;
   }
   require(span >= 1 && span <= seq_len, "attention.span = ", span, ": must be from 1 to training.seq_len = ", seq_len,
-          " with attention.method = \"", attention.method, "\"");
+          windows ? " with attention.window_layers" : " with attention.method = \"" + attention.method + "\"");
   if (attention.method != "short") return;
   require(seq_len % span == 0, "attention.span = ", span, ": must divide training.seq_len = ", seq_len,
           ", which attention.method = \"short\" cuts into sequences of so many tokens");
@@ -54,6 +63,8 @@ void validate_parallel(const RunConfig& config) {
   require(parallel.context == 1 || (attention.method == "lighthouse" && attention.scorer != "random"),
           "parallel.context = ", parallel.context, ": must be 1 with attention.method = \"", attention.method,
           "\" and attention.scorer = \"", attention.scorer, "\"; controls run on whole sequences");
+  require(parallel.context == 1 || attention.window_layers.empty(), "parallel.context = ", parallel.context,
+          ": must be 1 with attention.window_layers, whose windows no processes share");
   require(parallel.data <= training.gradient_accumulation, "parallel.data = ", parallel.data,
           ": must be at most training.gradient_accumulation = ", training.gradient_accumulation,
           ", the micro-batches of a step, which are dealt out; set both");

@@ -226,8 +226,10 @@ Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span
   const Span own = shared ? share.own() : Span{0, seq_len};
   LIGHTHOUSE_CHECK(tokens.size(1) == own.size(), "Decoder: ", tokens.size(1), " tokens, of which this rank has ",
                    own.size());
-  LIGHTHOUSE_CHECK(!shared || mode == AttentionMode::kDense || attention_.method == "lighthouse",
-                   "Decoder: ranks cannot share a row with attention.method = \"", attention_.method, "\"");
+  LIGHTHOUSE_CHECK(!shared || mode == AttentionMode::kDense ||
+                       (attention_.method == "lighthouse" && attention_.window_layers.empty()),
+                   "Decoder: ranks cannot share a row with attention.method = \"", attention_.method, "\" and ",
+                   attention_.window_layers.size(), " window_layers");
   check_documents(cu_seqlens, tokens, seq_len);
   compute_.refresh();
   const int64_t seen = cache == nullptr ? 0 : cache->length();
@@ -321,8 +323,7 @@ std::vector<Span> Decoder::token_spans(int64_t seq_len, std::span<const int64_t>
 }
 
 int64_t Decoder::layer_window(size_t layer, AttentionMode mode) const {
-  const bool window = mode == AttentionMode::kLighthouse && attention_.method == "window";
-  return window && !is_dense_layer(attention_, static_cast<int64_t>(layer)) ? attention_.span : 0;
+  return mode == AttentionMode::kLighthouse ? window_span(attention_, static_cast<int64_t>(layer)) : 0;
 }
 
 }  // namespace lighthouse

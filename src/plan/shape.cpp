@@ -44,10 +44,10 @@ std::vector<Span> rows_of_ranks(const SequencePlan& plan, const std::vector<Span
 int64_t token_pairs(const RunConfig& config, bool stage_1, int64_t layer) {
   const AttentionConfig& attention = config.attention;
   const int64_t seq_len = config.training.seq_len;
-  const int64_t span = std::min(attention.span, seq_len);
-  if (!stage_1 || attention.method == "lighthouse" || is_dense_layer(attention, layer)) return causal_pairs(seq_len);
-  if (attention.method == "short") return seq_len / span * causal_pairs(span);
-  return causal_pairs(span) + (seq_len - span) * span;
+  if (!stage_1) return causal_pairs(seq_len);
+  if (attention.method == "short") return seq_len / attention.span * causal_pairs(attention.span);
+  const int64_t span = std::min(window_span(attention, layer), seq_len);
+  return span == 0 ? causal_pairs(seq_len) : causal_pairs(span) + (seq_len - span) * span;
 }
 
 LayerShape lighthouse_shape(const RunConfig& config, int64_t topk, const std::vector<Span>& tokens) {

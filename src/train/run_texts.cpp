@@ -22,7 +22,10 @@ std::string begin_text(const TrainingConfig& training, int64_t step) {
 std::string stage_one_text(const AttentionConfig& attention) {
   if (attention.method == "short") return detail::concat("dense in sequences of ", attention.span);
   if (attention.method == "window") return detail::concat("with a window of ", attention.span);
-  return "with Lighthouse attention";
+  const size_t windows = attention.window_layers.size();
+  return windows == 0 ? "with Lighthouse attention"
+                      : detail::concat("with Lighthouse attention and, in ", windows,
+                                       windows == 1 ? " layer" : " layers", ", a window of ", attention.span);
 }
 
 std::string done_text(const TrainResult& result) {

@@ -235,7 +235,7 @@ def test_audit_of_an_exported_model_takes_attention_and_text(trained, exported):
 
 
 WRONG_AUDIT = {
-    "dense layers only": (["--attention.full_attention_layers", "0,1"], "names all 2 layers"),
+    "dense layers only": (["--attention.full_attention_layers", "0,1"], "name all 2 layers"),
     "nothing to select": (["--seq-len", 16], "16 tokens gather"),
     "gates that are not there": (["--attention.scorer", "gla"], "gates"),
     "one sequence": (["--sequences", 1], "--sequences 1"),

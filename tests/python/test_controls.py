@@ -56,3 +56,13 @@ def test_documents_can_be_packed(lighthouse, tmp_path):
             "data.validation_fraction": 0, "training.steps": 3, "training.lighthouse_steps": 2, "training.batch_size": 1,
             "logging.sample_tokens": 0})
         assert len(run.metrics()) == 3
+
+
+def test_windows_stand_between_lighthouse_layers(lighthouse, tmp_path):
+    run = Trained(lighthouse, tmp_path, **{
+        "attention.window_layers": 0, "attention.span": 12, "training.steps": 12, "training.lighthouse_steps": 8,
+        "training.batch_size": 2, "validation.interval": 4, "logging.sample_tokens": 0})
+    validated = [line for line in run.metrics() if line.get("validation_loss") is not None]
+    assert all(line["validation_loss_lighthouse"] > 0 for line in validated)
+    assert list(json.loads(run("eval", "--sequences", 2, "--json"))["tasks"]["loss"]) == ["dense", "lighthouse"]
+    assert "in 1 of 2 layers" in run("audit", "--sequences", 2)

@@ -89,6 +89,12 @@ def test_the_window_has_as_many_pairs_as_the_rows_of_the_two_stage_arm(name, con
     assert controls["short"]["attention.span"] == ladder.seq_len // 8
 
 
+def test_window_layers_have_the_window_of_the_control():
+    layers = plan.WINDOW_LAYERS["window-layers"]
+    assert layers["attention.span"] == plan.CONTROLS["window"]["attention.span"]
+    assert [int(layer) for layer in layers["attention.window_layers"].split(",")] == list(range(0, plan.LADDERS["a2"].layers, 2))
+
+
 def test_a_control_of_equal_total_time_has_the_share_of_the_steps_that_takes_it():
     control = plan.make_run("a2", "dense-fewer", 1, plan.CONTROLS["dense-fewer"]).options
     dense = plan.make_run("a2", "dense", 1, plan.DENSE).options

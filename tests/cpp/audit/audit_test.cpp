@@ -179,7 +179,7 @@ TEST(DecoderAudit, NamesWhatItCannotAudit) {
   EXPECT_THAT(refusal(small_attention(), 2, 16), HasSubstr("16 tokens gather"));
   AttentionConfig dense = small_attention();
   dense.full_attention_layers = {0, 1};
-  EXPECT_THAT(refusal(dense, 2, kSeqLen), HasSubstr("names all 2 layers"));
+  EXPECT_THAT(refusal(dense, 2, kSeqLen), HasSubstr("name all 2 layers"));
 }
 
 TEST(SelectionTapes, HoldWhatTheLayersSelected) {

@@ -12,7 +12,7 @@ RunConfig unusual_config() {
   RunConfig config;
   config.model = {"smollm3", 300, 96, 5,   6,      3,      18,   100, 1234.5678901234567, "yarn", 7.5, 4096, 1,
                   4,         16,  2,  0.5, {1, 3}, 1e-300, true, 0.1};
-  config.attention = {"window", 77, 8, 16, 7, 9, false, "gla", 3, {4, 0, 2}, {1, 2, 3, 4, 5}};
+  config.attention = {"window", 77, 8, 16, 7, 9, false, "gla", 3, {4, 0, 2}, {3, 1}, {1, 2, 3, 4, 5}};
   config.training = {1000, 999, 1 << 30, 2, 3, "tree", INT64_MAX, "my \"model\"", "bf16", "cpu", 5, "full", true, true};
   config.parallel = {2, 4, 60};
   config.optimizer = {1.0 / 3, 0, 0.999999999, 1e-8, 1e22, 0, "wsd", 1, 10, 0};

@@ -136,11 +136,43 @@ TEST(Window, EndsAtTheBeginOfADocument) {
   expect_equal_in_fp64(decoder.forward(tokens, kStageOne, documents), at::cat(separate, 1));
 }
 
-TEST(StageOne, ControlsRecomputeTheSameBits) {
-  for (const char* method : {"short", "window"}) {
+AttentionConfig with_windows(std::vector<int64_t> layers, int64_t span) {
+  AttentionConfig attention = with_method("lighthouse", span);
+  attention.topk = 2;
+  attention.tile_topk = 2;
+  attention.num_levels = 2;
+  attention.window_layers = std::move(layers);
+  return attention;
+}
+
+TEST(WindowLayers, StandBetweenLighthouseLayers) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor tokens = random_tokens(1, 40, 31);
+  AttentionConfig attention = with_windows({}, 0);
+  attention.full_attention_layers = {1};
+  const at::Tensor dense_second = decoder_with(attention).forward(tokens, kStageOne);
+  // A window of the whole row is dense attention; a shorter one is not, and Lighthouse attention in its place neither.
+  const auto second = [&](int64_t span) { return decoder_with(with_windows({1}, span)).forward(tokens, kStageOne); };
+  expect_equal_in_fp64(second(40), dense_second);
+  EXPECT_GT(max_abs(second(5) - dense_second), 1e-3);
+  EXPECT_GT(max_abs(second(5) - decoder_with(with_windows({}, 0)).forward(tokens, kStageOne)), 1e-3);
+}
+
+TEST(WindowLayers, InEveryLayerAreTheMethodWindow) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor tokens = random_tokens(1, 40, 31);
+  const Decoder decoder = decoder_with(with_windows({0, 1}, 5));
+  EXPECT_TRUE(
+      same_bits(decoder.forward(tokens, kStageOne), decoder_with(with_method("window", 5)).forward(tokens, kStageOne)));
+  expect_equal_in_fp64(decoder.forward(tokens, kDense), decoder_with(with_method("window", 5)).forward(tokens, kDense));
+}
+
+TEST(StageOne, WithoutLighthouseAloneRecomputesTheSameBits) {
+  for (const AttentionConfig& attention :
+       {with_method("short", 10), with_method("window", 10), with_windows({0}, 10)}) {
     std::vector<std::vector<at::Tensor>> gradients;
     for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
-      const Decoder decoder(small_model(), with_method(method, 10), 5, {.recompute = recompute});
+      const Decoder decoder(small_model(), attention, 5, {.recompute = recompute});
       decoder.loss(random_tokens(1, 40, 31), random_tokens(1, 40, 31, 2), kStageOne).backward();
       gradients.emplace_back();
       for (const auto& [name, parameter] : decoder.parameters()) gradients.back().push_back(parameter.grad());

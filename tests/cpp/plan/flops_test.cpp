@@ -45,6 +45,20 @@ TEST(ShapeTest, AWindowHasAsManyPairsAsItSees) {
   EXPECT_EQ(layer_shapes(config, true)[1].pairs, 136);
 }
 
+TEST(ShapeTest, WindowLayersStandBetweenLighthouseLayers) {
+  RunConfig config = small_config();
+  config.attention.full_attention_layers = {};
+  const std::vector<LayerShape> lighthouse = layer_shapes(config, true);
+  config.attention.window_layers = {1};
+  config.attention.span = 3;
+  const std::vector<LayerShape> layers = layer_shapes(config, true);
+  EXPECT_EQ(layers[0].pairs, lighthouse[0].pairs);
+  EXPECT_EQ(layers[0].lighthouse, lighthouse[0].lighthouse);
+  EXPECT_FALSE(layers[1].lighthouse);
+  EXPECT_EQ(layers[1].pairs, 1 + 2 + 14 * 3);
+  EXPECT_EQ(layer_shapes(config, false)[1].pairs, 136);
+}
+
 TEST(ShapeTest, EveryLayerHasItsTopk) {
   RunConfig config = paper_config();
   config.attention.topk_per_layer.assign(30, 1536);
