@@ -84,6 +84,11 @@ B_CONTROLS = {
     "window": {"attention.method": "window", "attention.span": 1152},
 }
 
+# Windows between Lighthouse layers, on ladder A2 with two seeds, by the third amendment.
+WINDOW_LAYERS = {
+    "window-layers": {"attention.window_layers": "0,2,4", "attention.span": 576},
+}
+
 # One line each in docs/experiments.md; on ladder A2, seeds 1 and 2. The paper's own setting has dense layers: they come
 # before the headline, all else after it.
 FIRST_ABLATIONS = {
@@ -160,4 +165,4 @@ def two_seeds(ladder, arms):
 def jobs():
     """Lists of runs that one card makes one after another, in the order of the plan, without those for rates."""
     return (main_pairs("a") + main_pairs("a2") + two_seeds("a2", CONTROLS | FIRST_ABLATIONS) + main_pairs("b")
-            + two_seeds("b", B_CONTROLS) + two_seeds("a2", ABLATIONS) + main_pairs("c") + main_pairs("d"))
+            + two_seeds("b", B_CONTROLS) + two_seeds("a2", WINDOW_LAYERS) + two_seeds("a2", ABLATIONS) + main_pairs("c") + main_pairs("d"))

@@ -109,7 +109,7 @@ def pair_tables(ladder, made):
 def arm_table(ladder, made):
     """Controls and ablations, each run against the main arms of its seed."""
     rows = []
-    for arm in plan.CONTROLS | plan.FIRST_ABLATIONS | plan.ABLATIONS:
+    for arm in plan.CONTROLS | plan.FIRST_ABLATIONS | plan.WINDOW_LAYERS | plan.ABLATIONS:
         for seed in (1, 2):
             one, *main = (made.get(f"{ladder}-{name}-s{seed}") for name in (arm, "dense", "two-stage"))
             if not all(other and other.run and other.evaluated for other in (one, *main)):
