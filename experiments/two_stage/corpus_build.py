@@ -7,8 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
-from corpus_archive import fetch_archive, read_files, sha256_of
-from corpus_packages import PACKAGES, CorpusError
+from corpus_archive import sha256_of
+from corpus_packages import PACKAGES, CorpusError, Releases
+from corpus_releases import read_package
 from corpus_select import is_held_out, is_text, kind_of, limits_of
 
 PARTS = ("train", "heldout")
@@ -23,10 +24,11 @@ def build(package, folder, downloads, say=print):
         verify(folder, package)
         say(f"'{folder}' is there and right")
         return
-    archive = fetch_archive(package, downloads)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    choose(package, read_files(archive), partial)
+    choose(package, read_package(package, downloads), partial)
+    if isinstance(package, Releases):
+        drop_short_histories(package, partial)
     near_copies = drop_near_copies(package, partial)
     write_manifest(package, partial, near_copies)
     check_pin(package, partial)
@@ -52,6 +54,14 @@ def choose(package, files, folder):
     for part in PARTS:
         if not list_files(folder / part):
             raise CorpusError(f"{package.name}: the rules choose no file for {part}; see corpus_packages.py")
+
+
+def drop_short_histories(package, folder):
+    """Removes the files of which fewer than package.fewest releases were chosen."""
+    for history in {(folder / path).parent for path in list_files(folder)}:
+        if len(list(history.iterdir())) < package.fewest:
+            shutil.rmtree(history)
+            _remove_empty(history.parent)
 
 
 def drop_near_copies(package, folder):

@@ -1,4 +1,4 @@
-"""What a corpus is made of: the pinned archive of a Debian source package and the rules that choose text from it."""
+"""What a corpus is made of: pinned archives of Debian source packages and the rules that choose text from them."""
 
 from dataclasses import dataclass
 
@@ -30,15 +30,21 @@ class Limits:
     max_check_lines: float = 0.3  # share of lines that are a comment with a label, such as "; CHECK-NEXT:"
 
 
-@dataclass(frozen=True)
-class Package:
-    """A source package and its choice. Paths count from the archive's one top folder."""
+@dataclass(frozen=True, kw_only=True)
+class Archive:
+    """The upstream tarball of a source package."""
 
     name: str
     version: str
-    licence: str
-    archive: str  # the upstream tarball, as the package's .dsc names it
+    archive: str  # as the package's .dsc names it
     archive_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """A choice of text. Paths count from an archive's one top folder."""
+
+    licence: str
     source: Limits
     test: Limits | None  # for files below a folder of TEST_FOLDERS; None leaves them out
     left_out: tuple[str, ...]  # beginnings of paths
@@ -47,12 +53,33 @@ class Package:
     manifest_sha256: str  # of manifest.json: whoever gets it has the same corpus, byte for byte
 
 
-LLVM = Package(
+@dataclass(frozen=True, kw_only=True)
+class Package(Archive, Rules):
+    """A corpus of one source package."""
+
+    archives = property(lambda self: (self,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Releases(Rules):
+    """A corpus of several releases of one project: the releases of a file follow each other, the oldest first."""
+
+    name: str
+    version: str
+    archives: tuple[Archive, ...]
+    fewest: int  # a file is kept with so many different releases within the limits, or not at all
+
+
+LLVM_14 = Archive(
     name="llvm-toolchain-14",
     version="1:14.0.6-12",
-    licence="Apache-2.0 with LLVM exceptions",
     archive="llvm-toolchain-14_14.0.6.orig.tar.xz",
     archive_sha256="d9bce5f42381d781e273c724db1ab0acd66259bf2782b79891664dbf1953d22c",
+)
+
+LLVM = Package(
+    **vars(LLVM_14),
+    licence="Apache-2.0 with LLVM exceptions",
     source=Limits(min_bytes=8192),
     test=Limits(min_bytes=16384, max_packing=16.0, max_check_lines=0.8),
     left_out=("llvm/docs/_build/", "clang/docs/tools/clang-formatted-files.txt"),
@@ -75,4 +102,44 @@ LINUX = Package(
     manifest_sha256="6595291109a083adf5b721d3221a554ca5de7d6453f944cf147d11ded658a603",
 )
 
-PACKAGES = {package.name: package for package in (LLVM, LINUX)}
+LLVM_RELEASES = Releases(
+    name="llvm-releases",
+    version="13, 14, 15, 16 and 19",
+    licence=LLVM.licence,
+    archives=(
+        Archive(
+            name="llvm-toolchain-13",
+            version="1:13.0.1-11",
+            archive="llvm-toolchain-13_13.0.1.orig.tar.xz",
+            archive_sha256="38f14321caa46e0c890ceac2faf5ba29af6f1db759214134516515596e675a80",
+        ),
+        LLVM_14,
+        Archive(
+            name="llvm-toolchain-15",
+            version="1:15.0.6-4",
+            archive="llvm-toolchain-15_15.0.6.orig.tar.xz",
+            archive_sha256="076ac9fe372b3141b4fcbee80abfae34f9574fdb959cd8d14a7fd3f39ff89399",
+        ),
+        Archive(
+            name="llvm-toolchain-16",
+            version="1:16.0.6-15~deb12u1",
+            archive="llvm-toolchain-16_16.0.6.orig.tar.xz",
+            archive_sha256="5ab98480d3bc9f1896de1a1afafb46c318a9baa02bf21a4f6830c644d06c1cc0",
+        ),
+        Archive(
+            name="llvm-toolchain-19",
+            version="1:19.1.7-3~deb12u1",
+            archive="llvm-toolchain-19_19.1.7.orig.tar.xz",
+            archive_sha256="ae498f3bc58ae2d9f64ef5f0c035c4240152bf015a5b7738b15c22e93bdc97ce",
+        ),
+    ),
+    fewest=2,
+    source=Limits(min_bytes=4096, max_bytes=32768),
+    test=None,
+    left_out=(),
+    extensionless=(),
+    held_out=LLVM.held_out,
+    manifest_sha256="f41de33f17d57d71f265f0f3fac667ee19800da9aa10f27e5d1486f7d4482d8f",
+)
+
+PACKAGES = {package.name: package for package in (LLVM, LINUX, LLVM_RELEASES)}

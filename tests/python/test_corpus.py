@@ -22,7 +22,7 @@ import corpus_build
 import corpus_copies
 import corpus_pack
 import corpus_select
-from corpus_packages import PACKAGES, CorpusError, Limits, Package
+from corpus_packages import PACKAGES, Archive, CorpusError, Limits, Package, Releases
 
 COMMON = b"// The same licence stands at the head of every file, and that is no near-copy of anything.\n"
 
@@ -66,27 +66,35 @@ def small_filter(monkeypatch):
     monkeypatch.setattr(corpus_copies, "_FILTER_BITS", 16)
 
 
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A package whose archive lies in tmp_path/downloads, with the pin that its manifest has."""
-    archive = tmp_path / "downloads" / "small.orig.tar.xz"
-    archive.parent.mkdir()
+def write_archive(archive, tree):
+    archive.parent.mkdir(exist_ok=True)
     with tarfile.open(archive, "w:xz") as files:
-        for path, data in TREE.items():
+        for path, data in tree.items():
             member = tarfile.TarInfo(f"small-1.0/{path}")
             member.size = len(data)
             files.addfile(member, io.BytesIO(data))
+    return archive
+
+
+def pinned(package, tmp_path, monkeypatch):
+    """The package with the pin that its manifest has, among PACKAGES."""
+    monkeypatch.setitem(PACKAGES, package.name, package)
+    with pytest.raises(CorpusError, match="pinned") as refused:
+        corpus_build.build(package, tmp_path / "trial", tmp_path / "downloads")
+    package = dataclasses.replace(package, manifest_sha256=str(refused.value).split("SHA-256 ")[1][:64])
+    monkeypatch.setitem(PACKAGES, package.name, package)
+    return package
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package whose archive lies in tmp_path/downloads."""
+    archive = write_archive(tmp_path / "downloads" / "small.orig.tar.xz", TREE)
     unpinned = Package(
         name="small", version="1.0-1", licence="none", archive=archive.name, archive_sha256=corpus_archive.sha256_of(archive),
         source=Limits(min_bytes=2048), test=Limits(min_bytes=2048), left_out=("lib/generated/",),
         extensionless=("include/",), held_out=("tool/",), manifest_sha256="")
-    monkeypatch.setitem(PACKAGES, "small", unpinned)
-    with pytest.raises(CorpusError, match="pinned") as refused:
-        corpus_build.build(unpinned, tmp_path / "trial", archive.parent)
-    pin = str(refused.value).split("SHA-256 ")[1][:64]
-    pinned = dataclasses.replace(unpinned, manifest_sha256=pin)
-    monkeypatch.setitem(PACKAGES, "small", pinned)
-    return pinned
+    return pinned(unpinned, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -104,6 +112,27 @@ def test_choice_and_hold_out(built):
     assert train | held_out == KEPT
     assert set(held_out) == {"tool/main.c", "tool/near.c"}
     assert not (built / "heldout" / "tool" / "inner").exists()
+
+
+def test_releases_of_a_file_follow_each_other(tmp_path, monkeypatch):
+    first = {"lib/parse.cpp": COPIED, "lib/parse.h": prose(21, 3000), "old/a.cpp": prose(22, 3000), "tool/main.c": prose(23, 3000)}
+    second = first | {"lib/parse.cpp": COPIED + b"more", "lib/new.cpp": prose(24, 3000), "tool/main.c": prose(23, 3000) + b"x"}
+    third = {"lib/parse.cpp": COPIED[:-9], "lib/parse.h": prose(21, 3000) + b"y", "lib/new.cpp": COPIED[:1000], "tool/main.c": b""}
+    archives = []
+    for release, tree in enumerate((first, second, third), start=8):
+        file = write_archive(tmp_path / "downloads" / f"small-{release:02}.tar.xz", tree)
+        archives.append(Archive(name=f"small-{release:02}", version="1", archive=file.name,
+                                archive_sha256=corpus_archive.sha256_of(file)))
+    package = pinned(Releases(
+        name="releases", version="8 to 10", archives=tuple(archives), fewest=2, licence="none", source=Limits(min_bytes=2048),
+        test=None, left_out=(), extensionless=(), held_out=("tool/",), manifest_sha256=""), tmp_path, monkeypatch)
+    corpus_build.build(package, tmp_path / "corpus", tmp_path / "downloads", say=lambda line: None)
+    train = contents(tmp_path / "corpus" / "train")
+    assert list(train) == ["lib/parse.cpp/08.cpp", "lib/parse.cpp/09.cpp", "lib/parse.cpp/10.cpp",
+                           "lib/parse.h/08.h", "lib/parse.h/10.h"], "no release that changes nothing, no file with one release"
+    assert b"".join(train.values()) == (COPIED + COPIED + b"more" + COPIED[:-9] + 2 * prose(21, 3000) + b"y")
+    assert not (tmp_path / "corpus" / "train" / "old").exists()
+    assert list(contents(tmp_path / "corpus" / "heldout")) == ["tool/main.c/08.c", "tool/main.c/09.c"]
 
 
 def test_manifest(built):
