@@ -32,11 +32,13 @@ class Ladder:
     interval: int       # steps between validations
     sequences: int      # of a validation
     share: float = 0.625
+    rope_theta: float = 10_000.0  # the paper's
+    corpus: str = "two_stage"     # a folder of .corpus
 
     def options(self, steps):
         return {
             "model.dim": self.dim, "model.num_layers": self.layers, "model.num_heads": self.heads,
-            "model.num_kv_heads": self.heads, "model.ffn_dim": self.ffn,
+            "model.num_kv_heads": self.heads, "model.ffn_dim": self.ffn, "model.rope_theta": self.rope_theta,
             "attention.topk": self.seq_len // 64,
             "training.seq_len": self.seq_len, "training.batch_size": self.batch, "training.steps": steps,
             "training.lighthouse_steps": round(self.share * steps),
@@ -61,8 +63,11 @@ LADDERS = {
     # The paper's 268M parameters, 15M tokens: speed, switch and recovery only.
     "d": Ladder(dim=1024, layers=30, heads=8, ffn=1536, seq_len=98304, batch=1, steps=152, warmup=30,
                 rate_steps=0, interval=19, sequences=4),
+    # A2 on text whose far context is worth something.
+    "e": Ladder(dim=256, layers=6, heads=2, ffn=704, seq_len=32768, batch=1, steps=12208, warmup=200,
+                rate_steps=3000, interval=400, sequences=32, rope_theta=500_000.0, corpus="llvm-releases"),
 }
-SEEDS = {"a": 6, "a2": 6, "b": 3, "c": 1, "d": 1}
+SEEDS = {"a": 6, "a2": 6, "b": 3, "c": 1, "d": 1, "e": 4}
 RATES = (1e-3, 2e-3, 4e-3)
 FIXED_RATE = 2e-3  # the paper's, where no rate is looked for
 RATE_SEED = 100  # not one of the seeds that are compared
@@ -84,10 +89,13 @@ B_CONTROLS = {
     "window": {"attention.method": "window", "attention.span": 1152},
 }
 
-# Windows between Lighthouse layers, on ladder A2 with two seeds, by the third amendment.
+# Windows between Lighthouse layers, on ladder A2 with two seeds, by the third amendment, and on ladder E.
 WINDOW_LAYERS = {
     "window-layers": {"attention.window_layers": "0,2,4", "attention.span": 576},
 }
+
+# Ladder E: does Lighthouse keep what these leave out in stage one? Every seed; seeds 1 and 2 with all arms come first.
+E_CONTROLS = {arm: CONTROLS[arm] for arm in ("window", "short")} | WINDOW_LAYERS
 
 # One line each in docs/experiments.md; on ladder A2, seeds 1 and 2. The paper's own setting has dense layers: they come
 # before the headline, all else after it.
@@ -158,11 +166,18 @@ def main_pairs(ladder):
     return pairs
 
 
-def two_seeds(ladder, arms):
-    return [[make_run(ladder, arm, seed, changes)] for arm, changes in arms.items() for seed in (1, 2)]
+def with_seeds(ladder, arms, seeds=(1, 2)):
+    return [[make_run(ladder, arm, seed, changes)] for arm, changes in arms.items() for seed in seeds]
+
+
+def far_jobs():
+    """Ladder E in two halves, each with all arms of its seeds."""
+    pairs = main_pairs("e")
+    return (pairs[:2] + with_seeds("e", E_CONTROLS) + pairs[2:] + with_seeds("e", E_CONTROLS, range(3, SEEDS["e"] + 1)))
 
 
 def jobs():
     """Lists of runs that one card makes one after another, in the order of the plan, without those for rates."""
-    return (main_pairs("a") + main_pairs("a2") + two_seeds("a2", CONTROLS | FIRST_ABLATIONS) + main_pairs("b")
-            + two_seeds("b", B_CONTROLS) + two_seeds("a2", WINDOW_LAYERS) + two_seeds("a2", ABLATIONS) + main_pairs("c") + main_pairs("d"))
+    return (main_pairs("a") + main_pairs("a2") + with_seeds("a2", CONTROLS | FIRST_ABLATIONS) + main_pairs("b")
+            + with_seeds("b", B_CONTROLS) + with_seeds("a2", WINDOW_LAYERS) + far_jobs() + with_seeds("a2", ABLATIONS)
+            + main_pairs("c") + main_pairs("d"))

@@ -29,14 +29,19 @@ EVALUATION = ["--task", "loss,position,passkey,copy", "--context", "4096", "--se
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, default=ROOT / "build/release/bin/lighthouse", help="lighthouse")
-    parser.add_argument("--corpus", type=Path, default=ROOT / ".corpus/two_stage", help="folder with train and heldout")
+    parser.add_argument("--corpus", type=Path, help="folder with train and heldout (that of each ladder in .corpus)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="records of the runs that are made")
     parser.add_argument("--work", type=Path, default=ROOT / "runs/two_stage", help="run folders")
     parser.add_argument("--cards", type=int, default=1, help="cards, each of which makes runs of its own (1)")
     parser.add_argument("--minutes", type=float, default=25, help="end after that; runs under way are saved (25)")
     parser.add_argument("--only", default="*", help="runs whose name matches, as 'a-*'")
     parser.add_argument("--list", action="store_true", help="say where the plan stands, and end")
+    parser.add_argument("--list-corpora", action="store_true", help="name the folders of .corpus that are read, and end")
     return parser.parse_args()
+
+
+def corpus_name(run):
+    return f".corpus/{plan.LADDERS[run.ladder].corpus}"
 
 
 class Results:
@@ -144,11 +149,13 @@ class Runner:
                 self.lock.wait(1)
         return None
 
+    def corpus(self, run):
+        return self.arguments.corpus or ROOT / corpus_name(run)
+
     def train_command(self, run):
         command = [self.arguments.program, "train", "--config", HERE / "two_stage.toml"]
         options = {"optimizer.learning_rate": self.results.rate(run.ladder)} | run.options
-        options |= {"data.path": self.arguments.corpus / "train",
-                    "data.validation_path": self.arguments.corpus / "heldout",
+        options |= {"data.path": self.corpus(run) / "train", "data.validation_path": self.corpus(run) / "heldout",
                     "logging.run_dir": self.arguments.work / run.name}
         for key, value in options.items():
             command += [f"--{key}", value]
@@ -183,7 +190,7 @@ class Runner:
                   "date": datetime.date.today().isoformat(), "command": shlex.join(command)}
         if code != 0:
             record["messages"] = log.read_text(errors="replace")[-2000:]
-        names = {str(self.arguments.program): "lighthouse", str(self.arguments.corpus): ".corpus/two_stage",
+        names = {str(self.arguments.program): "lighthouse", str(self.corpus(run)): corpus_name(run),
                  str(self.arguments.work): "runs/two_stage", str(ROOT) + os.sep: ""}
         with self.lock:
             self.results.keep(run, folder, record, names)
@@ -219,7 +226,11 @@ def main():
         for run in runs:
             print(f"{run.name:28} {runner.results.describe(run)}")
         return
-    for path in (arguments.program, arguments.corpus / "train", arguments.corpus / "heldout"):
+    if arguments.list_corpora:
+        print("\n".join(sorted({plan.LADDERS[run.ladder].corpus for run in runs})))
+        return
+    parts = sorted({runner.corpus(run) / part for run in runs for part in ("train", "heldout")})
+    for path in (arguments.program, *parts):
         if not path.exists():
             sys.exit(f"'{path}' is missing; run.sh makes it")
     runner.run_all()

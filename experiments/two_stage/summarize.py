@@ -19,6 +19,7 @@ FINAL = Measure("eval.json", True)
 MARGIN = 0.005  # of the mean dense loss
 TAIL = 0.1      # of the steps, whose validations are averaged
 COPY = (192, 4032)
+FAR_LADDER, FAR_COPY, USED_CONTEXT = "e", 16320, 0.05  # far context is used from that share of the dense loss on
 
 
 class Made:
@@ -41,6 +42,21 @@ class Made:
 
     def copy(self, distance):
         return next(cell["value"] for cell in self.run.evaluation.copies if cell["distance"] == distance)
+
+    @property
+    def far_loss(self):
+        """At the far end of the sequence: the last bucket of positions."""
+        return next(bucket["value"] for bucket in reversed(self.run.evaluation.positions) if bucket["attention"] == "dense")
+
+    @property
+    def far_worth(self):
+        """Nats a byte that the loss is higher with the last 4,096 to 5,119 tokens alone."""
+        return self.run.evaluation.context["difference"]
+
+    def first_dense(self):
+        """The dense loss at the first validation of stage two; None of a run without stage one."""
+        begin = self.run.lighthouse_steps
+        return next((record["validation_loss"] for record in self.run.validations if record["step"] > begin), None) if begin else None
 
     def passkey(self):
         cells = self.run.evaluation.retrieval["passkey"]
@@ -73,6 +89,16 @@ def verdict(differences, base):
     """What docs/experiments.md calls non-inferior and superior, by the upper end of the interval."""
     high = estimate(differences).high
     return "superior" if high < 0 else "non-inferior" if high <= MARGIN * base else "neither non-inferior nor superior"
+
+
+def control_verdict(differences, base):
+    """What Lighthouse does against a control, as docs/experiments.md has it for ladder E."""
+    found = estimate(differences)
+    if found.high < 0:
+        return "helps"
+    if found.low > 0:
+        return "hurts"
+    return "does not help" if found.low > -MARGIN * base else "not decided"
 
 
 def pair_tables(ladder, made):
@@ -110,7 +136,7 @@ def arm_table(ladder, made):
     """Controls and ablations, each run against the main arms of its seed."""
     rows = []
     for arm in plan.CONTROLS | plan.FIRST_ABLATIONS | plan.WINDOW_LAYERS | plan.ABLATIONS:
-        for seed in (1, 2):
+        for seed in range(1, plan.SEEDS[ladder] + 1):
             one, *main = (made.get(f"{ladder}-{name}-s{seed}") for name in (arm, "dense", "two-stage"))
             if not all(other and other.run and other.evaluated for other in (one, *main)):
                 continue
@@ -121,6 +147,39 @@ def arm_table(ladder, made):
         return []
     return [f"### Ladder {ladder.upper()}: controls and ablations", "",
             *table(["arm", "seed", "dense loss", "less dense", "less two-stage", "time over dense", "over two-stage"], rows), ""]
+
+
+def far_table(ladder, made):
+    """What each arm of the ladder makes of far context, and Lighthouse in stage one against each other arm, by seed."""
+    found = {}
+    for arm in plan.MAIN_ARMS | plan.E_CONTROLS:
+        runs = (made.get(f"{ladder}-{arm}-s{seed}") for seed in range(1, plan.SEEDS[ladder] + 1))
+        found[arm] = {one.record["seed"]: one for one in runs if one and one.run and one.evaluated}
+    rows = [[arm, seed, f"{FINAL.loss(one.run):.4f}", f"{one.far_loss:.4f}", f"{one.far_worth:.4f}",
+             *(f"{one.copy(distance):.2f}" for distance in (COPY[1], FAR_COPY)), three_digits(one.first_dense())]
+            for arm, runs in found.items() for seed, one in runs.items()]
+    if not rows:
+        return []
+    lines = [f"### Ladder {ladder.upper()}: far context", "", *table(
+        ["arm", "seed", "dense loss", "at positions from 16,384 on", "worth of far context", f"copy at {COPY[1]:,}, bits",
+         f"at {FAR_COPY:,}", "dense loss, first of stage two"], rows), ""]
+    dense = list(found["dense"].values())
+    if dense:
+        worth = statistics.fmean(one.far_worth for one in dense) / statistics.fmean(FINAL.loss(one.run) for one in dense)
+        lines.append(f"* The dense arm's far context is worth {worth:.1%} of its loss: the ladder "
+                     f"{'can say something' if worth >= USED_CONTEXT else '**says nothing**'} (at least {USED_CONTEXT:.0%}).")
+    for arm, others in found.items():
+        seeds = sorted(others.keys() & found["two-stage"].keys())
+        if arm == "two-stage" or len(seeds) < 2:
+            continue
+        looks = {"loss": lambda one: FINAL.loss(one.run), "from 16,384 on": lambda one: one.far_loss,
+                 "worth of far context": lambda one: one.far_worth}
+        less = {name: [look(found["two-stage"][seed]) - look(others[seed]) for seed in seeds] for name, look in looks.items()}
+        said = "" if arm == "dense" or not dense else (
+            f" Lighthouse **{control_verdict(less['loss'], statistics.fmean(FINAL.loss(one.run) for one in dense))}**.")
+        lines.append(f"* Two-stage less {arm}, {len(seeds)} seeds: "
+                     f"{'; '.join(f'{name} {interval(values)}' for name, values in less.items())}.{said}")
+    return [*lines, ""]
 
 
 def run_row(one):
@@ -143,6 +202,7 @@ def summary(results):
     for ladder in plan.LADDERS:
         lines += pair_tables(ladder, made)
         lines += arm_table(ladder, made)
+        lines += far_table(ladder, made) if ladder == FAR_LADDER else []
     lines += ["### All runs", ""]
     lines += table(["run", "rate", "card", "date", "dense loss", "last tenth", "Lighthouse less dense",
                     *[f"copy at {distance:,}, bits" for distance in COPY], "passkey", "s of steps", "s", "spikes"],

@@ -81,7 +81,17 @@ def test_controls_come_right_after_the_main_pairs_of_their_ladder(ladder, arms):
     assert names[first:first + len(controls)] == controls
 
 
-@pytest.mark.parametrize(("name", "controls"), [("a2", plan.CONTROLS), ("b", plan.B_CONTROLS)])
+def test_ladder_e_has_all_arms_of_two_seeds_before_the_others_and_differs_from_a2_in_its_text_and_theta():
+    names = [run.name for job in plan.far_jobs() for run in job]
+    arms = ("dense", "two-stage", "window", "short")
+    for half, seeds in ((names[:8], (1, 2)), (names[8:], (3, 4))):
+        assert set(half) == {f"e-{arm}-s{seed}" for arm in arms for seed in seeds}
+    one, other = (plan.make_run(ladder, "dense", 1, plan.DENSE).options for ladder in ("e", "a2"))
+    assert {key for key in one if one[key] != other[key]} == {"model.rope_theta"}
+    assert plan.LADDERS["e"].corpus != plan.LADDERS["a2"].corpus
+
+
+@pytest.mark.parametrize(("name", "controls"), [("a2", plan.CONTROLS), ("b", plan.B_CONTROLS), ("e", plan.E_CONTROLS)])
 def test_the_window_has_as_many_pairs_as_the_rows_of_the_two_stage_arm(name, controls):
     ladder = plan.LADDERS[name]
     rows = ladder.seq_len // 16 + 2 * 4 * ladder.seq_len // 64  # N / F + (L - 1) p k
@@ -108,6 +118,14 @@ def test_the_rate_is_the_best_of_three_or_of_one_more_where_the_best_is_at_an_en
     assert plan.rates({1e-3: 1.0, 2e-3: 1.1, 4e-3: 1.2}) == (5e-4, 1e-3, 2e-3, 4e-3)
     assert plan.rates({1e-3: 1.2, 2e-3: 1.1, 4e-3: 1.0}) == (1e-3, 2e-3, 4e-3, 8e-3)
     assert plan.rates({1e-3: 1.2, 2e-3: 1.1, 4e-3: 1.0, 8e-3: 0.9}) == (1e-3, 2e-3, 4e-3, 8e-3)
+
+
+def test_lighthouse_helps_or_hurts_before_it_is_said_not_to_help():
+    import summarize
+
+    for differences, verdict in (([-0.3, -0.31], "helps"), ([0.3, 0.31], "hurts"), ([-0.001, 0.001, 0.0], "does not help"),
+                                 ([-0.001, -0.0011], "helps"), ([0.001, 0.0011], "hurts"), ([-0.3, 0.3], "not decided")):
+        assert summarize.control_verdict(differences, base=1.0) == verdict
 
 
 def test_every_option_is_a_key_of_the_trainer(lighthouse):
@@ -146,6 +164,18 @@ def test_what_is_missing_is_said(make, tmp_path):
     assert "no run is named like 'z-*'" in make("--only", "z-*", code=1)
     (tmp_path / "corpus/heldout").rmdir()
     assert "heldout' is missing" in make("--only", "d-*", code=1)
+
+
+def test_each_ladder_reads_its_corpus_unless_one_is_named(make, tmp_path):
+    def corpora(*options):
+        return make("--list-corpora", *options).split()
+
+    assert corpora() == ["llvm-releases", "two_stage"]
+    assert corpora("--only", "e-*") == ["llvm-releases"] and corpora("--only", "[ab]*") == ["two_stage"]
+    (tmp_path / "go").touch()
+    make("--only", "e-rate-*", "--minutes", "0.1")
+    command = json.loads((tmp_path / "results/e-rate-0.001-s100/record.json").read_text())["command"]
+    assert "--data.path .corpus/llvm-releases/train " in command and "--model.rope_theta 500000.0 " in command
 
 
 def test_cards_share_the_jobs_and_wait_for_the_rate(make, tmp_path):
