@@ -115,6 +115,10 @@ void score_ahead(const Heads& heads, bool qk_norm, const Layer& layer, Attention
 /// What attention on gathered rows adds to the residual stream.
 at::Tensor attended(const ops::GatheredRows& rows, const AttentionOptions& options, const Layer& layer,
                     const Pass& pass) {
+  if (layer.row != nullptr) {
+    return shared_output_projection(attend_on_heads(rows, options, *layer.row), rows.gathering, layer.row,
+                                    layer.weights, layer.compute);
+  }
   const at::Tensor o_rows = ops::attend(rows, layer.plan, options);
   if (pass.recorded != nullptr) (*pass.recorded)[layer.index] = rows.gathering.selection;
   return scattered_output_projection(o_rows, rows.gathering, layer.weights, layer.compute);
@@ -136,18 +140,11 @@ Residual selected_attention(const Residual& in, const Layer& layer, const Pass& 
   return {x, attended(rows, attention_options(x, layer, pass), layer, pass)};
 }
 
-/// Attention of a row that ranks share.
-at::Tensor shared_attention(const Heads& heads, const AttentionOptions& options, const Layer& layer) {
-  return layer.lighthouse ? lighthouse_attention(heads.q, heads.k, heads.v, options, layer.row)
-                          : causal_attention(heads.q, heads.k, heads.v, layer.row, options.deterministic);
-}
-
 /// x + in.update and what attention adds to it.
 Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
   const bool qk_norm = pass.model.qk_norm();
-  const bool shared = layer.row != nullptr;
   const Rotation rotation = layer.rope ? pass.rotation : Rotation();
-  if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm && pass.held == nullptr && !shared) {
+  if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm && pass.held == nullptr) {
     return selected_attention(in, layer, pass, rotation);
   }
   auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
@@ -160,14 +157,18 @@ Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass
     score_ahead(heads, qk_norm, layer, options);
   }
   if (qk_norm) heads = normed_and_rotated(heads, layer.weights, pass);
-  if (shared) return {x, output_projection(shared_attention(heads, options, layer), layer.weights, layer.compute)};
   if (pass.cache != nullptr) {
     return {x, output_projection(cached_attention(heads, layer.index, pass), layer.weights, layer.compute)};
+  }
+  if (!layer.lighthouse && layer.row != nullptr) {
+    return {x, attended({{heads.q, heads.k, heads.v}, {}}, options, layer, pass)};
   }
   if (!layer.lighthouse) {
     return {x, output_projection(token_attention(heads, layer, pass), layer.weights, layer.compute)};
   }
-  const ops::GatheredRows rows = ops::select_and_gather(heads.q, heads.k, heads.v, layer.plan, options);
+  const ops::GatheredRows rows = layer.row != nullptr
+                                     ? select_and_gather(heads.q, heads.k, heads.v, options, layer.row)
+                                     : ops::select_and_gather(heads.q, heads.k, heads.v, layer.plan, options);
   return {x, attended(rows, options, layer, pass)};
 }
 

@@ -6,6 +6,7 @@
 #include "model/compute_weights.h"
 #include "model/weights.h"
 #include "ops/gathering.h"
+#include "parallel/context_row.h"
 
 namespace lighthouse {
 
@@ -16,5 +17,11 @@ at::Tensor output_projection(const at::Tensor& o, const LayerWeights& weights, c
 /// in backward.
 at::Tensor scattered_output_projection(const at::Tensor& rows, const ops::Gathering& gathering,
                                        const LayerWeights& weights, const ComputeLayer& compute);
+
+/// The same of o of this rank's heads, as attend_on_heads makes it, of a row that ranks share: [B, N_r, dim] of this
+/// rank's tokens. `gathering`: of its rows, where the row selects. Keeps the rows. In backward the gradient of o is on
+/// its way while that of the matrix is made.
+at::Tensor shared_output_projection(const at::Tensor& o, const ops::Gathering& gathering, const SharedRow& row,
+                                    const LayerWeights& weights, const ComputeLayer& compute);
 
 }  // namespace lighthouse

@@ -10,7 +10,6 @@
 #include "lighthouse/check.h"
 #include "ops/gathering.h"
 #include "ops/inner_attention.h"
-#include "parallel/head_exchange.h"
 #include "parallel/traffic.h"
 
 namespace lighthouse {
@@ -26,9 +25,6 @@ struct Shared : torch::CustomClassHolder {
   Shared(SharedRow of_row, ops::Gathering of_rows) : row(std::move(of_row)), gathering(std::move(of_rows)) {}
   SharedRow row;
   ops::Gathering gathering;
-
-  const ContextPlan& cut() const { return row->cut; }
-  Group& group() const { return row->group(); }
 };
 using SharedPtr = c10::intrusive_ptr<Shared>;
 
@@ -46,29 +42,14 @@ at::Tensor from_rank(const at::Tensor& x, int64_t rank, const std::string& what,
 struct ScatterShared : torch::autograd::Function<ScatterShared> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& rows, const SharedPtr& shared) {
     context->saved_data["shared"] = c10::IValue::make_capsule(shared);
-    const Shared& call = *shared;
-    at::Tensor carried;
-    if (call.cut().num_halo > 0) {
-      carried = from_rank(ops::carry_rows(rows, call.gathering), call.group().rank() - 1, kCarriedRows, call.group());
-    }
-    return ops::scatter_rows(rows, call.gathering, call.cut().continues_before ? carried : at::Tensor());
+    return ops::scatter_rows(rows, shared->gathering, carried_rows(rows, shared->gathering, *shared->row));
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto capsule = context->saved_data["shared"].toCapsule();
     const auto& call = static_cast<const Shared&>(*capsule);
     const at::Tensor dout = gradients[0].contiguous();
-    at::Tensor after;
-    if (call.cut().num_halo > 0) {
-      const int64_t shown = std::min(call.cut().num_halo, dout.size(1));
-      const at::Tensor front =
-          at::zeros({dout.size(0), call.cut().num_halo, dout.size(2), dout.size(3)}, dout.options());
-      front.slice(1, 0, shown).copy_(dout.slice(1, 0, shown));
-      after = from_rank(front, call.group().rank() + 1, kGradientsBehind, call.group());
-    }
-    const int64_t behind = call.cut().tokens_after;
-    return {ops::scatter_rows_backward(dout, call.gathering, behind > 0 ? after.slice(1, 0, behind) : at::Tensor()),
-            {}};
+    return {ops::scatter_rows_backward(dout, call.gathering, gradients_behind(dout, *call.row)), {}};
   }
 };
 
@@ -76,16 +57,17 @@ struct ScatterShared : torch::autograd::Function<ScatterShared> {
 ops::TwoTensors scores_by_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const ScoreConfig& config, const std::optional<at::Tensor>& gate,
                                 const ContextRow& row) {
-  const std::vector<Span>& tokens = row.share.tokens;
-  const auto all_tokens = [&](const at::Tensor& x, const std::vector<Span>& spans) {
-    return to_heads(x.transpose(1, 2).contiguous(), spans, tokens, row.group()).transpose(1, 2);
-  };
-  const HeadSpans& heads = row.heads;
-  std::optional<at::Tensor> of_heads;
-  if (gate) of_heads = all_tokens(gate->unsqueeze(3), heads.query).squeeze(3);
-  const auto [s_qk, s_kq] = ops::token_scores(all_tokens(q, heads.query), all_tokens(k, heads.key),
-                                              all_tokens(v, heads.key), config, of_heads, row.whole);
-  return {scores_to_rows(s_qk, heads.key, tokens, row.group()), scores_to_rows(s_kq, heads.key, tokens, row.group())};
+  HeadExchange exchange{row.heads.of_qkv(), row.share.tokens, &row.group(), kRowsFirst};
+  std::vector<at::Tensor> sent{q, k, v};
+  if (gate) {
+    sent.push_back(gate->unsqueeze(3));
+    exchange.heads.push_back(row.heads.query);
+  }
+  const std::vector<at::Tensor> of_heads = to_heads(sent, exchange);
+  const std::optional<at::Tensor> its_gate = gate ? std::optional(of_heads[3].squeeze(3)) : std::nullopt;
+  const auto [s_qk, s_kq] = ops::token_scores(of_heads[0], of_heads[1], of_heads[2], config, its_gate, row.whole);
+  const std::vector<at::Tensor> scores = scores_to_rows({s_qk, s_kq}, row.heads.key, row.share.tokens, row.group());
+  return {scores[0], scores[1]};
 }
 
 void check(const at::Tensor& q, const ContextRow& row) {
@@ -94,20 +76,9 @@ void check(const at::Tensor& q, const ContextRow& row) {
                    row.group().rank(), " owns ", own, " tokens; give [batch, ", own, ", num_heads, head_dim]");
 }
 
-/// Attention of all heads on rows that lie on the ranks, [B, H, rows of this rank, D].
-at::Tensor attend_by_heads(const Rows& rows, const std::vector<Span>& of_ranks, const AttentionOptions& options,
-                           const ContextRow& row) {
-  const HeadSpans& heads = row.heads;
-  Group& group = row.group();
-  const Rows of_heads{to_heads(rows.q, heads.query, of_ranks, group), to_heads(rows.k, heads.key, of_ranks, group),
-                      to_heads(rows.v, heads.key, of_ranks, group)};
-  return to_rows(ops::attend(of_heads, row.whole, options), heads.query, of_ranks, group);
-}
-
-at::Tensor attend_to_tokens(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            const AttentionOptions& options, const ContextRow& row) {
-  const auto by_row = [](const at::Tensor& x) { return x.transpose(1, 2).contiguous(); };
-  return attend_by_heads({by_row(q), by_row(k), by_row(v)}, row.share.tokens, options, row).transpose(1, 2);
+/// o of this rank's heads, as rows of all heads.
+at::Tensor o_to_rows(const at::Tensor& o, const ContextRow& row) {
+  return to_rows({o}, exchange_of(row, {row.heads.query}))[0];
 }
 
 SharedRow row_of(const at::Tensor& q, const at::Tensor& k, const SelectionConfig& config,
@@ -132,18 +103,52 @@ std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::T
   return scores_by_heads(q, k, v, config, gate, *row);
 }
 
-at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                const AttentionOptions& options, const SharedRow& row) {
-  check(q, *row);
-  LIGHTHOUSE_CHECK(!options.selection, kOperation, ": a selection cannot be given to ranks that share a row");
-  if (!row->selects()) return attend_to_tokens(q, k, v, options, *row);
+ops::GatheredRows select_and_gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                    const AttentionOptions& options, const SharedRow& row) {
   AttentionOptions local = options;
   if (!options.scores && options.score_config.scorer != "norm") {
     local.scores = token_scores(q, k, v, options.score_config, options.gate, row);
     local.gate = std::nullopt;
   }
-  ops::GatheredRows rows = ops::select_and_gather(q, k, v, row->part, local);
-  const at::Tensor o_rows = attend_by_heads(rows, row->cut.rows, options, *row);
+  return ops::select_and_gather(q, k, v, row->part, local);
+}
+
+HeadExchange exchange_of(const ContextRow& row, std::vector<std::vector<Span>> heads) {
+  if (row.selects()) return {std::move(heads), row.cut.rows, &row.group(), kHeadsFirst};
+  return {std::move(heads), row.share.tokens, &row.group(), kRowsFirst};
+}
+
+at::Tensor attend_on_heads(const Rows& rows, const AttentionOptions& options, const ContextRow& row) {
+  const std::vector<at::Tensor> of_heads = to_heads({rows.q, rows.k, rows.v}, exchange_of(row, row.heads.of_qkv()));
+  const at::Tensor &q = of_heads[0], &k = of_heads[1], &v = of_heads[2];
+  if (row.selects()) return ops::attend({q, k, v}, row.whole, options);
+  return ops::attend({q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)}, row.whole, options).transpose(1, 2);
+}
+
+at::Tensor carried_rows(const at::Tensor& rows, const ops::Gathering& gathering, const ContextRow& row) {
+  if (row.cut.num_halo == 0) return {};
+  const at::Tensor carried =
+      from_rank(ops::carry_rows(rows, gathering), row.group().rank() - 1, kCarriedRows, row.group());
+  return row.cut.continues_before ? carried : at::Tensor();
+}
+
+at::Tensor gradients_behind(const at::Tensor& dout, const ContextRow& row) {
+  const int64_t halo = row.cut.num_halo, behind = row.cut.tokens_after;
+  if (halo == 0) return {};
+  const int64_t shown = std::min(halo, dout.size(1));
+  const at::Tensor front = at::zeros({dout.size(0), halo, dout.size(2), dout.size(3)}, dout.options());
+  front.slice(1, 0, shown).copy_(dout.slice(1, 0, shown));
+  const at::Tensor after = from_rank(front, row.group().rank() + 1, kGradientsBehind, row.group());
+  return behind > 0 ? after.slice(1, 0, behind) : at::Tensor();
+}
+
+at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const AttentionOptions& options, const SharedRow& row) {
+  check(q, *row);
+  LIGHTHOUSE_CHECK(!options.selection, kOperation, ": a selection cannot be given to ranks that share a row");
+  if (!row->selects()) return o_to_rows(attend_on_heads({q, k, v}, options, *row), *row);
+  ops::GatheredRows rows = select_and_gather(q, k, v, options, row);
+  const at::Tensor o_rows = o_to_rows(attend_on_heads(rows, options, *row), *row);
   return ScatterShared::apply(o_rows, c10::make_intrusive<Shared>(row, std::move(rows.gathering)));
 }
 
@@ -154,20 +159,14 @@ at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const 
                               row_of(q, k, options.selection_config, options.cu_seqlens, tokens, group));
 }
 
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const SharedRow& row,
-                            bool deterministic) {
-  check(q, *row);
-  AttentionOptions options;
-  options.deterministic = deterministic;
-  return attend_to_tokens(q, k, v, options, *row);
-}
-
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const std::vector<Span>& tokens, Group& group, at::OptionalIntArrayRef cu_seqlens,
                             bool deterministic) {
   SelectionConfig every_token;
   every_token.num_levels = 1;
-  return causal_attention(q, k, v, row_of(q, k, every_token, cu_seqlens, tokens, group), deterministic);
+  AttentionOptions options;
+  options.deterministic = deterministic;
+  return lighthouse_attention(q, k, v, options, row_of(q, k, every_token, cu_seqlens, tokens, group));
 }
 
 }  // namespace lighthouse

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "lighthouse/ops.h"
+#include "ops/gathering.h"
 #include "parallel/context_row.h"
+#include "parallel/head_exchange.h"
 
 namespace lighthouse {
 
@@ -23,10 +25,10 @@ std::vector<Span> context_spans(const SelectionConfig& config, int64_t seq_len, 
 /// depend on the number of heads of a call (on the CPU and with `deterministic`), and there are no fewer key/value
 /// heads than ranks.
 ///
-/// A layer exchanges, each way and both in forward and backward, (2 H + 2 H_kv) D rows of S / W, less what stays, in
-/// four all-to-alls, and two small all-gathers: L - 1 rows a head in forward, F - 1 tokens in backward. Scorers dilated
-/// and gla exchange q, k, v too. Every rank of the group must call it, and backward, in the same order. Throws
-/// c10::ValueError, InvalidArgument (on all ranks alike), RankFailure.
+/// A layer exchanges, both in forward and backward, (2 H + 2 H_kv) D rows of S / W, less what stays, in two
+/// all-to-alls (q, k and v; o), and a small all-gather: L - 1 rows a head in forward, F - 1 tokens in backward. Scorers
+/// dilated and gla exchange q, k, v before too, and their scores. Every rank of the group must call it, and backward,
+/// in the same order. Throws c10::ValueError, InvalidArgument (on all ranks alike), RankFailure.
 at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const AttentionOptions& options, const SharedRow& row);
 /// The same for a row whose selection and documents are those of the options.
@@ -38,9 +40,23 @@ std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::T
                                                 const ScoreConfig& config, const std::optional<at::Tensor>& gate,
                                                 const SharedRow& row);
 
-/// Causal attention over all tokens (stage two, dense layers); of the row only documents, tokens and heads count.
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const SharedRow& row,
-                            bool deterministic = false);
+// What lighthouse_attention is made of, for a layer that keeps less in between.
+
+/// Rows of this rank's tiles, of a row that selects. Scores of the whole row where the options give none.
+ops::GatheredRows select_and_gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                    const AttentionOptions& options, const SharedRow& row);
+/// What is exchanged of a row: gathered rows, heads first, where it selects, else tokens, rows first.
+HeadExchange exchange_of(const ContextRow& row, std::vector<std::vector<Span>> heads);
+/// Attention of the whole row for this rank's heads; `rows` lie as exchange_of says, and so does the result:
+/// [B, H / W, S, D] where the row selects, else [B, N, H / W, D].
+at::Tensor attend_on_heads(const Rows& rows, const AttentionOptions& options, const ContextRow& row);
+/// What the rank before has carried to this one's tokens, [B, L - 1, H, D] for ops::scatter_rows; may be undefined.
+/// Every rank calls it, and the next, without autograd.
+at::Tensor carried_rows(const at::Tensor& rows, const ops::Gathering& gathering, const ContextRow& row);
+/// Of dout [B, N_r, H, D]: that of the tokens behind this rank's, for ops::scatter_rows_backward; may be undefined.
+at::Tensor gradients_behind(const at::Tensor& dout, const ContextRow& row);
+
+/// Causal attention over all tokens (stage two, dense layers).
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const std::vector<Span>& tokens, Group& group,
                             at::OptionalIntArrayRef cu_seqlens = std::nullopt, bool deterministic = false);

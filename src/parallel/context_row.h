@@ -10,7 +10,7 @@
 #include "calls/plan.h"
 #include "parallel/context_plan.h"
 #include "parallel/group.h"
-#include "parallel/head_exchange.h"
+#include "parallel/head_spans.h"
 
 namespace lighthouse {
 

@@ -77,7 +77,7 @@ void GradientExchange::reduce(const std::vector<at::Tensor>& gradients, const Bu
   const auto rank = static_cast<size_t>(group_.rank());
   const at::Tensor out = at::empty({group_.size() * elements[rank]}, in.options());
   const std::vector<int64_t> own(elements.size(), elements[rank]);
-  group_.all_to_all(out, in, own, elements, kSumOfGradients).wait();
+  group_.all_to_all({{out, in, own, elements}}, kSumOfGradients).wait();
   if (elements[rank] > 0) copy_to(views_of(gradients, bucket[rank]), tree_sum(out.chunk(group_.size())));
 }
 

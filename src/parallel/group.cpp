@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
+#include <ATen/record_function.h>
 
 #include <functional>
 #include <numeric>
@@ -27,6 +28,25 @@ void check_rows(const char* name, const at::Tensor& x, const std::vector<int64_t
                    total(counts));
 }
 
+void check_part(const AllToAll& part, int64_t size, const std::string& what) {
+  const auto& [out, in, out_counts, in_counts] = part;
+  check_rows("out", out, out_counts, size, what);
+  check_rows("in", in, in_counts, size, what);
+  LIGHTHOUSE_CHECK(out.sizes().slice(1) == in.sizes().slice(1) && out.scalar_type() == in.scalar_type(), what,
+                   ": rows of out and in differ: ", out.sizes(), " ", out.scalar_type(), " and ", in.sizes(), " ",
+                   in.scalar_type());
+}
+
+int64_t row_bytes(const at::Tensor& x) {
+  return std::accumulate(x.sizes().begin() + 1, x.sizes().end(), x.element_size(), std::multiplies<int64_t>());
+}
+
+c10::intrusive_ptr<c10d::Work> start_part(c10d::Backend& backend, const AllToAll& part) {
+  at::Tensor out = part.out, in = part.in;
+  std::vector<int64_t> out_counts = part.out_counts, in_counts = part.in_counts;
+  return backend.alltoall_base(out, in, out_counts, in_counts);
+}
+
 }  // namespace
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -45,23 +65,24 @@ void fail_by_rank(const Watch* watch, const std::string& what, const std::string
   throw RankFailure(failure_text(watch, what, why));
 }
 
-Pending::Pending(c10::intrusive_ptr<c10d::Work> work, const Watch* watch, std::string what)
-    : work_(std::move(work)), watch_(watch), what_(std::move(what)) {}
+Pending::Pending(std::vector<c10::intrusive_ptr<c10d::Work>> works, const Watch* watch, std::string what)
+    : works_(std::move(works)), watch_(watch), what_(std::move(what)) {}
 Pending::Pending(Pending&&) noexcept = default;
 Pending& Pending::operator=(Pending&&) noexcept = default;
 Pending::~Pending() = default;
 
 void Pending::wait() {
-  if (!work_) return;
-  const c10::intrusive_ptr<c10d::Work> work = std::move(work_);
-  std::string why;
-  try {
-    if (work->wait()) return;
-    why = "it was aborted";
-  } catch (const std::exception& error) {
-    why = error.what();
+  const std::vector<c10::intrusive_ptr<c10d::Work>> works = std::exchange(works_, {});
+  for (const auto& work : works) {
+    std::string why;
+    try {
+      if (work->wait()) continue;
+      why = "it was aborted";
+    } catch (const std::exception& error) {
+      why = error.what();
+    }
+    fail_by_rank(watch_, what_, why);
   }
-  fail_by_rank(watch_, what_, why);
 }
 
 Group::Group() = default;
@@ -74,37 +95,38 @@ Group::~Group() = default;
 
 template <typename Start>
 Pending Group::guarded(const std::string& what, const Start& start) {
+  RECORD_USER_SCOPE(what);
   if (watch_ != nullptr) watch_->enter(what);
   if (lookout_ != nullptr) lookout_->check();
   std::string why;
   try {
-    c10::intrusive_ptr<c10d::Work> work = start();
-    if (lookout_ != nullptr) lookout_->follow(work, what);
-    return {std::move(work), watch_, what};
+    std::vector<c10::intrusive_ptr<c10d::Work>> works = start();
+    if (lookout_ != nullptr) {
+      for (const auto& work : works) lookout_->follow(work, what);
+    }
+    return {std::move(works), watch_, what};
   } catch (const std::exception& error) {
     why = error.what();
   }
   fail_by_rank(watch_, what, why);
 }
 
-Pending Group::all_to_all(const at::Tensor& out, const at::Tensor& in, const std::vector<int64_t>& out_counts,
-                          const std::vector<int64_t>& in_counts, const std::string& what) {
-  check_rows("out", out, out_counts, size(), what);
-  check_rows("in", in, in_counts, size(), what);
-  LIGHTHOUSE_CHECK(out.sizes().slice(1) == in.sizes().slice(1) && out.scalar_type() == in.scalar_type(), what,
-                   ": rows of out and in differ: ", out.sizes(), " ", out.scalar_type(), " and ", in.sizes(), " ",
-                   in.scalar_type());
+Pending Group::all_to_all(const std::vector<AllToAll>& parts, const std::string& what) {
+  for (const AllToAll& part : parts) check_part(part, size(), what);
   if (size() == 1) {
-    out.copy_(in);
-    return {nullptr, nullptr, what};
+    for (const AllToAll& part : parts) at::Tensor(part.out).copy_(part.in);
+    return {{}, nullptr, what};
   }
-  const int64_t row_bytes =
-      std::accumulate(in.sizes().begin() + 1, in.sizes().end(), in.element_size(), std::multiplies<int64_t>());
-  sent_[what] += all_to_all_traffic(in_counts, rank_, row_bytes);
+  Traffic traffic{1, 0};
+  for (const AllToAll& part : parts) traffic.bytes += all_to_all_bytes(part.in_counts, rank_, row_bytes(part.in));
+  sent_[what] += traffic;
   return guarded(what, [&] {
-    at::Tensor result = out, rows = in;
-    std::vector<int64_t> out_splits = out_counts, in_splits = in_counts;
-    return backend_->alltoall_base(result, rows, out_splits, in_splits);
+    std::vector<c10::intrusive_ptr<c10d::Work>> works;
+    const bool as_one = parts.size() > 1 && backend_->supportsCoalescing();
+    if (as_one) backend_->startCoalescing();
+    for (const AllToAll& part : parts) works.push_back(start_part(*backend_, part));
+    if (as_one) works = {backend_->endCoalescing()};
+    return works;
   });
 }
 
@@ -115,12 +137,12 @@ Pending Group::all_gather(const at::Tensor& out, const at::Tensor& in, const std
                    " ", in.scalar_type(), ", both contiguous");
   if (size() == 1) {
     out.view_as(in).copy_(in);
-    return {nullptr, nullptr, what};
+    return {{}, nullptr, what};
   }
   sent_[what] += all_gather_traffic(size(), static_cast<int64_t>(in.nbytes()));
   return guarded(what, [&] {
     at::Tensor all = out.view({-1}), mine = in.view({-1});
-    return backend_->_allgather_base(all, mine);
+    return std::vector{backend_->_allgather_base(all, mine)};
   });
 }
 

@@ -40,7 +40,7 @@ std::string first_line(const std::string& text);
 /// A collective under way. Its tensors must not be touched before wait(), which must be called.
 class [[nodiscard]] Pending {
  public:
-  Pending(c10::intrusive_ptr<c10d::Work> work, const Watch* watch, std::string what);
+  Pending(std::vector<c10::intrusive_ptr<c10d::Work>> works, const Watch* watch, std::string what);
   Pending(Pending&&) noexcept;
   Pending& operator=(Pending&&) noexcept;
   Pending(const Pending&) = delete;
@@ -51,9 +51,16 @@ class [[nodiscard]] Pending {
   void wait();
 
  private:
-  c10::intrusive_ptr<c10d::Work> work_;
+  std::vector<c10::intrusive_ptr<c10d::Work>> works_;
   const Watch* watch_;
   std::string what_;
+};
+
+/// Contiguous `in` [sum of in_counts, …], whose rows go to the ranks in order, in_counts[r] to rank r; contiguous `out`
+/// [sum of out_counts, …] is what came from them, in order.
+struct AllToAll {
+  at::Tensor out, in;
+  std::vector<int64_t> out_counts, in_counts;
 };
 
 class Group {
@@ -72,10 +79,9 @@ class Group {
   /// What this rank has sent, by `what`.
   const TrafficByName& sent() const { return sent_; }
 
-  /// Contiguous `in` [sum of in_counts, …], whose rows go to the ranks in order, in_counts[r] to rank r; `out`
-  /// [sum of out_counts, …] is what came from them, in order. `what` stands in messages: 'all-to-all of rows'.
-  Pending all_to_all(const at::Tensor& out, const at::Tensor& in, const std::vector<int64_t>& out_counts,
-                     const std::vector<int64_t>& in_counts, const std::string& what);
+  /// All of `parts` in one message a rank, as far as the library can (NCCL). `what` stands in messages and traces:
+  /// 'all-to-all of rows'.
+  Pending all_to_all(const std::vector<AllToAll>& parts, const std::string& what);
 
   /// Contiguous `out` [size, …] of every rank's contiguous `in` […], all of one shape.
   Pending all_gather(const at::Tensor& out, const at::Tensor& in, const std::string& what);

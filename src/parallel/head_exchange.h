@@ -12,16 +12,52 @@
 
 namespace lighthouse {
 
-// Each differentiable by means of the other: every rank must call backward as well. x and results contiguous.
+/// Which dimensions of [B, .., .., D] heads and rows are.
+struct HeadLayout {
+  int64_t heads, rows;
+};
+inline constexpr HeadLayout kHeadsFirst{1, 2};  ///< [B, H, S, D]
+inline constexpr HeadLayout kRowsFirst{2, 1};   ///< [B, S, H, D]
 
-/// x [B, H, S_r, D] of this rank's rows -> [B, heads of this rank, S, D]. `rows`: of each rank. `heads` may overlap
-/// (key/ value heads); their gradients are then added in fp32 (fp64 for fp64) in the order of ranks, and rounded once.
-at::Tensor to_heads(const at::Tensor& x, const std::vector<Span>& heads, const std::vector<Span>& rows, Group& group);
-/// x [B, heads of this rank, S, D] -> [B, H, S_r, D]. `heads` must not overlap.
-at::Tensor to_rows(const at::Tensor& x, const std::vector<Span>& heads, const std::vector<Span>& rows, Group& group);
+/// Tensors that are exchanged in one message.
+struct HeadExchange {
+  std::vector<std::vector<Span>> heads;  ///< of each tensor and rank
+  std::vector<Span> rows;                ///< of each rank
+  Group* group;                          ///< outlives the graph
+  HeadLayout layout = kHeadsFirst;
+};
+
+/// Blocks on their way, of each tensor one from each rank.
+struct ExchangedBlocks {
+  std::vector<at::Tensor> sent, messages;       ///< [rows, D]; messages are the blocks, in the order of ranks
+  std::vector<std::vector<at::Tensor>> blocks;  ///< shaped as the tensors are
+  Pending pending;
+};
+
+// Each differentiable by means of the other: every rank must call backward as well. Results are contiguous. What is
+// sent is copied only if it does not lie in the order of ranks, and so is what comes: of one sequence, heads first,
+// nothing is copied that goes to heads or comes from them; rows first, nothing that comes to heads or goes from them.
+
+/// x [B, H, S_r, D] of this rank's rows, each of as many heads as the exchange says -> [B, heads of this rank, S, D].
+/// Heads of ranks may overlap (key/ value heads); their gradients are then added in fp32 (fp64 for fp64) in the order
+/// of ranks, and rounded once.
+std::vector<at::Tensor> to_heads(const std::vector<at::Tensor>& x, const HeadExchange& exchange);
+/// x [B, heads of this rank, S, D] -> [B, H, S_r, D]. Heads must not overlap.
+std::vector<at::Tensor> to_rows(const std::vector<at::Tensor>& x, const HeadExchange& exchange);
+
+/// to_heads without autograd, under way: what is done before finish, which must be called, hides it.
+class SentToHeads {
+ public:
+  SentToHeads(const std::vector<at::Tensor>& x, const HeadExchange& exchange);
+  std::vector<at::Tensor> finish();
+
+ private:
+  ExchangedBlocks blocks_;
+  int64_t rows_;
+};
 
 /// Scores [B, heads of this rank, N] without gradient -> [B, H_kv, N_r]; of heads that several ranks have, the largest.
-at::Tensor scores_to_rows(const at::Tensor& scores, const std::vector<Span>& heads, const std::vector<Span>& rows,
-                          Group& group);
+std::vector<at::Tensor> scores_to_rows(const std::vector<at::Tensor>& scores, const std::vector<Span>& heads,
+                                       const std::vector<Span>& rows, Group& group);
 
 }  // namespace lighthouse

@@ -15,6 +15,8 @@ struct HeadSpans {
   HeadSpans(int64_t num_heads, int64_t num_kv_heads, int64_t num_ranks);
 
   std::vector<Span> query, key;  ///< of each rank
+
+  std::vector<std::vector<Span>> of_qkv() const { return {query, key, key}; }
 };
 
 /// Rows that a rank with `own` heads (or rows) exchanges with each of the ranks that have `spans` of rows (or heads).

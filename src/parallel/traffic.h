@@ -30,8 +30,8 @@ inline constexpr const char* kGradientsBehind = "all-gather of gradients behind 
 inline constexpr const char* kSumOfGradients = "sum of gradients";
 inline constexpr const char* kUpdatedParameters = "updated parameters";
 
-/// One all-to-all in which `rank` has counts[r] rows for rank r, its own included.
-Traffic all_to_all_traffic(const std::vector<int64_t>& counts, int64_t rank, int64_t row_bytes);
+/// What `rank` sends in an all-to-all in which it has counts[r] rows for rank r, its own included.
+int64_t all_to_all_bytes(const std::vector<int64_t>& counts, int64_t rank, int64_t row_bytes);
 /// One all-gather of so many bytes of each of `num_ranks`.
 Traffic all_gather_traffic(int64_t num_ranks, int64_t bytes);
 

@@ -33,7 +33,7 @@ std::vector<Outcome> lose_a_rank(const std::function<void(World&)>& lose) {
                        world.watch().set_place("step " + std::to_string(step));
                        if (step == 3 && world.rank() == kLost) lose(world);
                        const at::Tensor in = at::ones({3, 1024}), out = at::empty({3, 1024});
-                       group->all_to_all(out, in, {1, 1, 1}, {1, 1, 1}, "layer 7, all-to-all of rows").wait();
+                       group->all_to_all({{out, in, {1, 1, 1}, {1, 1, 1}}}, "layer 7, all-to-all of rows").wait();
                      }
                      return "";
                    },
@@ -73,7 +73,7 @@ TEST(LostRanks, AnErrorOfRankZeroIsNamedByTheOthersThoughItHostsTheStore) {
                                     world.watch().set_place("step 1");
                                     if (world.rank() == 0) throw std::runtime_error("out of memory");
                                     const at::Tensor in = at::ones({3, 4}), out = at::empty({3, 4});
-                                    group->all_to_all(out, in, {1, 1, 1}, {1, 1, 1}, "all-to-all of rows").wait();
+                                    group->all_to_all({{out, in, {1, 1, 1}, {1, 1, 1}}}, "all-to-all of rows").wait();
                                     return "";
                                   },
                                   {.timeout = kTimeout, .limit = std::chrono::seconds(90)});

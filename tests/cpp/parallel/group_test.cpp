@@ -58,7 +58,7 @@ void exchange_uneven_rows(Group& group, at::ScalarType dtype) {
   };
   const at::Tensor in = rows(sent), wanted = rows(expected);
   const at::Tensor out = at::full(wanted.sizes(), -1, wanted.options());
-  group.all_to_all(out, in, out_counts, in_counts, "all-to-all of rows").wait();
+  group.all_to_all({{out, in, out_counts, in_counts}}, "all-to-all of rows").wait();
   require(out.equal(wanted), "all_to_all: wrong rows");
 }
 
@@ -105,10 +105,10 @@ TEST(Groups, OfAMeshDoNotMix) {
 TEST(Groups, CheckWhatTheyAreGiven) {
   Group alone;
   const at::Tensor x = at::empty({4, 2});
-  EXPECT_THROW(alone.all_to_all(x, x, {4, 0}, {4}, "rows").wait(), InvalidArgument);
-  EXPECT_THROW(alone.all_to_all(x, x, {4}, {3}, "rows").wait(), InvalidArgument);
-  EXPECT_THROW(alone.all_to_all(x, x.t(), {4}, {2}, "rows").wait(), InvalidArgument);
-  EXPECT_THROW(alone.all_to_all(x, x.to(at::kDouble), {4}, {4}, "rows").wait(), InvalidArgument);
+  EXPECT_THROW(alone.all_to_all({{x, x, {4, 0}, {4}}}, "rows").wait(), InvalidArgument);
+  EXPECT_THROW(alone.all_to_all({{x, x, {4}, {3}}}, "rows").wait(), InvalidArgument);
+  EXPECT_THROW(alone.all_to_all({{x, x.t(), {4}, {2}}}, "rows").wait(), InvalidArgument);
+  EXPECT_THROW(alone.all_to_all({{x, x.to(at::kDouble), {4}, {4}}}, "rows").wait(), InvalidArgument);
   EXPECT_THROW(alone.all_gather(x, at::empty({3}), "rows").wait(), InvalidArgument);
 }
 

@@ -4,10 +4,12 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <numeric>
+#include <utility>
 
 #include "cpp/parallel/ranks.h"
 #include "lighthouse/check.h"
@@ -19,8 +21,6 @@ namespace {
 using parallel_test::run_ranks;
 using ::testing::HasSubstr;
 
-constexpr int64_t kHeadDim = 3;
-
 at::Tensor random(uint64_t seed, const std::vector<int64_t>& shape, at::ScalarType dtype) {
   return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed), at::kDouble).to(test_device(), dtype);
 }
@@ -30,6 +30,7 @@ at::Tensor slice(const at::Tensor& x, int64_t dim, const Span& span) { return x.
 struct Case {
   int64_t num_ranks, batch, num_heads, num_kv_heads;
   at::ScalarType dtype;
+  int64_t head_dim = 3;
 };
 
 /// Uneven numbers of rows.
@@ -42,49 +43,74 @@ std::vector<Span> rows_of(int64_t num_ranks) {
   return rows;
 }
 
-std::string exchange(World& world, const Case& c) {
+/// q, k and v there and back, in one layout.
+std::string exchange(Group& group, const Case& c, const HeadLayout& layout) {
+  const HeadSpans spans(c.num_heads, c.num_kv_heads, group.size());
+  const std::vector<std::vector<Span>> heads = spans.of_qkv();
+  const std::vector<Span> rows = rows_of(group.size());
+  const auto rank = static_cast<size_t>(group.rank());
+  const auto shape = [&](int64_t num_heads) {
+    std::vector<int64_t> sizes{c.batch, num_heads, rows.back().end, c.head_dim};
+    if (layout.heads == kRowsFirst.heads) std::swap(sizes[1], sizes[2]);
+    return sizes;
+  };
+
+  std::vector<at::Tensor> whole, mine;
+  for (size_t i = 0; i < heads.size(); ++i) {
+    whole.push_back(random(i, shape(heads[i].back().end), c.dtype));
+    mine.push_back(slice(whole[i], layout.rows, rows[rank]).clone().requires_grad_(true));
+  }
+  const HeadExchange exchange{heads, rows, &group, layout};
+  const int64_t sent_before = group.sent().contains(kRowsForHeads) ? group.sent().at(kRowsForHeads).collectives : 0;
+  const std::vector<at::Tensor> of_heads = to_heads(mine, exchange);
+  for (size_t i = 0; i < heads.size(); ++i) {
+    if (!of_heads[i].equal(slice(whole[i], layout.heads, heads[i][rank]))) return detail::concat("to_heads of ", i);
+    if (!of_heads[i].is_contiguous()) return detail::concat("strides of ", i);
+  }
+  if (group.size() > 1 && group.sent().at(kRowsForHeads).collectives != sent_before + 1) return "q, k, v apart";
+  const at::Tensor back = to_rows({of_heads[0]}, {{spans.query}, rows, &group, layout})[0];
+  if (!back.equal(mine[0])) return "to_rows";
+
+  const auto gradient_of = [&](size_t i, size_t other) {
+    return random(10 + 10 * i + other, shape(heads[i][other].size()), c.dtype);
+  };
+  std::vector<at::Tensor> gradients;
+  for (size_t i = 0; i < heads.size(); ++i) gradients.push_back(gradient_of(i, rank));
+  torch::autograd::backward(of_heads, gradients);
+  const at::ScalarType sum_type = c.dtype == at::kDouble ? at::kDouble : at::kFloat;
+  for (size_t i = 0; i < heads.size(); ++i) {
+    at::Tensor sum = at::zeros(whole[i].sizes(), whole[i].options().dtype(sum_type));
+    for (size_t other = 0; other < heads[i].size(); ++other) {
+      slice(sum, layout.heads, heads[i][other]).add_(gradient_of(i, other).to(sum_type));
+    }
+    if (!mine[i].grad().equal(slice(sum, layout.rows, rows[rank]).to(c.dtype)))
+      return detail::concat("gradient of ", i);
+    mine[i].mutable_grad() = at::Tensor();
+  }
+  to_rows(to_heads({mine[0]}, {{spans.query}, rows, &group, layout}), {{spans.query}, rows, &group, layout})[0]
+      .backward(mine[0].detach());
+  return mine[0].grad().equal(mine[0].detach()) ? "" : "gradient of there and back";
+}
+
+std::string exchange_in_both_layouts(World& world, const Case& c) {
   std::vector<int64_t> ranks(static_cast<size_t>(world.size()));
   std::iota(ranks.begin(), ranks.end(), 0);
   const auto group = world.make_group("context", ranks);
-  const HeadSpans heads(c.num_heads, c.num_kv_heads, world.size());
-  const std::vector<Span> rows = rows_of(world.size());
-  const auto rank = static_cast<size_t>(world.rank());
-  const int64_t num_rows = rows.back().end;
-
-  const at::Tensor whole = random(1, {c.batch, c.num_heads, num_rows, kHeadDim}, c.dtype);
-  const at::Tensor mine = slice(whole, 2, rows[rank]).clone().requires_grad_(true);
-  const at::Tensor of_heads = to_heads(mine, heads.query, rows, *group);
-  if (!of_heads.equal(slice(whole, 1, heads.query[rank]))) return "to_heads";
-  const at::Tensor back = to_rows(of_heads, heads.query, rows, *group);
-  if (!back.equal(mine)) return "to_rows";
-  back.backward(mine.detach());
-  if (!mine.grad().equal(mine.detach())) return "gradient of there and back";
-
-  const at::Tensor keys = random(2, {c.batch, c.num_kv_heads, num_rows, kHeadDim}, c.dtype);
-  const at::Tensor my_keys = slice(keys, 2, rows[rank]).clone().requires_grad_(true);
-  const at::Tensor served = to_heads(my_keys, heads.key, rows, *group);
-  if (!served.equal(slice(keys, 1, heads.key[rank]))) return "to_heads of keys";
-  const auto gradient_of = [&](size_t other) {
-    return random(10 + other, {c.batch, heads.key[other].size(), num_rows, kHeadDim}, c.dtype);
-  };
-  served.backward(gradient_of(rank));
-  const at::ScalarType sum_type = c.dtype == at::kDouble ? at::kDouble : at::kFloat;
-  at::Tensor sum = keys.to(sum_type).zero_();
-  for (size_t other = 0; other < ranks.size(); ++other) {
-    slice(sum, 1, heads.key[other]).add_(gradient_of(other).to(sum_type));
-  }
-  return my_keys.grad().equal(slice(sum, 2, rows[rank]).to(c.dtype)) ? "" : "gradient of keys";
+  const std::string heads_first = exchange(*group, c, kHeadsFirst), rows_first = exchange(*group, c, kRowsFirst);
+  return heads_first + (rows_first.empty() ? "" : "; rows first: " + rows_first);
 }
 
 TEST(HeadExchanges, MoveRowsToHeadsAndBack) {
   for (const Case& c : std::vector<Case>{{1, 1, 4, 2, at::kFloat},
                                          {2, 2, 4, 4, at::kFloat},
                                          {2, 1, 4, 1, at::kBFloat16},
-                                         {4, 1, 8, 2, at::kBFloat16},
+                                         {4, 1, 8, 2, at::kBFloat16, 8},
                                          {4, 2, 8, 8, at::kDouble},
                                          {3, 1, 6, 1, at::kDouble},
+                                         {2, 1, 6, 2, at::kHalf, 16},
                                          {8, 1, 8, 4, at::kFloat}}) {
-    for (const auto& outcome : run_ranks(c.num_ranks, [&](World& world) { return exchange(world, c); })) {
+    for (const auto& outcome :
+         run_ranks(c.num_ranks, [&](World& world) { return exchange_in_both_layouts(world, c); })) {
       EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
       EXPECT_EQ(outcome.text, "") << c.num_ranks << " ranks, " << c.num_heads << "/" << c.num_kv_heads << " heads";
     }

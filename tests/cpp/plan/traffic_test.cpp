@@ -129,7 +129,8 @@ TEST(Traffic, IsThatOfTheFormulaInTheDocumentation) {
   // (2 H + 2 H_kv) D rows of N / W, less what stays, a layer and pass, in bf16
   const int64_t rows = 98304 / 2, pass = 30 * (2 * 8 + 2 * 8) * 128 * rows / 2 * 2;
   EXPECT_EQ(stage_2.at(kRowsForHeads).bytes + stage_2.at(kHeadsForRows).bytes, 2 * pass);
-  EXPECT_EQ(stage_2.at(kRowsForHeads).collectives + stage_2.at(kHeadsForRows).collectives, 30 * 8);
+  EXPECT_EQ(stage_2.at(kRowsForHeads).collectives + stage_2.at(kHeadsForRows).collectives, 30 * 4)
+      << "q, k, v and o, there and back";
   EXPECT_TRUE(step_traffic(paper_config(), true, 0).empty()) << "alone";
 }
 
@@ -151,7 +152,7 @@ TEST(Shares, TakeTheirPartOfMemory) {
   const StepMemory half = step_memory(config, true, true);
   EXPECT_EQ(half.weights, alone.weights);
   EXPECT_LT(half.moments, alone.moments * 51 / 100);
-  EXPECT_LT(half.kept, alone.kept * 59 / 100) << "o is kept by heads and by tokens";
+  EXPECT_LT(half.kept, alone.kept * 53 / 100) << "o is kept by heads, and again by tokens in dense layers";
   config.parallel = {.data = 8, .context = 1};
   const StepMemory data = step_memory(config, true, true);
   EXPECT_EQ(data.kept, alone.kept);
