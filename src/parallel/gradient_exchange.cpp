@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 #include "lighthouse/check.h"
@@ -50,6 +51,19 @@ void copy_to(const std::vector<at::Tensor>& views, const at::Tensor& flat) {
   }
 }
 
+/// Sends all buckets, in order, and takes what came by one while the next are under way.
+template <typename Bucket, typename Send, typename Take>
+void exchange_buckets(const std::vector<Bucket>& buckets, const Send& send, const Take& take) {
+  std::deque<decltype(send(buckets.front()))> under_way;
+  for (const Bucket& bucket : buckets) {
+    under_way.push_back(send(bucket));
+    if (static_cast<int64_t>(under_way.size()) < kBucketsUnderWay) continue;
+    take(std::move(under_way.front()));
+    under_way.pop_front();
+  }
+  for (auto& sent : under_way) take(std::move(sent));
+}
+
 }  // namespace
 
 GradientExchange::GradientExchange(std::vector<at::Tensor> parameters, Group& group, int64_t piece_elements,
@@ -64,21 +78,30 @@ void GradientExchange::reduce(const std::vector<at::Tensor>& gradients) const {
   LIGHTHOUSE_CHECK(sizes_of(gradients) == sizes_of(parameters_), "gradient exchange: gradients of other parameters");
   if (group_.size() == 1) return;
   const at::NoGradGuard no_grad;
-  for (const Bucket& bucket : buckets_) reduce(gradients, bucket);
+  exchange_buckets(
+      buckets_, [&](const Bucket& bucket) { return send_gradients(gradients, bucket); },
+      [&](Sent sent) { take_sums(gradients, std::move(sent)); });
 }
 
-void GradientExchange::reduce(const std::vector<at::Tensor>& gradients, const Bucket& bucket) const {
+GradientExchange::Sent GradientExchange::send_gradients(const std::vector<at::Tensor>& gradients,
+                                                        const Bucket& bucket) const {
   std::vector<at::Tensor> by_owner;
   for (const std::vector<Piece>& pieces : bucket) {
     for (at::Tensor& view : views_of(gradients, pieces)) by_owner.push_back(std::move(view));
   }
   const at::Tensor in = at::cat(by_owner);
   const std::vector<int64_t> elements = elements_of(bucket);
-  const auto rank = static_cast<size_t>(group_.rank());
-  const at::Tensor out = at::empty({group_.size() * elements[rank]}, in.options());
-  const std::vector<int64_t> own(elements.size(), elements[rank]);
-  group_.all_to_all({{out, in, own, elements}}, kSumOfGradients).wait();
-  if (elements[rank] > 0) copy_to(views_of(gradients, bucket[rank]), tree_sum(out.chunk(group_.size())));
+  const int64_t own = elements[static_cast<size_t>(group_.rank())];
+  const at::Tensor out = at::empty({group_.size() * own}, in.options());
+  const std::vector<int64_t> of_each(elements.size(), own);
+  return {&bucket, in, out, group_.all_to_all({{out, in, of_each, elements}}, kSumOfGradients)};
+}
+
+void GradientExchange::take_sums(const std::vector<at::Tensor>& gradients, Sent sent) const {
+  sent.pending.wait();
+  if (sent.out.numel() == 0) return;
+  copy_to(views_of(gradients, (*sent.bucket)[static_cast<size_t>(group_.rank())]),
+          tree_sum(sent.out.chunk(group_.size())));
 }
 
 std::vector<Piece> GradientExchange::owned() const {
@@ -92,10 +115,12 @@ std::vector<Piece> GradientExchange::owned() const {
 void GradientExchange::spread() const {
   if (group_.size() == 1) return;
   const at::NoGradGuard no_grad;
-  for (const Bucket& bucket : buckets_) spread(bucket);
+  exchange_buckets(
+      buckets_, [&](const Bucket& bucket) { return send_parameters(bucket); },
+      [&](Sent sent) { take_parameters(std::move(sent)); });
 }
 
-void GradientExchange::spread(const Bucket& bucket) const {
+GradientExchange::Sent GradientExchange::send_parameters(const Bucket& bucket) const {
   const std::vector<int64_t> elements = elements_of(bucket);
   const int64_t most = *std::max_element(elements.begin(), elements.end());
   const at::Tensor in = at::empty({most}, parameters_.front().options().requires_grad(false));
@@ -105,9 +130,14 @@ void GradientExchange::spread(const Bucket& bucket) const {
     begin += view.numel();
   }
   const at::Tensor out = at::empty({group_.size(), most}, in.options());
-  group_.all_gather(out, in, kUpdatedParameters).wait();
+  return {&bucket, in, out, group_.all_gather(out, in, kUpdatedParameters)};
+}
+
+void GradientExchange::take_parameters(Sent sent) const {
+  sent.pending.wait();
   for (int64_t rank = 0; rank < group_.size(); ++rank) {
-    if (rank != group_.rank()) copy_to(views_of(parameters_, bucket[static_cast<size_t>(rank)]), out[rank]);
+    if (rank != group_.rank())
+      copy_to(views_of(parameters_, (*sent.bucket)[static_cast<size_t>(rank)]), sent.out[rank]);
   }
 }
 

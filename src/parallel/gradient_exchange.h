@@ -34,8 +34,16 @@ class GradientExchange {
  private:
   /// Parts of the pieces of each rank, exchanged at once.
   using Bucket = std::vector<std::vector<Piece>>;
-  void reduce(const std::vector<at::Tensor>& gradients, const Bucket& bucket) const;
-  void spread(const Bucket& bucket) const;
+  /// A bucket under way.
+  struct Sent {
+    const Bucket* bucket;
+    at::Tensor in, out;
+    Pending pending;
+  };
+  Sent send_gradients(const std::vector<at::Tensor>& gradients, const Bucket& bucket) const;
+  void take_sums(const std::vector<at::Tensor>& gradients, Sent sent) const;
+  Sent send_parameters(const Bucket& bucket) const;
+  void take_parameters(Sent sent) const;
 
   std::vector<at::Tensor> parameters_;
   Group& group_;

@@ -25,7 +25,9 @@ inline constexpr int64_t kWholeParameters = std::numeric_limits<int64_t>::max();
 std::vector<Piece> pieces_of(std::span<const int64_t> sizes, int64_t piece_elements = kPieceElements);
 
 /// Elements of all ranks that one collective exchanges.
-inline constexpr int64_t kBucketElements = int64_t{1} << 23;
+inline constexpr int64_t kBucketElements = int64_t{1} << 25;
+/// So many collectives are under way at a time: while one is, what came by the one before is put in its place.
+inline constexpr int64_t kBucketsUnderWay = 2;
 
 /// The rank that owns each piece: the largest are dealt out first, to the rank that has the fewest elements.
 std::vector<int64_t> owners_of(std::span<const Piece> pieces, int64_t num_ranks);
