@@ -15,19 +15,4 @@ at::Tensor tree_sum(std::vector<at::Tensor> terms) {
   return sum.add_(tree_sum(std::move(odds)));
 }
 
-std::vector<TreeStep> tree_schedule(int64_t count) {
-  std::vector<TreeStep> steps;
-  const auto visit = [&](const auto& self, int64_t first, int64_t stride) -> void {
-    if (first + stride >= count) {
-      steps.push_back({first, 0});
-      return;
-    }
-    self(self, first, 2 * stride);
-    self(self, first + stride, 2 * stride);
-    ++steps.back().merges;
-  };
-  if (count > 0) visit(visit, 0, 1);
-  return steps;
-}
-
 }  // namespace lighthouse

@@ -4,6 +4,9 @@
 
 #include "config/schema.h"
 #include "ops/cudnn_limits.h"
+#include "parallel/mesh_shape.h"
+#include "parallel/pieces.h"
+#include "parallel/tree_schedule.h"
 
 namespace lighthouse {
 namespace {
@@ -120,6 +123,12 @@ void add_overhead(StepMemory& memory, bool on_cuda) {
                             : kCpuProcess + memory.host;  // on the CPU both are one memory
 }
 
+/// What is on its way while gradients are summed over ranks: each bucket sent, and as much received.
+int64_t gradient_buffers(const RunConfig& config) {
+  if (mesh_of(config.parallel).size() == 1) return 0;
+  return 2 * kBucketsUnderWay * std::min(kBucketElements, num_parameters(config.model)) * kFp32;
+}
+
 /// A step's memory as its moments go by; remembers the one that took most.
 class Peak {
  public:
@@ -158,8 +167,8 @@ KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   const bool shared = layer.rows_of_ranks.size() > 1;
   const int64_t own_heads = heads / config.parallel.context;
   kept.attention = s.batch * layer.rows *
-                   (2 * (s.own_q_channels + s.own_kv_channels) * s.element + own_heads * kFp32);  // q, k, v, o
-  if (shared) kept.attention += s.tokens * s.q_channels * s.element;                              // o by token
+                   (2 * (s.own_q_channels + s.own_kv_channels) * s.element + own_heads * kFp32);      // q, k, v, o
+  if (shared) kept.attention += (layer.lighthouse ? own_rows : s.tokens) * s.q_channels * s.element;  // o of all heads
   if (layer.lighthouse) kept.attention += s.batch * kv_heads * (layer.own_slots() + own_rows / s.batch) * kInt32;
   return kept;
 }
@@ -170,8 +179,10 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
   const int64_t all_gradients = num_parameters(config.model) * kFp32;
   const int64_t layer_gradients = layer_parameters(config.model) * kFp32;
   const int64_t micro_batches = mesh_of(config.parallel).most_of(config.training.gradient_accumulation);
-  const bool accumulates = micro_batches > 1;  // then they are there from the first backward on
-  int64_t gradients = accumulates ? all_gradients : s.vocab * s.dim * kFp32;
+  const bool tree = config.training.accumulation == "tree";
+  const int64_t held = tree ? most_held(tree_schedule(micro_batches)) * all_gradients : 0;  // sums of those before
+  const bool accumulates = micro_batches > 1 && !tree;  // then they are there from the first backward on
+  int64_t gradients = accumulates ? all_gradients : held + s.vocab * s.dim * kFp32;
   int64_t kept = kept_around(config, s);
   for (const LayerShape& layer : layers) kept += kept_by(config, layer, s);
 
@@ -185,7 +196,8 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
              backward_temporaries(config, layers[layer], s), attention_workspace(config, layers[layer], s));
     kept -= kept_by(config, layers[layer], s);
   }
-  peak.see("the optimizer", all_gradients, 0, 0, 0);
+  if (held > 0) peak.see("the sum of gradients", held + all_gradients, 0, 0, 0);
+  peak.see("the optimizer", all_gradients, 0, gradient_buffers(config), 0);
   return peak.most();
 }
 

@@ -37,7 +37,7 @@ constexpr double kSmallHead = 0.7;  // attention rate with heads below 128 chann
 constexpr double kMeasuredHeads = 8;
 constexpr double kMultiprocessors = 132;
 constexpr double kBlockRows = 128;     // of attention that one multiprocessor works on
-constexpr double kOrderPasses = 4;     // over what is exchanged: to blocks for ranks, and from them
+constexpr double kOrderPasses = 2;     // over what is exchanged, which is copied once: before it is sent or after
 constexpr double kLayerLaunches = 60;  // kernels of a layer, forward and backward
 constexpr double kLaunchSeconds = 5e-6;
 
@@ -88,13 +88,14 @@ class Costs {
     return copy(updated * (kAdamBytes + kNormBytes) + parameters * (cast + more * kAccumulateBytes), kRowShare);
   }
   int64_t micro_batches() const { return mesh_of(config_.parallel).most_of(config_.training.gradient_accumulation); }
-  /// What a rank that shares sequences sends in a step is copied before it and after it.
+  /// What ranks that share sequences exchange in a step, with what stays, is put in the order of ranks or of rows.
   double order_rows(bool lighthouse) const {
     double bytes = 0;
     for (const auto& [name, traffic] : step_traffic(config_, lighthouse, 0)) {
       if (name == kRowsForHeads || name == kHeadsForRows) bytes += static_cast<double>(traffic.bytes);
     }
-    return copy(kOrderPasses * bytes, kRowShare);
+    const auto sharers = static_cast<double>(num_sharers());
+    return sharers == 1 ? 0 : copy(kOrderPasses * bytes * sharers / (sharers - 1), kRowShare);
   }
   double recompute(const LayerTimes& layer) const {
     if (config_.training.recompute == "full") return layer.forward.sum();
@@ -151,9 +152,7 @@ class Costs {
     times.both.stages = times.forward.stages + copy(backward, kStageShare);
   }
   /// One pass scores, pools and turns.
-  bool selects_by_norm() const {
-    return config_.attention.scorer == "norm" && !config_.model.qk_norm() && num_sharers() == 1;
-  }
+  bool selects_by_norm() const { return config_.attention.scorer == "norm" && !config_.model.qk_norm(); }
   double scorer_seconds() const {
     const std::string& scorer = config_.attention.scorer;
     const double qkv = bytes(s_.tokens * s_.qkv);

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "parallel/tree_sum.h"
+#include "parallel/tree_schedule.h"
 
 namespace lighthouse {
 namespace {

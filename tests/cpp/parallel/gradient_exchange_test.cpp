@@ -13,6 +13,7 @@
 #include "cpp/parallel/ranks.h"
 #include "lighthouse/check.h"
 #include "parallel/traffic.h"
+#include "parallel/tree_schedule.h"
 #include "parallel/tree_sum.h"
 #include "support/test_device.h"
 
@@ -65,6 +66,7 @@ TEST(TreeSum, IsThatOfTermsThatComeOneAfterAnother) {
     ASSERT_EQ(sums.size(), 1U) << count;
     EXPECT_TRUE(sums.front().equal(tree_sum(terms(0, 1, count, {65})))) << count;
     EXPECT_LE(most, std::bit_width(static_cast<uint64_t>(count - 1)) + 1) << count;
+    EXPECT_EQ(static_cast<int64_t>(most), most_held(tree_schedule(count)) + 1) << count;
   }
 }
 

@@ -2,17 +2,21 @@
 // allocator of the CPU has handed out between two moments and not got back.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
 
+#include "cpp/parallel/ranks.h"
 #include "model/decoder.h"
 #include "plan/memory.h"
 #include "plan_support.h"
+#include "train/gradient_sum.h"
 
 namespace lighthouse {
 namespace {
@@ -23,25 +27,30 @@ class LiveBytes final : public c10::MemoryReportingInfoBase {
   void reportMemoryUsage(void* /*ptr*/, int64_t bytes, size_t /*allocated*/, size_t /*reserved*/,
                          c10::Device /*device*/) override {
     bytes_ += bytes;
+    most_ = std::max(most_, bytes_);
   }
   bool memoryProfilingEnabled() const override { return true; }
   int64_t bytes() const { return bytes_; }
+  int64_t most() const { return most_; }
 
  private:
-  int64_t bytes_ = 0;
+  int64_t bytes_ = 0, most_ = 0;
 };
 
-/// What lives on after a forward pass and its loss.
-int64_t bytes_kept(const RunConfig& config, AttentionMode mode) {
+/// What lives on after a forward pass and its loss; of a rank that shares its sequences in `group`, if one is given.
+int64_t bytes_kept(const RunConfig& config, AttentionMode mode, Group* group = nullptr) {
   const Execution execution{.dtype = config.training.precision == "bf16" ? at::kBFloat16 : at::kFloat,
                             .recompute = config.training.recompute == "full"        ? Recompute::kFull
                                          : config.training.recompute == "selective" ? Recompute::kSelective
                                                                                     : Recompute::kNone};
   const Decoder decoder(config.model, config.attention, 1, execution);
-  const at::Tensor tokens = at::zeros({config.training.batch_size, config.training.seq_len}, at::kLong);
+  RowShare share;
+  if (group != nullptr) share = {decoder.token_spans(config.training.seq_len, {}, group->size()), group};
+  const int64_t num_tokens = group != nullptr ? share.own().size() : config.training.seq_len;
+  const at::Tensor tokens = at::zeros({config.training.batch_size, num_tokens}, at::kLong);
   const auto live = std::make_shared<LiveBytes>();
   const c10::DebugInfoGuard counting(c10::DebugInfoKind::PROFILER_STATE, live);
-  const at::Tensor loss = decoder.loss(tokens, tokens, mode, {});
+  const at::Tensor loss = decoder.loss(tokens, tokens, mode, {}, share);
   return live->bytes();
 }
 
@@ -89,6 +98,50 @@ TEST_P(KeptByALayer, IsWhatAutogradKeeps) {
     EXPECT_EQ(bytes_kept(three, mode) - bytes_kept(two, mode),
               bytes_planned(three, mode) - bytes_planned(two, mode) + more_on_the_cpu(three))
         << (mode == AttentionMode::kDense ? "dense" : "lighthouse");
+  }
+}
+
+// Of the first rank, which nothing is carried to.
+TEST(Kept, ByALayerOfRanksThatShareSequencesIsWhatAutogradKeeps) {
+  for (const char* recompute : {"none", "full"}) {
+    RunConfig three = config_of(3, recompute);
+    three.model.num_heads = 4;
+    three.model.num_kv_heads = 2;
+    three.attention.topk = 4;
+    three.attention.tile_topk = 1;
+    three.attention.num_levels = 3;
+    three.parallel.context = 2;
+    three.training.seq_len = 256;
+    RunConfig two = three;
+    two.model.num_layers = 2;
+    for (const AttentionMode mode : {AttentionMode::kDense, AttentionMode::kLighthouse}) {
+      const auto outcomes = parallel_test::run_ranks(2, [&](World& world) {
+        const auto group = world.make_group("context", {0, 1});
+        const int64_t of_three = bytes_kept(three, mode, group.get());
+        return std::to_string(of_three - bytes_kept(two, mode, group.get()));
+      });
+      EXPECT_EQ(outcomes.front().text, std::to_string(bytes_planned(three, mode) - bytes_planned(two, mode)))
+          << recompute << (mode == AttentionMode::kDense ? ", dense" : ", lighthouse");
+    }
+  }
+}
+
+// Of a model so large, and sequences so short, that gradients are nearly all that comes and goes.
+TEST(Gradients, OfATreeAreAsManySetsAsAreAllocated) {
+  for (const int64_t count : {1, 2, 3, 4, 8, 9}) {
+    RunConfig config = small_config();
+    config.model.dim = 64;
+    config.model.ffn_dim = 256;
+    config.training.accumulation = "tree";
+    config.training.gradient_accumulation = count;
+    const Decoder decoder(config.model, config.attention, 1, {});
+    const auto live = std::make_shared<LiveBytes>();
+    const c10::DebugInfoGuard counting(c10::DebugInfoKind::PROFILER_STATE, live);
+    sum_gradients(decoder.parameters(), count, Accumulation::kTree, [&](int64_t /*micro_batch*/) {
+      for (const auto& [name, parameter] : decoder.parameters()) parameter.mutable_grad() = at::zeros_like(parameter);
+    });
+    const auto allocated = static_cast<double>(live->most());
+    EXPECT_NEAR(static_cast<double>(step_memory(config, true, false).gradients), allocated, 0.01 * allocated) << count;
   }
 }
 

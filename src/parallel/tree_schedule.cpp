@@ -1,0 +1,31 @@
+#include "parallel/tree_schedule.h"
+
+#include <algorithm>
+
+namespace lighthouse {
+
+std::vector<TreeStep> tree_schedule(int64_t count) {
+  std::vector<TreeStep> steps;
+  const auto visit = [&](const auto& self, int64_t first, int64_t stride) -> void {
+    if (first + stride >= count) {
+      steps.push_back({first, 0});
+      return;
+    }
+    self(self, first, 2 * stride);
+    self(self, first + stride, 2 * stride);
+    ++steps.back().merges;
+  };
+  if (count > 0) visit(visit, 0, 1);
+  return steps;
+}
+
+int64_t most_held(const std::vector<TreeStep>& steps) {
+  int64_t held = 0, most = 0;
+  for (const TreeStep& step : steps) {
+    most = std::max(most, held);
+    held += 1 - step.merges;
+  }
+  return most;
+}
+
+}  // namespace lighthouse
