@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <optional>
 #include <stdexcept>
 
@@ -93,6 +95,14 @@ void refuse_start(const std::exception_ptr& error) {
   const std::optional<Launch> launch = launch_here();
   if (is_alone(launch)) std::rethrow_exception(error);
   end_all(*launch, error);
+}
+
+std::string save_recorded_collectives(const RankStart& start) {
+  const std::filesystem::path file = std::filesystem::path(start.config.logging.run_dir) /
+                                     ("collectives-rank-" + std::to_string(start.world->rank()) + ".json");
+  std::ofstream stream(file);
+  stream << start.world->recorded_collectives() << '\n' << std::flush;
+  return stream.good() ? "\n  its last collectives are in " + file.string() : "";
 }
 
 }  // namespace lighthouse::cli

@@ -4,6 +4,8 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <stdexcept>
+#include <string>
 
 #include "cli/commands.h"
 #include "config/run_config.h"
@@ -39,12 +41,19 @@ void say_once(const RankStart& start, const Body& body) {
   }
 }
 
+/// Writes what this rank's library recorded of its collectives into the run folder, and says where: a line of a
+/// message, or nothing where that fails.
+std::string save_recorded_collectives(const RankStart& start);
+
 /// Runs `body`, whose errors say which rank they are of.
 template <typename Body>
 void say_with_rank(const RankStart& start, const Body& body) {
   if (start.world == nullptr) return body();
   try {
     body();
+  } catch (const RankFailure& error) {
+    throw std::runtime_error("rank " + std::to_string(start.world->rank()) + ": " + error.what() +
+                             save_recorded_collectives(start));
   } catch (const std::exception& error) {
     throw std::runtime_error("rank " + std::to_string(start.world->rank()) + ": " + error.what());
   }

@@ -11,4 +11,8 @@ c10::intrusive_ptr<c10d::Backend> make_backend(const c10::intrusive_ptr<c10d::St
   return device.is_cuda() ? make_nccl(store, rank, size, timeout) : make_gloo(store, rank, size, address, timeout);
 }
 
+std::string recorded_collectives(c10::Device device) {
+  return device.is_cuda() ? recorded_by_nccl() : recorded_by_gloo();
+}
+
 }  // namespace lighthouse

@@ -22,10 +22,16 @@ c10::intrusive_ptr<c10d::Backend> make_backend(const c10::intrusive_ptr<c10d::St
                                                c10::Device device, const std::string& address,
                                                std::chrono::milliseconds timeout);
 
+/// What c10d's flight recorder has of the last collectives of this process on such a device, as JSON: their order,
+/// sizes, types and states. TORCH_FR_BUFFER_SIZE says how many (2,000; 0: none, and the result is empty of them).
+std::string recorded_collectives(c10::Device device);
+
 c10::intrusive_ptr<c10d::Backend> make_gloo(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank, int64_t size,
                                             const std::string& address, std::chrono::milliseconds timeout);
 /// Throws InvalidArgument in a build without CUDA.
 c10::intrusive_ptr<c10d::Backend> make_nccl(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank, int64_t size,
                                             std::chrono::milliseconds timeout);
+std::string recorded_by_gloo();
+std::string recorded_by_nccl();
 
 }  // namespace lighthouse

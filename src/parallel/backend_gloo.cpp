@@ -1,4 +1,5 @@
 #include <cstdlib>
+#include <torch/csrc/distributed/c10d/FlightRecorder.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "parallel/backend.h"
@@ -23,5 +24,7 @@ c10::intrusive_ptr<c10d::Backend> make_gloo(const c10::intrusive_ptr<c10d::Store
   options->devices.push_back(listening_device(address));
   return c10::make_intrusive<c10d::ProcessGroupGloo>(store, static_cast<int>(rank), static_cast<int>(size), options);
 }
+
+std::string recorded_by_gloo() { return c10d::dump_fr_trace_json(/*includeCollectives=*/true, /*onlyActive=*/false); }
 
 }  // namespace lighthouse

@@ -10,9 +10,12 @@ c10::intrusive_ptr<c10d::Backend> make_nccl(const c10::intrusive_ptr<c10d::Store
   // An error of NCCL is the collective's, which Lookout reports; torch's watchdog would end the process. Read at
   // creation.
   ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
-  auto options = c10d::ProcessGroupNCCL::Options::create();
+  // What runs beside a collective, to hide it, must not keep it from starting.
+  auto options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/true);
   options->timeout = timeout;
   return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, static_cast<int>(rank), static_cast<int>(size), options);
 }
+
+std::string recorded_by_nccl() { return c10d::dump_nccl_trace_json(/*includeCollectives=*/true, /*onlyActive=*/false); }
 
 }  // namespace lighthouse

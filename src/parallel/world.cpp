@@ -126,6 +126,8 @@ World::~World() {
   }
 }
 
+std::string World::recorded_collectives() const { return lighthouse::recorded_collectives(options_.device); }
+
 void World::wait_for(const std::vector<std::string>& keys) {
   const auto end = steady_clock::now() + options_.timeout;
   while (!store_->check(keys)) {

@@ -50,6 +50,8 @@ class World {
   bool is_speaker() const { return launch_.rank == 0; }
   const Launch& launch() const { return launch_; }
   Watch& watch() { return *watch_; }
+  /// recorded_collectives of this rank, for who looks for the cause of a RankFailure.
+  std::string recorded_collectives() const;
 
   /// All ranks call it with a value that must be the same: the configuration, versions, the corpus' fingerprint. Throws
   /// Disagreement on every rank, with the first line that differs and the ranks that have it, or with what a rank that

@@ -1,5 +1,6 @@
 """Several processes that train together, as a user starts them: lighthouse launch, and what other launchers set."""
 
+import json
 import os
 import signal
 import socket
@@ -115,6 +116,9 @@ def test_rank_that_is_killed_is_named_and_ends_the_launch(lighthouse, options, t
     assert process.returncode == 1, errors
     assert "rank 1 was ended by signal 9" in errors
     assert "rank 0: 'step " in errors and "rank 1 is dead or stopped; last seen in 'step " in errors
+    record = tmp_path / "run" / "collectives-rank-0.json"
+    assert f"its last collectives are in {record}" in errors
+    assert "gloo:" in record.read_text() and json.loads(record.read_text())["entries"], "what the flight recorder has"
 
 
 def test_wrong_starts_are_said_once(lighthouse, options, tmp_path):
