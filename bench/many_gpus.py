@@ -4,7 +4,8 @@
 
 Every case is trained for some steps on one GPU and on W: with `context` W ranks share its sequence, with `data` each has a
 sequence of its own. Efficiency is t1 / (W tW) for `context`, t1 / tW for `data`; medians, without the first two steps of a
-stage. One JSON line each. `--tiny` has sizes for the CPU, to try the script."""
+stage. One JSON line each. `--tiny` has sizes for the CPU, to try the script. `--trace` records a step of stage one of the first
+of several GPUs, and says how long its collectives took and how long nothing else ran meanwhile."""
 import argparse
 import json
 import statistics
@@ -59,6 +60,7 @@ def parse_arguments():
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of GPUs (1 2)")
     parser.add_argument("--cases", nargs="+", type=int, help="indices of cases (all)")
     parser.add_argument("--limit", type=float, default=150, help="seconds that one run may take (150)")
+    parser.add_argument("--trace", action="store_true", help="milliseconds of collectives, and those not hidden")
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU")
     return parser.parse_args()
 
@@ -85,23 +87,53 @@ def stage_seconds(lines, stage):
     return statistics.median(steps) if steps else None
 
 
+def merged(spans):
+    """Of spans that may overlap: those that do not."""
+    result = []
+    for begin, end in sorted(spans):
+        if result and begin <= result[-1][1]:
+            result[-1][1] = max(result[-1][1], end)
+        else:
+            result.append([begin, end])
+    return result
+
+
+def seconds_of(spans):
+    return sum(end - begin for begin, end in spans) / 1e6
+
+
+def exchange_seconds(trace):
+    """Of a trace of the device: while collectives ran, and while nothing else did."""
+    kernels = [event for event in json.loads(trace.read_text())["traceEvents"]
+               if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    spans = {True: [], False: []}
+    for event in kernels:
+        spans["nccl" in event["name"].lower()].append((event["ts"], event["ts"] + event["dur"]))
+    work, all_spans = merged(spans[False]), merged(spans[True] + spans[False])
+    return {"collectives_s": round(seconds_of(merged(spans[True])), 5),
+            "exposed_s": round(seconds_of(all_spans) - seconds_of(work), 5)}
+
+
 def measure(arguments, case, mode, ranks):
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = Path(folder) / "run"
+        run_dir, trace = Path(folder) / "run", Path(folder) / "trace.json"
         start = time.monotonic()
+        profile = ["--profile", str(trace), "--profile-steps", f"{case.stage_one}:{case.stage_one}"]
         try:
-            result = subprocess.run(command(arguments.program, case, mode, ranks, arguments.corpus, run_dir),
+            result = subprocess.run(command(arguments.program, case, mode, ranks, arguments.corpus, run_dir)
+                                    + (profile if arguments.trace and ranks > 1 else []),
                                     capture_output=True, text=True, timeout=arguments.limit)
             code, messages = result.returncode, result.stderr
         except subprocess.TimeoutExpired as error:
             code, messages = 124, (error.stderr or b"").decode(errors="replace")
         metrics = run_dir / "metrics.jsonl"
         lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+        exchanges = exchange_seconds(trace) if trace.exists() else {}
     lines = [line for line in lines if "loss" in line]
     record = {"case": case.name, "mode": mode if ranks > 1 else "alone", "ranks": ranks, "exit_code": code,
               "stage_one_s": stage_seconds(lines, 1), "stage_two_s": stage_seconds(lines, 2),
               "peak_memory": max((line.get("peak_memory") or 0 for line in lines), default=0),
-              "losses": [line["loss"] for line in lines], "wall_s": round(time.monotonic() - start, 1)}
+              "losses": [line["loss"] for line in lines], "wall_s": round(time.monotonic() - start, 1)} | exchanges
     return record if code == 0 else record | {"messages": messages[-1500:]}
 
 
