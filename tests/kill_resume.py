@@ -2,6 +2,9 @@
 """Kills a training run with SIGKILL at random moments and resumes it, again and again.
 
     python tests/kill_resume.py --kills 100 --lighthouse build/release/bin/lighthouse
+    python tests/kill_resume.py --kills 500 --ranks 4    # several processes, mostly killed while they save
+
+Of several processes all are killed at once, or one of them, which ends the others.
 
 After every kill: every line of metrics.jsonl but a torn last one reads, the newest whole checkpoint is at most two
 checkpoint intervals behind the last step that was logged (one is being written while the steps of the next interval are
@@ -11,8 +14,10 @@ bit for bit, those of a run that was never broken.
 
 import argparse
 import json
+import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,7 +45,7 @@ full_attention_layers = [0]
 seq_len = 64
 steps = {steps}
 lighthouse_steps = {lighthouse_steps}
-gradient_accumulation = 2
+gradient_accumulation = {accumulation}
 threads = 1
 device = "cpu"
 
@@ -69,8 +74,8 @@ def check(condition, message):
 
 
 class Experiment:
-    def __init__(self, lighthouse, folder, kills, seed):
-        self.lighthouse, self.folder, self.kills = lighthouse, folder, kills
+    def __init__(self, lighthouse, folder, kills, seed, ranks=1):
+        self.lighthouse, self.folder, self.kills, self.ranks = lighthouse, folder, kills, ranks
         self.random = random.Random(seed)
         self.steps = max(30, kills * STEPS_A_LIFE)
         self.startup = 1.0  # seconds until the first step, measured again in every life
@@ -79,12 +84,13 @@ class Experiment:
         corpus.write_text(" ".join(self.random.choice(WORDS) for _ in range(20000)))
         self.config = folder / "config.toml"
         self.config.write_text(CONFIG.format(steps=self.steps, lighthouse_steps=self.steps // 5, corpus=corpus,
-                                             interval=INTERVAL))
+                                             interval=INTERVAL, accumulation=max(2, ranks)))
 
     def start(self, run):
         log = open(self.folder / "log.txt", "w")
-        return subprocess.Popen([self.lighthouse, "train", "--config", self.config, "--logging.run_dir", run],
-                                stdout=log, stderr=subprocess.STDOUT)
+        launch = ["launch", "-n", str(self.ranks)] if self.ranks > 1 else []
+        return subprocess.Popen([self.lighthouse, *launch, "train", "--config", self.config, "--logging.run_dir", run],
+                                stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
     def log(self):
         return (self.folder / "log.txt").read_text()
@@ -100,10 +106,16 @@ class Experiment:
             time.sleep(self.random.uniform(0, self.startup))
         else:
             self.wait_for_steps(process, run, self.random.randint(1, STEPS_A_LIFE))
+            if self.ranks > 1:
+                wait_for_save(process, run)
             time.sleep(self.random.uniform(0, 0.02))
         self.ended_early += process.poll() is not None
-        process.kill()
-        process.wait()
+        children = children_of(process) if self.ranks > 1 and self.random.random() < 0.2 else []
+        if children:
+            os.kill(self.random.choice(children), signal.SIGKILL)
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=60)
 
     def wait_for_steps(self, process, run, count):
         """Until `count` steps were logged since the start, which first cuts the metrics to its checkpoint."""
@@ -114,6 +126,16 @@ class Experiment:
             if first is not None and last_step(run) - first >= count:
                 return
             time.sleep(0.001)
+
+
+def wait_for_save(process, run):
+    while process.poll() is None and not list(run.glob("checkpoints/.lighthouse-tmp-*")):
+        time.sleep(0.001)
+
+
+def children_of(process):
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return [int(pid) for pid in listed.stdout.split()]
 
 
 def resumed_step(log):
@@ -142,7 +164,7 @@ def checkpoint_step(run):
 
 
 def timeless(lines):
-    clocked = ("time", "train_seconds", "tokens_per_s", "mfu", "peak_memory", "parts")
+    clocked = ("time", "train_seconds", "tokens_per_s", "mfu", "peak_memory", "parts", "ranks")
     return [{key: value for key, value in line.items() if key not in clocked} for line in lines]
 
 
@@ -158,13 +180,15 @@ def check_same(run, unbroken):
         check(ours == theirs, f"metrics differ: {ours}\nunbroken: {theirs}")
     ours, theirs = (sorted(path.glob("checkpoints/step-*"))[-1] for path in (run, unbroken))
     check(ours.name == theirs.name, f"the last checkpoint is {ours.name}, unbroken {theirs.name}")
-    for name in ("model.safetensors", "optimizer.safetensors"):
+    names = [sorted(path.name for path in folder.glob("*.safetensors")) for folder in (ours, theirs)]
+    check(names[0] == names[1] and names[0], f"files of the checkpoints: {names[0]}, unbroken {names[1]}")
+    for name in names[0]:
         check((ours / name).read_bytes() == (theirs / name).read_bytes(), f"{name} differs from the unbroken run")
     check(state(ours) == state(theirs), f"the state differs: {state(ours)}\nunbroken: {state(theirs)}")
 
 
-def run_experiment(lighthouse, folder, kills, seed=1, report=print):
-    experiment = Experiment(lighthouse, folder, kills, seed)
+def run_experiment(lighthouse, folder, kills, seed=1, report=print, ranks=1):
+    experiment = Experiment(lighthouse, folder, kills, seed, ranks)
     run, unbroken = folder / "killed", folder / "unbroken"
     experiment.finish(unbroken)
     report(f"unbroken run of {experiment.steps} steps done; seed {seed}")
@@ -197,10 +221,11 @@ def main():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--lighthouse", type=Path, default=Path("build/release/bin/lighthouse"))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ranks", type=int, default=1, help="processes that train together (1)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lighthouse-kill-") as folder:
         try:
-            run_experiment(arguments.lighthouse.resolve(), Path(folder), arguments.kills, arguments.seed)
+            run_experiment(arguments.lighthouse.resolve(), Path(folder), arguments.kills, arguments.seed, ranks=arguments.ranks)
         except Failure as failure:
             sys.exit(f"kill_resume: {failure}")
 

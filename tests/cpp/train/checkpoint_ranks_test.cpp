@@ -349,14 +349,19 @@ TEST(CheckpointOfRanks, LeftoversOfTheSameStepDoNoHarm) {
   }
 }
 
+/// 12; for a long run so many as LIGHTHOUSE_TEST_KILLS says.
+int num_kills() {
+  const char* wanted = std::getenv("LIGHTHOUSE_TEST_KILLS");
+  return wanted == nullptr ? 12 : std::stoi(wanted);
+}
+
 TEST(CheckpointOfRanks, KilledAtAnyMomentLeaveAWholeOne) {
-  constexpr int kRounds = 12;
   constexpr int64_t kRanks = 4;
   const TemporaryFolder run;
   std::mt19937 generator(1);
   int64_t reached = 0;
   save(run.path(), 0, kRanks);
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < num_kills(); ++round) {
     LocalRanks ranks(kRanks);
     std::vector<pid_t> children;
     for (int64_t rank = 0; rank < kRanks; ++rank) {
