@@ -121,7 +121,7 @@ def test_ranks_share_the_work(plan, report):
     for stage in two["stages"]:
         assert 0.5 < stage["efficiency"] < 1
         assert stage["traffic"]["sum of gradients"]["bytes"] == pytest.approx(2 * two["parameters"], rel=0.01)
-        assert stage["traffic"]["all-to-all of rows for heads"]["collectives"] == 32 * 30 * 4
+        assert stage["traffic"]["all-to-all of rows for heads"]["collectives"] == 32 * 30 * 2
         seconds = dict(stage["seconds"])
         total = seconds.pop("total")
         assert sum(seconds.values()) == pytest.approx(total)
