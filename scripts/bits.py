@@ -26,7 +26,7 @@ WIDE = {"model.num_heads": 8, "model.num_kv_heads": 8, "model.head_dim": 64, "tr
 RUNS = {"norm": {}, "norm packed": PACKED, "norm bf16 recomputed": {"training.precision": "bf16", "training.recompute": "full"},
         "norm wide packed": {**WIDE, **PACKED}, "dilated": {"attention.scorer": "dilated"},
         "gla packed": {"attention.scorer": "gla", **PACKED}, "random": {"attention.scorer": "random"},
-        "norm qk_norm": {"model.qk_norm": "true"}, "one topk a layer": {"attention.topk_per_layer": "4,8,16"}}
+        "norm qk_norm": {"model.family": "qwen3"}, "one topk a layer": {"attention.topk_per_layer": "4,8,16"}}
 
 
 def digest(*tensors):
