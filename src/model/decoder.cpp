@@ -315,11 +315,7 @@ std::vector<Span> Decoder::token_spans(int64_t seq_len, std::span<const int64_t>
     if (!plan.is_full()) return lighthouse::token_spans(plan, num_ranks);
   }
   LIGHTHOUSE_CHECK(num_ranks <= seq_len, "Decoder: ", seq_len, " tokens for ", num_ranks, " ranks; each needs one");
-  std::vector<Span> spans;
-  for (int64_t rank = 0; rank < num_ranks; ++rank) {
-    spans.push_back({rank * seq_len / num_ranks, (rank + 1) * seq_len / num_ranks});
-  }
-  return spans;
+  return equal_spans(seq_len, num_ranks);
 }
 
 int64_t Decoder::layer_window(size_t layer, AttentionMode mode) const {

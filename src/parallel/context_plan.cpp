@@ -53,6 +53,14 @@ std::vector<Span> token_spans(const SequencePlan& plan, int64_t num_ranks) {
   return spans;
 }
 
+std::vector<Span> equal_spans(int64_t num_tokens, int64_t num_ranks) {
+  std::vector<Span> spans;
+  for (int64_t rank = 0; rank < num_ranks; ++rank) {
+    spans.push_back({rank * num_tokens / num_ranks, (rank + 1) * num_tokens / num_ranks});
+  }
+  return spans;
+}
+
 ContextPlan context_plan(const SequencePlan& whole, const std::vector<Span>& tokens, int64_t rank) {
   const std::vector<int64_t> begins = tile_begins(whole);
   ContextPlan plan;

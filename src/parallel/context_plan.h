@@ -20,6 +20,9 @@ struct Span {
 /// fewer tiles than ranks.
 std::vector<Span> token_spans(const SequencePlan& plan, int64_t num_ranks);
 
+/// The same of a row of N tokens without tiles, where rank r begins at r N / W.
+std::vector<Span> equal_spans(int64_t num_tokens, int64_t num_ranks);
+
 /// A row of tokens that ranks share, as one of them sees it.
 struct ContextPlan {
   std::vector<Span> tokens, rows;  ///< of each rank, in the whole row

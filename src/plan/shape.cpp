@@ -85,11 +85,7 @@ std::vector<Span> token_spans_of(const RunConfig& config) {
     const SequencePlan plan = make_plan(selection_of(config.attention, *topk), seq_len, {}, "plan");
     if (!plan.is_full()) return token_spans(plan, num_ranks);
   }
-  std::vector<Span> spans;
-  for (int64_t rank = 0; rank < num_ranks; ++rank) {
-    spans.push_back({rank * seq_len / num_ranks, (rank + 1) * seq_len / num_ranks});
-  }
-  return spans;
+  return equal_spans(seq_len, num_ranks);
 }
 
 std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse) {
