@@ -38,19 +38,22 @@ std::optional<nlohmann::json> manifest_of(const fs::path& corpus) {
                                                                                   : std::nullopt;
 }
 
-std::vector<fs::path> corpora(const DataConfig& data) {
-  if (data.mixture.empty()) return {data.path};
+/// A corpus that lighthouse-prepare has made.
+struct Prepared {
+  fs::path path;
+  nlohmann::json manifest;
+};
+
+/// Those of a run, in its order.
+std::vector<Prepared> prepared_corpora(const DataConfig& data) {
   std::vector<fs::path> paths;
   for (const MixturePart& part : parse_mixture(data.mixture)) paths.emplace_back(part.path);
-  return paths;
-}
-
-/// The first that lighthouse-prepare has made.
-fs::path prepared_one(const DataConfig& data) {
-  for (const fs::path& path : corpora(data)) {
-    if (manifest_of(path)) return path;
+  if (paths.empty()) paths.emplace_back(data.path);
+  std::vector<Prepared> corpora;
+  for (const fs::path& path : paths) {
+    if (auto manifest = manifest_of(path)) corpora.push_back({path, std::move(*manifest)});
   }
-  return {};
+  return corpora;
 }
 
 std::string manifest_name(const fs::path& path) { return detail::concat("the manifest of '", path.string(), "'"); }
@@ -64,25 +67,23 @@ nlohmann::json tokenizer_of(const nlohmann::json& manifest, const fs::path& path
 }  // namespace
 
 void check_vocabulary(const DataConfig& data, int64_t vocab_size) {
-  const fs::path first = prepared_one(data);
-  if (first.empty()) return;
-  const nlohmann::json tokenizer = tokenizer_of(*manifest_of(first), first);
-  for (const fs::path& path : corpora(data)) {
-    const auto manifest = manifest_of(path);
-    if (!manifest) continue;
-    const int64_t needed = reading(manifest_name(path), [&] { return whole_member(*manifest, "vocab_size"); });
+  const std::vector<Prepared> corpora = prepared_corpora(data);
+  for (const auto& [path, manifest] : corpora) {
+    const int64_t needed = reading(manifest_name(path), [&] { return whole_member(manifest, "vocab_size"); });
     LIGHTHOUSE_CHECK(needed <= vocab_size, "model.vocab_size = ", vocab_size, ": the tokenizer of '", path.string(),
                      "' has ", needed, " tokens; give the model as many, or more");
-    LIGHTHOUSE_CHECK(tokenizer_of(*manifest, path) == tokenizer, "data.mixture: the tokenizer of '", path.string(),
-                     "' is another than that of '", first.string(), "'; prepare both with one");
+    const Prepared& first = corpora.front();
+    LIGHTHOUSE_CHECK(tokenizer_of(manifest, path) == tokenizer_of(first.manifest, first.path),
+                     "data.mixture: the tokenizer of '", path.string(), "' is another than that of '",
+                     first.path.string(), "'; prepare both with one");
   }
 }
 
 void keep_tokenizer(const fs::path& run_dir, const DataConfig& data) {
   const fs::path target = run_dir / kTokenizerFolder;
-  const fs::path corpus = prepared_one(data);
-  const fs::path folder = corpus.parent_path() / kTokenizerFolder;
-  if (corpus.empty() || !fs::is_directory(folder)) {
+  const std::vector<Prepared> corpora = prepared_corpora(data);
+  const fs::path folder = corpora.empty() ? fs::path() : corpora.front().path.parent_path() / kTokenizerFolder;
+  if (!fs::is_directory(folder)) {
     if (fs::exists(target)) remove_folder(target);
     return;
   }
