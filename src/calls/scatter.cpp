@@ -15,25 +15,33 @@ void scatter_rows_backward(CallContext& context, const TensorView& dout, const G
   scatter_rows_backward(context, dout, gathering, nullptr);
 }
 
+namespace {
+
+/// What rows follow that are scattered or carried, once it is known that they do.
+struct Followed {
+  const CallPlan& plan;
+  int64_t num_kv_heads;
+};
+Followed followed_by(const char* operation, const TensorView& rows, const GatheringView& gathering) {
+  check_heads(operation, "rows", rows);
+  const CallPlan& plan = gathering.plan.get(operation, rows.size(0));
+  check_num_rows(operation, rows.size(2), plan.sequence());
+  const int64_t num_kv_heads = kv_heads_of(operation, gathering.selection, rows.size(1));
+  check_maps(operation, plan, gathering, rows.size(0), num_kv_heads, rows);
+  return {plan, num_kv_heads};
+}
+
+}  // namespace
+
 void scatter_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering,
                   const TensorView* carried) {
   constexpr const char* kOperation = "scatter";
-  check_heads(kOperation, "rows", rows);
-  const CallPlan& plan = gathering.plan.get(kOperation, rows.size(0));
+  const Followed followed = followed_by(kOperation, rows, gathering);
+  const CallPlan& plan = followed.plan;
   const SequencePlan& sequence = plan.sequence();
-  check_num_rows(kOperation, rows.size(2), sequence);
-  const int64_t num_kv_heads = kv_heads_of(kOperation, gathering.selection, rows.size(1));
-  check_maps(kOperation, plan, gathering, rows.size(0), num_kv_heads, rows);
   const TensorView out = context.result({rows.size(0), sequence.seq_len, rows.size(1), rows.size(3)}, rows.element);
-  ScatterParams params{by_row(rows),
-                       to_token(out),
-                       gathering.slots.integers(),
-                       &sequence,
-                       stage_dtype(rows.element),
-                       rows.size(0),
-                       rows.size(1),
-                       num_kv_heads,
-                       rows.size(3)};
+  ScatterParams params{by_row(rows), to_token(out), gathering.slots.integers(), &sequence,   stage_dtype(rows.element),
+                       rows.size(0), rows.size(1),  followed.num_kv_heads,      rows.size(3)};
   if (carried != nullptr) {
     const int64_t shape[] = {rows.size(0), sequence.config.num_levels - 1, rows.size(1), rows.size(3)};
     check_shape(kOperation, "carried", *carried, shape, "[batch, num_levels - 1, num_heads, head_dim]", rows);
@@ -78,13 +86,8 @@ void scatter_rows_backward(CallContext& context, const TensorView& dout, const G
 }
 
 void carry_rows(CallContext& context, const TensorView& rows, const GatheringView& gathering) {
-  constexpr const char* kOperation = "carry";
-  check_heads(kOperation, "rows", rows);
-  const CallPlan& plan = gathering.plan.get(kOperation, rows.size(0));
+  const auto [plan, num_kv_heads] = followed_by("carry", rows, gathering);
   const SequencePlan& sequence = plan.sequence();
-  check_num_rows(kOperation, rows.size(2), sequence);
-  const int64_t num_kv_heads = kv_heads_of(kOperation, gathering.selection, rows.size(1));
-  check_maps(kOperation, plan, gathering, rows.size(0), num_kv_heads, rows);
   const TensorView carried =
       context.result({rows.size(0), sequence.config.num_levels - 1, rows.size(1), rows.size(3)}, rows.element);
   const CarryParams params{by_row(rows),

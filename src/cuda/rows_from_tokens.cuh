@@ -139,6 +139,13 @@ __global__ void __launch_bounds__(kRowMapThreads, 8) copy_coarse_kernel(const __
   }
 }
 
+/// What a row of a document stands for.
+__device__ inline Entry entry_of_row(const RowsFromTokens& args, const Pyramid& pyramid, const DeviceDocument& document,
+                                     int64_t batch, int32_t kv_head, int32_t row) {
+  const int64_t flat = args.selection[(batch * args.num_kv_heads + kv_head) * args.plan.gathered_len + row];
+  return entry_at(pyramid, flat - document.entry_begin);
+}
+
 /// A thread owns kVec channels of one (row, head) and reads the tokens of the row one after another: for windows that
 /// are longer than a unit. grid: row_map_grid over rows.
 template <typename T, int kVec, int kLanes, RowMap kMap>
@@ -153,8 +160,7 @@ __global__ void __launch_bounds__(kRowMapThreads, 8)
   const Pyramid pyramid = plan.pyramid(document);
 
   for (int64_t batch = blockIdx.z; batch < args.batch; batch += gridDim.z) {
-    const int64_t flat = args.selection[(batch * args.num_kv_heads + kv_head) * plan.gathered_len + item.position];
-    const Entry entry = entry_at(pyramid, flat - document.entry_begin);
+    const Entry entry = entry_of_row(args, pyramid, document, batch, kv_head, item.position);
     T* out = static_cast<T*>(tensor.rows.data) + batch * tensor.rows.batch_stride +
              item.position * tensor.rows.seq_stride + item.head * tensor.rows.head_stride + item.channel;
     if (kMap == RowMap::kMean && tensor.coarse != nullptr && entry.level == plan.num_levels - 1) {
@@ -192,8 +198,7 @@ __global__ __launch_bounds__(kRowMapThreads) void clear_padding_rows_kernel(
   const DeviceDocument document = plan.find(&DeviceDocument::row_begin, item.position);
   const Pyramid pyramid = plan.pyramid(document);
   for (int64_t batch = blockIdx.z; batch < args.batch; batch += gridDim.z) {
-    const int64_t flat = args.selection[(batch * args.num_kv_heads + kv_head) * plan.gathered_len + item.position];
-    const Entry entry = entry_at(pyramid, flat - document.entry_begin);
+    const Entry entry = entry_of_row(args, pyramid, document, batch, kv_head, item.position);
     if (entry.index < pyramid.level_size(entry.level)) continue;
     T* out = static_cast<T*>(tensor.rows.data) + batch * tensor.rows.batch_stride +
              item.position * tensor.rows.seq_stride + item.head * tensor.rows.head_stride;
