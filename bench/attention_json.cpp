@@ -31,7 +31,7 @@ class CaseLines {
   CaseLines(Json common, const Machine& machine, const CaseResult& result)
       : common_(std::move(common)), machine_(machine), result_(result) {
     const AttentionCase& attention_case = result.attention_case;
-    common_["scorer"] = attention_case.score.scorer;
+    common_["scorer"] = word(attention_case.score.scorer);
     common_["dilation"] = attention_case.score.dilation;
     common_["num_levels"] = attention_case.selection.num_levels;
     common_["pooling_factor"] = attention_case.selection.pooling_factor;

@@ -12,7 +12,7 @@ constexpr const char* kOperation = "bench attention";
 constexpr const char* kPaper = "paper";
 
 AttentionCase make_case(int64_t seq_len, int64_t num_levels, int64_t pooling_factor, int64_t topk,
-                        const char* scorer = "norm") {
+                        Scorer scorer = Scorer::kNorm) {
   return {seq_len,
           {.num_levels = num_levels, .pooling_factor = pooling_factor, .topk = topk},
           {.scorer = scorer, .dilation = 4}};
@@ -24,10 +24,10 @@ std::vector<AttentionCase> paper_cases() {
   for (const int64_t seq_len : {2048, 4096, 8192, 16384, 32768, 65536, 98304, 131072, 262144, 524288}) {
     cases.push_back(make_case(seq_len, 3, 4, seq_len / 64));
   }
-  cases.push_back(make_case(32768, 3, 4, 512, "dilated"));
+  cases.push_back(make_case(32768, 3, 4, 512, Scorer::kDilated));
   cases.push_back(make_case(98304, 3, 2, 1536));
-  cases.push_back(make_case(98304, 3, 4, 1536, "dilated"));
-  cases.push_back(make_case(98304, 3, 4, 1536, "gla"));
+  cases.push_back(make_case(98304, 3, 4, 1536, Scorer::kDilated));
+  cases.push_back(make_case(98304, 3, 4, 1536, Scorer::kGla));
   cases.push_back(make_case(1048576, 4, 4, 4096));
   return cases;
 }
@@ -79,8 +79,8 @@ void check_options(const BenchOptions& options) {
                    "'; it must be cpu or cuda");
   LIGHTHOUSE_CHECK(options.suite.empty() || options.suite == kPaper, kOperation, ": suite is '", options.suite,
                    "'; it must be ", kPaper);
-  const std::string& scorer = options.score.scorer;
-  LIGHTHOUSE_CHECK(scorer == "norm" || scorer == "dilated" || scorer == "gla", kOperation, ": scorer is '", scorer,
+  const Scorer scorer = options.score.scorer;
+  LIGHTHOUSE_CHECK(scorer != Scorer::kRandom, kOperation, ": scorer is '", scorer,
                    "'; it must be norm, dilated or gla");
   check_lengths(options);
   LIGHTHOUSE_CHECK(options.batch >= 1 && options.num_kv_heads >= 1 && options.head_dim >= 1 && options.num_heads >= 1,
@@ -101,7 +101,7 @@ std::vector<AttentionCase> cases_of(const BenchOptions& options) {
 bool has_paper_shape(const AttentionCase& attention_case) {
   const SelectionConfig& selection = attention_case.selection;
   return selection.num_levels == 3 && selection.pooling_factor == 4 && selection.topk == attention_case.seq_len / 64 &&
-         attention_case.score.scorer == "norm";
+         attention_case.score.scorer == Scorer::kNorm;
 }
 
 }  // namespace lighthouse::bench

@@ -106,7 +106,7 @@ AttentionOptions attention_options(const AttentionCase& attention_case, const In
 Contestant lighthouse_contestant(const BenchOptions& options, const AttentionCase& attention_case,
                                  const Device& device) {
   RandomInputs random(options, attention_case.seq_len, device);
-  const bool with_gate = attention_case.score.scorer == "gla";
+  const bool with_gate = attention_case.score.scorer == Scorer::kGla;
   return {input_sets(device, [&] { return random.by_token(with_gate); }), [attention_case](const Inputs& inputs) {
             return lighthouse_attention(inputs.q, inputs.k, inputs.v, attention_options(attention_case, inputs));
           }};

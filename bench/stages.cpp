@@ -57,7 +57,7 @@ class OperatorStages {
     gathering_ = select();
     const Rows rows = gather();
     rows_ = {rows.q, rows.k, rows.v, {}, {}};
-    stage("score", score_config.scorer == "norm" ? traffic_.q_tokens + traffic_.kv_tokens : 0, 0, score);
+    stage("score", score_config.scorer == Scorer::kNorm ? traffic_.q_tokens + traffic_.kv_tokens : 0, 0, score);
     stage("select", 0, 0, select);
     stage("gather", traffic_.all(), 0, gather);
   }
@@ -104,7 +104,7 @@ StageTimings time_stages(const StageBench& bench) {
 at::Tensor selection_as_run(const Inputs& inputs, const AttentionCase& attention_case) {
   const at::NoGradGuard no_grad;
   const bool pools = attention_case.selection.num_levels > 1;
-  if (inputs.q.is_cuda() && pools && attention_case.score.scorer == "norm") {
+  if (inputs.q.is_cuda() && pools && attention_case.score.scorer == Scorer::kNorm) {
     return selection_by_norm_cuda(inputs, attention_case);
   }
   const AttentionOptions options = attention_options(attention_case, inputs);

@@ -54,7 +54,7 @@ class StageCalls {
         num_kv_heads_(inputs.k.size(2)),
         head_dim_(inputs.q.size(3)) {}
 
-  bool by_norm() const { return case_.score.scorer == "norm"; }
+  bool by_norm() const { return case_.score.scorer == Scorer::kNorm; }
 
   StageBuffers make_buffers(const Inputs& inputs) const {
     StageBuffers x{};
@@ -210,7 +210,7 @@ class CudaStages {
           {&X::q, &X::k, &X::v, &X::max_qk, &X::max_kq, &X::q_coarse, &X::k_coarse, &X::v_coarse, &X::pool_workspace});
       return;
     }
-    const bool gla = bench_.attention_case.score.scorer == "gla";
+    const bool gla = bench_.attention_case.score.scorer == Scorer::kGla;
     stage(gla ? "gla scores" : "dilated scores", gla ? bytes.gla : 0, &StageCalls::score, {&X::q, &X::k, &X::v});
     if (!gla && calls_.has_even_classes()) time_dilated_parts(bytes);
     stage("pool scores", bytes.pool_scores, &StageCalls::pool_token_scores,

@@ -13,17 +13,17 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <string>
 #include <tuple>
 
 #include "lighthouse/geometry.h"
+#include "lighthouse/scorer.h"
 
 namespace lighthouse {
 
 /// Section (ii).
 struct ScoreConfig {
-  std::string scorer = "norm";  ///< norm | dilated | gla
-  int64_t dilation = 4;         ///< residue classes of dilated and gla, >= 1
+  Scorer scorer = Scorer::kNorm;  ///< kRandom is none of these
+  int64_t dilation = 4;           ///< residue classes of dilated and gla, >= 1
 };
 
 /// (s_qk, s_kq), fp32 [B, H_kv, N], no gradient. `gate` is the log forget gate [B, N, H] (any floating dtype; used in

@@ -38,7 +38,7 @@ std::vector<int64_t> topk_of_layers(const Decoder& decoder) {
   for (int64_t layer = 0; layer < decoder.config().num_layers; ++layer) {
     if (const auto k = lighthouse_topk(decoder.attention(), layer)) topk.push_back(*k);
   }
-  LIGHTHOUSE_CHECK(decoder.attention().method == "lighthouse", "audit: attention.method = \"",
+  LIGHTHOUSE_CHECK(decoder.attention().method == AttentionMethod::kLighthouse, "audit: attention.method = \"",
                    decoder.attention().method,
                    "\" selects nothing that could look ahead; what is audited is Lighthouse attention");
   LIGHTHOUSE_CHECK(!topk.empty(), "audit: attention.full_attention_layers and attention.window_layers name all ",

@@ -13,6 +13,7 @@
 #include "cli/number_option.h"
 #include "cli/open_run.h"
 #include "cli/option_words.h"
+#include "cli/word_option.h"
 #include "io/printable.h"
 #include "model/import.h"
 #include "train/device.h"
@@ -26,7 +27,7 @@ struct Options {
   std::string run;
   std::string model;
   std::string data;
-  std::string device;
+  std::optional<DeviceChoice> device;  ///< as the run; of a model automatic
   std::unique_ptr<ConfigOptions> attention;
   std::optional<int64_t> seq_len;  ///< empty: as in the run
   int64_t sequences = 8;
@@ -64,7 +65,7 @@ AuditedModel open_model(const Options& options) {
   RunConfig config;
   config.model = read_huggingface_config(options.model);
   config = configure(std::move(config), options);
-  const at::Device device = resolve_device(options.device.empty() ? "auto" : options.device);
+  const at::Device device = resolve_device(options.device.value_or(DeviceChoice::kAuto));
   Decoder decoder = load_huggingface(options.model, config.attention, {.device = device});
   return {{{"model", options.model}}, std::move(config), std::move(decoder)};
 }
@@ -90,7 +91,7 @@ Json attention_json(const AttentionConfig& attention, int64_t num_layers) {
           {"topk", std::move(topk)},
           {"tile_topk", attention.tile_topk},
           {"cover_prefix", attention.cover_prefix},
-          {"scorer", attention.scorer}};
+          {"scorer", word(attention.scorer)}};
 }
 
 void print_header(const Json& report) {
@@ -164,8 +165,7 @@ void add_audit_command(CLI::App& app) {
   within(command->add_option("--seq-len", options->seq_len, "Tokens of a sequence; usually as the run"),
          kSequenceLengths)
       ->option_text("N");
-  command->add_option("--device", options->device, "auto, cpu or cuda; usually as the run")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+  add_word_option<DeviceChoice>(*command, "--device", options->device, "auto, cpu or cuda; usually as the run")
       ->option_text("DEVICE");
   command->add_flag("--json", options->json, "Print JSON");
   options->attention =

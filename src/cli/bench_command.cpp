@@ -8,6 +8,7 @@
 #include "bench/attention_bench.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
+#include "cli/word_option.h"
 #include "train/device.h"
 
 namespace lighthouse::cli {
@@ -15,7 +16,7 @@ namespace {
 
 /// Options whose default depends on the device.
 struct DeviceOptions {
-  std::string device = "auto";
+  DeviceChoice device = DeviceChoice::kAuto;
   std::optional<std::vector<int64_t>> seq_lens;
   std::optional<int64_t> num_heads, num_kv_heads, head_dim, max_dense_len;
   std::optional<std::string> dtype;
@@ -23,7 +24,7 @@ struct DeviceOptions {
 
   /// `options` with these and the defaults of the device.
   bench::BenchOptions applied_to(bench::BenchOptions options) const {
-    options.device = device == "auto" ? resolve_device(device).is_cuda() ? "cuda" : "cpu" : device;
+    options.device = resolve_device(device).is_cuda() ? "cuda" : "cpu";
     const bench::BenchOptions defaults = bench::default_options(options.device);
     options.seq_lens = seq_lens.value_or(defaults.seq_lens);
     options.num_heads = num_heads.value_or(defaults.num_heads);
@@ -37,8 +38,7 @@ struct DeviceOptions {
 };
 
 void add_shape_options(CLI::App& command, DeviceOptions& on_device, bench::BenchOptions& options) {
-  command.add_option("--device", on_device.device, "Where to compute: auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+  add_word_option<DeviceChoice>(command, "--device", on_device.device, "Where to compute: auto, cpu or cuda")
       ->option_text("auto");
   command
       .add_option("--dtype", on_device.dtype, "Of q, k and v: float32, float64, bfloat16 or float16; cuda: bfloat16")
@@ -70,10 +70,9 @@ void add_attention_options(CLI::App& command, bench::BenchOptions& options) {
   within(command.add_option("--tile-topk", options.selection.tile_topk, "Share of k that one tile is given"),
          IntegerRange{1})
       ->option_text("128");
-  command
-      .add_option("--scorer", options.score.scorer,
-                  "What scores the tokens: norm, dilated or gla, which is given a random gate")
-      ->check(CLI::IsMember({"norm", "dilated", "gla"}))
+  add_word_option<Scorer>(command, "--scorer", options.score.scorer,
+                          "What scores the tokens: norm, dilated or gla, which is given a random gate",
+                          {"norm", "dilated", "gla"})
       ->option_text("norm");
   CLI::Option* suite =
       command

@@ -33,8 +33,8 @@ struct Subject {
 };
 
 Subject open_model(const EvalOptions& options) {
-  const Execution execution{.dtype = resolve_precision(options.precision.empty() ? "fp32" : options.precision),
-                            .device = resolve_device(options.device.empty() ? "auto" : options.device)};
+  const Execution execution{.dtype = resolve_precision(options.precision.value_or(Precision::kFp32)),
+                            .device = resolve_device(options.device.value_or(DeviceChoice::kAuto))};
   DataConfig data;
   data.path = data.validation_path = options.data;
   return {load_huggingface(options.model, {}, execution),
@@ -49,7 +49,8 @@ Subject open_subject(const EvalOptions& options) {
   if (!options.model.empty()) return open_model(options);
   LoadedRun run = open_run(options.run, options.device, options.precision);
   RunConfig config = run.config;
-  if (config.attention.method != "lighthouse") config.attention = {};  // it is measured dense, at any length
+  if (config.attention.method != AttentionMethod::kLighthouse)
+    config.attention = {};  // it is measured dense, at any length
   if (options.seq_len) config.training.seq_len = *options.seq_len;
   validate(config);
   const auto stage = static_cast<int>(stage_at(config.training, run.step - 1));
@@ -154,18 +155,18 @@ Json evaluate(const Subject& subject, const SequenceLoader* loader, const EvalSe
 
 /// A run whose stage 1 had a control in place of Lighthouse Attention is measured with dense attention alone.
 EvalOptions with_attention_of(const Subject& subject, EvalOptions options) {
-  const std::string& method = subject.decoder.attention().method;
-  if (method == "lighthouse") return options;
-  LIGHTHOUSE_CHECK(options.attention.empty() || options.attention == "dense", "--attention ", options.attention,
+  const AttentionMethod method = subject.decoder.attention().method;
+  if (method == AttentionMethod::kLighthouse) return options;
+  LIGHTHOUSE_CHECK(options.may_be_dense(), "--attention ", *options.attention,
                    ": stage 1 of the run has attention.method = \"", method,
                    "\" instead; it is measured with dense attention, as a trained model is used");
-  options.attention = "dense";
+  options.attention = MeasuredAttention::kDense;
   return options;
 }
 
 void run_eval(const EvalOptions& options) {
   options.check();
-  if (options.show > 0 && options.filler != "corpus") {
+  if (options.show > 0 && options.filler != PromptFiller::kCorpus) {
     return show_prompts(options, options.settings(options.seq_len), sentences_filler());
   }
   const Subject subject = open_subject(options);

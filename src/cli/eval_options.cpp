@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/number_option.h"
+#include "cli/word_option.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse::cli {
@@ -21,7 +22,7 @@ bool has_prompts(const EvalOptions& options) {
 }
 
 void check_model(const EvalOptions& options) {
-  require(options.attention.empty() || options.attention == "dense", "--attention ", options.attention,
+  require(options.may_be_dense(), "--attention ", options.attention.value_or(MeasuredAttention::kDense),
           ": a folder of transformers has no options of Lighthouse Attention; --model is measured with dense "
           "attention, a run with either");
   require(!options.reads_corpus() || !options.data.empty(),
@@ -60,10 +61,8 @@ void add_prompt_options(CLI::App& command, EvalOptions& options) {
       ->option_text("0,15,30,50,70,85,100");
   within(command.add_option("--keys", options.keys, "Digits in a prompt of multikey, 2 to 10"), IntegerRange{2, 10})
       ->option_text("4");
-  command
-      .add_option("--filler", options.filler,
-                  "What prompts are filled with: sentences that say nothing, or held-out text")
-      ->check(CLI::IsMember({"sentences", "corpus"}))
+  add_word_option<PromptFiller>(command, "--filler", options.filler,
+                                "What prompts are filled with: sentences that say nothing, or held-out text")
       ->option_text("sentences");
   within(command.add_option("--show", options.show, "Print so many prompts of each length, and measure nothing"),
          IntegerRange{1})
@@ -83,7 +82,7 @@ std::vector<const Task*> EvalOptions::chosen_tasks() const {
 
 bool EvalOptions::reads_corpus() const {
   const std::vector<const Task*> chosen = chosen_tasks();
-  return context || filler == "corpus" ||
+  return context || filler == PromptFiller::kCorpus ||
          std::any_of(chosen.begin(), chosen.end(), [](const Task* task) { return task->prompt == nullptr; });
 }
 
@@ -93,25 +92,26 @@ void EvalOptions::check() const {
   require(show > 0 || run.empty() != model.empty(),
           "give what to measure, one of --run RUN, a run folder, and --model FOLDER, an exported one");
   require(run.empty() || model.empty(), "--run and --model: give one of them");
-  require(show == 0 || filler != "corpus" || !run.empty() || !model.empty(),
+  require(show == 0 || filler != PromptFiller::kCorpus || !run.empty() || !model.empty(),
           "--filler corpus: give the run whose held-out text to take, as --run RUN");
   if (!model.empty()) check_model(*this);
-  require(attention != "lighthouse" || !(prompts || context),
+  require(attention != MeasuredAttention::kLighthouse || !(prompts || context),
           "--attention lighthouse: prompts and --context are measured with dense attention, as a trained model is "
           "used; ask for them in a command of their own");
   require(data.empty() || reads_corpus(),
           "--data: no task here reads a corpus; prompts are filled with it by --filler corpus");
-  require(prompts || (lengths.empty() && !trials && filler != "corpus"),
+  require(prompts || (lengths.empty() && !trials && filler != PromptFiller::kCorpus),
           "--lengths, --trials and --filler: no task here has prompts; add one, as --task passkey");
 }
 
 EvalSettings EvalOptions::settings(std::optional<int64_t> measured_len) const {
   constexpr int64_t kShownLength = 1024;
   EvalSettings settings;
-  const std::string wanted = !attention.empty() ? attention : run.empty() ? "dense" : "both";
+  const MeasuredAttention wanted =
+      attention.value_or(run.empty() ? MeasuredAttention::kDense : MeasuredAttention::kBoth);
   settings.modes.clear();
-  if (wanted != "lighthouse") settings.modes.push_back(AttentionMode::kDense);
-  if (wanted != "dense") settings.modes.push_back(AttentionMode::kLighthouse);
+  if (wanted != MeasuredAttention::kLighthouse) settings.modes.push_back(AttentionMode::kDense);
+  if (wanted != MeasuredAttention::kDense) settings.modes.push_back(AttentionMode::kLighthouse);
   settings.sequences = sequences;
   settings.context = context.value_or(0);
   settings.lengths = lengths;
@@ -122,7 +122,7 @@ EvalSettings EvalOptions::settings(std::optional<int64_t> measured_len) const {
   for (const double depth : depths) settings.depths.push_back(depth / 100);
   settings.trials = trials;
   settings.keys = keys;
-  settings.corpus_filler = filler == "corpus";
+  settings.corpus_filler = filler == PromptFiller::kCorpus;
   settings.seed = seed;
   return settings;
 }
@@ -134,8 +134,8 @@ void add_eval_options(CLI::App& command, EvalOptions& options) {
       ->delimiter(',')
       ->type_name('{' + task_names() + '}')
       ->option_text("loss");
-  command.add_option("--attention", options.attention, "Of loss and position: dense, lighthouse or both")
-      ->check(CLI::IsMember({"dense", "lighthouse", "both"}))
+  add_word_option<MeasuredAttention>(command, "--attention", options.attention,
+                                     "Of loss and position: dense, lighthouse or both")
       ->option_text("both");
   command.add_option("--data", options.data, "Another corpus than the run's held-out text, all of it")
       ->option_text("PATH");
@@ -154,11 +154,10 @@ void add_eval_options(CLI::App& command, EvalOptions& options) {
   add_prompt_options(command, options);
   within(command.add_option("--seed", options.seed, "Of the sample of sequences and of the prompts"), IntegerRange{0})
       ->option_text("1");
-  command.add_option("--device", options.device, "auto, cpu or cuda; usually as the run")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+  add_word_option<DeviceChoice>(command, "--device", options.device, "auto, cpu or cuda; usually as the run")
       ->option_text("DEVICE");
-  command.add_option("--precision", options.precision, "fp32 or bf16; usually as the run, of a model fp32")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
+  add_word_option<Precision>(command, "--precision", options.precision,
+                             "fp32 or bf16; usually as the run, of a model fp32")
       ->option_text("PRECISION");
   command.add_flag("--json", options.json, "Print JSON");
 }

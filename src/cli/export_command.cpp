@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/open_run.h"
+#include "cli/word_option.h"
 #include "model/export.h"
 #include "model/tokenizer_files.h"
 #include "train/device.h"
@@ -17,7 +18,7 @@ struct Options {
   std::string run;
   std::string output;
   std::string tokenizer;
-  std::string dtype = "fp32";
+  Precision dtype = Precision::kFp32;
   bool overwrite = false;
 };
 
@@ -29,7 +30,7 @@ std::filesystem::path choose_tokenizer(const Options& options, const std::filesy
 }
 
 void run_export(const Options& options) {
-  const LoadedRun run = open_run(options.run, "cpu", "fp32");
+  const LoadedRun run = open_run(options.run, DeviceChoice::kCpu, Precision::kFp32);
   ExportOptions how;
   how.dtype = resolve_precision(options.dtype);
   how.max_positions = run.config.training.seq_len;
@@ -52,9 +53,7 @@ void add_export_command(CLI::App& app) {
       ->option_text("FOLDER");
   command->add_option("--tokenizer", options->tokenizer, "Folder of its tokenizer, in the place of the run's")
       ->option_text("FOLDER");
-  command->add_option("--dtype", options->dtype, "Of the weights: fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
-      ->option_text("fp32");
+  add_word_option<Precision>(*command, "--dtype", options->dtype, "Of the weights: fp32 or bf16")->option_text("fp32");
   command->add_flag("--overwrite", options->overwrite, "Replace an earlier export");
   command->footer(
       "Writes model.safetensors, config.json, generation_config.json and the files of the tokenizer, where there is "

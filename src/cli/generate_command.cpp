@@ -7,6 +7,7 @@
 #include "cli/generated_text.h"
 #include "cli/number_option.h"
 #include "cli/open_run.h"
+#include "cli/word_option.h"
 #include "io/input_file.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
@@ -22,7 +23,7 @@ struct Options {
   std::string model;
   std::string prompt;
   std::string prompt_file;
-  std::string device = "auto";
+  DeviceChoice device = DeviceChoice::kAuto;
   bool numbers = false;
   GenerateOptions generate;
 };
@@ -52,7 +53,7 @@ Model open_model(const Options& options) {
     return {load_huggingface(options.model, {}, {.device = resolve_device(options.device)}),
             has_text_tokenizer(options.model) ? options.model : ""};
   }
-  LoadedRun run = open_run(options.run, options.device, "fp32");
+  LoadedRun run = open_run(options.run, options.device, Precision::kFp32);
   return {std::move(run.decoder), tokenizer_of(options.run, run.config)};
 }
 
@@ -94,8 +95,7 @@ void add_generate_command(CLI::App& app) {
   within(command->add_option("--seed", options->generate.seed, "Of the sampling: the same seed, the same text"),
          IntegerRange{0})
       ->option_text(detail::concat(options->generate.seed));
-  command->add_option("--device", options->device, "Where to compute: auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+  add_word_option<DeviceChoice>(*command, "--device", options->device, "Where to compute: auto, cpu or cuda")
       ->option_text("auto");
   command->add_flag("--numbers", options->numbers, "Prompt and text as token numbers, separated by spaces");
   command->footer(

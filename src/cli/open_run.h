@@ -10,7 +10,8 @@ namespace lighthouse::cli {
 
 /// load_run with its warnings on standard error, and as many threads as the run asks for: validation then has the bits
 /// that training had. Throws as load_run does.
-LoadedRun open_run(const std::string& run_dir, const std::string& device = "", const std::string& precision = "");
+LoadedRun open_run(const std::string& run_dir, std::optional<DeviceChoice> device = {},
+                   std::optional<Precision> precision = {});
 
 /// The folder of its tokenizer: that of its corpus, or else of the model from which it began; empty: it has none, or
 /// its tokens are bytes.

@@ -33,16 +33,16 @@ PlanDevice this_cpu() {
 }
 
 /// The device that `lighthouse train` would take here.
-PlanDevice device_here(const std::string& wanted) {
-  if (wanted == "cpu") return this_cpu();
+PlanDevice device_here(DeviceChoice wanted) {
+  if (wanted == DeviceChoice::kCpu) return this_cpu();
   const CudaInfo cuda = cuda_info();
   if (!cuda.devices.empty()) return {cuda.devices.front().name, true, cuda.devices.front().memory_bytes, std::nullopt};
-  if (wanted == "auto") return this_cpu();
+  if (wanted == DeviceChoice::kAuto) return this_cpu();
   throw UsageError("training.device = \"cuda\": " + cuda.why_not + "; name the device to plan for, as --device h200");
 }
 
 PlanDevice device_by_name(const std::string& name, bool memory_given) {
-  if (!memory_given && !device_peak_flops(name, "bf16")) {
+  if (!memory_given && !device_peak_flops(name, Precision::kBf16)) {
     throw UsageError("--device " + name +
                      ": not known; one of auto, cpu, h200, h100, b200, a100, l40s, l4, or any GPU with its memory in "
                      "GiB, as --memory 80");

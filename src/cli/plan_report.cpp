@@ -75,7 +75,7 @@ Json ranks_json(const RunConfig& config, const PlanRanks& ranks) {
       {"node_size", ranks.node_size},
       {"data", std::max<int64_t>(config.parallel.data, 1)},
       {"context", config.parallel.context},
-      {"recompute", config.training.recompute},
+      {"recompute", word(config.training.recompute)},
       {"offload", config.training.offload},
       {"measured", {{"all_to_all", rates_json(links.all_to_all)}, {"all_gather", rates_json(links.all_gather)}}},
       {"assumed", {{"node_bytes_per_s", links.node_bytes_per_s}}},
@@ -92,7 +92,7 @@ Json stage_json(const RunConfig& config, const PlanDevice& device, const PlanRan
   const StepMemory memory = step_memory(config, lighthouse, device.cuda);
   const double flops = step_flops(config, lighthouse);
   Json stage = {{"stage", lighthouse ? 1 : 2},
-                {"attention", lighthouse ? config.attention.method : "dense"},
+                {"attention", lighthouse ? word(config.attention.method) : "dense"},
                 {"steps", lighthouse ? stage_1 : config.training.steps - stage_1},
                 {"memory_bytes", memory_json(memory)},
                 {"fits", memory.total() <= device.memory_bytes},

@@ -16,11 +16,17 @@ namespace {
 // Sizes are capped so that products of them, such as the number of parameters, fit int64.
 constexpr int64_t kMaxSize = int64_t{1} << 20;
 
+template <Worded E>
+NameChoice choice_of() {
+  const auto all = words<E>();
+  return {{all.begin(), all.end()}};
+}
+
 std::vector<Key> model_keys() {
   return {
       Key{kPresetKey, [](RunConfig& config) -> FieldRef { return PresetField{&config.model}; },
           NameChoice{model_preset_names()}, "sets the whole section; its other keys then change single values"},
-      KEY(model.family, (NameChoice{{"llama", "mistral", "qwen2", "qwen3", "smollm3"}}),
+      KEY(model.family, choice_of<ModelFamily>(),
           "as transformers names them; qwen2 has biases of q, k and v, qwen3 RMSNorm of q and k before RoPE"),
       KEY(model.vocab_size, (IntegerRange{1, kMaxSize}), "tokens of the vocabulary; 256 for bytes"),
       KEY(model.dim, (IntegerRange{1, kMaxSize}), "channels of the residual stream"),
@@ -30,7 +36,7 @@ std::vector<Key> model_keys() {
       KEY(model.head_dim, (IntegerRange{2, 1024}), "channels per head; even"),
       KEY(model.ffn_dim, (IntegerRange{1, kMaxSize}), "hidden channels of SwiGLU"),
       KEY(model.rope_theta, (NumberRange{.min = 1.0}), "base of the rotary position embedding"),
-      KEY(model.rope_scaling, (NameChoice{{"none", "linear", "dynamic", "yarn", "llama3"}}),
+      KEY(model.rope_scaling, choice_of<RopeScaling>(),
           "RoPE for a longer context than the model was first trained with"),
       KEY(model.rope_factor, (NumberRange{.min = 1.0}), "scaled RoPE: by how much the context became longer"),
       KEY(model.rope_original_len, (IntegerRange{0, int64_t{1} << 30}),
@@ -55,7 +61,7 @@ std::vector<Key> model_keys() {
 
 std::vector<Key> attention_keys() {
   return {
-      KEY(attention.method, (NameChoice{{"lighthouse", "short", "window"}}),
+      KEY(attention.method, choice_of<AttentionMethod>(),
           "of stage 1; controls: short, dense in sequences of span tokens; window, to the latest span tokens"),
       KEY(attention.span, (IntegerRange{0}),
           "tokens of methods short (it divides training.seq_len) and window, and of window_layers"),
@@ -64,8 +70,7 @@ std::vector<Key> attention_keys() {
       KEY(attention.topk, (IntegerRange{1}), "entries expanded per level, over the whole sequence"),
       KEY(attention.tile_topk, (IntegerRange{1}), "the share of topk that one tile is given"),
       KEY(attention.cover_prefix, AnyValue{}, "always expand the first entry of every level"),
-      KEY(attention.scorer, (NameChoice{{"norm", "dilated", "gla", "random"}}),
-          "how tokens are scored; random is a control for experiments"),
+      KEY(attention.scorer, choice_of<Scorer>(), "how tokens are scored; random is a control for experiments"),
       KEY(attention.dilation, (IntegerRange{1}), "residue classes of the dilated and gla scorers"),
       KEY(attention.full_attention_layers, (IntegerRange{0}), "layers that are dense in stage 1 too, from 0"),
       KEY(attention.window_layers, (IntegerRange{0}),
@@ -82,15 +87,14 @@ std::vector<Key> training_keys() {
       KEY(training.batch_size, (IntegerRange{1, kMaxSize}), "sequences per micro-batch"),
       KEY(training.gradient_accumulation, (IntegerRange{1, kMaxSize}),
           "micro-batches per optimizer step, of all processes together"),
-      KEY(training.accumulation, (NameChoice{{"sequence", "tree"}}),
+      KEY(training.accumulation, choice_of<Accumulation>(),
           "order in which their gradients are added; tree: the same bits for 1, 2, 4, 8, ... parallel.data"),
       KEY(training.seed, (IntegerRange{0}), "seed of the initial weights"),
       KEY(training.initial_weights, AnyValue{}, "folder of a Hugging Face model to start from; none: random weights"),
-      KEY(training.precision, (NameChoice{{"fp32", "bf16"}}), "of matrix products and attention"),
-      KEY(training.device, (NameChoice{{"auto", "cpu", "cuda"}}), "where to run"),
+      KEY(training.precision, choice_of<Precision>(), "of matrix products and attention"),
+      KEY(training.device, choice_of<DeviceChoice>(), "where to run"),
       KEY(training.threads, (IntegerRange{0, 1024}), "CPU threads; 0: one per core"),
-      KEY(training.recompute, (NameChoice{{"none", "selective", "full"}}),
-          "what backward computes again instead of keeping it"),
+      KEY(training.recompute, choice_of<Recompute>(), "what backward computes again instead of keeping it"),
       KEY(training.offload, AnyValue{}, "keep layer inputs in host memory; needs recompute = full"),
       KEY(training.deterministic, AnyValue{}, "repeat the bits of a run on a GPU, at a price in attention"),
   };
@@ -113,7 +117,7 @@ std::vector<Key> optimizer_keys() {
       KEY(optimizer.eps, (NumberRange{.min = 0, .max = 1, .min_excluded = true}), "epsilon of AdamW"),
       KEY(optimizer.weight_decay, (NumberRange{.min = 0}), "on matrices; norms are not decayed"),
       KEY(optimizer.warmup_steps, (IntegerRange{0}), "steps of linear warm-up"),
-      KEY(optimizer.schedule, (NameChoice{{"constant", "cosine", "linear", "wsd"}}), "decay of the learning rate"),
+      KEY(optimizer.schedule, choice_of<Schedule>(), "decay of the learning rate"),
       KEY(optimizer.min_learning_rate_ratio, (NumberRange{.min = 0, .max = 1}), "last learning rate over the highest"),
       KEY(optimizer.decay_steps, (IntegerRange{0}), "wsd: steps of the final decay; 0: a tenth of all"),
       KEY(optimizer.clip_norm, (NumberRange{.min = 0}), "limit of the global gradient norm; 0: none"),
@@ -125,9 +129,9 @@ std::vector<Key> data_keys() {
       KEY(data.path, AnyValue{}, "text file, folder, Megatron prefix (PATH.bin and PATH.idx), or NAME.ds of datatrove"),
       KEY(data.mixture, AnyValue{},
           "several corpora in the place of path, as tokens/web/train=0.7,tokens/code/train=0.3"),
-      KEY(data.format, (NameChoice{{"auto", "text", "megatron", "datatrove"}}), "format of the corpus"),
+      KEY(data.format, choice_of<CorpusFormat>(), "format of the corpus"),
       KEY(data.extensions, AnyValue{}, "folders: file endings to read, as .h,.hpp; none: every file"),
-      KEY(data.packing, (NameChoice{{"chunks", "documents"}}), "documents: attention stays inside them"),
+      KEY(data.packing, choice_of<Packing>(), "documents: attention stays inside them"),
       KEY(data.validation_fraction, (NumberRange{.min = 0, .max = 1, .max_excluded = true}),
           "share of the tokens, from the end, kept for validation"),
       KEY(data.validation_path, AnyValue{}, "a corpus of its own instead of validation_fraction"),

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "config/choices.h"
 #include "config/limits.h"
 #include "config/run_config.h"
 
@@ -18,8 +19,20 @@ inline constexpr const char* kPresetKey = "model.preset";
 struct PresetField {
   ModelConfig* model;
 };
-using FieldRef =
-    std::variant<PresetField, bool*, int64_t*, double*, std::string*, std::vector<int64_t>*, std::vector<std::string>*>;
+/// A field of an enum, by its words.
+struct WordField {
+  template <Worded E>
+  WordField(E* value)  // NOLINT(google-explicit-constructor): as the other fields are their addresses
+      : field(value),
+        get([](const void* from) { return std::string(word(*static_cast<const E*>(from))); }),
+        set([](void* to, const std::string& text) { *static_cast<E*>(to) = find_word<E>(text).value(); }) {}
+
+  void* field;
+  std::string (*get)(const void* field);
+  void (*set)(void* field, const std::string& text);  ///< one of its words
+};
+using FieldRef = std::variant<PresetField, WordField, bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
+                              std::vector<std::string>*>;
 
 /// A value read from a file or an argument, before it is checked against a key.
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>, std::vector<std::string>>;
@@ -63,6 +76,17 @@ bool assign(const Key& key, RunConfig& config, const Value& value);
 bool within_limits(const Key& key, const RunConfig& config);
 /// The value that the configuration holds, as TOML.
 std::string value_toml(const Key& key, const RunConfig& config);
+/// The list of what `read` makes of each of the parts; nullopt where it makes nothing of one.
+template <typename T, typename Parts, typename Read>
+std::optional<Value> read_list(const Parts& parts, const Read& read) {
+  std::vector<T> values;
+  for (const auto& part : parts) {
+    const std::optional<T> value = read(part);
+    if (!value) return std::nullopt;
+    values.push_back(*value);
+  }
+  return values;
+}
 std::string quote_toml(const std::string& text);
 bool is_utf8(const std::string& text);
 

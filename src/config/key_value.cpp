@@ -66,14 +66,8 @@ std::string without_brackets(std::string text) {
 }
 
 std::optional<Value> parse_integers(const std::string& with_brackets) {
-  const std::string text = without_brackets(with_brackets);
-  std::vector<int64_t> values;
-  for (const std::string& part : split_commas(text)) {
-    const auto value = parse_number<int64_t>(part);
-    if (!value) return std::nullopt;
-    values.push_back(*value);
-  }
-  return values;
+  return read_list<int64_t>(split_commas(without_brackets(with_brackets)),
+                            [](const std::string& part) { return parse_number<int64_t>(part); });
 }
 
 template <typename T>
@@ -94,12 +88,15 @@ FieldRef any_field(const Key& key) {
   return key.field(config);
 }
 
+void set_by_name(const PresetField& field, const std::string& name) { *field.model = model_preset(name); }
+void set_by_name(const WordField& field, const std::string& name) { field.set(field.field, name); }
+
 }  // namespace
 
 std::string type_name(const Key& key) {
-  return std::visit(Overloaded{[](PresetField) { return "text"; }, [](const bool*) { return "true or false"; },
-                               [](const int64_t*) { return "integer"; }, [](const double*) { return "number"; },
-                               [](const std::string*) { return "text"; },
+  return std::visit(Overloaded{[](PresetField) { return "text"; }, [](WordField) { return "text"; },
+                               [](const bool*) { return "true or false"; }, [](const int64_t*) { return "integer"; },
+                               [](const double*) { return "number"; }, [](const std::string*) { return "text"; },
                                [](const std::vector<int64_t>*) { return "list of integers"; },
                                [](const std::vector<std::string>*) { return "list of texts"; }},
                     any_field(key));
@@ -138,7 +135,7 @@ std::optional<Value> parse_text(const Key& key, const std::string& text) {
   const auto parse_utf8 = [&] { return is_utf8(text) ? Parsed(text) : Parsed(); };
   return std::visit(
       Overloaded{
-          [&](PresetField) { return parse_utf8(); },
+          [&](PresetField) { return parse_utf8(); }, [&](WordField) { return parse_utf8(); },
           [&](const bool*) { return text == "true" || text == "false" ? Parsed(text == "true") : Parsed(); },
           [&](const int64_t*) { return to_value(parse_number<int64_t>(text)); },
           [&](const double*) { return to_value(parse_number<double>(text)); },
@@ -151,10 +148,10 @@ std::optional<Value> parse_text(const Key& key, const std::string& text) {
 bool assign(const Key& key, RunConfig& config, const Value& value) {
   return std::visit(
       [&](auto field) {
-        if constexpr (std::is_same_v<decltype(field), PresetField>) {
+        if constexpr (std::is_class_v<decltype(field)>) {
           const auto* name = std::get_if<std::string>(&value);
           if (name == nullptr || !within(key.limits, *name)) return false;
-          *field.model = model_preset(*name);
+          set_by_name(field, *name);
         } else {
           const auto* typed = std::get_if<std::remove_pointer_t<decltype(field)>>(&value);
           if (typed == nullptr || !within(key.limits, *typed)) return false;
@@ -167,14 +164,15 @@ bool assign(const Key& key, RunConfig& config, const Value& value) {
 
 bool within_limits(const Key& key, const RunConfig& config) {
   RunConfig copy = config;
-  return std::visit(
-      Overloaded{[](PresetField) { return true; }, [&](const auto* field) { return within(key.limits, *field); }},
-      key.field(copy));
+  return std::visit(Overloaded{[](PresetField) { return true; }, [](WordField) { return true; },
+                               [&](const auto* field) { return within(key.limits, *field); }},
+                    key.field(copy));
 }
 
 std::string value_toml(const Key& key, const RunConfig& config) {
   RunConfig copy = config;
   return std::visit(Overloaded{[](PresetField) { return std::string("\"\""); },
+                               [](WordField words) { return quote_toml(words.get(words.field)); },
                                [](const bool* value) { return std::string(*value ? "true" : "false"); },
                                [](const int64_t* value) { return std::to_string(*value); },
                                [](const double* value) { return number_text(*value); },

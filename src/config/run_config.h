@@ -6,20 +6,22 @@
 #include <string>
 #include <vector>
 
+#include "config/choices.h"
+
 namespace lighthouse {
 
 /// [model] Llama-3 style decoder.
 struct ModelConfig {
-  std::string family = "llama";  ///< llama | mistral | qwen2 | qwen3 | smollm3, as transformers names them
-  int64_t vocab_size = 256;      ///< bytes
-  int64_t dim = 128;             ///< channels of the residual stream
+  ModelFamily family = ModelFamily::kLlama;
+  int64_t vocab_size = 256;  ///< bytes
+  int64_t dim = 128;         ///< channels of the residual stream
   int64_t num_layers = 4;
   int64_t num_heads = 4;     ///< query heads
   int64_t num_kv_heads = 2;  ///< key/value heads; divides num_heads
   int64_t head_dim = 32;     ///< channels per head; even, for RoPE
   int64_t ffn_dim = 384;     ///< SwiGLU hidden channels
   double rope_theta = 500000.0;
-  std::string rope_scaling = "none";              ///< none | linear | dynamic | yarn | llama3
+  RopeScaling rope_scaling = RopeScaling::kNone;
   double rope_factor = 1;                         ///< by how much the context became longer
   int64_t rope_original_len = 0;                  ///< tokens of the context before; not of linear
   double rope_low_freq_factor = 1;                ///< llama3
@@ -32,22 +34,21 @@ struct ModelConfig {
   bool tie_embeddings = false;  ///< the output head is the embedding matrix
   double init_std = 0.02;
 
-  bool qk_norm() const { return family == "qwen3"; }   ///< RMSNorm over head_dim of q and k before RoPE
-  bool qkv_bias() const { return family == "qwen2"; }  ///< q, k and v each add one
+  bool qk_norm() const { return family == ModelFamily::kQwen3; }   ///< RMSNorm over head_dim of q and k before RoPE
+  bool qkv_bias() const { return family == ModelFamily::kQwen2; }  ///< q, k and v each add one
   bool operator==(const ModelConfig&) const = default;
 };
 
 /// [attention] of stage 1: Lighthouse attention, or a control in its place.
 struct AttentionConfig {
-  std::string method = "lighthouse";  ///< lighthouse | short: dense, in sequences of `span` tokens | window: causal
-                                      ///< attention to the latest `span` tokens
-  int64_t span = 0;                   ///< tokens of short, where it divides training.seq_len, window and window_layers
+  AttentionMethod method = AttentionMethod::kLighthouse;
+  int64_t span = 0;  ///< tokens of short, where it divides training.seq_len, window and window_layers
   int64_t num_levels = 3;
   int64_t pooling_factor = 4;
   int64_t topk = 64;
   int64_t tile_topk = 128;
   bool cover_prefix = true;
-  std::string scorer = "norm";  ///< norm | dilated | gla | random (a control for experiments)
+  Scorer scorer = Scorer::kNorm;
   int64_t dilation = 4;
   std::vector<int64_t>
       full_attention_layers;            ///< layers that are dense in stage 1 too; the paper keeps {0, 1, 28, 29} of 30
@@ -58,20 +59,20 @@ struct AttentionConfig {
 
 /// [training]
 struct TrainingConfig {
-  int64_t steps = 400;                    ///< optimizer steps of both stages together
-  int64_t lighthouse_steps = 300;         ///< steps of stage 1; the rest is dense
-  int64_t seq_len = 4096;                 ///< tokens per sequence
-  int64_t batch_size = 1;                 ///< sequences per micro-batch
-  int64_t gradient_accumulation = 1;      ///< micro-batches per optimizer step, of all processes together
-  std::string accumulation = "sequence";  ///< sequence | tree: in what order a process adds their gradients
-  int64_t seed = 1;                       ///< of the initial weights
-  std::string initial_weights;            ///< folder of a Hugging Face model to start from; empty: random weights
-  std::string precision = "fp32";  ///< fp32 | bf16 (matrix products and attention in bf16, weights and norms in fp32)
-  std::string device = "auto";     ///< auto | cpu | cuda
-  int64_t threads = 0;             ///< CPU threads; 0: one per core
-  std::string recompute = "none";  ///< none | selective | full: what backward computes again instead of keeping it
-  bool offload = false;            ///< keep layer inputs in host memory; needs recompute = full
-  bool deterministic = false;      ///< repeat the bits of a run on a GPU too, at a price in attention
+  int64_t steps = 400;                                  ///< optimizer steps of both stages together
+  int64_t lighthouse_steps = 300;                       ///< steps of stage 1; the rest is dense
+  int64_t seq_len = 4096;                               ///< tokens per sequence
+  int64_t batch_size = 1;                               ///< sequences per micro-batch
+  int64_t gradient_accumulation = 1;                    ///< micro-batches per optimizer step, of all processes together
+  Accumulation accumulation = Accumulation::kSequence;  ///< of a process
+  int64_t seed = 1;                                     ///< of the initial weights
+  std::string initial_weights;  ///< folder of a Hugging Face model to start from; empty: random weights
+  Precision precision = Precision::kFp32;
+  DeviceChoice device = DeviceChoice::kAuto;
+  int64_t threads = 0;  ///< CPU threads; 0: one per core
+  Recompute recompute = Recompute::kNone;
+  bool offload = false;        ///< keep layer inputs in host memory; needs recompute = full
+  bool deterministic = false;  ///< repeat the bits of a run on a GPU too, at a price in attention
   bool operator==(const TrainingConfig&) const = default;
 };
 
@@ -89,9 +90,9 @@ struct OptimizerConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
-  double weight_decay = 0.1;             ///< on matrices; norms are not decayed
-  int64_t warmup_steps = 20;             ///< linear from 0
-  std::string schedule = "cosine";       ///< constant | cosine | linear | wsd
+  double weight_decay = 0.1;  ///< on matrices; norms are not decayed
+  int64_t warmup_steps = 20;  ///< linear from 0
+  Schedule schedule = Schedule::kCosine;
   double min_learning_rate_ratio = 0.1;  ///< of learning_rate, at the last step
   int64_t decay_steps = 0;               ///< wsd: length of the final linear decay; 0: a tenth of steps
   double clip_norm = 1.0;                ///< of the global gradient; 0: no clipping
@@ -100,12 +101,11 @@ struct OptimizerConfig {
 
 /// [data]
 struct DataConfig {
-  std::string path;                     ///< text file, folder, Megatron prefix (PATH.bin + PATH.idx), or NAME.ds
-  std::vector<std::string> mixture;     ///< "PATH=WEIGHT" each: several corpora in the place of `path`
-  std::string format = "auto";          ///< auto | text | megatron | datatrove
+  std::string path;                  ///< text file, folder, Megatron prefix (PATH.bin + PATH.idx), or NAME.ds
+  std::vector<std::string> mixture;  ///< "PATH=WEIGHT" each: several corpora in the place of `path`
+  CorpusFormat format = CorpusFormat::kAuto;
   std::vector<std::string> extensions;  ///< folders: file endings to read, as ".h"; empty: every file
-  std::string packing =
-      "chunks";  ///< chunks: one stream cut into sequences | documents: attention stays inside documents
+  Packing packing = Packing::kChunks;
   double validation_fraction = 0.02;  ///< share of the tokens, from the end, kept for validation
   std::string validation_path;        ///< a corpus of its own instead of validation_fraction
   int64_t seed = 1;                   ///< of the shuffling

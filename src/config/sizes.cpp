@@ -29,20 +29,21 @@ bool is_dense_layer(const AttentionConfig& attention, int64_t layer) {
 }
 
 int64_t window_span(const AttentionConfig& attention, int64_t layer) {
-  const bool window =
-      attention.method == "window" ? !is_dense_layer(attention, layer) : contains(attention.window_layers, layer);
+  const bool window = attention.method == AttentionMethod::kWindow ? !is_dense_layer(attention, layer)
+                                                                   : contains(attention.window_layers, layer);
   return window ? attention.span : 0;
 }
 
 std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer) {
-  if (attention.method != "lighthouse" || is_dense_layer(attention, layer) || window_span(attention, layer) > 0) {
+  if (attention.method != AttentionMethod::kLighthouse || is_dense_layer(attention, layer) ||
+      window_span(attention, layer) > 0) {
     return std::nullopt;
   }
   return attention.topk_per_layer.empty() ? attention.topk : attention.topk_per_layer.at(static_cast<size_t>(layer));
 }
 
 bool has_lighthouse_stage(const RunConfig& config) {
-  return config.training.lighthouse_steps > 0 && config.attention.method == "lighthouse";
+  return config.training.lighthouse_steps > 0 && config.attention.method == AttentionMethod::kLighthouse;
 }
 
 int64_t sequences_per_step(const TrainingConfig& training) {

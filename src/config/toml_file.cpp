@@ -67,16 +67,10 @@ class ShownValue {
 std::string shown(const toml::node& node) { return ShownValue(node).text(); }
 
 template <typename T>
-std::optional<Value> read_list(const toml::node& node) {
+std::optional<Value> read_array(const toml::node& node) {
   const toml::array* array = node.as_array();
   if (array == nullptr) return std::nullopt;
-  std::vector<T> values;
-  for (const toml::node& element : *array) {
-    const auto value = element.value_exact<T>();
-    if (!value) return std::nullopt;
-    values.push_back(*value);
-  }
-  return values;
+  return read_list<T>(*array, [](const toml::node& element) { return element.value_exact<T>(); });
 }
 
 template <typename T>
@@ -85,19 +79,25 @@ std::optional<Value> read_exact(const toml::node& node) {
   return value ? std::optional<Value>(*value) : std::nullopt;
 }
 
-std::optional<Value> read_node(const Key& key, const toml::node& node) {
-  const std::string type = type_name(key);
-  if (type == "true or false") return read_exact<bool>(node);
-  if (type == "integer") return read_exact<int64_t>(node);
-  if (type == "list of integers") return read_list<int64_t>(node);
-  if (type == "list of texts") return read_list<std::string>(node);
-  if (type == "text") return read_exact<std::string>(node);
-  if (node.is_integer()) return static_cast<double>(*node.value_exact<int64_t>());  // a number, as clip_norm = 1
+std::optional<Value> read_as(PresetField /*type*/, const toml::node& node) { return read_exact<std::string>(node); }
+std::optional<Value> read_as(const WordField& /*type*/, const toml::node& node) {
+  return read_exact<std::string>(node);
+}
+std::optional<Value> read_as(const double* /*type*/, const toml::node& node) {
+  if (node.is_integer()) return static_cast<double>(*node.value_exact<int64_t>());  // as clip_norm = 1
   return read_exact<double>(node);
+}
+template <typename T>
+std::optional<Value> read_as(const std::vector<T>* /*type*/, const toml::node& node) {
+  return read_array<T>(node);
+}
+template <typename T>
+std::optional<Value> read_as(const T* /*type*/, const toml::node& node) {
+  return read_exact<T>(node);
 }
 
 void set_key(RunConfig& config, const Key& key, const toml::node& node, const std::string& source) {
-  const auto value = read_node(key, node);
+  const auto value = std::visit([&](const auto& field) { return read_as(field, node); }, key.field(config));
   if (value && assign(key, config, *value)) return;
   std::string message = place(source, node.source()) + key.name + " = " + shown(node) + ": must be " + expectation(key);
   const auto* choice = std::get_if<NameChoice>(&key.limits);
@@ -110,7 +110,7 @@ void set_key(RunConfig& config, const Key& key, const toml::node& node, const st
 /// Files of versions before there was model.family have model.qk_norm in its place.
 bool set_retired_key(RunConfig& config, const std::string& name, const toml::node& node) {
   if (name != "model.qk_norm" || !node.is_boolean()) return false;
-  if (*node.value_exact<bool>()) config.model.family = "qwen3";
+  if (*node.value_exact<bool>()) config.model.family = ModelFamily::kQwen3;
   return true;
 }
 

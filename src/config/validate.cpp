@@ -4,6 +4,7 @@
 #include "config/key_table.h"
 #include "config/schema.h"
 #include "config/validate.h"
+#include "lighthouse/check.h"
 
 namespace lighthouse {
 namespace {
@@ -29,7 +30,7 @@ void validate_layers(const AttentionConfig& attention, int64_t num_layers) {
 
 void validate_method(const AttentionConfig& attention, int64_t seq_len) {
   const int64_t span = attention.span;
-  const bool lighthouse = attention.method == "lighthouse", windows = !attention.window_layers.empty();
+  const bool lighthouse = attention.method == AttentionMethod::kLighthouse, windows = !attention.window_layers.empty();
   require(lighthouse || !windows, "attention.window_layers: must be [] with attention.method = \"", attention.method,
           "\", which has no Lighthouse layers for them to stand between");
   if (lighthouse && !windows) {
@@ -39,8 +40,9 @@ void validate_method(const AttentionConfig& attention, int64_t seq_len) {
     return;
   }
   require(span >= 1 && span <= seq_len, "attention.span = ", span, ": must be from 1 to training.seq_len = ", seq_len,
-          windows ? " with attention.window_layers" : " with attention.method = \"" + attention.method + "\"");
-  if (attention.method != "short") return;
+          windows ? " with attention.window_layers"
+                  : detail::concat(" with attention.method = \"", attention.method, "\""));
+  if (attention.method != AttentionMethod::kShort) return;
   require(seq_len % span == 0, "attention.span = ", span, ": must divide training.seq_len = ", seq_len,
           ", which attention.method = \"short\" cuts into sequences of so many tokens");
   require(
@@ -60,7 +62,8 @@ void validate_steps(const TrainingConfig& training, const OptimizerConfig& optim
 
 void validate_parallel(const RunConfig& config) {
   const auto& [parallel, training, attention] = std::tie(config.parallel, config.training, config.attention);
-  require(parallel.context == 1 || (attention.method == "lighthouse" && attention.scorer != "random"),
+  require(parallel.context == 1 ||
+              (attention.method == AttentionMethod::kLighthouse && attention.scorer != Scorer::kRandom),
           "parallel.context = ", parallel.context, ": must be 1 with attention.method = \"", attention.method,
           "\" and attention.scorer = \"", attention.scorer, "\"; controls run on whole sequences");
   require(parallel.context == 1 || attention.window_layers.empty(), "parallel.context = ", parallel.context,
@@ -71,19 +74,19 @@ void validate_parallel(const RunConfig& config) {
 }
 
 void validate_recompute(const TrainingConfig& training) {
-  require(!training.offload || training.recompute == "full",
+  require(!training.offload || training.recompute == Recompute::kFull,
           "training.offload = true: needs training.recompute = \"full\", not \"", training.recompute,
           "\"; what goes to host memory is the one tensor a layer that full recomputation keeps");
 }
 
 void validate_data(const RunConfig& config) {
-  require(config.data.packing != "documents" || config.training.batch_size == 1,
+  require(config.data.packing != Packing::kDocuments || config.training.batch_size == 1,
           "training.batch_size = ", config.training.batch_size,
           ": must be 1 with data.packing = \"documents\"; training.gradient_accumulation makes larger batches");
   require(config.data.path.empty() || config.data.mixture.empty(),
           "data.mixture: stands in the place of data.path = \"", config.data.path, "\"; leave one of them out");
   constexpr int64_t kNumBytes = 256;
-  require(config.data.format != "text" || config.model.vocab_size >= kNumBytes,
+  require(config.data.format != CorpusFormat::kText || config.model.vocab_size >= kNumBytes,
           "model.vocab_size = ", config.model.vocab_size,
           ": must be at least 256 with data.format = \"text\", whose tokens are bytes");
 }

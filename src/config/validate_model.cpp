@@ -8,11 +8,19 @@ namespace lighthouse {
 namespace {
 
 /// Keys model.rope_* that mean something with a scaling, without what all begin with.
-std::vector<std::string_view> keys_of(const std::string& scaling) {
-  if (scaling == "linear") return {"factor"};
-  if (scaling == "dynamic") return {"factor", "original_len"};
-  if (scaling == "yarn") return {"factor", "original_len", "beta_fast", "beta_slow", "attention_factor"};
-  if (scaling == "llama3") return {"factor", "original_len", "low_freq_factor", "high_freq_factor"};
+std::vector<std::string_view> keys_of(RopeScaling scaling) {
+  switch (scaling) {
+    case RopeScaling::kNone:
+      return {};
+    case RopeScaling::kLinear:
+      return {"factor"};
+    case RopeScaling::kDynamic:
+      return {"factor", "original_len"};
+    case RopeScaling::kYarn:
+      return {"factor", "original_len", "beta_fast", "beta_slow", "attention_factor"};
+    case RopeScaling::kLlama3:
+      return {"factor", "original_len", "low_freq_factor", "high_freq_factor"};
+  }
   return {};
 }
 
@@ -37,9 +45,9 @@ void validate_rope(const RunConfig& config) {
           ": must be more than model.rope_low_freq_factor = ", model.rope_low_freq_factor);
   require(model.rope_beta_fast >= model.rope_beta_slow, "model.rope_beta_fast = ", model.rope_beta_fast,
           ": must be at least model.rope_beta_slow = ", model.rope_beta_slow);
-  require(model.rope_scaling == "none" || model.rope_theta > 1, "model.rope_theta = ", model.rope_theta,
+  require(model.rope_scaling == RopeScaling::kNone || model.rope_theta > 1, "model.rope_theta = ", model.rope_theta,
           ": must be above 1 with model.rope_scaling = \"", model.rope_scaling, "\"");
-  require(model.rope_scaling != "dynamic" || model.head_dim > 2, "model.head_dim = ", model.head_dim,
+  require(model.rope_scaling != RopeScaling::kDynamic || model.head_dim > 2, "model.head_dim = ", model.head_dim,
           ": must be above 2 with model.rope_scaling = \"dynamic\"");
 }
 
@@ -53,7 +61,7 @@ void validate_model(const RunConfig& config) {
   require(model.head_dim % 2 == 0, "model.head_dim = ", model.head_dim,
           ": must be even, for RoPE turns pairs of channels");
   validate_rope(config);
-  require(model.layers_without_rope.empty() || model.family == "smollm3",
+  require(model.layers_without_rope.empty() || model.family == ModelFamily::kSmolLm3,
           "model.layers_without_rope: must be [] with model.family = \"", model.family,
           "\"; of the families smollm3 has such layers");
   validate_layer_list("model.layers_without_rope", model.layers_without_rope, model.num_layers);

@@ -29,8 +29,8 @@ void check_names(const std::string& path, const TokenSource& source) {
   for (const CorpusFile& file : source.files()) refuse_what_is_not_text(fs::path(path) / file.name);
 }
 
-std::string detect_format(const std::string& path) {
-  if (is_datatrove(path)) return "datatrove";
+CorpusFormat detect_format(const std::string& path) {
+  if (is_datatrove(path)) return CorpusFormat::kDatatrove;
   const std::string prefix = megatron_prefix(path);
   const bool bin = exists(prefix + ".bin");
   const bool idx = exists(prefix + ".idx");
@@ -38,24 +38,22 @@ std::string detect_format(const std::string& path) {
   LIGHTHOUSE_CHECK(bin == idx || (prefix == path && exists(path)), "data: '", prefix, bin ? ".idx" : ".bin",
                    "' is missing: a Megatron-LM data set is a pair; to read '", path,
                    "' as text set data.format = \"text\"");
-  if (prefix != path) return "megatron";
+  if (prefix != path) return CorpusFormat::kMegatron;
   LIGHTHOUSE_CHECK(!(pair && exists(path)), "data: '", path, "' is there as text and as a Megatron-LM pair (", path,
                    ".bin); set data.format to text or megatron");
-  return pair ? "megatron" : "text";
+  return pair ? CorpusFormat::kMegatron : CorpusFormat::kText;
 }
 
 }  // namespace
 
-std::unique_ptr<TokenSource> open_source(const std::string& path, const std::string& format,
+std::unique_ptr<TokenSource> open_source(const std::string& path, CorpusFormat format,
                                          const std::vector<std::string>& extensions) {
   LIGHTHOUSE_CHECK(!path.empty(), "data: no corpus; set data.path to a text file, a folder or a Megatron-LM prefix");
-  LIGHTHOUSE_CHECK(format == "auto" || format == "text" || format == "megatron" || format == "datatrove",
-                   "data: format \"", format, "\" must be auto, text, megatron or datatrove");
-  const std::string chosen = format == "auto" ? detect_format(path) : format;
-  if (chosen == "megatron") return open_megatron_source(megatron_prefix(path));
-  if (chosen == "datatrove") return open_datatrove_source(path);
+  const CorpusFormat chosen = format == CorpusFormat::kAuto ? detect_format(path) : format;
+  if (chosen == CorpusFormat::kMegatron) return open_megatron_source(megatron_prefix(path));
+  if (chosen == CorpusFormat::kDatatrove) return open_datatrove_source(path);
   std::unique_ptr<TokenSource> source = open_text_source(path, extensions);
-  if (format == "auto") check_names(path, *source);
+  if (format == CorpusFormat::kAuto) check_names(path, *source);
   return source;
 }
 

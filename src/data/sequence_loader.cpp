@@ -42,8 +42,6 @@ int64_t split_documents(const TokenSource& source, double fraction, int64_t seq_
 void check_config(const DataConfig& config, int64_t seq_len, int64_t vocab_size) {
   LIGHTHOUSE_CHECK(seq_len >= 1, "data: sequence length ", seq_len, " must be at least 1");
   LIGHTHOUSE_CHECK(vocab_size >= 1, "data: vocabulary size ", vocab_size, " must be at least 1");
-  LIGHTHOUSE_CHECK(config.packing == "chunks" || config.packing == "documents", "data: packing \"", config.packing,
-                   "\" must be chunks or documents");
   LIGHTHOUSE_CHECK(config.validation_fraction >= 0 && config.validation_fraction < 1, "data: validation_fraction ",
                    config.validation_fraction, " must be at least 0 and less than 1");
 }
@@ -72,9 +70,9 @@ struct SequenceLoader::Corpus {
 
 namespace {
 
-std::unique_ptr<Packer> make_packer(const std::string& packing, PackerOptions options, int64_t begin, int64_t end) {
-  return packing == "chunks" ? make_chunk_packer(std::move(options), begin, end)
-                             : make_document_packer(std::move(options), begin, end);
+std::unique_ptr<Packer> make_packer(Packing packing, PackerOptions options, int64_t begin, int64_t end) {
+  return packing == Packing::kChunks ? make_chunk_packer(std::move(options), begin, end)
+                                     : make_document_packer(std::move(options), begin, end);
 }
 
 void check_training(const Packer& training, const TokenSource& source, const std::string& path,
@@ -82,7 +80,7 @@ void check_training(const Packer& training, const TokenSource& source, const std
   LIGHTHOUSE_CHECK(training.num_sequences() >= 1, "data: '", path, "' has ", source.num_tokens(), " tokens in ",
                    source.num_documents(), " documents, which leaves no sequence of ", seq_len,
                    " tokens for training; give more text, a smaller training.seq_len",
-                   config.packing == "documents" ? ", data.packing = \"chunks\"" : "",
+                   config.packing == Packing::kDocuments ? ", data.packing = \"chunks\"" : "",
                    config.validation_fraction > 0 && config.validation_path.empty()
                        ? ", or a data.validation_path instead of a share of this corpus"
                        : "");
@@ -93,7 +91,7 @@ std::unique_ptr<Packer> validation_packer(const std::string& path, const DataCon
                                           int64_t begin) {
   const TokenSource& source = *options.source;
   const int64_t seq_len = options.seq_len;
-  const int64_t end = config.packing == "documents" ? source.num_documents() : source.num_tokens();
+  const int64_t end = config.packing == Packing::kDocuments ? source.num_documents() : source.num_tokens();
   std::unique_ptr<Packer> packer = make_packer(config.packing, std::move(options), begin, end);
   LIGHTHOUSE_CHECK(packer->num_sequences() >= 1, "data: '", path, "' leaves no sequence of ", seq_len,
                    " tokens for validation; give more text or a smaller training.seq_len");
@@ -136,7 +134,7 @@ SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_
     : corpus_(std::make_unique<Corpus>()) {
   check_config(config, seq_len, vocab_size);
   if (split_len == 0) split_len = seq_len;
-  const bool by_documents = config.packing == "documents";
+  const bool by_documents = config.packing == Packing::kDocuments;
   const bool own_corpus = !config.validation_path.empty();
   const double fraction = own_corpus ? 0 : config.validation_fraction;
   std::vector<double> weights;

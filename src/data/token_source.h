@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "config/choices.h"
+
 namespace lighthouse {
 
 struct CorpusFile {
@@ -47,7 +49,7 @@ class TokenSource {
 
 /// Opens a corpus, its format found out when it is "auto". Throws InvalidArgument, naming the file and what would do,
 /// when it is missing, empty, unreadable or damaged.
-std::unique_ptr<TokenSource> open_source(const std::string& path, const std::string& format,
+std::unique_ptr<TokenSource> open_source(const std::string& path, CorpusFormat format,
                                          const std::vector<std::string>& extensions);
 
 /// A text file, or the files of a folder and the folders in it whose names end in one of `extensions` (any when empty),

@@ -169,7 +169,7 @@ at::Tensor Decoder::last_logits(const at::Tensor& tokens, AttentionMode mode) co
 
 Decoder Decoder::with_attention(const AttentionConfig& attention) const {
   check_config(model_, attention, execution_);
-  LIGHTHOUSE_CHECK(attention.scorer != "gla" || attention_.scorer == "gla",
+  LIGHTHOUSE_CHECK(attention.scorer != Scorer::kGla || attention_.scorer == Scorer::kGla,
                    "Decoder: attention.scorer \"gla\" needs gates, which a model made with \"", attention_.scorer,
                    "\" does not have; use norm or dilated");
   Decoder other(*this);
@@ -227,14 +227,14 @@ Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span
   LIGHTHOUSE_CHECK(tokens.size(1) == own.size(), "Decoder: ", tokens.size(1), " tokens, of which this rank has ",
                    own.size());
   LIGHTHOUSE_CHECK(!shared || mode == AttentionMode::kDense ||
-                       (attention_.method == "lighthouse" && attention_.window_layers.empty()),
+                       (attention_.method == AttentionMethod::kLighthouse && attention_.window_layers.empty()),
                    "Decoder: ranks cannot share a row with attention.method = \"", attention_.method, "\" and ",
                    attention_.window_layers.size(), " window_layers");
   check_documents(cu_seqlens, tokens, seq_len);
   compute_.refresh();
   const int64_t seen = cache == nullptr ? 0 : cache->length();
   std::vector<int64_t> offsets(cu_seqlens.begin(), cu_seqlens.end());
-  const bool cut = mode == AttentionMode::kLighthouse && attention_.method == "short";
+  const bool cut = mode == AttentionMode::kLighthouse && attention_.method == AttentionMethod::kShort;
   if (cut) {
     LIGHTHOUSE_CHECK(seq_len % attention_.span == 0, "Decoder: attention.span = ", attention_.span,
                      " must divide the sequence length, ", seq_len);

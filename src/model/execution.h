@@ -4,14 +4,9 @@
 #include <ATen/core/ScalarType.h>
 #include <c10/core/Device.h>
 
-namespace lighthouse {
+#include "config/choices.h"
 
-/// What backward computes again instead of keeping it.
-enum class Recompute {
-  kNone,       ///< no matrix product: norms, activations and scattered rows only
-  kSelective,  ///< gate and up, more than half of what a layer keeps, for one product of three in backward
-  kFull,       ///< all but the layers' inputs
-};
+namespace lighthouse {
 
 struct Execution {
   /// Of activations, matrix products and attention: at::kFloat or at::kBFloat16; parameters, norm statistics, softmax

@@ -1,7 +1,8 @@
 #include "model/huggingface_config.h"
 
 #include <algorithm>
-#include <array>
+#include <optional>
+#include <string_view>
 
 #include "model/huggingface_rope.h"
 #include "model/json_keys.h"
@@ -10,44 +11,48 @@ namespace lighthouse {
 namespace {
 using nlohmann::json;
 
-/// A family of ModelConfig::family, and what transformers takes where a config.json does not say.
-struct Family {
-  const char* name;  ///< model_type
+/// What transformers calls a family, and takes where a config.json does not say.
+struct FamilyDefaults {
   const char* architecture;
   int64_t num_kv_heads;  ///< 0: as many as heads
   int64_t head_dim;      ///< 0: dim over heads
   double rope_theta;
   bool tied;
 };
-constexpr std::array kFamilies = {
-    Family{"llama", "LlamaForCausalLM", 0, 0, 1e4, false},    Family{"mistral", "MistralForCausalLM", 8, 0, 1e4, false},
-    Family{"qwen2", "Qwen2ForCausalLM", 32, 0, 1e4, false},   Family{"qwen3", "Qwen3ForCausalLM", 32, 128, 1e4, false},
-    Family{"smollm3", "SmolLM3ForCausalLM", 4, 0, 2e6, true},
-};
 
-const Family* find_family(const std::string& name) {
-  const auto* const found =
-      std::find_if(kFamilies.begin(), kFamilies.end(), [&](const Family& family) { return family.name == name; });
-  return found == kFamilies.end() ? nullptr : found;
+FamilyDefaults defaults_of(ModelFamily family) {
+  switch (family) {
+    case ModelFamily::kLlama:
+      return {"LlamaForCausalLM", 0, 0, 1e4, false};
+    case ModelFamily::kMistral:
+      return {"MistralForCausalLM", 8, 0, 1e4, false};
+    case ModelFamily::kQwen2:
+      return {"Qwen2ForCausalLM", 32, 0, 1e4, false};
+    case ModelFamily::kQwen3:
+      return {"Qwen3ForCausalLM", 32, 128, 1e4, false};
+    case ModelFamily::kSmolLm3:
+      return {"SmolLM3ForCausalLM", 4, 0, 2e6, true};
+  }
+  throw InvalidArgument("a family that is none");
 }
 
-const Family& known_family(const JsonKeys& keys) {
+ModelFamily known_family(const JsonKeys& keys) {
   // By what they have, whatever they are called.
   for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) {
     if (keys.has(key)) keys.refuse(key, "dense feed-forward layers are, mixtures of experts (MoE) not");
   }
   if (keys.has("kv_lora_rank")) keys.refuse("kv_lora_rank", "heads of one projection are, latent attention (MLA) not");
-  const Family* family = find_family(keys.get<std::string>("model_type"));
-  if (family != nullptr) return *family;
+  const std::optional<ModelFamily> family = find_word<ModelFamily>(keys.get<std::string>("model_type"));
+  if (family) return *family;
   std::string names;
-  for (const Family& known : kFamilies) names += (names.empty() ? "" : ", ") + json(known.name).dump();
+  for (const std::string_view known : words<ModelFamily>()) names += (names.empty() ? "" : ", ") + json(known).dump();
   keys.refuse("model_type", names + " are");
 }
 
-void refuse_windows(const JsonKeys& keys, const std::string& family) {
+void refuse_windows(const JsonKeys& keys, ModelFamily family) {
   keys.require<bool>("use_sliding_window", false);
   const bool window = keys.has("sliding_window") || !keys.is_null("sliding_window");
-  if (family == "mistral" && window) {
+  if (family == ModelFamily::kMistral && window) {
     keys.refuse("sliding_window", "only null is, which is not what a Mistral model has where it is left out (4096)");
   }
   for (const json& type : keys.get<json::array_t>("layer_types", {})) {
@@ -88,24 +93,24 @@ json no_rope_layers(const ModelConfig& model) {
 
 /// Keys that some families have, all saying that there is nothing of the kind.
 void add_family_keys(const ModelConfig& model, json& config) {
-  const std::string& family = model.family;
-  if (family == "mistral") config["sliding_window"] = nullptr;
-  if (family == "qwen2" || family == "qwen3" || family == "smollm3") config["use_sliding_window"] = false;
-  if (family == "llama" || family == "qwen3" || family == "smollm3") config["attention_bias"] = false;
-  if (family == "llama" || family == "smollm3") config["mlp_bias"] = false;
-  if (family == "smollm3") config["no_rope_layers"] = no_rope_layers(model);
+  const ModelFamily family = model.family;
+  if (family == ModelFamily::kMistral) config["sliding_window"] = nullptr;
+  if (family == ModelFamily::kQwen2 || family == ModelFamily::kQwen3 || family == ModelFamily::kSmolLm3)
+    config["use_sliding_window"] = false;
+  if (family == ModelFamily::kLlama || family == ModelFamily::kQwen3 || family == ModelFamily::kSmolLm3)
+    config["attention_bias"] = false;
+  if (family == ModelFamily::kLlama || family == ModelFamily::kSmolLm3) config["mlp_bias"] = false;
+  if (family == ModelFamily::kSmolLm3) config["no_rope_layers"] = no_rope_layers(model);
 }
 
 }  // namespace
 
 json huggingface_config(const ModelConfig& model, const std::string& dtype, int64_t max_positions) {
-  LIGHTHOUSE_CHECK(model.family != "llama" || model.dim % model.num_heads == 0, "export: model.dim = ", model.dim,
-                   " is not a multiple of model.num_heads = ", model.num_heads,
+  LIGHTHOUSE_CHECK(model.family != ModelFamily::kLlama || model.dim % model.num_heads == 0,
+                   "export: model.dim = ", model.dim, " is not a multiple of model.num_heads = ", model.num_heads,
                    "; transformers refuses such a Llama configuration, though head_dim is given apart");
-  const Family* family = find_family(model.family);
-  LIGHTHOUSE_CHECK(family != nullptr, "export: model.family = \"", model.family, "\" is none of transformers");
-  json config = {{"architectures", {family->architecture}},
-                 {"model_type", family->name},
+  json config = {{"architectures", {defaults_of(model.family).architecture}},
+                 {"model_type", word(model.family)},
                  {"vocab_size", model.vocab_size},
                  {"hidden_size", model.dim},
                  {"intermediate_size", model.ffn_dim},
@@ -132,12 +137,12 @@ json huggingface_config(const ModelConfig& model, const std::string& dtype, int6
 ModelConfig parse_huggingface_config(const json& config, const std::string& source) {
   if (!config.is_object()) throw DamagedFile(detail::concat("'", source, "': not a JSON object"));
   const JsonKeys keys(config, source);
-  const Family& family = known_family(keys);
-  require_known_computation(keys);
-  refuse_windows(keys, family.name);
-
   ModelConfig model;
-  model.family = family.name;
+  model.family = known_family(keys);
+  const FamilyDefaults defaults = defaults_of(model.family);
+  require_known_computation(keys);
+  refuse_windows(keys, model.family);
+
   model.vocab_size = keys.get<int64_t>("vocab_size");
   model.dim = keys.get<int64_t>("hidden_size");
   model.ffn_dim = keys.get<int64_t>("intermediate_size");
@@ -145,13 +150,15 @@ ModelConfig parse_huggingface_config(const json& config, const std::string& sour
   model.num_heads = keys.get<int64_t>("num_attention_heads");
   LIGHTHOUSE_CHECK(model.num_heads > 0, "'", source, "': num_attention_heads = ", model.num_heads,
                    " must be at least 1");
-  const bool all_heads = family.num_kv_heads == 0 || keys.is_null("num_key_value_heads");
-  model.num_kv_heads = keys.get<int64_t>("num_key_value_heads", all_heads ? model.num_heads : family.num_kv_heads);
-  model.head_dim = keys.get<int64_t>("head_dim", family.head_dim > 0 ? family.head_dim : model.dim / model.num_heads);
+  const bool all_heads = defaults.num_kv_heads == 0 || keys.is_null("num_key_value_heads");
+  model.num_kv_heads = keys.get<int64_t>("num_key_value_heads", all_heads ? model.num_heads : defaults.num_kv_heads);
+  model.head_dim =
+      keys.get<int64_t>("head_dim", defaults.head_dim > 0 ? defaults.head_dim : model.dim / model.num_heads);
   model.rms_norm_eps = keys.get<double>("rms_norm_eps", 1e-6);
-  parse_huggingface_rope(keys, family.rope_theta, model);
-  if (model.family == "smollm3") model.layers_without_rope = parse_layers_without_rope(keys, model.num_layers);
-  model.tie_embeddings = keys.get<bool>("tie_word_embeddings", family.tied);
+  parse_huggingface_rope(keys, defaults.rope_theta, model);
+  if (model.family == ModelFamily::kSmolLm3)
+    model.layers_without_rope = parse_layers_without_rope(keys, model.num_layers);
+  model.tie_embeddings = keys.get<bool>("tie_word_embeddings", defaults.tied);
   model.init_std = keys.get<double>("initializer_range", 0.02);
   return model;
 }

@@ -9,18 +9,19 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kMaxPositions = "max_position_embeddings";
+constexpr const char* kUnscaled = "default";  // RopeScaling::kNone, in transformers
 constexpr const char* kOriginal = "original_max_position_embeddings";
 
 json scaling_json(const ModelConfig& model) {
-  const std::string& scaling = model.rope_scaling;
-  if (scaling == "none") return {{"rope_type", "default"}};
-  json rope = {{"rope_type", scaling}, {"factor", model.rope_factor}};
-  if (scaling == "yarn" || scaling == "llama3") rope[kOriginal] = model.rope_original_len;
-  if (scaling == "llama3") {
+  const RopeScaling scaling = model.rope_scaling;
+  if (scaling == RopeScaling::kNone) return {{"rope_type", kUnscaled}};
+  json rope = {{"rope_type", word(scaling)}, {"factor", model.rope_factor}};
+  if (scaling == RopeScaling::kYarn || scaling == RopeScaling::kLlama3) rope[kOriginal] = model.rope_original_len;
+  if (scaling == RopeScaling::kLlama3) {
     rope["low_freq_factor"] = model.rope_low_freq_factor;
     rope["high_freq_factor"] = model.rope_high_freq_factor;
   }
-  if (scaling == "yarn") {
+  if (scaling == RopeScaling::kYarn) {
     rope["beta_fast"] = model.rope_beta_fast;
     rope["beta_slow"] = model.rope_beta_slow;
     if (model.rope_attention_factor > 0) rope["attention_factor"] = model.rope_attention_factor;
@@ -29,7 +30,7 @@ json scaling_json(const ModelConfig& model) {
 }
 
 std::string rope_type(const JsonKeys& rope) {
-  const auto type = rope.get<std::string>("rope_type", rope.get<std::string>("type", "default"));
+  const auto type = rope.get<std::string>("rope_type", rope.get<std::string>("type", kUnscaled));
   LIGHTHOUSE_CHECK(rope.get<std::string>("type", type) == type, "'", rope.source(),
                    "': rope_type = ", json(type).dump(), " and type = ", json(rope.get<std::string>("type")).dump(),
                    " contradict one another");
@@ -60,32 +61,31 @@ void parse_yarn(const JsonKeys& rope, const JsonKeys& keys, ModelConfig& model) 
 void parse_scaling(const JsonKeys& rope, const JsonKeys& keys, ModelConfig& model) {
   rope.require<double>("partial_rotary_factor", 1.0);
   const std::string type = rope_type(rope);
-  if (type == "default") return;
-  model.rope_scaling = type;
-  if (type == "linear") {
-    model.rope_factor = rope.get<double>("factor");
-  } else if (type == "dynamic") {
-    model.rope_factor = rope.get<double>("factor");
-    model.rope_original_len = keys.get<int64_t>(kMaxPositions);
-  } else if (type == "yarn" || type == "llama3") {
+  if (type == kUnscaled) return;
+  model.rope_scaling = find_word<RopeScaling>(type).value_or(RopeScaling::kNone);
+  if (model.rope_scaling == RopeScaling::kNone) {
+    rope.refuse(rope.has("rope_type") ? "rope_type" : "type", "default, linear, dynamic, yarn and llama3 are");
+  }
+  if (model.rope_scaling == RopeScaling::kDynamic) model.rope_original_len = keys.get<int64_t>(kMaxPositions);
+  const bool from_length = model.rope_scaling == RopeScaling::kYarn || model.rope_scaling == RopeScaling::kLlama3;
+  if (from_length) {
     model.rope_original_len = keys.has(kOriginal)   ? keys.get<int64_t>(kOriginal)
                               : rope.has(kOriginal) ? rope.get<int64_t>(kOriginal)
                                                     : keys.get<int64_t>(kMaxPositions);
-    if (type == "yarn") return parse_yarn(rope, keys, model);
-    model.rope_factor = rope.get<double>("factor");
-    model.rope_low_freq_factor = rope.get<double>("low_freq_factor");
-    model.rope_high_freq_factor = rope.get<double>("high_freq_factor");
-  } else {
-    rope.refuse(rope.has("rope_type") ? "rope_type" : "type", "default, linear, dynamic, yarn and llama3 are");
   }
+  if (model.rope_scaling == RopeScaling::kYarn) return parse_yarn(rope, keys, model);
+  model.rope_factor = rope.get<double>("factor");
+  if (model.rope_scaling != RopeScaling::kLlama3) return;
+  model.rope_low_freq_factor = rope.get<double>("low_freq_factor");
+  model.rope_high_freq_factor = rope.get<double>("high_freq_factor");
 }
 
 }  // namespace
 
 void write_huggingface_rope(const ModelConfig& model, json& config) {
   json rope = scaling_json(model);
-  if (model.rope_scaling != "none") config["rope_scaling"] = rope;
-  if (model.rope_scaling == "dynamic") config[kMaxPositions] = model.rope_original_len;
+  if (model.rope_scaling != RopeScaling::kNone) config["rope_scaling"] = rope;
+  if (model.rope_scaling == RopeScaling::kDynamic) config[kMaxPositions] = model.rope_original_len;
   rope["rope_theta"] = model.rope_theta;
   config["rope_parameters"] = rope;
   config["rope_theta"] = model.rope_theta;

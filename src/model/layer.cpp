@@ -100,7 +100,7 @@ AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, cons
 /// from the heads before; random ones are no scorer of the operators.
 void score_ahead(const Heads& heads, bool qk_norm, const Layer& layer, AttentionOptions& options) {
   if (options.selection) return;
-  if (options.score_config.scorer == "random") {
+  if (options.score_config.scorer == Scorer::kRandom) {
     options.scores = random_scores(heads.q.detach(), heads.k.detach());
     options.score_config = {};
   } else if (qk_norm) {
@@ -144,7 +144,7 @@ Residual selected_attention(const Residual& in, const Layer& layer, const Pass& 
 Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
   const bool qk_norm = pass.model.qk_norm();
   const Rotation rotation = layer.rope ? pass.rotation : Rotation();
-  if (layer.lighthouse && layer.lighthouse->score.scorer == "norm" && !qk_norm && pass.held == nullptr) {
+  if (layer.lighthouse && layer.lighthouse->score.scorer == Scorer::kNorm && !qk_norm && pass.held == nullptr) {
     return selected_attention(in, layer, pass, rotation);
   }
   auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,

@@ -1,4 +1,4 @@
-// Scores that know nothing: the control of experiments about scorers (attention.scorer = "random").
+// Scores that know nothing: the control of experiments about scorers (attention.scorer = Scorer::kRandom).
 #pragma once
 
 #include <ATen/core/Tensor.h>

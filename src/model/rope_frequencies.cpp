@@ -71,18 +71,25 @@ double yarn_attention_factor(const ModelConfig& model) {
 }  // namespace
 
 RopeFrequencies rope_frequencies(const ModelConfig& model, int64_t longest, at::Device device) {
-  const std::string& scaling = model.rope_scaling;
-  if (scaling == "yarn") return {yarn(model, device), yarn_attention_factor(model)};
-  const at::Tensor inverse = at::pow(model.rope_theta, exponents(model.head_dim, device)).reciprocal();
-  if (scaling == "none") return {inverse};
-  if (scaling == "linear") return {linear(model, inverse)};
-  if (scaling == "dynamic") return {dynamic(model, inverse, longest)};
-  if (scaling == "llama3") return {llama3(model, inverse)};
-  throw InvalidArgument("model.rope_scaling = \"" + scaling + "\" has no frequencies");
+  const auto inverse = [&] { return at::pow(model.rope_theta, exponents(model.head_dim, device)).reciprocal(); };
+  switch (model.rope_scaling) {
+    case RopeScaling::kNone:
+      return {inverse()};
+    case RopeScaling::kLinear:
+      return {linear(model, inverse())};
+    case RopeScaling::kDynamic:
+      return {dynamic(model, inverse(), longest)};
+    case RopeScaling::kYarn:
+      return {yarn(model, device), yarn_attention_factor(model)};
+    case RopeScaling::kLlama3:
+      return {llama3(model, inverse())};
+  }
+  throw InvalidArgument("a scaling of RoPE that is none");
 }
 
 void check_cached_rope(const ModelConfig& model, int64_t seq_len) {
-  LIGHTHOUSE_CHECK(model.rope_scaling != "dynamic" || seq_len <= model.rope_original_len, "Decoder: ", seq_len,
+  LIGHTHOUSE_CHECK(model.rope_scaling != RopeScaling::kDynamic || seq_len <= model.rope_original_len,
+                   "Decoder: ", seq_len,
                    " tokens with a cache; model.rope_scaling = \"dynamic\" turns heads of more than "
                    "model.rope_original_len = ",
                    model.rope_original_len, " tokens otherwise with every token more, and can generate no further");

@@ -104,7 +104,7 @@ Weights make_weights(const ModelConfig& model, const AttentionConfig& attention,
   weights.embed_tokens = make.matrix("model.embed_tokens.weight", model.vocab_size, model.dim);
   for (int64_t layer = 0; layer < model.num_layers; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
-    weights.layers.push_back(make_layer(model, attention.scorer == "gla", prefix, make));
+    weights.layers.push_back(make_layer(model, attention.scorer == Scorer::kGla, prefix, make));
   }
   weights.norm = make.vector("model.norm.weight", model.dim);
   weights.lm_head =

@@ -95,7 +95,7 @@ GatheredRows select_and_gather(const at::Tensor& q, const at::Tensor& k, const a
   check_options(options);
   if (!options.selection && !options.scores) {
     check_scorer_options(options);
-    if (options.score_config.scorer == "norm") return gather_by_norm(q, k, v, plan);
+    if (options.score_config.scorer == Scorer::kNorm) return gather_by_norm(q, k, v, plan);
   }
   Gathering gathering = make_gathering(q, k, v, plan, options);
   Rows rows = gather_rows(q, k, v, gathering);

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
+#include "lighthouse/scorer.h"
 
 namespace lighthouse::ops {
 
@@ -12,6 +12,6 @@ namespace lighthouse::ops {
 void check_softmax_scale(const char* operation, std::optional<double> softmax_scale);
 
 /// A known scorer, a dilation >= 1, and a gate where the scorer takes one.
-void check_scorer(const char* operation, const std::string& scorer, int64_t dilation, bool has_gate);
+void check_scorer(const char* operation, Scorer scorer, int64_t dilation, bool has_gate);
 
 }  // namespace lighthouse::ops

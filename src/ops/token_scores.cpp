@@ -154,8 +154,8 @@ ops::TwoTensors ops::token_scores(const at::Tensor& q, const at::Tensor& k, cons
                                   const calls::SharedPlan& plan) {
   const at::NoGradGuard no_grad;
   check_scorer(kOperation, config.scorer, config.dilation, gate.has_value());
-  if (config.scorer == "norm") return {token_norms(q, k.size(2)), token_norms(k, k.size(2))};
-  if (config.scorer == "dilated") return dilated_scores(q, k, v, config.dilation, plan->cu_seqlens());
+  if (config.scorer == Scorer::kNorm) return {token_norms(q, k.size(2)), token_norms(k, k.size(2))};
+  if (config.scorer == Scorer::kDilated) return dilated_scores(q, k, v, config.dilation, plan->cu_seqlens());
   TORCH_CHECK_VALUE(gate->defined(), kOperation,
                     ": gate is an undefined tensor; it must be [batch, seq_len, num_heads]");
   TORCH_CHECK_VALUE(gate->is_floating_point(), kOperation, ": gate is ", gate->scalar_type(),

@@ -1,4 +1,4 @@
-// Sliding-window attention: a control in place of Lighthouse attention (attention.method = "window").
+// Sliding-window attention: a control in place of Lighthouse attention (attention.method = AttentionMethod::kWindow).
 #pragma once
 
 #include <ATen/core/Tensor.h>

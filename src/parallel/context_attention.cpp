@@ -99,14 +99,15 @@ std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::T
                                                 const ScoreConfig& config, const std::optional<at::Tensor>& gate,
                                                 const SharedRow& row) {
   const at::NoGradGuard no_grad;
-  if (config.scorer == "norm") return ops::token_scores(q, k, v, config, gate, row->part);  // of each token alone
+  if (config.scorer == Scorer::kNorm)
+    return ops::token_scores(q, k, v, config, gate, row->part);  // of each token alone
   return scores_by_heads(q, k, v, config, gate, *row);
 }
 
 ops::GatheredRows select_and_gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                     const AttentionOptions& options, const SharedRow& row) {
   AttentionOptions local = options;
-  if (!options.scores && options.score_config.scorer != "norm") {
+  if (!options.scores && options.score_config.scorer != Scorer::kNorm) {
     local.scores = token_scores(q, k, v, options.score_config, options.gate, row);
     local.gate = std::nullopt;
   }

@@ -18,10 +18,10 @@ using Settings = std::vector<std::pair<std::string, std::string>>;
 
 /// Ways to keep less, from what `training` has on: each computes more again than the one before.
 std::vector<Settings> recompute_settings(const TrainingConfig& training, bool on_cuda) {
-  const std::vector<std::string> names = {"none", "selective", "full"};
-  const auto now = std::find(names.begin(), names.end(), training.recompute);
   std::vector<Settings> list = {{}};
-  for (auto name = now + 1; name < names.end(); ++name) list.push_back({{"training.recompute", *name}});
+  for (const Recompute more : {Recompute::kSelective, Recompute::kFull}) {
+    if (more > training.recompute) list.push_back({{"training.recompute", std::string(word(more))}});
+  }
   if (on_cuda && !training.offload) {
     Settings full = list.back();
     full.emplace_back("training.offload", "true");
@@ -100,7 +100,7 @@ std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_by
   if (run_bytes(config, on_cuda) <= device_bytes) return {};
   std::vector<Settings> bases = {{}};
   if (config.training.batch_size > 1) bases.push_back(single_sequences(config.training));
-  if (config.training.precision != "bf16") {
+  if (config.training.precision != Precision::kBf16) {
     for (size_t base = 0, count = bases.size(); base < count; ++base) {
       bases.push_back(bases[base]);
       bases.back().emplace_back("training.precision", "bf16");
@@ -166,7 +166,7 @@ int64_t largest_seq_len(const RunConfig& config, int64_t device_bytes, bool on_c
     // A shorter one may have too few tiles for the ranks that share it.
     return !problem_of(changed, 1, changed.parallel.context).empty() || run_bytes(changed, on_cuda) <= device_bytes;
   };
-  const bool cut = config.attention.method == "short";
+  const bool cut = config.attention.method == AttentionMethod::kShort;
   const int64_t step = cut ? config.attention.span : fits(1024) ? 1024 : 64;
   int64_t low = 0;  // fits, in steps
   int64_t high = kLongest / step + 1;

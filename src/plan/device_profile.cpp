@@ -78,8 +78,8 @@ DeviceProfile scaled_profile(const std::string& name, int64_t memory_bytes, doub
   return profile;
 }
 
-DeviceProfile in_precision(DeviceProfile profile, std::string_view precision) {
-  if (precision == "bf16") return profile;
+DeviceProfile in_precision(DeviceProfile profile, Precision precision) {
+  if (precision == Precision::kBf16) return profile;
   scale_arithmetic(profile, profile.fp32_peak_flops / profile.peak_flops);
   profile.peak_flops = profile.fp32_peak_flops;
   return profile;

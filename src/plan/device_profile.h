@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "config/choices.h"
+
 namespace lighthouse {
 
 /// Causal attention of 8 heads of 128 over `length` rows, FLOP/s that it needs over the time it takes.
@@ -15,6 +17,8 @@ struct AttentionRate {
   double forward;
   double both;  ///< forward and backward together
 };
+
+inline constexpr int kMultiprocessors = 132;  ///< of H100 and H200
 
 /// Rates are of bf16.
 struct DeviceProfile {
@@ -42,7 +46,7 @@ DeviceProfile scaled_profile(const std::string& name, int64_t memory_bytes, doub
 
 /// The profile for training.precision: itself in bf16; in fp32, which was not measured, its rates of arithmetic are
 /// scaled by the data sheet.
-DeviceProfile in_precision(DeviceProfile profile, std::string_view precision);
+DeviceProfile in_precision(DeviceProfile profile, Precision precision);
 
 /// The rates at `length`: between two measured lengths linear in their logarithm, beyond them as at the last.
 AttentionRate attention_rate(const DeviceProfile& profile, double length);

@@ -48,11 +48,11 @@ double scorer_flops(const RunConfig& config) {
   const auto head_dim = static_cast<double>(config.model.head_dim);
   const auto seq_len = static_cast<double>(config.training.seq_len);
   const auto dilation = static_cast<double>(config.attention.dilation);
-  if (config.attention.scorer == "dilated") {
+  if (config.attention.scorer == Scorer::kDilated) {
     return 2 * causal_attention_flops(std::ceil(seq_len / dilation), dilation * heads, head_dim);
   }
   // A token adds an outer product to the state and multiplies it by one vector: 4 D^2 a pass.
-  if (config.attention.scorer == "gla") return 2 * 4 * head_dim * head_dim * heads * seq_len;
+  if (config.attention.scorer == Scorer::kGla) return 2 * 4 * head_dim * head_dim * heads * seq_len;
   return 0;
 }
 
@@ -71,13 +71,13 @@ double step_flops(const RunConfig& config, bool lighthouse) {
   return flops * static_cast<double>(config.training.gradient_accumulation);
 }
 
-std::optional<double> device_peak_flops(std::string_view device_name, std::string_view precision) {
+std::optional<double> device_peak_flops(std::string_view device_name, Precision precision) {
   const std::vector<std::string> words = words_of(device_name);
   const auto named = [&](std::string_view word) {
     return word.empty() || std::find(words.begin(), words.end(), word) != words.end();
   };
   for (const Peak& peak : kPeaks) {
-    if (named(peak.words[0]) && named(peak.words[1])) return precision == "bf16" ? peak.bf16 : peak.fp32;
+    if (named(peak.words[0]) && named(peak.words[1])) return precision == Precision::kBf16 ? peak.bf16 : peak.fp32;
   }
   return std::nullopt;
 }

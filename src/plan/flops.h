@@ -29,6 +29,6 @@ double step_flops(const RunConfig& config, bool lighthouse);
 /// FLOP/s that the data sheet of a device promises for dense products, by its name as the driver gives it ("NVIDIA
 /// H100 80GB HBM3") or in short ("h100"). `precision` is training.precision; fp32 is without tensor cores, as torch
 /// computes it. nullopt for a device that is not known.
-std::optional<double> device_peak_flops(std::string_view device_name, std::string_view precision);
+std::optional<double> device_peak_flops(std::string_view device_name, Precision precision);
 
 }  // namespace lighthouse

@@ -7,6 +7,7 @@
 #include "parallel/mesh_shape.h"
 #include "parallel/pieces.h"
 #include "parallel/tree_schedule.h"
+#include "plan/device_profile.h"
 
 namespace lighthouse {
 namespace {
@@ -28,14 +29,13 @@ constexpr int64_t kAttentionBackwardDim = 2;   // C-sized: gradient of the resid
 constexpr int64_t kOffloadLayersOnDevice = 2;  // the layer at work and the one on its way
 constexpr int64_t kBlockCopies = 18;           // bytes a channel: o, its gradient, parts and sums of dq, dk, dv
 constexpr int64_t kExchangeCopies = 3;         // of rows that ranks exchange: sent, received, in order
-constexpr int64_t kMultiprocessors = 132;      // H100, H200: FlashAttention-2 keeps dq once for each of its splits
 
 /// Workspace of one attention backward over S rows.
 int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, const Sizes& sizes) {
   const int64_t dq = sizes.batch * layer.rows * sizes.own_q_channels * kFp32;  // summed in fp32
   if (!config.training.deterministic) return dq;
   const int64_t groups = sizes.batch * sizes.own_kv_channels / config.model.head_dim;
-  if (config.training.precision == "bf16") {
+  if (config.training.precision == Precision::kBf16) {
     const ops::CudnnLimits limits;
     const int64_t heads = config.model.num_heads / config.model.num_kv_heads;  // that share one KV head
     const int64_t rows = limits.block_rows(layer.rows, heads);
@@ -44,7 +44,7 @@ int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, co
     return dq + copies + group * std::clamp<int64_t>(limits.slice_bytes / std::max<int64_t>(group, 1), 1, groups);
   }
   const int64_t heads = sizes.batch * sizes.own_q_channels / config.model.head_dim;
-  return dq * ((kMultiprocessors + heads - 1) / heads);
+  return dq * ((kMultiprocessors + heads - 1) / heads);  // FlashAttention-2 keeps dq once for each of its splits
 }
 
 /// Temporaries of the backward of the attention and its projections.
@@ -68,15 +68,15 @@ int64_t backward_temporaries(const RunConfig& config, const LayerShape& layer, c
   const int64_t ffn = s.tokens * (kFfnBackwardDim * s.dim + kFfnBackwardFfn * s.ffn) * s.element;
   const int64_t most = std::max(ffn, attention_temporaries(layer, s));
   const KeptBytes kept = layer_kept(config, layer);
-  if (config.training.recompute == "full") return most + kept.all();
-  return config.training.recompute == "selective" ? most + kept.gate_up : most;
+  if (config.training.recompute == Recompute::kFull) return most + kept.all();
+  return config.training.recompute == Recompute::kSelective ? most + kept.gate_up : most;
 }
 
 /// What a layer keeps from its forward to its backward, on the device.
 int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
   const KeptBytes kept = layer_kept(config, layer);
-  if (config.training.recompute == "full") return config.training.offload ? 0 : s.tokens * s.dim * s.element;
-  return config.training.recompute == "selective" ? kept.all() - kept.gate_up : kept.all();
+  if (config.training.recompute == Recompute::kFull) return config.training.offload ? 0 : s.tokens * s.dim * s.element;
+  return config.training.recompute == Recompute::kSelective ? kept.all() - kept.gate_up : kept.all();
 }
 
 /// What is kept whichever layers are still to come.
@@ -105,10 +105,10 @@ StepMemory persistent(const RunConfig& config, const Sizes& s) {
   const int64_t parameters = num_parameters(model);
   StepMemory memory;
   memory.weights = parameters * kFp32;
-  if (config.attention.scorer == "gla") memory.weights += model.num_layers * model.num_heads * s.dim * kFp32;
+  if (config.attention.scorer == Scorer::kGla) memory.weights += model.num_layers * model.num_heads * s.dim * kFp32;
   const std::vector<int64_t> owned = owned_parameters(config);
   memory.moments = 2 * *std::max_element(owned.begin(), owned.end()) * kFp32;
-  if (config.training.precision == "bf16") {
+  if (config.training.precision == Precision::kBf16) {
     const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
     memory.copies = (model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim) * s.element;
   }

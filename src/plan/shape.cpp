@@ -45,7 +45,7 @@ int64_t token_pairs(const RunConfig& config, bool stage_1, int64_t layer) {
   const AttentionConfig& attention = config.attention;
   const int64_t seq_len = config.training.seq_len;
   if (!stage_1) return causal_pairs(seq_len);
-  if (attention.method == "short") return seq_len / attention.span * causal_pairs(attention.span);
+  if (attention.method == AttentionMethod::kShort) return seq_len / attention.span * causal_pairs(attention.span);
   const int64_t span = std::min(window_span(attention, layer), seq_len);
   return span == 0 ? causal_pairs(seq_len) : causal_pairs(span) + (seq_len - span) * span;
 }
@@ -150,7 +150,7 @@ Sizes::Sizes(const RunConfig& config)
       own_q_channels(q_channels / config.parallel.context),
       own_kv_channels(std::max(kv_channels / config.parallel.context, config.model.head_dim)),
       vocab(config.model.vocab_size),
-      element(config.training.precision == "bf16" ? 2 : 4) {
+      element(config.training.precision == Precision::kBf16 ? 2 : 4) {
   LIGHTHOUSE_CHECK(is_countable(config), "plan: training.batch_size = ", batch,
                    " sequences of training.seq_len = ", config.training.seq_len,
                    " tokens are more than any machine holds; use less of either");

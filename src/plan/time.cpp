@@ -35,7 +35,6 @@ constexpr double kDeterministicCudnn = 1.28;  // of the time of attention
 constexpr double kDeterministicFlash = 2.9;
 constexpr double kSmallHead = 0.7;  // attention rate with heads below 128 channels over that with 128
 constexpr double kMeasuredHeads = 8;
-constexpr double kMultiprocessors = 132;
 constexpr double kBlockRows = 128;     // of attention that one multiprocessor works on
 constexpr double kOrderPasses = 2;     // over what is exchanged, which is copied once: before it is sent or after
 constexpr double kLayerLaunches = 60;  // kernels of a layer, forward and backward
@@ -81,7 +80,7 @@ class Costs {
   }
   double optimizer() const {
     const auto parameters = static_cast<double>(num_parameters(config_.model));
-    const double cast = config_.training.precision == "bf16" ? kCastBytes : 0;
+    const double cast = config_.training.precision == Precision::kBf16 ? kCastBytes : 0;
     const std::vector<int64_t> owned = owned_parameters(config_);
     const auto updated = static_cast<double>(*std::max_element(owned.begin(), owned.end()));
     const auto more = static_cast<double>(micro_batches() - 1);
@@ -98,8 +97,8 @@ class Costs {
     return sharers == 1 ? 0 : copy(kOrderPasses * bytes * sharers / (sharers - 1), kRowShare);
   }
   double recompute(const LayerTimes& layer) const {
-    if (config_.training.recompute == "full") return layer.forward.sum();
-    return config_.training.recompute == "selective" ? product(2 * s_.ffn * s_.dim) : 0;
+    if (config_.training.recompute == Recompute::kFull) return layer.forward.sum();
+    return config_.training.recompute == Recompute::kSelective ? product(2 * s_.ffn * s_.dim) : 0;
   }
   /// A layer's input goes out beside its forward and comes back beside the backward of the layer above.
   double offload(const LayerTimes& layer) const {
@@ -127,13 +126,13 @@ class Costs {
   /// waited for while other multiprocessors are idle.
   double few_heads_factor(double length, double heads) const {
     const double per_head = (std::ceil(length / kBlockRows) + 1) / 2;
-    const auto busy = [&](double count) { return std::min(1.0, count * per_head / kMultiprocessors); };
+    const auto busy = [&](double count) { return std::min(1.0, count * per_head / double{kMultiprocessors}); };
     return num_sharers() == 1 ? 1 : std::max(1.0, busy(kMeasuredHeads) / busy(heads));
   }
   double head_factor() const { return config_.model.head_dim < 128 ? kSmallHead : 1; }
   double deterministic_factor() const {
     if (!config_.training.deterministic) return 1;
-    return config_.training.precision == "bf16" ? kDeterministicCudnn : kDeterministicFlash;
+    return config_.training.precision == Precision::kBf16 ? kDeterministicCudnn : kDeterministicFlash;
   }
 
   /// The bytes that the stages cannot do without, as docs/benchmarks.md counts them.
@@ -152,14 +151,16 @@ class Costs {
     times.both.stages = times.forward.stages + copy(backward, kStageShare);
   }
   /// One pass scores, pools and turns.
-  bool selects_by_norm() const { return config_.attention.scorer == "norm" && !config_.model.qk_norm(); }
+  bool selects_by_norm() const {
+    return config_.attention.scorer == Scorer::kNorm && !config_.model.qk_norm();
+  }
   double scorer_seconds() const {
-    const std::string& scorer = config_.attention.scorer;
+    const Scorer scorer = config_.attention.scorer;
     const double qkv = bytes(s_.tokens * s_.qkv);
-    if (scorer == "gla") return copy(2 * qkv, kGlaShare);
+    if (scorer == Scorer::kGla) return copy(2 * qkv, kGlaShare);
     const double q_and_k = bytes(s_.tokens * (s_.q_channels + s_.kv_channels));
-    if (scorer == "norm") return selects_by_norm() ? 0 : copy(q_and_k, kStageShare);
-    if (scorer == "random") return copy(q_and_k, kStageShare);
+    if (scorer == Scorer::kNorm) return selects_by_norm() ? 0 : copy(q_and_k, kStageShare);
+    if (scorer == Scorer::kRandom) return copy(q_and_k, kStageShare);
     const auto length = static_cast<double>(config_.training.seq_len) / static_cast<double>(config_.attention.dilation);
     const double attention = static_cast<double>(s_.batch) * scorer_flops(config_) /
                              static_cast<double>(num_sharers()) /

@@ -21,8 +21,8 @@ LayerExchange exchange_of(const RunConfig& config, const LayerShape& shape) {
   int64_t span = 1;  // F, the tokens under an entry of the coarsest level
   for (int64_t level = 1; level < attention.num_levels; ++level) span *= attention.pooling_factor;
   layer.num_halo = span - 1;
-  layer.scores_by_heads = attention.scorer != "norm";
-  layer.has_gate = attention.scorer == "gla";
+  layer.scores_by_heads = attention.scorer != Scorer::kNorm;
+  layer.has_gate = attention.scorer == Scorer::kGla;
   return layer;
 }
 
@@ -31,7 +31,7 @@ TrafficByName shared_traffic(const RunConfig& config, bool lighthouse, int64_t s
   TrafficByName traffic;
   for (const LayerShape& shape : layer_shapes(config, lighthouse)) {
     const LayerExchange layer = exchange_of(config, shape);
-    add(traffic, forward_traffic(layer, sharer), config.training.recompute == "full" ? 2 : 1);
+    add(traffic, forward_traffic(layer, sharer), config.training.recompute == Recompute::kFull ? 2 : 1);
     add(traffic, backward_traffic(layer, sharer));
   }
   return traffic;

@@ -23,9 +23,8 @@ std::string device_name(at::Device device) {
   return "";
 }
 
-at::Device resolve_device(const std::string& name, int64_t local_rank) {
-  if (name == "cpu" || (name == "auto" && !at::hasCUDA())) return at::kCPU;
-  LIGHTHOUSE_CHECK(name == "auto" || name == "cuda", "training.device \"", name, "\" must be auto, cpu or cuda");
+at::Device resolve_device(DeviceChoice choice, int64_t local_rank) {
+  if (choice == DeviceChoice::kCpu || (choice == DeviceChoice::kAuto && !at::hasCUDA())) return at::kCPU;
   LIGHTHOUSE_CHECK(at::hasCUDA(),
                    "training.device = \"cuda\": this build has no CUDA or the machine no GPU that it can use (see "
                    "lighthouse info); use cpu or auto");
@@ -39,17 +38,12 @@ void use_device(at::Device device) {
   if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
 }
 
-at::ScalarType resolve_precision(const std::string& name) {
-  LIGHTHOUSE_CHECK(name == "fp32" || name == "bf16", "training.precision \"", name, "\" must be fp32 or bf16");
-  return name == "bf16" ? at::kBFloat16 : at::kFloat;
+at::ScalarType resolve_precision(Precision precision) {
+  return precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat;
 }
 
 Execution resolve_execution(const TrainingConfig& training, int64_t local_rank) {
-  const auto recompute = [&] {
-    if (training.recompute == "selective") return Recompute::kSelective;
-    return training.recompute == "full" ? Recompute::kFull : Recompute::kNone;
-  };
-  return {resolve_precision(training.precision), resolve_device(training.device, local_rank), recompute(),
+  return {resolve_precision(training.precision), resolve_device(training.device, local_rank), training.recompute,
           training.offload, training.deterministic};
 }
 

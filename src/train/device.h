@@ -1,4 +1,4 @@
-// Configuration words as torch's values, and what the device promises.
+// Choices of the configuration as torch's values, and what the device promises.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -12,14 +12,14 @@
 
 namespace lighthouse {
 
-/// "cpu", "cuda", or "auto": CUDA where this build and this machine have it. Throws InvalidArgument for "cuda" without.
+/// kAuto: CUDA where this build and this machine have it. Throws InvalidArgument for kCuda without.
 /// `local_rank`: of several processes on this machine, each has a GPU of its own; InvalidArgument where there are too
 /// few. A launcher that shows each process but one GPU has dealt them out.
-at::Device resolve_device(const std::string& name, int64_t local_rank = 0);
+at::Device resolve_device(DeviceChoice choice, int64_t local_rank = 0);
 /// Makes a GPU the one that this thread runs on, as kernels need it; of the CPU nothing.
 void use_device(at::Device device);
-/// The dtype of matrix products and attention: "fp32" or "bf16".
-at::ScalarType resolve_precision(const std::string& name);
+/// The dtype of matrix products and attention.
+at::ScalarType resolve_precision(Precision precision);
 /// How training.precision, device, recompute, offload and deterministic make a decoder compute.
 Execution resolve_execution(const TrainingConfig& training, int64_t local_rank = 0);
 

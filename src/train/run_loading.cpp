@@ -25,8 +25,8 @@ RunConfig read_config(const std::filesystem::path& run_dir) {
 
 }  // namespace
 
-LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& device, const std::string& precision,
-                   const std::function<void(const std::string&)>& warn) {
+LoadedRun load_run(const std::filesystem::path& run_dir, std::optional<DeviceChoice> device,
+                   std::optional<Precision> precision, const std::function<void(const std::string&)>& warn) {
   const RunConfig config = read_config(run_dir);
   const auto checkpoint = load_latest_checkpoint(
       run_dir,
@@ -36,10 +36,9 @@ LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& devi
       CheckpointParts::kModel);
   LIGHTHOUSE_CHECK(checkpoint.has_value(), "'", run_dir.string(),
                    "' has no checkpoint yet; lighthouse train goes on with the run and saves one");
-  Decoder decoder =
-      Decoder::unset(config.model, config.attention, static_cast<uint64_t>(config.training.seed),
-                     {.dtype = resolve_precision(precision.empty() ? config.training.precision : precision),
-                      .device = resolve_device(device.empty() ? config.training.device : device)});
+  Decoder decoder = Decoder::unset(config.model, config.attention, static_cast<uint64_t>(config.training.seed),
+                                   {.dtype = resolve_precision(precision.value_or(config.training.precision)),
+                                    .device = resolve_device(device.value_or(config.training.device))});
   load_parameters(decoder, checkpoint->model);
   return {config, checkpoint->step, corpus_from_json(checkpoint->state_json, run_dir.string()), std::move(decoder)};
 }

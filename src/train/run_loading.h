@@ -20,10 +20,10 @@ struct LoadedRun {
 };
 
 /// RUN/config.toml and the model of the newest checkpoint in which that is whole; the run may be in progress. `device`
-/// and `precision` as in [training]; "" takes the run's. `warn` is told of damaged checkpoints that were passed over.
+/// and `precision` as in [training]; none takes the run's. `warn` is told of damaged checkpoints that were passed over.
 /// Throws InvalidArgument when `run_dir` is not a run or has no checkpoint yet; ConfigError, DamagedFile and
 /// std::system_error naming the file.
-LoadedRun load_run(const std::filesystem::path& run_dir, const std::string& device = "",
-                   const std::string& precision = "", const std::function<void(const std::string&)>& warn = {});
+LoadedRun load_run(const std::filesystem::path& run_dir, std::optional<DeviceChoice> device = {},
+                   std::optional<Precision> precision = {}, const std::function<void(const std::string&)>& warn = {});
 
 }  // namespace lighthouse

@@ -20,8 +20,8 @@ std::string begin_text(const TrainingConfig& training, int64_t step) {
 
 /// What the steps of stage one are like: "with Lighthouse attention".
 std::string stage_one_text(const AttentionConfig& attention) {
-  if (attention.method == "short") return detail::concat("dense in sequences of ", attention.span);
-  if (attention.method == "window") return detail::concat("with a window of ", attention.span);
+  if (attention.method == AttentionMethod::kShort) return detail::concat("dense in sequences of ", attention.span);
+  if (attention.method == AttentionMethod::kWindow) return detail::concat("with a window of ", attention.span);
   const size_t windows = attention.window_layers.size();
   return windows == 0 ? "with Lighthouse attention"
                       : detail::concat("with Lighthouse attention and, in ", windows,

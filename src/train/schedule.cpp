@@ -11,17 +11,23 @@ namespace {
 
 /// The first step done of the decay is `begin` + 1.
 int64_t decay_begin(const OptimizerConfig& optimizer, int64_t num_steps) {
-  if (optimizer.schedule != "wsd") return optimizer.warmup_steps;
+  if (optimizer.schedule != Schedule::kWsd) return optimizer.warmup_steps;
   const int64_t decay_steps = optimizer.decay_steps > 0 ? optimizer.decay_steps : std::max<int64_t>(num_steps / 10, 1);
   return std::max(optimizer.warmup_steps, num_steps - decay_steps);
 }
 
 /// The share of the full rate when a share `t` of the decay is done.
-double decayed(const std::string& schedule, double t, double min_ratio) {
-  if (schedule == "constant") return 1;
-  if (schedule == "cosine") return min_ratio + (1 - min_ratio) * (1 + std::cos(std::numbers::pi * t)) / 2;
-  if (schedule == "linear" || schedule == "wsd") return 1 + (min_ratio - 1) * t;
-  throw InvalidArgument("learning_rate_at: schedule \"" + schedule + "\" must be constant, cosine, linear or wsd");
+double decayed(Schedule schedule, double t, double min_ratio) {
+  switch (schedule) {
+    case Schedule::kConstant:
+      return 1;
+    case Schedule::kCosine:
+      return min_ratio + (1 - min_ratio) * (1 + std::cos(std::numbers::pi * t)) / 2;
+    case Schedule::kLinear:
+    case Schedule::kWsd:
+      return 1 + (min_ratio - 1) * t;
+  }
+  throw InvalidArgument("learning_rate_at: a schedule that is none");
 }
 
 }  // namespace
@@ -31,7 +37,7 @@ Stage stage_at(const TrainingConfig& training, int64_t step) {
 }
 
 std::string stage_name(Stage stage, const AttentionConfig& attention) {
-  return stage == Stage::kDense ? "dense" : attention.method;
+  return stage == Stage::kDense ? "dense" : std::string(word(attention.method));
 }
 
 double learning_rate_at(const OptimizerConfig& optimizer, int64_t num_steps, int64_t step) {

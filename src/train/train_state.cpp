@@ -83,7 +83,7 @@ void warn_of_other_processes(const nlohmann::json& state, const RunIdentity& now
   const auto data_size = state.value("data_size", int64_t{1}), context_size = state.value("context_size", int64_t{1});
   if (data_size == now.data_size && context_size == now.context_size) return;
   const auto is_power = [](int64_t count) { return std::has_single_bit(static_cast<uint64_t>(count)); };
-  const bool tree = now.config.training.accumulation == "tree" && context_size == now.context_size;
+  const bool tree = now.config.training.accumulation == Accumulation::kTree && context_size == now.context_size;
   if (tree && is_power(data_size) && is_power(now.data_size)) return;
   warn(detail::concat("the run goes on with parallel.data = ", now.data_size,
                       " and parallel.context = ", now.context_size, " instead of ", data_size, " and ", context_size,

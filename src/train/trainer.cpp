@@ -44,7 +44,8 @@ uint64_t seed(const RunConfig& config) { return static_cast<uint64_t>(config.tra
 
 /// Pieces that any number of ranks can own; alone and without need for their bits: none smaller than a parameter.
 int64_t piece_elements(const RunConfig& config, const Mesh& mesh) {
-  return mesh.size() == 1 && config.training.accumulation == "sequence" ? kWholeParameters : kPieceElements;
+  return mesh.size() == 1 && config.training.accumulation == Accumulation::kSequence ? kWholeParameters
+                                                                                     : kPieceElements;
 }
 
 std::vector<at::Tensor> tensors_of(const NamedTensors& named) {

@@ -147,9 +147,7 @@ std::vector<at::Tensor> Trainer::accumulate_gradients(const std::vector<Batch>& 
     losses[place] = loss.detach().to(at::kDouble) * weight;
     if (one_by_one) losses[place + 1] = at::full_like(losses[place], weight);
   };
-  const bool tree = config_.training.accumulation == "tree";
-  sum_gradients(decoder_.parameters(), static_cast<int64_t>(batches.size()),
-                tree ? Accumulation::kTree : Accumulation::kSequence, backward);
+  sum_gradients(decoder_.parameters(), static_cast<int64_t>(batches.size()), config_.training.accumulation, backward);
   return losses;
 }
 

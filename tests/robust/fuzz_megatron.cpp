@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const Corpus corpus;
   std::ofstream(corpus.prefix + ".idx", std::ios::binary) << fuzz::text_of(data, size);
   try {
-    const auto source = open_source(corpus.prefix, "megatron", {});
+    const auto source = open_source(corpus.prefix, CorpusFormat::kMegatron, {});
     std::vector<int64_t> tokens(static_cast<size_t>(source->num_tokens()));
     source->read(0, tokens);
   } catch (const InvalidArgument&) {

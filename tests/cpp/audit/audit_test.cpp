@@ -47,12 +47,12 @@ struct AuditCase {
 std::vector<AuditCase> cases() {
   std::vector<AuditCase> all{{"norm"}};
   const auto add = [&](const char* name) -> AuditCase& { return all.emplace_back(AuditCase{name}); };
-  add("dilated").attention.scorer = "dilated";
-  add("gla").attention.scorer = "gla";
+  add("dilated").attention.scorer = Scorer::kDilated;
+  add("gla").attention.scorer = Scorer::kGla;
   add("qk_norm").qk_norm = true;
   AuditCase& normed_gla = add("qk_norm_gla");
   normed_gla.qk_norm = true;
-  normed_gla.attention.scorer = "gla";
+  normed_gla.attention.scorer = Scorer::kGla;
   add("uncovered").attention.cover_prefix = false;
   add("topk_per_layer").attention.topk_per_layer = {6, 3};
   add("one_dense_layer").attention.full_attention_layers = {0};
@@ -69,7 +69,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, AuditOfCase, testing::ValuesIn(cases()),
 TEST_P(AuditOfCase, NothingMovesWithTheSelectionHeldAndSomethingWithoutThat) {
   const AuditCase& of = GetParam();
   ModelConfig model = small_model();
-  model.family = of.qk_norm ? "qwen3" : "llama";
+  model.family = of.qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
   const Decoder decoder = make_decoder(of.attention, model, of.dtype);
   const Audit result = audit(decoder, random_text(4, kSeqLen, of.cu_seqlens), {.changes_per_sequence = 6});
   for (const Moves* moves :
@@ -220,7 +220,7 @@ TEST(WithAttention, SharesTheWeights) {
   const Decoder decoder = make_decoder(small_attention());
   AttentionConfig other = small_attention();
   other.topk = 6;
-  other.scorer = "dilated";
+  other.scorer = Scorer::kDilated;
   const Decoder changed = decoder.with_attention(other);
   const at::Tensor tokens = random_tokens(1, kSeqLen, kVocab).to(decoder.device());
   const auto hidden = [&](const Decoder& of) { return of.hidden_states(tokens, AttentionMode::kLighthouse); };
@@ -229,7 +229,7 @@ TEST(WithAttention, SharesTheWeights) {
   const at::NoGradGuard no_grad;
   find(decoder.parameters(), "model.norm.weight").fill_(0);
   EXPECT_EQ(max_abs(hidden(changed)), 0);
-  other.scorer = "gla";
+  other.scorer = Scorer::kGla;
   EXPECT_THROW(decoder.with_attention(other), InvalidArgument);
   other.num_levels = 99;
   EXPECT_THROW(decoder.with_attention(other), InvalidArgument);

@@ -237,12 +237,12 @@ INSTANTIATE_TEST_SUITE_P(Combinations, ConfigErrorTest, testing::ValuesIn(kWrong
 // A configuration that code made is held to the same limits as one that was read.
 TEST(ConfigValidateTest, ChecksLimitsToo) {
   RunConfig config;
-  config.attention.scorer = "nrom";
+  config.attention.pooling_factor = 3;
   try {
     validate(config);
     FAIL() << "accepted";
   } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("attention.scorer = \"nrom\": must be norm, dilated, gla or random"));
+    EXPECT_THAT(error.what(), HasSubstr("attention.pooling_factor = 3: must be 2, 4, 8 or 16"));
   }
 }
 

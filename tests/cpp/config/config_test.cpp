@@ -10,17 +10,50 @@ namespace {
 /// Every field differs from its default, so that one without a key would not survive; texts need care in TOML.
 RunConfig unusual_config() {
   RunConfig config;
-  config.model = {"smollm3", 300, 96, 5,   6,      3,      18,   100, 1234.5678901234567, "yarn", 7.5, 4096, 1,
-                  4,         16,  2,  0.5, {1, 3}, 1e-300, true, 0.1};
-  config.attention = {"window", 77, 8, 16, 7, 9, false, "gla", 3, {4, 0, 2}, {3, 1}, {1, 2, 3, 4, 5}};
-  config.training = {1000, 999, 1 << 30, 2, 3, "tree", INT64_MAX, "my \"model\"", "bf16", "cpu", 5, "full", true, true};
+  config.model = {ModelFamily::kSmolLm3,
+                  300,
+                  96,
+                  5,
+                  6,
+                  3,
+                  18,
+                  100,
+                  1234.5678901234567,
+                  RopeScaling::kYarn,
+                  7.5,
+                  4096,
+                  1,
+                  4,
+                  16,
+                  2,
+                  0.5,
+                  {1, 3},
+                  1e-300,
+                  true,
+                  0.1};
+  config.attention = {AttentionMethod::kWindow, 77, 8, 16, 7, 9, false, Scorer::kGla, 3, {4, 0, 2}, {3, 1},
+                      {1, 2, 3, 4, 5}};
+  config.training = {1000,
+                     999,
+                     1 << 30,
+                     2,
+                     3,
+                     Accumulation::kTree,
+                     INT64_MAX,
+                     "my \"model\"",
+                     Precision::kBf16,
+                     DeviceChoice::kCpu,
+                     5,
+                     Recompute::kFull,
+                     true,
+                     true};
   config.parallel = {2, 4, 60};
-  config.optimizer = {1.0 / 3, 0, 0.999999999, 1e-8, 1e22, 0, "wsd", 1, 10, 0};
+  config.optimizer = {1.0 / 3, 0, 0.999999999, 1e-8, 1e22, 0, Schedule::kWsd, 1, 10, 0};
   config.data = {"a \"quoted\" \\ path\n\t\x7f \xc3\xa9",
                  {"a=1", "b=2"},
-                 "megatron",
+                 CorpusFormat::kMegatron,
                  {".h", "", ".\"cpp\""},
-                 "documents",
+                 Packing::kDocuments,
                  0,
                  "v",
                  0};
@@ -115,10 +148,10 @@ TEST(ConfigTest, ParameterCounts) {
   EXPECT_EQ(num_parameters(model_preset("tiny")), 853'120);
   EXPECT_EQ(model_preset("tiny"), ModelConfig{});
   ModelConfig with_qk_norm;
-  with_qk_norm.family = "qwen3";
+  with_qk_norm.family = ModelFamily::kQwen3;
   EXPECT_EQ(num_parameters(with_qk_norm), 853'120 + 4 * 2 * 32);  // layers * (q, k) * head_dim
   ModelConfig with_biases;
-  with_biases.family = "qwen2";
+  with_biases.family = ModelFamily::kQwen2;
   EXPECT_EQ(num_parameters(with_biases), 853'120 + 4 * (4 + 2 + 2) * 32);  // layers * (q, k, v heads) * head_dim
 }
 
@@ -127,7 +160,7 @@ TEST(ConfigTest, FilesFromBeforeThereWereFamiliesRead) {
   apply_toml(config, "[model]\nqk_norm = false\n", "old.toml");
   EXPECT_EQ(config, RunConfig{});
   apply_toml(config, "[model]\nqk_norm = true\n", "old.toml");
-  EXPECT_EQ(config.model.family, "qwen3");
+  EXPECT_EQ(config.model.family, ModelFamily::kQwen3);
   EXPECT_EQ(to_toml(config).find("qk_norm ="), std::string::npos);
 }
 

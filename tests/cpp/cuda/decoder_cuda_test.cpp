@@ -28,7 +28,7 @@ constexpr double kBFloat16Rounding = 0x1p-8;
 
 struct Case {
   std::string name;
-  std::string scorer = "norm";
+  Scorer scorer = Scorer::kNorm;
   std::vector<int64_t> cu_seqlens = {};
   bool qk_norm = false;
   int64_t head_dim = 8;  ///< 64: what the kernels that turn heads take
@@ -38,15 +38,15 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 const std::vector<int64_t> kDocuments{0, 40, 41, 41, kSeqLen};
 const Case kCases[] = {{"norm"},
-                       {"dilated", "dilated"},
-                       {"gla", "gla"},
-                       {"norm_packed", "norm", kDocuments},
-                       {"dilated_packed", "dilated", kDocuments},
-                       {"gla_packed", "gla", kDocuments},
-                       {"qk_norm", "norm", {}, true},
-                       {"qk_norm_gla_packed", "gla", kDocuments, true},
-                       {"wide", "norm", {}, false, 64},
-                       {"wide_packed", "norm", kDocuments, false, 64}};
+                       {"dilated", Scorer::kDilated},
+                       {"gla", Scorer::kGla},
+                       {"norm_packed", Scorer::kNorm, kDocuments},
+                       {"dilated_packed", Scorer::kDilated, kDocuments},
+                       {"gla_packed", Scorer::kGla, kDocuments},
+                       {"qk_norm", Scorer::kNorm, {}, true},
+                       {"qk_norm_gla_packed", Scorer::kGla, kDocuments, true},
+                       {"wide", Scorer::kNorm, {}, false, 64},
+                       {"wide_packed", Scorer::kNorm, kDocuments, false, 64}};
 
 /// Two tiles, three levels, about a third of the tokens kept; or all entries of all levels, whatever their scores.
 enum class Kept { kSome, kAll };
@@ -54,7 +54,7 @@ enum class Kept { kSome, kAll };
 Decoder make_decoder(const Case& c, const Execution& execution, Kept kept = Kept::kSome) {
   ModelConfig model = small_model();
   model.vocab_size = 131;
-  model.family = c.qk_norm ? "qwen3" : "llama";
+  model.family = c.qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
   model.head_dim = c.head_dim;
   model.dim = 3 * c.head_dim;
   AttentionConfig attention;

@@ -249,7 +249,7 @@ TEST(StockAttentionCuda, TakesHeadsOfAnyStrideTypeAndGrouping) {
       const Inputs whole = make_inputs(549, heads.num_heads, heads.num_kv_heads, heads.head_dim, dtype);
       const Inputs parts{sliced(whole.q), sliced(whole.k), sliced(whole.v), sliced(whole.dout)};
       AttentionOptions options = make_options(183, 4, 8);
-      options.score_config.scorer = "dilated";
+      options.score_config.scorer = Scorer::kDilated;
       const std::vector<int64_t> documents{0, 300, 301, 549};
       for (const bool packed : {false, true}) {
         if (packed) options.cu_seqlens = documents;

@@ -100,7 +100,7 @@ TEST_P(ChunkValidation, SharesNoTokenWithTraining) {
   const TemporaryFolder folder;
   const std::string text = numbered_text(3000);
   write_bytes(folder / "text", text);
-  const SequenceLoader loader(data_config(folder / "text", "chunks", fraction), seq_len, 256);
+  const SequenceLoader loader(data_config(folder / "text", Packing::kChunks, fraction), seq_len, 256);
   const int64_t count = loader.num_validation_sequences();
   const int64_t num_sequences = 2999 / seq_len;
   const auto share = static_cast<int64_t>(fraction * static_cast<double>(num_sequences));
@@ -129,7 +129,7 @@ TEST(ChunkValidationPath, IsACorpusOfItsOwn) {
   const TemporaryFolder folder;
   write_bytes(folder / "train", std::string(101, 'a'));
   write_bytes(folder / "valid", std::string(31, 'b'));
-  DataConfig config = data_config(folder / "train", "chunks", 0.5);
+  DataConfig config = data_config(folder / "train", Packing::kChunks, 0.5);
   config.validation_path = folder / "valid";
   const SequenceLoader loader(config, 10, 256);
   EXPECT_EQ(loader.sequences_per_epoch(), 10);
@@ -145,7 +145,7 @@ TEST(Fingerprint, TellsCorporaAndConfigurationsApart) {
   write_bytes(folder / "renamed/b.txt", std::string(100, 'a'));
   write_bytes(folder / "longer/a.txt", std::string(101, 'a'));
   const auto print = [&](const char* place, auto change, int64_t seq_len = 10) {
-    DataConfig config = data_config(folder / place, "chunks", 0.1);
+    DataConfig config = data_config(folder / place, Packing::kChunks, 0.1);
     change(config);
     return SequenceLoader(config, seq_len, 256).fingerprint();
   };
@@ -160,7 +160,7 @@ TEST(Fingerprint, TellsCorporaAndConfigurationsApart) {
                                print("one", [](DataConfig& config) { config.seed = 2; }),
                                print("one",
                                      [](DataConfig& config) {
-                                       config.packing = "documents";
+                                       config.packing = Packing::kDocuments;
                                        config.validation_fraction = 0;
                                      }),
                                print("one", [](DataConfig& config) { config.validation_fraction = 0; }),
@@ -181,7 +181,7 @@ TEST(Fingerprint, OfTheContentTellsBytesApartAndNothingElse) {
   write_bytes(folder / "small/a.txt", std::string(5000, 'a'));
   write_bytes(folder / "middle/a.txt", std::string(2500, 'a') + 'b' + std::string(2499, 'a'));
   const auto loader = [&](const char* place, int64_t seed = 1, int64_t seq_len = 10) {
-    DataConfig config = data_config(folder / place, "chunks", 0.1);
+    DataConfig config = data_config(folder / place, Packing::kChunks, 0.1);
     config.seed = seed;
     return SequenceLoader(config, seq_len, 256);
   };
@@ -205,7 +205,7 @@ TEST(ChunkSplit, AtAnotherLengthKeepsToWhatWasHeldOut) {
   const TemporaryFolder folder;
   const std::string text = numbered_text(3000);
   write_bytes(folder / "text", text);
-  const DataConfig config = data_config(folder / "text", "chunks", 0.1);
+  const DataConfig config = data_config(folder / "text", Packing::kChunks, 0.1);
   const SequenceLoader run(config, 70, 256);
   const auto held_out = static_cast<size_t>(run.num_validation_sequences() * 70 + 1);
   for (const int64_t seq_len : {1, 13, 64, 100, 279, 280}) {
@@ -224,7 +224,7 @@ TEST(Threads, ReadTheSame) {
   for (int number = 0; number < 50; ++number) {
     write_bytes(folder / std::to_string(number), numbered_text(100 + static_cast<size_t>(number)));
   }
-  for (const char* packing : {"chunks", "documents"}) {
+  for (const Packing packing : {Packing::kChunks, Packing::kDocuments}) {
     const SequenceLoader loader(data_config(folder.path(), packing), 64, 256);
     const SequenceLoader alone(data_config(folder.path(), packing), 64, 256);
     std::vector<std::vector<int64_t>> found(400);

@@ -22,7 +22,7 @@ inline std::string numbered_text(size_t length) {
   return text;
 }
 
-inline DataConfig data_config(const std::filesystem::path& path, const std::string& packing = "chunks",
+inline DataConfig data_config(const std::filesystem::path& path, Packing packing = Packing::kChunks,
                               double validation_fraction = 0) {
   DataConfig config;
   config.path = path.string();

@@ -29,14 +29,14 @@ class Datatrove : public ::testing::Test {
   }
   fs::path set() const { return folder_ / "set"; }
   std::string refusal(const std::string& name) const {
-    return message_of<InvalidArgument>([&] { open_source(set() / name, "auto", {}); });
+    return message_of<InvalidArgument>([&] { open_source(set() / name, CorpusFormat::kAuto, {}); });
   }
 
   TemporaryFolder folder_;
 };
 
 TEST_F(Datatrove, FilesLieOneAfterAnother) {
-  for (const char* format : {"auto", "datatrove"}) {
+  for (const CorpusFormat format : {CorpusFormat::kAuto, CorpusFormat::kDatatrove}) {
     const auto source = open_source(set(), format, {});
     EXPECT_EQ(source->document_offsets(), (std::vector<int64_t>{0, 2, 5, 6, 8}));
     const std::vector<int64_t> all = {1, 2, 65'535, 4, 5, 6, 4'000'000'000, 8};
@@ -50,9 +50,9 @@ TEST_F(Datatrove, FilesLieOneAfterAnother) {
     EXPECT_THAT(source->describe(6), AllOf(HasSubstr("token 1 of"), HasSubstr("2_shuffled.ds'")));
     EXPECT_EQ(source->files().size(), 2U);
   }
-  const auto single = open_source(set() / "2_shuffled.ds", "auto", {});
+  const auto single = open_source(set() / "2_shuffled.ds", CorpusFormat::kAuto, {});
   EXPECT_EQ(single->document_offsets(), (std::vector<int64_t>{0, 1, 3}));
-  EXPECT_NE(single->fingerprint(), open_source(set(), "auto", {})->fingerprint());
+  EXPECT_NE(single->fingerprint(), open_source(set(), CorpusFormat::kAuto, {})->fingerprint());
 }
 
 TEST_F(Datatrove, WhatIsWrongIsNamed) {
@@ -77,7 +77,7 @@ TEST_F(Datatrove, WhatIsWrongIsNamed) {
 }
 
 TEST_F(Datatrove, FileThatIsCutShortIsAnError) {
-  const auto source = open_source(set(), "auto", {});
+  const auto source = open_source(set(), CorpusFormat::kAuto, {});
   fs::resize_file(set() / "2_shuffled.ds", 4);
   std::vector<int64_t> tokens(8);
   EXPECT_THAT(message_of<DamagedFile>([&] { source->read(0, tokens); }), HasSubstr("2_shuffled.ds"));
@@ -86,7 +86,7 @@ TEST_F(Datatrove, FileThatIsCutShortIsAnError) {
 TEST_F(Datatrove, AmongOtherFilesIsNotGuessed) {
   write_bytes(set() / "README.md", "text");
   EXPECT_THAT(refusal(""), AllOf(HasSubstr(".ds' is a file of tokens"), HasSubstr("datatrove")));
-  EXPECT_EQ(open_source(set(), "datatrove", {})->num_tokens(), 8);
+  EXPECT_EQ(open_source(set(), CorpusFormat::kDatatrove, {})->num_tokens(), 8);
 }
 
 }  // namespace

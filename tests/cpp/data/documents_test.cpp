@@ -80,7 +80,7 @@ TEST_P(Documents, AreWholeAndEveryEpochHasEachOnce) {
   const auto& [lengths, seq_len] = GetParam();
   const TemporaryFolder folder;
   write_documents(folder.path(), lengths);
-  const SequenceLoader loader(data_config(folder.path(), "documents"), seq_len, 256);
+  const SequenceLoader loader(data_config(folder.path(), Packing::kDocuments), seq_len, 256);
   size_t total = 0;
   for (const size_t length : lengths) total += length >= 2 ? length : 0;
   EXPECT_EQ(loader.num_training_tokens(), static_cast<int64_t>(total));
@@ -106,7 +106,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, Documents,
 TEST(DocumentOrder, DiffersByEpochAndIsReproducibleInAnyOrderOfReading) {
   const TemporaryFolder folder;
   write_documents(folder.path(), std::vector<size_t>(80, 20));
-  const DataConfig config = data_config(folder.path(), "documents");
+  const DataConfig config = data_config(folder.path(), Packing::kDocuments);
   const SequenceLoader loader(config, 20, 256);
   EXPECT_NE(Epoch(loader, 0, 20).stream, Epoch(loader, 1, 20).stream);
   const SequenceLoader backwards(config, 20, 256);
@@ -121,7 +121,7 @@ TEST_P(DocumentValidation, TakesWholeDocumentsFromTheEnd) {
   const TemporaryFolder folder;
   const std::vector<size_t> lengths(40, 25);
   write_documents(folder.path(), lengths);
-  const SequenceLoader loader(data_config(folder.path(), "documents", GetParam()), 20, 256);
+  const SequenceLoader loader(data_config(folder.path(), Packing::kDocuments, GetParam()), 20, 256);
   const auto first_validation = 40 - std::max<int64_t>(static_cast<int64_t>(GetParam() * 40 + 0.999), 1);
   for (int64_t number = 0; number < 2; ++number) {
     const Epoch epoch(loader, number, 20);
@@ -141,9 +141,9 @@ INSTANTIATE_TEST_SUITE_P(Fractions, DocumentValidation, ::testing::Values(1e-9, 
 TEST(DocumentValidationOf, ASingleDocumentIsRefused) {
   const TemporaryFolder folder;
   write_documents(folder.path(), {1000});
-  EXPECT_THAT(
-      message_of<InvalidArgument>([&] { SequenceLoader(data_config(folder.path(), "documents", 0.1), 20, 256); }),
-      HasSubstr("data.packing = \"chunks\""));
+  EXPECT_THAT(message_of<InvalidArgument>(
+                  [&] { SequenceLoader(data_config(folder.path(), Packing::kDocuments, 0.1), 20, 256); }),
+              HasSubstr("data.packing = \"chunks\""));
 }
 
 }  // namespace

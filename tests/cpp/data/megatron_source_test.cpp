@@ -22,7 +22,7 @@ std::vector<int64_t> read_as(uint8_t code, const std::vector<T>& values) {
   const MegatronIndex index({half, static_cast<int32_t>(values.size()) - half}, code, sizeof(T));
   write_bytes(folder / "set.idx", index.bytes());
   write_bytes(folder / "set.bin", packed(values));
-  const auto source = open_source(folder / "set", "auto", {});
+  const auto source = open_source(folder / "set", CorpusFormat::kAuto, {});
   EXPECT_EQ(source->document_offsets(), (std::vector<int64_t>{0, half, static_cast<int64_t>(values.size())}));
   std::vector<int64_t> tokens(values.size());
   source->read(0, tokens);
@@ -51,17 +51,19 @@ TEST(Megatron, DocumentsOfSeveralSequencesAndEmptyOnes) {
   write_bytes(folder / "set.idx", index.bytes());
   write_bytes(folder / "set.bin", "0123456789");
   for (const char* path : {"set", "set.bin", "set.idx"}) {
-    EXPECT_EQ(open_source(folder / path, "auto", {})->document_offsets(), (std::vector<int64_t>{0, 3, 5, 10}));
-    EXPECT_EQ(open_source(folder / path, "megatron", {})->num_tokens(), 10);
+    EXPECT_EQ(open_source(folder / path, CorpusFormat::kAuto, {})->document_offsets(),
+              (std::vector<int64_t>{0, 3, 5, 10}));
+    EXPECT_EQ(open_source(folder / path, CorpusFormat::kMegatron, {})->num_tokens(), 10);
   }
-  EXPECT_EQ(open_source(folder / "set.idx", "text", {})->num_tokens(), static_cast<int64_t>(index.bytes().size()));
+  EXPECT_EQ(open_source(folder / "set.idx", CorpusFormat::kText, {})->num_tokens(),
+            static_cast<int64_t>(index.bytes().size()));
 }
 
 TEST(Megatron, FileThatIsCutShortIsAnError) {
   const TemporaryFolder folder;
   write_bytes(folder / "set.idx", MegatronIndex({50'000, 50'000}, 8, 2).bytes());
   write_bytes(folder / "set.bin", std::string(200'000, '\1'));
-  const auto source = open_source(folder / "set", "auto", {});
+  const auto source = open_source(folder / "set", CorpusFormat::kAuto, {});
   std::vector<int64_t> tokens(1000);
   source->read(0, tokens);
   EXPECT_EQ(tokens.front(), 257);
@@ -106,7 +108,7 @@ TEST_P(MegatronDamage, IsNamed) {
   GetParam().spoil(index, bin);
   write_bytes(folder / "set.idx", index.bytes());
   write_bytes(folder / "set.bin", bin);
-  EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "set", "auto", {}); }),
+  EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "set", CorpusFormat::kAuto, {}); }),
               AllOf(HasSubstr("set."), HasSubstr(GetParam().says)));
 }
 using Index = MegatronIndex;
@@ -165,12 +167,12 @@ TEST(MegatronDamageOf, AnyTruncationOfTheIndex) {
   write_bytes(folder / "set.bin", "0123456789");
   for (size_t length = 0; length < whole.size(); ++length) {
     write_bytes(folder / "set.idx", whole.substr(0, length));
-    EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "set", "auto", {}); }),
+    EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "set", CorpusFormat::kAuto, {}); }),
                 AllOf(HasSubstr("set.idx'"), HasSubstr("truncated")))
         << length;
   }
   write_bytes(folder / "set.idx", whole + "x");
-  EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "set", "auto", {}); }),
+  EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "set", CorpusFormat::kAuto, {}); }),
               HasSubstr("1 bytes after"));
 }
 
@@ -181,7 +183,8 @@ TEST(MegatronDamageOf, CountsThatOverflow) {
     std::string bytes = MegatronIndex({3, 2, 5}, 1, 1).bytes();
     bytes.replace(18, 8, packed<uint64_t>({count}));
     write_bytes(folder / "set.idx", bytes);
-    EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "set", "auto", {}); }), HasSubstr("truncated"));
+    EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "set", CorpusFormat::kAuto, {}); }),
+                HasSubstr("truncated"));
   }
 }
 
@@ -194,7 +197,7 @@ TEST(MegatronDamageOf, AnyBit) {
     bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8));
     write_bytes(folder / "set.idx", bytes);
     try {
-      const auto source = open_source(folder / "set", "auto", {});
+      const auto source = open_source(folder / "set", CorpusFormat::kAuto, {});
       EXPECT_EQ(source->num_tokens(), 10) << bit;  // another dtype of one byte, another division into documents
     } catch (const InvalidArgument&) {
       continue;

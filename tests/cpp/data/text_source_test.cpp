@@ -140,15 +140,15 @@ TEST(OpenSource, RefusesWhatIsNotTextByItsName) {
   for (const char* name : {"a.npy", "a.gz", "a.jsonl.gz", "a.zst", "a.parquet", "A.PARQUET", "a.tar.gz", "a.zip",
                            "a.arrow", "a.xz", "a.safetensors"}) {
     write_bytes(folder / name, "x");
-    EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / name, "auto", {}); }),
+    EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / name, CorpusFormat::kAuto, {}); }),
                 AllOf(HasSubstr(name), HasSubstr("data.format = \"text\"")));
-    EXPECT_EQ(open_source(folder / name, "text", {})->num_tokens(), 1);
+    EXPECT_EQ(open_source(folder / name, CorpusFormat::kText, {})->num_tokens(), 1);
   }
   write_bytes(folder / "of/texts/a.txt", "x");
   write_bytes(folder / "of/texts/b.bz2", "x");
-  EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "of", "auto", {}); }),
+  EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "of", CorpusFormat::kAuto, {}); }),
               AllOf(HasSubstr("texts/b.bz2' is compressed"), HasSubstr("data.extensions")));
-  EXPECT_EQ(open_source(folder / "of", "auto", {".txt"})->num_tokens(), 1);
+  EXPECT_EQ(open_source(folder / "of", CorpusFormat::kAuto, {".txt"})->num_tokens(), 1);
 }
 
 struct WrongCorpus {
@@ -156,7 +156,6 @@ struct WrongCorpus {
   const char* path;
   const char* says;
   const char* says_too;
-  const char* format = "auto";
 };
 
 class WrongText : public ::testing::TestWithParam<WrongCorpus> {};
@@ -173,7 +172,6 @@ TEST_P(WrongText, IsNamed) {
   write_bytes(folder / "both.idx", "x");
   ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
   DataConfig config = data_config(*GetParam().path == '\0' ? fs::path() : folder / GetParam().path);
-  config.format = GetParam().format;
   if (std::string(GetParam().name) == "NoSuchEnding") config.extensions = {".h"};
   EXPECT_THAT(message_of<InvalidArgument>([&] { SequenceLoader(config, 10, 256); }),
               AllOf(HasSubstr(GetParam().says), HasSubstr(GetParam().says_too)));
@@ -191,8 +189,7 @@ INSTANTIATE_TEST_SUITE_P(
                       WrongCorpus{"IndexMissing", "half", "half.idx' is missing", "pair"},
                       WrongCorpus{"IndexMissingBin", "half.bin", "half.idx' is missing", "data.format"},
                       WrongCorpus{"BinMissing", "half2", "half2.bin' is missing", "pair"},
-                      WrongCorpus{"TextAndPair", "both", "both' is there as text and", "data.format"},
-                      WrongCorpus{"NoSuchFormat", "short.txt", "parquet", "text, megatron or datatrove", "parquet"}),
+                      WrongCorpus{"TextAndPair", "both", "both' is there as text and", "data.format"}),
     [](const auto& instance) { return instance.param.name; });
 
 TEST(WrongConfiguration, IsNamed) {
@@ -208,7 +205,6 @@ TEST(WrongConfiguration, IsNamed) {
   EXPECT_THAT(error_with(nothing, 200), HasSubstr("200 tokens"));
   EXPECT_THAT(error_with(nothing, INT64_MAX), HasSubstr("9223372036854775807"));
   EXPECT_THAT(error_with(nothing, 10, 0), HasSubstr("at least 1"));
-  EXPECT_THAT(error_with([](DataConfig& config) { config.packing = "rows"; }), HasSubstr("chunks or documents"));
   EXPECT_THAT(error_with([](DataConfig& config) { config.validation_fraction = 1; }), HasSubstr("less than 1"));
   EXPECT_THAT(error_with([](DataConfig& config) { config.validation_fraction = NAN; }), HasSubstr("nan"));
   EXPECT_THAT(error_with([](DataConfig& config) { config.validation_fraction = 0.1; }, 150),

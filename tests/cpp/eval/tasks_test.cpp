@@ -125,7 +125,7 @@ TEST(SequenceLosses, CountPositionsFromTheBeginningOfEachDocument) {
     write_bytes(run.folder / "documents" / (std::to_string(file) + ".txt"), tiny_corpus(30 + file));
   }
   run.config.data.path = (run.folder / "documents").string();
-  run.config.data.packing = "documents";
+  run.config.data.packing = Packing::kDocuments;
   run.config.data.validation_fraction = 0.3;
   const SequenceLoader loader(run.config.data, 64, 256);
   const Sequence sequence = loader.validation_sequence(1);

@@ -58,7 +58,7 @@ TEST(Validation, WeighsDocumentsByTheirTargets) {
     write_bytes(run.folder / "documents" / (std::to_string(file) + ".txt"), tiny_corpus(20 + file));
   }
   run.config.data.path = (run.folder / "documents").string();
-  run.config.data.packing = "documents";
+  run.config.data.packing = Packing::kDocuments;
   run.config.data.validation_fraction = 0.3;
   const SequenceLoader loader(run.config.data, 64, 256);
   double sum = 0;

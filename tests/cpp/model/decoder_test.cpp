@@ -36,7 +36,7 @@ TEST(Decoder, LogitsHaveTheShapeOfTheTokensAndTheVocabulary) {
 
 TEST(Decoder, HasTheParametersThatTheConfigurationCounts) {
   for (const bool tied : {false, true}) {
-    for (const char* family : {"llama", "qwen2", "qwen3"}) {
+    for (const ModelFamily family : {ModelFamily::kLlama, ModelFamily::kQwen2, ModelFamily::kQwen3}) {
       ModelConfig model = small_model();
       model.tie_embeddings = tied;
       model.family = family;
@@ -55,7 +55,7 @@ TEST(Decoder, HasTheParametersThatTheConfigurationCounts) {
 TEST(Decoder, InitialWeightsDependOnSeedAndNameOnly) {
   const Decoder decoder = Decoder(small_model(), {}, 5);
   ModelConfig other_model = small_model();
-  other_model.family = "qwen3";
+  other_model.family = ModelFamily::kQwen3;
   other_model.num_layers = 3;
   const Decoder larger(other_model, {}, 5);
   const Decoder other_seed(small_model(), {}, 6);
@@ -171,16 +171,17 @@ double difference_error(const Decoder& decoder, const at::Tensor& weight, const 
 
 // The error of a central difference falls with the square of the step, so that of step h is a third of what it loses
 // from step 2h to h: the bound leaves a factor of three. The gradient adds its own fp32 roundings.
-class DecoderGradients : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Families, DecoderGradients, testing::Values("qwen2", "qwen3", "smollm3"),
-                         [](const auto& family) { return std::string(family.param); });
+class DecoderGradients : public testing::TestWithParam<ModelFamily> {};
+INSTANTIATE_TEST_SUITE_P(Families, DecoderGradients,
+                         testing::Values(ModelFamily::kQwen2, ModelFamily::kQwen3, ModelFamily::kSmolLm3),
+                         [](const auto& family) { return std::string(word(family.param)); });
 
 TEST_P(DecoderGradients, AreTheSlopesOfTheLoss) {
   ModelConfig model = small_model();
   model.family = GetParam();
-  if (model.family == "smollm3") {
+  if (model.family == ModelFamily::kSmolLm3) {
     model.layers_without_rope = {1};
-    model.rope_scaling = "yarn";
+    model.rope_scaling = RopeScaling::kYarn;
     model.rope_factor = 4;
     model.rope_original_len = 4;
   }
@@ -298,7 +299,7 @@ TEST(DecoderErrors, SizesThatDoNotFitTogether) {
   EXPECT_THAT(message([](auto& model, auto&) { model.rope_theta = 0; }), HasSubstr("rope_theta"));
   EXPECT_THAT(message([](auto&, auto& attention) { attention.topk_per_layer = {1}; }), HasSubstr("topk_per_layer"));
   EXPECT_THAT(message([](auto&, auto& attention) { attention.full_attention_layers = {2}; }), HasSubstr("layer 2"));
-  EXPECT_THAT(message([](auto&, auto& attention) { attention.scorer = "other"; }), HasSubstr("other"));
+  EXPECT_THAT(message([](auto&, auto& attention) { attention.pooling_factor = 3; }), HasSubstr("pooling_factor"));
   EXPECT_THAT(refused([] { Decoder(small_model(), {}, 1, {.dtype = at::kHalf}); }), HasSubstr("Half"));
 }
 

@@ -65,7 +65,8 @@ void write_outputs(const Decoder& decoder, const std::filesystem::path& path) {
                                                 static_cast<size_t>(frequencies.inverse.numel()));
   const auto attention_factor = static_cast<float>(frequencies.attention_factor);
   std::vector<int64_t> greedy;
-  if (decoder.config().rope_scaling != "dynamic") {  // which generates no further than to its original length
+  if (decoder.config().rope_scaling !=
+      RopeScaling::kDynamic) {  // which generates no further than to its original length
     greedy =
         generate(decoder, token_values.first(static_cast<size_t>(tokens.size(1))), {.max_tokens = 20, .greedy = true});
   }

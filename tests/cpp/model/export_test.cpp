@@ -27,7 +27,7 @@ std::string refused(const std::function<void()>& body) { return message_of<Inval
 
 AttentionConfig gla() {
   AttentionConfig attention;
-  attention.scorer = "gla";
+  attention.scorer = Scorer::kGla;
   return attention;
 }
 
@@ -84,7 +84,7 @@ TEST(Export, LoadsBackWithTheSameBits) {
   for (const bool qk_norm : {false, true}) {
     for (const bool tied : {false, true}) {
       ModelConfig model = small_model();
-      model.family = qk_norm ? "qwen3" : "llama";
+      model.family = qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
       model.tie_embeddings = tied;
       const Decoder decoder(model, gla(), 3);
       spread_norms(decoder);

@@ -23,7 +23,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 Decoder small_decoder(at::ScalarType dtype, bool qk_norm = false) {
   ModelConfig model = small_model();
-  model.family = qk_norm ? "qwen3" : "llama";
+  model.family = qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
   Decoder decoder(model, {}, 5, {.dtype = dtype});
   spread_norms(decoder);
   return decoder;

@@ -76,7 +76,7 @@ TEST(LighthouseDecoder, LayersThatWouldNotGetShorterAreDense) {
 
   attention.full_attention_layers = {};
   attention.topk = 100;
-  for (const char* scorer : {"norm", "dilated"}) {
+  for (const Scorer scorer : {Scorer::kNorm, Scorer::kDilated}) {
     attention.scorer = scorer;
     EXPECT_TRUE(same_bits(logits(attention), logits(attention, kDense)));
   }
@@ -120,9 +120,9 @@ TEST(LighthouseDecoder, EveryOptionReachesTheAttention) {
   EXPECT_TRUE(differs([](AttentionConfig& attention) { attention.pooling_factor = 4; }));
   EXPECT_TRUE(differs([](AttentionConfig& attention) { attention.tile_topk = 4; }));
   EXPECT_TRUE(differs([](AttentionConfig& attention) { attention.cover_prefix = false; }));
-  EXPECT_TRUE(differs([](AttentionConfig& attention) { attention.scorer = "dilated"; }));
+  EXPECT_TRUE(differs([](AttentionConfig& attention) { attention.scorer = Scorer::kDilated; }));
   AttentionConfig dilated = small_attention();
-  dilated.scorer = "dilated";
+  dilated.scorer = Scorer::kDilated;
   const at::Tensor four = logits(dilated);
   dilated.dilation = 2;
   EXPECT_FALSE(same_bits(logits(dilated), four));
@@ -201,7 +201,7 @@ AttentionInputs attention_inputs(const Decoder& decoder, const at::Tensor& token
 Decoder attention_only(bool qk_norm, const AttentionConfig& attention) {
   ModelConfig model = small_model();
   model.num_layers = 1;
-  model.family = qk_norm ? "qwen3" : "llama";
+  model.family = qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
   Decoder decoder(model, attention, 5);
   spread_norms(decoder);
   const at::NoGradGuard no_grad;
@@ -244,7 +244,7 @@ TEST(LighthouseDecoder, QkNormIsScoredByTheHeadsBeforeIt) {
 TEST(LighthouseDecoder, GlaGateComesFromTheInputOfTheBlock) {
   const at::NoGradGuard no_grad;
   AttentionConfig attention = small_attention();
-  attention.scorer = "gla";
+  attention.scorer = Scorer::kGla;
   const at::Tensor tokens = random_tokens(1, kSeqLen, 31);
   for (const bool qk_norm : {false, true}) {
     const Decoder decoder = attention_only(qk_norm, attention);
@@ -265,7 +265,7 @@ TEST(LighthouseDecoder, GlaGateComesFromTheInputOfTheBlock) {
 
 TEST(LighthouseDecoder, GlaGatesAreFixedBuffers) {
   AttentionConfig attention = small_attention();
-  attention.scorer = "gla";
+  attention.scorer = Scorer::kGla;
   const Decoder decoder(small_model(), attention, 5);
   ASSERT_EQ(decoder.buffers().size(), 2U);
   for (const auto& [name, gate] : decoder.buffers()) {

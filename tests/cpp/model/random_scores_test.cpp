@@ -35,9 +35,9 @@ TEST(RandomScores, AreUniformAndOfNoInputAndOfNoPosition) {
 }
 
 TEST(RandomScores, DecideInTheModelAndAreComputedAgainTheSame) {
-  const auto results = [](const char* scorer, Recompute recompute, bool qk_norm) {
+  const auto results = [](Scorer scorer, Recompute recompute, bool qk_norm) {
     ModelConfig model = small_model();
-    model.family = qk_norm ? "qwen3" : "llama";
+    model.family = qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
     AttentionConfig attention;
     attention.topk = 4;
     attention.scorer = scorer;
@@ -48,11 +48,11 @@ TEST(RandomScores, DecideInTheModelAndAreComputedAgainTheSame) {
     return std::pair(loss.detach(), find(decoder.parameters(), "model.embed_tokens.weight").grad());
   };
   for (const bool qk_norm : {false, true}) {
-    const auto once = results("random", Recompute::kNone, qk_norm);
-    const auto again = results("random", Recompute::kFull, qk_norm);
+    const auto once = results(Scorer::kRandom, Recompute::kNone, qk_norm);
+    const auto again = results(Scorer::kRandom, Recompute::kFull, qk_norm);
     EXPECT_TRUE(same_bits(once.first, again.first));
     EXPECT_TRUE(same_bits(once.second, again.second));
-    EXPECT_FALSE(same_bits(once.first, results("norm", Recompute::kNone, qk_norm).first));
+    EXPECT_FALSE(same_bits(once.first, results(Scorer::kNorm, Recompute::kNone, qk_norm).first));
   }
 }
 

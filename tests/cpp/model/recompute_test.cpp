@@ -50,7 +50,7 @@ void expect_same_bits(const std::vector<at::Tensor>& a, const std::vector<at::Te
 TEST(Recompute, ChangesNoBit) {
   for (const bool qk_norm : {false, true}) {
     ModelConfig model = small_model();
-    model.family = qk_norm ? "qwen3" : "llama";
+    model.family = qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       if (qk_norm && dtype == at::kBFloat16) continue;  // slow on CPUs without bf16, and nothing new
       const auto kept = results(model, {.dtype = dtype});

@@ -15,7 +15,7 @@ namespace lighthouse {
 namespace {
 using ::testing::HasSubstr;
 
-ModelConfig scaled(const char* scaling) {
+ModelConfig scaled(RopeScaling scaling) {
   return {.head_dim = 64, .rope_theta = 10000, .rope_scaling = scaling, .rope_factor = 4, .rope_original_len = 128};
 }
 
@@ -24,9 +24,9 @@ at::Tensor frequencies(const ModelConfig& model, int64_t longest = 1) {
 }
 
 TEST(RopeFrequencies, FastChannelsStayAndSlowOnesAreStretched) {
-  const at::Tensor plain = frequencies(scaled("none"));
-  EXPECT_TRUE(same_bits(frequencies(scaled("linear")), plain / 4));
-  for (const char* scaling : {"yarn", "llama3"}) {
+  const at::Tensor plain = frequencies(scaled(RopeScaling::kNone));
+  EXPECT_TRUE(same_bits(frequencies(scaled(RopeScaling::kLinear)), plain / 4));
+  for (const RopeScaling scaling : {RopeScaling::kYarn, RopeScaling::kLlama3}) {
     const at::Tensor inverse = frequencies(scaled(scaling));
     EXPECT_TRUE(same_bits(inverse[0], plain[0])) << scaling;
     EXPECT_LE(max_abs(inverse[-1] - plain[-1] / 4), 0x1p-23 * max_abs(plain[-1])) << scaling;
@@ -36,15 +36,15 @@ TEST(RopeFrequencies, FastChannelsStayAndSlowOnesAreStretched) {
 }
 
 TEST(RopeFrequencies, DynamicOnesDependOnTheLengthAloneAndBeyondTheOriginal) {
-  const at::Tensor plain = frequencies(scaled("none"));
-  EXPECT_TRUE(same_bits(frequencies(scaled("dynamic"), 128), plain));
+  const at::Tensor plain = frequencies(scaled(RopeScaling::kNone));
+  EXPECT_TRUE(same_bits(frequencies(scaled(RopeScaling::kDynamic), 128), plain));
   const double stretch = std::pow(4.0 * 512 / 128 - 3, 64.0 / 62);
-  const at::Tensor longer = frequencies(scaled("dynamic"), 512);
+  const at::Tensor longer = frequencies(scaled(RopeScaling::kDynamic), 512);
   EXPECT_NEAR(longer[-1].item<double>(), std::pow(10000 * stretch, -62.0 / 64), 1e-6 * longer[-1].item<double>());
 }
 
 TEST(Rotation, YarnScalesCosinesAndSines) {
-  ModelConfig model = scaled("yarn");
+  ModelConfig model = scaled(RopeScaling::kYarn);
   const auto first_cosine = [&] {
     return make_rotation(0, 1, rope_frequencies(model, 1, at::kCPU)).cos[0][0][0].item<float>();
   };
@@ -55,7 +55,7 @@ TEST(Rotation, YarnScalesCosinesAndSines) {
 
 TEST(Decoder, DynamicRopeTakesTheLengthOfTheLongestDocument) {
   ModelConfig model = small_model();
-  model.rope_scaling = "dynamic";
+  model.rope_scaling = RopeScaling::kDynamic;
   model.rope_factor = 2;
   model.rope_original_len = 12;
   const Decoder decoder(model, {}, 1);
@@ -71,7 +71,7 @@ TEST(Decoder, DynamicRopeTakesTheLengthOfTheLongestDocument) {
 
 TEST(Decoder, DynamicRopeGeneratesNoFurtherThanTheOriginalLength) {
   ModelConfig model = small_model();
-  model.rope_scaling = "dynamic";
+  model.rope_scaling = RopeScaling::kDynamic;
   model.rope_original_len = 12;
   const Decoder decoder(model, {}, 1);
   KvCache cache;

@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 constexpr AttentionMode kStageOne = AttentionMode::kLighthouse;
 constexpr AttentionMode kDense = AttentionMode::kDense;
 
-AttentionConfig with_method(const std::string& method, int64_t span) {
+AttentionConfig with_method(AttentionMethod method, int64_t span) {
   AttentionConfig attention;
   attention.method = method;
   attention.span = span;
@@ -32,7 +32,7 @@ Decoder decoder_with(const AttentionConfig& attention, at::ScalarType dtype = at
 }
 
 TEST(ShortSequences, AreABatchOfMoreSequences) {
-  const Decoder decoder = decoder_with(with_method("short", 10));
+  const Decoder decoder = decoder_with(with_method(AttentionMethod::kShort, 10));
   const at::Tensor tokens = random_tokens(2, 40, 31);
   const at::Tensor targets = random_tokens(2, 40, 31, 2);
   const auto cut = [](const at::Tensor& x) { return x.reshape({8, 10}); };
@@ -55,7 +55,7 @@ TEST(ShortSequences, AreABatchOfMoreSequences) {
 
 TEST(ShortSequences, SeeNothingOfThoseBefore) {
   const at::NoGradGuard no_grad;
-  const Decoder decoder = decoder_with(with_method("short", 10), at::kFloat);
+  const Decoder decoder = decoder_with(with_method(AttentionMethod::kShort, 10), at::kFloat);
   const at::Tensor tokens = random_tokens(1, 40, 31);
   const at::Tensor logits = decoder.forward(tokens, kStageOne);
   at::Tensor other = tokens.clone();
@@ -71,7 +71,7 @@ TEST(ShortSequences, SeeNothingOfThoseBefore) {
 
 TEST(ShortSequences, AreCutInsideDocumentsToo) {
   const at::NoGradGuard no_grad;
-  const Decoder decoder = decoder_with(with_method("short", 20));
+  const Decoder decoder = decoder_with(with_method(AttentionMethod::kShort, 20));
   const at::Tensor tokens = random_tokens(1, 60, 31);
   const std::vector<int64_t> documents = {0, 7, 7, 20, 55, 60};
   const std::vector<int64_t> both = {0, 7, 20, 40, 55, 60};
@@ -81,12 +81,12 @@ TEST(ShortSequences, AreCutInsideDocumentsToo) {
 TEST(ShortSequences, LeaveDenseAttentionAsItIs) {
   const at::NoGradGuard no_grad;
   const at::Tensor tokens = random_tokens(1, 40, 31);
-  const Decoder decoder = decoder_with(with_method("short", 10), at::kFloat);
+  const Decoder decoder = decoder_with(with_method(AttentionMethod::kShort, 10), at::kFloat);
   EXPECT_TRUE(same_bits(decoder.forward(tokens, kDense), decoder_with({}, at::kFloat).forward(tokens, kDense)));
 }
 
 TEST(ShortSequences, DivideTheRow) {
-  const Decoder decoder = decoder_with(with_method("short", 10));
+  const Decoder decoder = decoder_with(with_method(AttentionMethod::kShort, 10));
   try {
     decoder.forward(random_tokens(1, 45, 31), kStageOne);
     FAIL() << "accepted";
@@ -98,7 +98,7 @@ TEST(ShortSequences, DivideTheRow) {
 // Through two layers: what a token sees of the first layer has seen as far back again.
 TEST(Window, ReachesAsFarBackAsItSaysInEveryLayer) {
   const at::NoGradGuard no_grad;
-  const Decoder decoder = decoder_with(with_method("window", 5), at::kFloat);
+  const Decoder decoder = decoder_with(with_method(AttentionMethod::kWindow, 5), at::kFloat);
   const at::Tensor tokens = random_tokens(1, 40, 31);
   at::Tensor other = tokens.clone();
   other.select(1, 13).add_(1).remainder_(31);
@@ -111,14 +111,14 @@ TEST(Window, ReachesAsFarBackAsItSaysInEveryLayer) {
 TEST(Window, AsLongAsTheSequenceIsDenseAttention) {
   const at::NoGradGuard no_grad;
   const at::Tensor tokens = random_tokens(2, 40, 31);
-  const Decoder decoder = decoder_with(with_method("window", 40));
+  const Decoder decoder = decoder_with(with_method(AttentionMethod::kWindow, 40));
   expect_equal_in_fp64(decoder.forward(tokens, kStageOne), decoder.forward(tokens, kDense));
 }
 
 TEST(Window, LeavesDenseLayersDense) {
   const at::NoGradGuard no_grad;
   const at::Tensor tokens = random_tokens(1, 40, 31);
-  AttentionConfig attention = with_method("window", 5);
+  AttentionConfig attention = with_method(AttentionMethod::kWindow, 5);
   attention.full_attention_layers = {0, 1};
   const Decoder decoder = decoder_with(attention);
   expect_equal_in_fp64(decoder.forward(tokens, kStageOne), decoder.forward(tokens, kDense));
@@ -127,7 +127,7 @@ TEST(Window, LeavesDenseLayersDense) {
 TEST(Window, EndsAtTheBeginOfADocument) {
   const at::NoGradGuard no_grad;
   const at::Tensor tokens = random_tokens(1, 40, 31);
-  const Decoder decoder = decoder_with(with_method("window", 7));
+  const Decoder decoder = decoder_with(with_method(AttentionMethod::kWindow, 7));
   const std::vector<int64_t> documents = {0, 3, 3, 20, 40};
   std::vector<at::Tensor> separate;
   for (const auto& [begin, end] : {std::pair{0, 3}, {3, 20}, {20, 40}}) {
@@ -137,7 +137,7 @@ TEST(Window, EndsAtTheBeginOfADocument) {
 }
 
 AttentionConfig with_windows(std::vector<int64_t> layers, int64_t span) {
-  AttentionConfig attention = with_method("lighthouse", span);
+  AttentionConfig attention = with_method(AttentionMethod::kLighthouse, span);
   attention.topk = 2;
   attention.tile_topk = 2;
   attention.num_levels = 2;
@@ -162,14 +162,15 @@ TEST(WindowLayers, InEveryLayerAreTheMethodWindow) {
   const at::NoGradGuard no_grad;
   const at::Tensor tokens = random_tokens(1, 40, 31);
   const Decoder decoder = decoder_with(with_windows({0, 1}, 5));
-  EXPECT_TRUE(
-      same_bits(decoder.forward(tokens, kStageOne), decoder_with(with_method("window", 5)).forward(tokens, kStageOne)));
-  expect_equal_in_fp64(decoder.forward(tokens, kDense), decoder_with(with_method("window", 5)).forward(tokens, kDense));
+  EXPECT_TRUE(same_bits(decoder.forward(tokens, kStageOne),
+                        decoder_with(with_method(AttentionMethod::kWindow, 5)).forward(tokens, kStageOne)));
+  expect_equal_in_fp64(decoder.forward(tokens, kDense),
+                       decoder_with(with_method(AttentionMethod::kWindow, 5)).forward(tokens, kDense));
 }
 
 TEST(StageOne, WithoutLighthouseAloneRecomputesTheSameBits) {
   for (const AttentionConfig& attention :
-       {with_method("short", 10), with_method("window", 10), with_windows({0}, 10)}) {
+       {with_method(AttentionMethod::kShort, 10), with_method(AttentionMethod::kWindow, 10), with_windows({0}, 10)}) {
     std::vector<std::vector<at::Tensor>> gradients;
     for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
       const Decoder decoder(small_model(), attention, 5, {.recompute = recompute});

@@ -15,7 +15,7 @@ std::vector<OpsCase> unpacked_cases() {
   for (const OpsCase& c : small_cases()) {
     if (c.cu_seqlens.empty()) cases.push_back(c);
   }
-  cases.push_back({"longer", 1, 700, 4, 2, 32, make_config(12, 3, 4, 8), scored_by("norm"), {}});
+  cases.push_back({"longer", 1, 700, 4, 2, 32, make_config(12, 3, 4, 8), scored_by(Scorer::kNorm), {}});
   return cases;
 }
 

@@ -121,7 +121,7 @@ TEST(BenchCrossover, LiesBetweenTheLengthsWhereTheSignChanges) {
   EXPECT_EQ(crossover({made_up_result(1024, 1, 2)}), 0);
   EXPECT_EQ(crossover({made_up_result(1024, 3, 2), made_up_result(4096, 3, 4)}), 0);  // it is lost again
   CaseResult other = made_up_result(2048, 1, 9);
-  other.attention_case.score.scorer = "dilated";
+  other.attention_case.score.scorer = Scorer::kDilated;
   EXPECT_NEAR(crossover({made_up_result(1024, 1, 2), other, made_up_result(4096, 8, 4)}), 2048, 1e-6);
 }
 

@@ -59,7 +59,7 @@ TEST(AttentionBench, WritesATableAndJsonLines) {
 }
 
 TEST(AttentionBench, RunsTheOtherScorersInHalfPrecision) {
-  for (const char* scorer : {"dilated", "gla"}) {
+  for (const Scorer scorer : {Scorer::kDilated, Scorer::kGla}) {
     BenchOptions options = tiny_options();
     options.seq_lens = {200};
     options.num_heads = 4;
@@ -68,7 +68,7 @@ TEST(AttentionBench, RunsTheOtherScorersInHalfPrecision) {
     options.dtype = "bfloat16";
     std::ostringstream table;
     const std::vector<nlohmann::json> lines = run_to_json(options, table);
-    EXPECT_EQ(lines.front().at("scorer"), scorer);
+    EXPECT_EQ(lines.front().at("scorer"), word(scorer));
     EXPECT_THAT(table.str(), testing::HasSubstr("check passed")) << scorer;
   }
 }
@@ -88,7 +88,7 @@ TEST(AttentionBench, RefusesWhatItCannotRun) {
   };
   expect_refusal([](BenchOptions& o) { o.device = "gpu"; }, "device is 'gpu'");
   expect_refusal([](BenchOptions& o) { o.dtype = "int8"; }, "dtype is 'int8'");
-  expect_refusal([](BenchOptions& o) { o.score.scorer = "best"; }, "scorer is 'best'");
+  expect_refusal([](BenchOptions& o) { o.score.scorer = Scorer::kRandom; }, "scorer is 'random'");
   expect_refusal([](BenchOptions& o) { o.suite = "mine"; }, "suite is 'mine'");
   expect_refusal([](BenchOptions& o) { o.seq_lens = {}; }, "at least one");
   expect_refusal([](BenchOptions& o) { o.seq_lens = {63}; }, "length is 63");

@@ -13,7 +13,7 @@ namespace {
 
 /// Arguments of one call, right before a WrongCall spoils them.
 struct Call {
-  Inputs inputs = make_inputs({"right", 1, 64, 4, 2, 8, {}, scored_by("norm"), {}}, at::kFloat);
+  Inputs inputs = make_inputs({"right", 1, 64, 4, 2, 8, {}, scored_by(Scorer::kNorm), {}}, at::kFloat);
   AttentionOptions options;
   std::vector<int64_t> cu_seqlens;
   bool packed = false;
@@ -122,6 +122,11 @@ std::vector<WrongCall> wrong_tensors() {
          c.run();
        },
        {"num_heads 3", "num_kv_heads 2", "same number of query heads"}},
+  };
+}
+
+std::vector<WrongCall> wrong_places() {
+  return {
       {"strided_channels_of_q",
        [](Call& c) {
          c.inputs.q = normal({1, 64, 4, 16}, 1).slice(3, 0, std::nullopt, 2);
@@ -183,26 +188,26 @@ std::vector<WrongCall> wrong_configurations() {
       {"scale_infinite", scaled(INFINITY), {"softmax_scale is inf", "finite"}},
       {"unknown_scorer",
        [](Call& c) {
-         c.options.score_config.scorer = "norms";
+         c.options.score_config.scorer = Scorer::kRandom;
          c.run();
        },
-       {"token_scores: scorer is 'norms'", "norm, dilated or gla"}},
+       {"token_scores: scorer is 'random'", "norm, dilated or gla"}},
       {"dilation_0",
        [](Call& c) {
-         c.options.score_config = {"dilated", 0};
+         c.options.score_config = {Scorer::kDilated, 0};
          c.run();
        },
        {"dilation is 0", "at least 1"}},
       {"dilation_negative_for_gla",
        [](Call& c) {
-         c.options.score_config = {"gla", -2};
+         c.options.score_config = {Scorer::kGla, -2};
          c.options.gate = c.gate();
          c.run();
        },
        {"dilation is -2", "at least 1"}},
       {"gate_missing",
        [](Call& c) {
-         c.options.score_config.scorer = "gla";
+         c.options.score_config.scorer = Scorer::kGla;
          c.run();
        },
        {"scorer is 'gla'", "pass the log forget gate"}},
@@ -214,14 +219,14 @@ std::vector<WrongCall> wrong_configurations() {
        {"scorer is 'norm'", "only scorer 'gla'"}},
       {"gate_of_another_shape",
        [](Call& c) {
-         c.options.score_config.scorer = "gla";
+         c.options.score_config.scorer = Scorer::kGla;
          c.options.gate = c.gate().slice(2, 0, 2);
          c.run();
        },
        {"gate has shape [1, 64, 2]", "[1, 64, 4]"}},
       {"integer_gate",
        [](Call& c) {
-         c.options.score_config.scorer = "gla";
+         c.options.score_config.scorer = Scorer::kGla;
          c.options.gate = c.gate().to(at::kInt);
          c.run();
        },
@@ -249,7 +254,7 @@ std::vector<WrongCall> wrong_documents() {
       {"no_offset", packed({}), {"has 0 elements", "left out"}},
       {"two_rows",
        [](Call& c) {
-         c.inputs = make_inputs({"two", 2, 64, 4, 2, 8, {}, scored_by("norm"), {}}, at::kFloat);
+         c.inputs = make_inputs({"two", 2, 64, 4, 2, 8, {}, scored_by(Scorer::kNorm), {}}, at::kFloat);
          c.pack({0, 64}).run();
        },
        {"batch 2", "batch 1", "concatenate"}},
@@ -379,8 +384,8 @@ std::vector<WrongCall> wrong_steps() {
 
 std::vector<WrongCall> all_wrong_calls() {
   std::vector<WrongCall> all;
-  for (const auto& calls :
-       {wrong_tensors(), wrong_configurations(), wrong_documents(), wrong_scores_and_selections(), wrong_steps()}) {
+  for (const auto& calls : {wrong_tensors(), wrong_places(), wrong_configurations(), wrong_documents(),
+                            wrong_scores_and_selections(), wrong_steps()}) {
     all.insert(all.end(), calls.begin(), calls.end());
   }
   return all;

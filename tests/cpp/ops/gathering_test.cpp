@@ -40,7 +40,7 @@ TEST_P(GatheringTest, OnePlanServesAPassForwardAndBack) {
 }
 
 TEST(Gathering, APlanOfAnotherRowIsRefused) {
-  const OpsCase c{"other", 1, 64, 4, 2, 8, make_config(4, 3, 2), scored_by("norm"), {0, 20, 64}};
+  const OpsCase c{"other", 1, 64, 4, 2, 8, make_config(4, 3, 2), scored_by(Scorer::kNorm), {0, 20, 64}};
   const Inputs inputs = make_inputs(c, at::kFloat);
   const ops::GatheredRows rows = ops::gather_by_norm(inputs.q, inputs.k, inputs.v, plan_of(c));
   const auto message_of = [&](const std::function<void()>& call) -> std::string {

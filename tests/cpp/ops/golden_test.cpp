@@ -32,7 +32,9 @@ class GoldenCase {
     std::vector<int32_t> values = golden_.ints(name);
     return at::from_blob(values.data(), golden_.shape(name), at::kInt).clone().to(test_device());
   }
-  ScoreConfig score(const std::string& scorer) const { return {scorer, golden_.number("dilation")}; }
+  ScoreConfig score(const std::string& scorer) const {
+    return {find_word<Scorer>(scorer).value(), golden_.number("dilation")};
+  }
 
  private:
   test_support::Golden golden_;

@@ -122,7 +122,7 @@ TEST(GradientFlow, ReachesOnlyWhatIsAsked) {
   const auto [s_qk, s_kq] = token_scores(v, v, v);
   EXPECT_FALSE(s_qk.requires_grad());
   EXPECT_FALSE(s_kq.requires_grad());
-  const auto [d_qk, d_kq] = token_scores(v, v, v, {"dilated", 4});
+  const auto [d_qk, d_kq] = token_scores(v, v, v, {Scorer::kDilated, 4});
   EXPECT_FALSE(d_qk.requires_grad());
   EXPECT_FALSE(d_kq.requires_grad());
 }

@@ -33,20 +33,20 @@ std::vector<T> values_of(const at::Tensor& x) {
 
 std::vector<OpsCase> small_cases() {
   return {
-      {"plain", 1, 64, 2, 2, 8, make_config(4, 3, 2), scored_by("norm"), {}},
-      {"grouped_odd_length", 2, 77, 4, 2, 5, make_config(3, 3, 2, 2), scored_by("norm"), {}},
-      {"multi_query", 1, 50, 3, 1, 4, make_config(2, 2, 4), scored_by("norm"), {}},
-      {"deep", 1, 130, 2, 1, 4, make_config(5, 5, 2, 2), scored_by("norm"), {}},
-      {"wide_pool", 2, 70, 2, 2, 3, make_config(1, 2, 16), scored_by("norm"), {}},
-      {"one_level", 1, 33, 2, 1, 4, make_config(7, 1, 4), scored_by("norm"), {}},
-      {"one_token", 2, 1, 2, 1, 4, make_config(1, 3, 4), scored_by("norm"), {}},
-      {"budget_above_length", 1, 20, 1, 1, 4, make_config(100, 3, 2), scored_by("norm"), {}},
-      {"dilated", 2, 66, 4, 2, 8, make_config(4, 3, 2), scored_by("dilated", 4), {}},
-      {"gla", 2, 51, 4, 2, 8, make_config(4, 3, 2), scored_by("gla", 3), {}},
-      {"packed", 1, 90, 4, 2, 4, make_config(6, 3, 2, 2), scored_by("norm"), {0, 1, 30, 30, 77, 90}},
-      {"packed_dilated", 1, 71, 2, 1, 4, make_config(6, 3, 2, 2), scored_by("dilated", 4), {0, 3, 40, 71}},
-      {"packed_full", 1, 60, 4, 2, 8, make_config(100, 3, 2), scored_by("dilated", 4), {0, 7, 7, 8, 30, 60}},
-      {"packed_gla", 1, 71, 2, 1, 4, make_config(6, 3, 2, 2), scored_by("gla", 2), {0, 3, 40, 71}},
+      {"plain", 1, 64, 2, 2, 8, make_config(4, 3, 2), scored_by(Scorer::kNorm), {}},
+      {"grouped_odd_length", 2, 77, 4, 2, 5, make_config(3, 3, 2, 2), scored_by(Scorer::kNorm), {}},
+      {"multi_query", 1, 50, 3, 1, 4, make_config(2, 2, 4), scored_by(Scorer::kNorm), {}},
+      {"deep", 1, 130, 2, 1, 4, make_config(5, 5, 2, 2), scored_by(Scorer::kNorm), {}},
+      {"wide_pool", 2, 70, 2, 2, 3, make_config(1, 2, 16), scored_by(Scorer::kNorm), {}},
+      {"one_level", 1, 33, 2, 1, 4, make_config(7, 1, 4), scored_by(Scorer::kNorm), {}},
+      {"one_token", 2, 1, 2, 1, 4, make_config(1, 3, 4), scored_by(Scorer::kNorm), {}},
+      {"budget_above_length", 1, 20, 1, 1, 4, make_config(100, 3, 2), scored_by(Scorer::kNorm), {}},
+      {"dilated", 2, 66, 4, 2, 8, make_config(4, 3, 2), scored_by(Scorer::kDilated, 4), {}},
+      {"gla", 2, 51, 4, 2, 8, make_config(4, 3, 2), scored_by(Scorer::kGla, 3), {}},
+      {"packed", 1, 90, 4, 2, 4, make_config(6, 3, 2, 2), scored_by(Scorer::kNorm), {0, 1, 30, 30, 77, 90}},
+      {"packed_dilated", 1, 71, 2, 1, 4, make_config(6, 3, 2, 2), scored_by(Scorer::kDilated, 4), {0, 3, 40, 71}},
+      {"packed_full", 1, 60, 4, 2, 8, make_config(100, 3, 2), scored_by(Scorer::kDilated, 4), {0, 7, 7, 8, 30, 60}},
+      {"packed_gla", 1, 71, 2, 1, 4, make_config(6, 3, 2, 2), scored_by(Scorer::kGla, 2), {0, 3, 40, 71}},
   };
 }
 
@@ -63,7 +63,7 @@ Inputs make_inputs(const OpsCase& test_case, at::ScalarType dtype, int64_t seed)
   inputs.k = normal({c.batch, c.seq_len, c.num_kv_heads, c.head_dim}, 10 * seed + 1, dtype);
   inputs.v = normal({c.batch, c.seq_len, c.num_kv_heads, c.head_dim}, 10 * seed + 2, dtype);
   inputs.dout = normal(inputs.q.sizes(), 10 * seed + 3, dtype);
-  if (c.score.scorer == "gla") {
+  if (c.score.scorer == Scorer::kGla) {
     inputs.gate = normal({c.batch, c.seq_len, c.num_heads}, 10 * seed + 4).abs().neg() / 16;
   }
   return inputs;

@@ -39,7 +39,7 @@ inline SelectionConfig make_config(int64_t topk, int64_t num_levels = 3, int64_t
   return config;
 }
 
-inline ScoreConfig scored_by(const char* scorer, int64_t dilation = 4) {
+inline ScoreConfig scored_by(Scorer scorer, int64_t dilation = 4) {
   ScoreConfig score;
   score.scorer = scorer;
   score.dilation = dilation;

@@ -16,10 +16,17 @@ std::vector<OpsCase> packed_cases() {
     if (!c.cu_seqlens.empty()) cases.push_back(c);
   }
   cases.push_back(
-      {"longer", 1, 900, 4, 2, 16, make_config(32, 3, 4, 4), scored_by("norm"), {0, 17, 500, 500, 505, 900}});
-  cases.push_back({"one_document", 1, 60, 2, 2, 4, make_config(5, 3, 2, 2), scored_by("norm"), {0, 60}});
-  cases.push_back(
-      {"budget_not_a_multiple", 1, 300, 2, 1, 4, make_config(17, 3, 2, 4), scored_by("dilated", 3), {0, 100, 300}});
+      {"longer", 1, 900, 4, 2, 16, make_config(32, 3, 4, 4), scored_by(Scorer::kNorm), {0, 17, 500, 500, 505, 900}});
+  cases.push_back({"one_document", 1, 60, 2, 2, 4, make_config(5, 3, 2, 2), scored_by(Scorer::kNorm), {0, 60}});
+  cases.push_back({"budget_not_a_multiple",
+                   1,
+                   300,
+                   2,
+                   1,
+                   4,
+                   make_config(17, 3, 2, 4),
+                   scored_by(Scorer::kDilated, 3),
+                   {0, 100, 300}});
   return cases;
 }
 
@@ -74,7 +81,8 @@ TEST(PackedAttention, EqualsSeparateCallsOfStockAttention) {
 
 /// Documents that would not get shorter, among one that does.
 TEST(PackedAttention, ShortDocumentsAreStockAttention) {
-  const OpsCase c{"mixed", 1, 395, 4, 2, 8, make_config(16, 3, 4, 4), scored_by("norm"), {0, 24, 24, 25, 370, 395}};
+  const OpsCase c{
+      "mixed", 1, 395, 4, 2, 8, make_config(16, 3, 4, 4), scored_by(Scorer::kNorm), {0, 24, 24, 25, 370, 395}};
   const SequencePlan plan = make_plan(c.config, c.seq_len, c.cu_seqlens);
   const Inputs inputs = make_inputs(c, at::kFloat);
   const Results mixed = results_of(inputs, options_of(c, inputs));
@@ -104,7 +112,7 @@ TEST(PackedAttention, ShortDocumentsAreStockAttention) {
 /// nowhere, and the caller's attention is given q, k and v.
 TEST(PackedAttention, FullRowsAreStockAttention) {
   for (const std::vector<int64_t>& cu_seqlens : {std::vector<int64_t>{}, {0, 7, 7, 8, 30, 60}}) {
-    const OpsCase c{"full", 1, 60, 4, 2, 8, make_config(100, 3, 2), scored_by("norm"), cu_seqlens};
+    const OpsCase c{"full", 1, 60, 4, 2, 8, make_config(100, 3, 2), scored_by(Scorer::kNorm), cu_seqlens};
     const Inputs inputs = make_inputs(c, at::kFloat);
     AttentionOptions options = options_of(c, inputs);
     const Results ours = results_of(inputs, options);

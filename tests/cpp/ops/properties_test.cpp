@@ -142,7 +142,7 @@ TEST_P(PropertiesTest, ComposedFromThePublicStepsGivesTheSame) {
 }
 
 TEST_P(PropertiesTest, ANaNTokenReachesNoEarlierOutputAndLeavesTheSelectionValid) {
-  if (case_.score.scorer != "norm") GTEST_SKIP() << "scores of this scorer reach further than the token";
+  if (case_.score.scorer != Scorer::kNorm) GTEST_SKIP() << "scores of this scorer reach further than the token";
   if (test_device().is_cuda()) GTEST_SKIP() << "stock fp32 attention on CUDA spreads a NaN over its block of rows";
   if (case_.seq_len == 1) GTEST_SKIP() << "stock CPU attention makes 0 of a NaN among fewer than 16 keys";
   const int64_t token = case_.seq_len / 2;
@@ -164,7 +164,7 @@ TEST_P(PropertiesTest, ANaNTokenReachesNoEarlierOutputAndLeavesTheSelectionValid
 
 TEST(OneLevel, IsPlainAttention) {
   if (test_device().is_cuda()) GTEST_SKIP() << "other strides take other stock kernels; AccuracyTest has this case";
-  const OpsCase c{"one_level", 2, 150, 4, 2, 16, make_config(3, 1), scored_by("norm"), {}};
+  const OpsCase c{"one_level", 2, 150, 4, 2, 16, make_config(3, 1), scored_by(Scorer::kNorm), {}};
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16}) {
     const Inputs inputs = make_inputs(c, dtype);
     const Results ours = results_of(inputs, options_of(c, inputs));

@@ -17,7 +17,7 @@ std::tuple<at::Tensor, at::Tensor> token_scores_operator(const at::Tensor& q, co
                                                          std::string scorer, int64_t dilation,
                                                          const OptionalTensor& gate,
                                                          at::OptionalIntArrayRef cu_seqlens) {
-  return token_scores(q, k, v, {std::move(scorer), dilation}, gate, cu_seqlens);
+  return token_scores(q, k, v, {find_word<Scorer>(scorer).value(), dilation}, gate, cu_seqlens);
 }
 
 at::Tensor attention_operator(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t num_levels,
@@ -27,7 +27,7 @@ at::Tensor attention_operator(const at::Tensor& q, const at::Tensor& k, const at
                               std::optional<double> softmax_scale, const OptionalTensor& selection) {
   AttentionOptions options;
   options.selection_config = {num_levels, pooling_factor, topk, tile_topk, cover_prefix};
-  options.score_config = {std::move(scorer), dilation};
+  options.score_config = {find_word<Scorer>(scorer).value(), dilation};
   options.gate = gate;
   if (s_qk) options.scores = {*s_qk, *s_kq};
   options.selection = selection;

@@ -14,17 +14,17 @@ reference::Scores reference_scores(const OpsCase& c, const Inputs& inputs) {
   const reference::Tensor q = to_reference(inputs.q);
   const reference::Tensor k = to_reference(inputs.k);
   const reference::Tensor v = to_reference(inputs.v);
-  if (c.score.scorer == "norm") return reference::norm_scores(q, k);
-  if (c.score.scorer == "dilated") return reference::dilated_scores(q, k, v, c.score.dilation, c.sequence());
+  if (c.score.scorer == Scorer::kNorm) return reference::norm_scores(q, k);
+  if (c.score.scorer == Scorer::kDilated) return reference::dilated_scores(q, k, v, c.score.dilation, c.sequence());
   return reference::gla_scores(q, k, v, to_reference(inputs.gate), c.score.dilation, c.sequence());
 }
 
 /// [B, N, H_kv, 1] as [B, H_kv, N].
 at::Tensor by_head(const reference::Tensor& scores) { return from_reference(scores).squeeze(-1).transpose(1, 2); }
 
-class ScorerTest : public testing::TestWithParam<std::tuple<const char*, int64_t, int64_t>> {};
+class ScorerTest : public testing::TestWithParam<std::tuple<Scorer, int64_t, int64_t>> {};
 INSTANTIATE_TEST_SUITE_P(Cases, ScorerTest,
-                         testing::Combine(testing::Values("norm", "dilated", "gla"),
+                         testing::Combine(testing::Values(Scorer::kNorm, Scorer::kDilated, Scorer::kGla),
                                           testing::Values(1, 3, 4, 200),  // dilation; 200 is longer than the row
                                           testing::Values(1, 2, 4)));     // query heads of a KV head
 
@@ -51,7 +51,7 @@ TEST_P(ScorerTest, EqualsTheReference) {
 }
 
 TEST(ScorerTest, TakesTheGateInAnyFloatingDtype) {
-  const OpsCase c{"gla", 1, 40, 2, 2, 4, make_config(4), scored_by("gla", 2), {}};
+  const OpsCase c{"gla", 1, 40, 2, 2, 4, make_config(4), scored_by(Scorer::kGla, 2), {}};
   const Inputs inputs = make_inputs(c, at::kFloat);
   const at::Tensor gate = inputs.gate.to(at::kBFloat16);
   const auto [a_qk, a_kq] = token_scores(inputs.q, inputs.k, inputs.v, c.score, gate);
@@ -61,10 +61,10 @@ TEST(ScorerTest, TakesTheGateInAnyFloatingDtype) {
 }
 
 TEST(ScorerTest, ANaNHeadLosesToTheOthersOfItsGroup) {
-  const OpsCase c{"nan", 1, 16, 4, 2, 4, make_config(2, 2, 2), scored_by("dilated", 2), {}};
+  const OpsCase c{"nan", 1, 16, 4, 2, 4, make_config(2, 2, 2), scored_by(Scorer::kDilated, 2), {}};
   Inputs inputs = make_inputs(c, at::kFloat);
   inputs.q[0][6][1].fill_(std::numeric_limits<double>::quiet_NaN());
-  for (const char* scorer : {"norm", "dilated"}) {
+  for (const Scorer scorer : {Scorer::kNorm, Scorer::kDilated}) {
     const auto [s_qk, s_kq] = token_scores(inputs.q, inputs.k, inputs.v, {scorer, 2});
     EXPECT_FALSE(s_qk.isnan().any().item<bool>()) << scorer;  // head 0 of the group has a score
     EXPECT_EQ(s_qk.isnan().sum().item<int64_t>() + s_kq.isnan().sum().item<int64_t>(), 0) << scorer;

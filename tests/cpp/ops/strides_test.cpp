@@ -56,7 +56,7 @@ Inputs padded(const Inputs& inputs) {
   return {pad(inputs.q), pad(inputs.k), pad(inputs.v), pad(inputs.dout), inputs.gate};
 }
 
-class StridesTest : public testing::TestWithParam<const char*> {
+class StridesTest : public testing::TestWithParam<Scorer> {
  protected:
   // Two rows for the norm scorer; the others' residue classes are views of any strides.
   OpsCase case_{"strided", 2, 131, 4, 4, 8, make_config(5, 3, 2), {GetParam(), 4}, {}};
@@ -80,7 +80,7 @@ class StridesTest : public testing::TestWithParam<const char*> {
     }
   }
 };
-INSTANTIATE_TEST_SUITE_P(Scorers, StridesTest, testing::Values("norm", "dilated", "gla"));
+INSTANTIATE_TEST_SUITE_P(Scorers, StridesTest, testing::Values(Scorer::kNorm, Scorer::kDilated, Scorer::kGla));
 
 TEST_P(StridesTest, InterleavedHeadsFirstAndPadded) {
   expect_same(interleaved(inputs_), "interleaved");
@@ -89,7 +89,7 @@ TEST_P(StridesTest, InterleavedHeadsFirstAndPadded) {
 }
 
 TEST(BackwardMemory, KeepsNoTokensForTheBackward) {
-  const OpsCase c{"kept", 1, 4096, 2, 2, 16, make_config(8), scored_by("norm"), {}};
+  const OpsCase c{"kept", 1, 4096, 2, 2, 16, make_config(8), scored_by(Scorer::kNorm), {}};
   Inputs inputs = make_inputs(c, at::kFloat);
   const auto options = options_of(c, inputs);
   inputs.q = inputs.q.detach().requires_grad_();

@@ -31,7 +31,7 @@ struct Exactness {
 };
 
 constexpr at::ScalarType kDtypes[] = {at::kFloat, at::kBFloat16, at::kDouble, at::kHalf};
-constexpr const char* kScorers[] = {"norm", "dilated", "gla"};
+constexpr Scorer kScorers[] = {Scorer::kNorm, Scorer::kDilated, Scorer::kGla};
 #ifdef __SANITIZE_ADDRESS__  // which makes every rank several times slower
 constexpr int64_t kNumCases = 8;
 #else
@@ -145,7 +145,8 @@ std::string compare_dense(World& world) {
   std::iota(ranks.begin(), ranks.end(), 0);
   const auto group = world.make_group("context", ranks);
   for (const std::vector<int64_t>& cu_seqlens : {std::vector<int64_t>{}, std::vector<int64_t>{0, 30, 100, 230}}) {
-    OpsCase c{"dense", 1, 230, 8, 4, 8, ops_test::make_config(8, 3, 2, 2), ops_test::scored_by("norm"), cu_seqlens};
+    OpsCase c{"dense",   1, 230, 8, 4, 8, ops_test::make_config(8, 3, 2, 2), ops_test::scored_by(Scorer::kNorm),
+              cu_seqlens};
     const Inputs inputs = ops_test::make_inputs(c, at::kFloat);
     const std::vector<Span> tokens = context_spans(c.config, c.seq_len, world.size(), c.offsets());
     const Span own = tokens[static_cast<size_t>(world.rank())];
@@ -172,8 +173,9 @@ std::string compare_long(World& world) {
   std::string text;
   for (const int64_t num_kv_heads : {8, 4}) {
     for (const int64_t seq_len : {32768 + 5, 98304}) {
-      OpsCase c{"", 1, seq_len, 8, num_kv_heads, 128, ops_test::make_config(seq_len / 64), ops_test::scored_by("norm"),
-                {}};
+      OpsCase c{
+          "", 1, seq_len, 8, num_kv_heads, 128, ops_test::make_config(seq_len / 64), ops_test::scored_by(Scorer::kNorm),
+          {}};
       const Inputs inputs = ops_test::make_inputs(c, at::kBFloat16);
       const AttentionOptions options = ops_test::repeatable(ops_test::options_of(c, inputs));
       const std::vector<Span> tokens = context_spans(c.config, c.seq_len, group->size());
@@ -222,7 +224,7 @@ TEST(ContextAttention, OfLongRowsHasTheBitsOfOneGPU) {
 TEST(ContextAttention, NamesWhatRanksCannotShare) {
   const auto outcomes = run_ranks(2, [](World& world) -> std::string {
     const auto group = world.make_group("context", {0, 1});
-    const OpsCase c{"", 1, 64, 2, 2, 8, ops_test::make_config(4, 3, 2, 1), ops_test::scored_by("norm"), {}};
+    const OpsCase c{"", 1, 64, 2, 2, 8, ops_test::make_config(4, 3, 2, 1), ops_test::scored_by(Scorer::kNorm), {}};
     const Inputs inputs = ops_test::make_inputs(c, at::kFloat);
     const std::vector<Span> tokens = context_spans(c.config, c.seq_len, 2);
     const Inputs mine = part(inputs, tokens[static_cast<size_t>(world.rank())]);

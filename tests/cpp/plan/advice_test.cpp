@@ -21,7 +21,7 @@ std::vector<std::pair<RunConfig, int64_t>> tight_cases() {
   std::vector<std::pair<RunConfig, int64_t>> cases;
   for (const int64_t device : {24, 48, 79, 139}) {
     for (const int64_t seq_len : {98304, 262144}) {
-      for (const char* precision : {"bf16", "fp32"}) {
+      for (const Precision precision : {Precision::kBf16, Precision::kFp32}) {
         for (const int64_t batch : {1, 4}) {
           RunConfig config = paper_config();
           config.training.seq_len = seq_len;
@@ -90,7 +90,7 @@ TEST(AlternativesTest, NoOffloadOnTheCpu) {
 }
 
 TEST(LargestSeqLenTest, FitsAndTheNextDoesNot) {
-  for (const char* recompute : {"none", "selective", "full"}) {
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
     for (const int64_t device : {24 * kGiB, 79 * kGiB, 139 * kGiB}) {
       RunConfig config = paper_config();
       config.training.recompute = recompute;

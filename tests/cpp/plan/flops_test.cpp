@@ -24,7 +24,7 @@ TEST(ShapeTest, LayersOfBothStages) {
 TEST(ShapeTest, ShortSequencesHaveFewerPairs) {
   RunConfig config = small_config();
   config.attention.full_attention_layers = {};
-  config.attention.method = "short";
+  config.attention.method = AttentionMethod::kShort;
   config.attention.span = 4;
   for (const LayerShape& layer : layer_shapes(config, true)) {
     EXPECT_FALSE(layer.lighthouse);
@@ -36,7 +36,7 @@ TEST(ShapeTest, ShortSequencesHaveFewerPairs) {
 
 TEST(ShapeTest, AWindowHasAsManyPairsAsItSees) {
   RunConfig config = small_config();  // layer 0 is dense
-  config.attention.method = "window";
+  config.attention.method = AttentionMethod::kWindow;
   config.attention.span = 3;
   const std::vector<LayerShape> layers = layer_shapes(config, true);
   EXPECT_EQ(layers[0].pairs, 136);
@@ -85,7 +85,7 @@ TEST(ShapeTest, LayerParametersAddUp) {
   for (const std::string& name : model_preset_names()) {
     ModelConfig model = model_preset(name);
     for (const bool qk_norm : {false, true}) {
-      model.family = qk_norm ? "qwen3" : "llama";
+      model.family = qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
       const int64_t embeddings = model.vocab_size * model.dim * (model.tie_embeddings ? 1 : 2);
       EXPECT_EQ(model.num_layers * layer_parameters(model) + embeddings + model.dim, num_parameters(model)) << name;
     }
@@ -114,7 +114,7 @@ TEST(FlopsTest, EverySequenceOfTheStepCounts) {
 TEST(FlopsTest, RecomputationDoesNotCount) {
   RunConfig config = small_config();
   const double none = step_flops(config, true);
-  config.training.recompute = "full";
+  config.training.recompute = Recompute::kFull;
   config.training.offload = true;
   config.training.deterministic = true;
   EXPECT_EQ(step_flops(config, true), none);
@@ -124,11 +124,11 @@ TEST(FlopsTest, ScorersCountForwardAndInTheirLayersOnly) {
   RunConfig config = small_config();
   const double norm = step_flops(config, true);
   const double dense = step_flops(config, false);
-  config.attention.scorer = "dilated";
+  config.attention.scorer = Scorer::kDilated;
   config.attention.dilation = 4;
   EXPECT_EQ(step_flops(config, true) - norm, 2 * 4 * 4 * (4 * 2) * (4 * 5 / 2));  // twice, 4 tokens, 4 * 2 heads
   EXPECT_EQ(step_flops(config, false), dense);
-  config.attention.scorer = "gla";
+  config.attention.scorer = Scorer::kGla;
   EXPECT_EQ(step_flops(config, true) - norm, 2 * 16 * 2 * (4 * 4 * 4));  // two passes, 16 tokens, 2 heads, 4 D^2
 }
 
@@ -142,16 +142,16 @@ TEST(FlopsTest, PaperModel) {
 }
 
 TEST(PeakFlopsTest, DevicesByTheNameOfTheDriver) {
-  EXPECT_EQ(device_peak_flops("NVIDIA H100 80GB HBM3", "bf16"), 989.4e12);
-  EXPECT_EQ(device_peak_flops("NVIDIA H100 PCIe", "bf16"), 756e12);
-  EXPECT_EQ(device_peak_flops("NVIDIA H200", "bf16"), 989.4e12);
-  EXPECT_EQ(device_peak_flops("h200", "fp32"), 66.9e12);
-  EXPECT_EQ(device_peak_flops("NVIDIA A100-SXM4-80GB", "bf16"), 312e12);
-  EXPECT_EQ(device_peak_flops("NVIDIA B200", "bf16"), 2.25e15);
-  EXPECT_EQ(device_peak_flops("NVIDIA L40S", "bf16"), 362e12);
-  EXPECT_EQ(device_peak_flops("NVIDIA L4", "bf16"), 121e12);
-  EXPECT_EQ(device_peak_flops("AMD EPYC", "bf16"), std::nullopt);
-  EXPECT_EQ(device_peak_flops("", "bf16"), std::nullopt);
+  EXPECT_EQ(device_peak_flops("NVIDIA H100 80GB HBM3", Precision::kBf16), 989.4e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA H100 PCIe", Precision::kBf16), 756e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA H200", Precision::kBf16), 989.4e12);
+  EXPECT_EQ(device_peak_flops("h200", Precision::kFp32), 66.9e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA A100-SXM4-80GB", Precision::kBf16), 312e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA B200", Precision::kBf16), 2.25e15);
+  EXPECT_EQ(device_peak_flops("NVIDIA L40S", Precision::kBf16), 362e12);
+  EXPECT_EQ(device_peak_flops("NVIDIA L4", Precision::kBf16), 121e12);
+  EXPECT_EQ(device_peak_flops("AMD EPYC", Precision::kBf16), std::nullopt);
+  EXPECT_EQ(device_peak_flops("", Precision::kBf16), std::nullopt);
 }
 
 }  // namespace

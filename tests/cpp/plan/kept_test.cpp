@@ -39,10 +39,8 @@ class LiveBytes final : public c10::MemoryReportingInfoBase {
 
 /// What lives on after a forward pass and its loss; of a rank that shares its sequences in `group`, if one is given.
 int64_t bytes_kept(const RunConfig& config, AttentionMode mode, Group* group = nullptr) {
-  const Execution execution{.dtype = config.training.precision == "bf16" ? at::kBFloat16 : at::kFloat,
-                            .recompute = config.training.recompute == "full"        ? Recompute::kFull
-                                         : config.training.recompute == "selective" ? Recompute::kSelective
-                                                                                    : Recompute::kNone};
+  const Execution execution{.dtype = config.training.precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat,
+                            .recompute = config.training.recompute};
   const Decoder decoder(config.model, config.attention, 1, execution);
   RowShare share;
   if (group != nullptr) share = {decoder.token_spans(config.training.seq_len, {}, group->size()), group};
@@ -61,7 +59,7 @@ int64_t bytes_planned(const RunConfig& config, AttentionMode mode) {
   return memory.kept;
 }
 
-RunConfig config_of(int64_t num_layers, const char* recompute) {
+RunConfig config_of(int64_t num_layers, Recompute recompute) {
   RunConfig config = small_config();
   config.model.num_layers = num_layers;
   config.model.vocab_size = 1000;
@@ -74,7 +72,7 @@ RunConfig config_of(int64_t num_layers, const char* recompute) {
 /// In ATen the norm of q and k is one kernel on CUDA and a composition on the CPU, which keeps its result before the
 /// weight too, in fp32.
 int64_t more_on_the_cpu(const RunConfig& config) {
-  if (!config.model.qk_norm() || config.training.recompute == "full") return 0;
+  if (!config.model.qk_norm() || config.training.recompute == Recompute::kFull) return 0;
   const int64_t channels = (config.model.num_heads + config.model.num_kv_heads) * config.model.head_dim;
   return config.training.batch_size * config.training.seq_len * channels * int64_t{sizeof(float)};
 }
@@ -85,7 +83,7 @@ struct Variant {
 };
 void PrintTo(const Variant& variant, std::ostream* stream) { *stream << variant.name; }
 
-class KeptByALayer : public testing::TestWithParam<std::tuple<Variant, const char*>> {};
+class KeptByALayer : public testing::TestWithParam<std::tuple<Variant, Recompute>> {};
 
 // Of three layers the last: two are left, and what all layers share counts in neither.
 TEST_P(KeptByALayer, IsWhatAutogradKeeps) {
@@ -148,7 +146,7 @@ TEST(Gradients, OfATreeAreAsManySetsAsAreAllocated) {
 // The rest is what lies around the layers: the tokens, which are there before, and what the loss leaves: itself and the
 // gradients of head and last norm, which the plan counts among the gradients.
 TEST(Kept, AroundTheLayersIsWhatAutogradKeeps) {
-  for (const char* recompute : {"none", "full"}) {
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
     const RunConfig config = config_of(2, recompute);
     const int64_t tokens = 2 * 64 * 2 * int64_t{sizeof(int64_t)};
     const int64_t of_loss = (1000 * 8 + 8 + 1) * int64_t{sizeof(float)};
@@ -160,22 +158,24 @@ TEST(Kept, AroundTheLayersIsWhatAutogradKeeps) {
 const Variant kVariants[] = {
     {"norm", [](RunConfig&) {}},
     {"ungrouped", [](RunConfig& config) { config.model.num_kv_heads = 2; }},
-    {"qk_norm", [](RunConfig& config) { config.model.family = "qwen3"; }},
+    {"qk_norm", [](RunConfig& config) { config.model.family = ModelFamily::kQwen3; }},
     {"qk_norm_in_bf16",
      [](RunConfig& config) {
-       config.model.family = "qwen3";
-       config.training.precision = "bf16";
+       config.model.family = ModelFamily::kQwen3;
+       config.training.precision = Precision::kBf16;
      }},
-    {"dilated", [](RunConfig& config) { config.attention.scorer = "dilated"; }},
-    {"gla", [](RunConfig& config) { config.attention.scorer = "gla"; }},
-    {"random", [](RunConfig& config) { config.attention.scorer = "random"; }},
-    {"bf16", [](RunConfig& config) { config.training.precision = "bf16"; }},
+    {"dilated", [](RunConfig& config) { config.attention.scorer = Scorer::kDilated; }},
+    {"gla", [](RunConfig& config) { config.attention.scorer = Scorer::kGla; }},
+    {"random", [](RunConfig& config) { config.attention.scorer = Scorer::kRandom; }},
+    {"bf16", [](RunConfig& config) { config.training.precision = Precision::kBf16; }},
     {"levels", [](RunConfig& config) { config.attention.num_levels = 4; }},
 };
 INSTANTIATE_TEST_SUITE_P(Variants, KeptByALayer,
-                         testing::Combine(testing::ValuesIn(kVariants), testing::Values("none", "selective", "full")),
+                         testing::Combine(testing::ValuesIn(kVariants),
+                                          testing::Values(Recompute::kNone, Recompute::kSelective, Recompute::kFull)),
                          [](const auto& instance) {
-                           return std::string(std::get<0>(instance.param).name) + "_" + std::get<1>(instance.param);
+                           return std::string(std::get<0>(instance.param).name) + "_" +
+                                  std::string(word(std::get<1>(instance.param)));
                          });
 
 }  // namespace

@@ -30,7 +30,7 @@ TEST(KeptTest, LighthouseLayerOfThePaperByHand) {
 
 TEST(KeptTest, DenseLayerWithGroupedHeadsByHand) {
   RunConfig config = small_config();
-  config.model.family = "qwen3";
+  config.model.family = ModelFamily::kQwen3;
   config.training.batch_size = 3;
   const KeptBytes kept = layer_kept(config, layer_shapes(config, true)[0]);
   const int64_t tokens = 3 * 16;
@@ -50,7 +50,7 @@ TEST(MemoryTest, WhatStaysThroughTheStep) {
   EXPECT_EQ(memory.copies, (267'973'632 - norms) * int64_t{2});
   EXPECT_EQ(memory.host, memory.weights + memory.moments);  // what checkpoints are written from
   RunConfig fp32 = paper_config();
-  fp32.training.precision = "fp32";
+  fp32.training.precision = Precision::kFp32;
   EXPECT_EQ(step_memory(fp32, kDense, true).copies, 0);
   fp32.checkpoint.asynchronous = false;
   EXPECT_EQ(step_memory(fp32, kDense, true).host, 0);
@@ -99,7 +99,7 @@ TEST(MemoryTest, RecomputationKeepsLess) {
   for (const bool lighthouse : {kLighthouse, kDense}) {
     RunConfig config = paper_config();
     std::vector<int64_t> totals;
-    for (const char* recompute : {"none", "selective", "full"}) {
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
       config.training.recompute = recompute;
       totals.push_back(step_memory(config, lighthouse, true).total());
     }
@@ -115,9 +115,9 @@ TEST(MemoryTest, WhatIsComputedAgainIsThereForOneLayer) {
   RunConfig config = paper_config();
   const KeptBytes kept = layer_kept(config, layer_shapes(config, false)[0]);
   const int64_t none = step_memory(config, kDense, true).temporaries;
-  config.training.recompute = "selective";
+  config.training.recompute = Recompute::kSelective;
   EXPECT_EQ(step_memory(config, kDense, true).temporaries - none, kept.gate_up);
-  config.training.recompute = "full";
+  config.training.recompute = Recompute::kFull;
   EXPECT_EQ(step_memory(config, kDense, true).temporaries - none, kept.all());
 }
 
@@ -125,7 +125,7 @@ TEST(MemoryTest, WhatIsComputedAgainIsThereForOneLayer) {
 TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
   RunConfig config = paper_config();
   config.training.seq_len = 1 << 20;
-  config.training.recompute = "full";
+  config.training.recompute = Recompute::kFull;
   const int64_t input = (int64_t{1} << 20) * 1024 * 2;
   const int64_t tokens = (int64_t{1} << 20) * (16 + 128 * 4);  // and their rotation
   EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 31 * input + tokens);
@@ -143,7 +143,7 @@ TEST(MemoryTest, DeterministicWorkspaces) {
   EXPECT_EQ(step_memory(config, kDense, true).workspace,  // three blocks of 32,768 rows, one head at a time
             int64_t{98304} * 1024 * 4 + int64_t{32768} * 1024 * 18 + 2 * int64_t{32768} * 32768);
   EXPECT_EQ(step_memory(config, kDense, false).workspace, 0);
-  config.training.precision = "fp32";
+  config.training.precision = Precision::kFp32;
   EXPECT_EQ(step_memory(config, kDense, true).workspace, 17 * int64_t{98304} * 1024 * 4);  // ceil(132 / 8) splits
 }
 
@@ -155,7 +155,7 @@ void PrintTo(const Growth& growth, std::ostream* stream) { *stream << growth.nam
 
 class GrowthTest : public testing::TestWithParam<Growth> {};
 TEST_P(GrowthTest, TakesMore) {
-  for (const char* recompute : {"none", "selective", "full"}) {
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
     RunConfig config = paper_config();
     config.training.recompute = recompute;
     RunConfig larger = config;
@@ -171,7 +171,7 @@ const Growth kGrowths[] = {
     {"ffn", [](RunConfig& config) { config.model.ffn_dim *= 4; }},
     {"vocabulary", [](RunConfig& config) { config.model.vocab_size = 128256; }},
     {"heads", [](RunConfig& config) { config.model.num_heads = config.model.num_kv_heads = 16; }},
-    {"fp32", [](RunConfig& config) { config.training.precision = "fp32"; }},
+    {"fp32", [](RunConfig& config) { config.training.precision = Precision::kFp32; }},
 };
 INSTANTIATE_TEST_SUITE_P(Keys, GrowthTest, testing::ValuesIn(kGrowths),
                          [](const auto& growth) { return std::string(growth.param.name); });

@@ -47,13 +47,13 @@ TEST(ProfileTest, ScaledByTheDataSheet) {
 
 // fp32 has no tensor cores, and was not measured.
 TEST(ProfileTest, Fp32IsScaled) {
-  EXPECT_TRUE(in_precision(h200(), "bf16").measured);
-  const DeviceProfile fp32 = in_precision(h200(), "fp32");
+  EXPECT_TRUE(in_precision(h200(), Precision::kBf16).measured);
+  const DeviceProfile fp32 = in_precision(h200(), Precision::kFp32);
   EXPECT_FALSE(fp32.measured);
   EXPECT_DOUBLE_EQ(fp32.peak_flops, 66.9e12);
   RunConfig config = one_sequence();
   const StepTime bf16 = step_time(config, kDense, h200());
-  config.training.precision = "fp32";
+  config.training.precision = Precision::kFp32;
   EXPECT_NEAR(step_time(config, kDense, h200()).products / bf16.products, 989.4 / 66.9, 1e-9);
 }
 
@@ -83,13 +83,13 @@ TEST(TimeTest, ScorersAsMeasured) {
   RunConfig config = one_sequence();
   config.model.num_layers = 1;
   config.attention.full_attention_layers = {};
-  const auto attention_ms = [&](const char* scorer) {
+  const auto attention_ms = [&](Scorer scorer) {
     config.attention.scorer = scorer;
     const StepTime time = step_time(config, kLighthouse, h200());
     return (time.attention + time.lighthouse) * 1e3;
   };
-  EXPECT_NEAR(attention_ms("dilated"), 22.2, 0.08 * 22.2);
-  EXPECT_NEAR(attention_ms("gla"), 6.15, 0.08 * 6.15);
+  EXPECT_NEAR(attention_ms(Scorer::kDilated), 22.2, 0.08 * 22.2);
+  EXPECT_NEAR(attention_ms(Scorer::kGla), 6.15, 0.08 * 6.15);
 }
 
 // A layer's products took 2.56, 7.51 and 21.3 ms, forward and backward.
@@ -111,9 +111,9 @@ TEST(TimeTest, StepsOfThePaper) {
 TEST(TimeTest, RecomputationTakesTime) {
   RunConfig config = one_sequence();
   const StepTime none = step_time(config, kDense, h200());
-  config.training.recompute = "selective";
+  config.training.recompute = Recompute::kSelective;
   const StepTime selective = step_time(config, kDense, h200());
-  config.training.recompute = "full";
+  config.training.recompute = Recompute::kFull;
   const StepTime full = step_time(config, kDense, h200());
   EXPECT_EQ(none.recompute, 0);
   EXPECT_NEAR(selective.recompute, 30 * 2.0 * 98304 * 3072 * 1024 / 690e12, 1e-6);
@@ -144,7 +144,7 @@ TEST(TimeTest, MicroBatchesAddUpAndTheOptimizerRunsOnce) {
 
 TEST(TimeTest, TinyModelsWaitForTheHost) {
   RunConfig tiny;
-  tiny.training.precision = "bf16";
+  tiny.training.precision = Precision::kBf16;
   const StepTime time = step_time(tiny, kLighthouse, h200());
   EXPECT_GT(time.launches, 0);
   EXPECT_EQ(step_time(one_sequence(), kLighthouse, h200()).launches, 0);

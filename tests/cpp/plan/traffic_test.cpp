@@ -51,8 +51,9 @@ std::string text_of(const TrafficByName& traffic) {
 TrafficByName sent_in_a_step(World& world, const RunConfig& config, bool lighthouse) {
   Mesh mesh(world, config.parallel.context);
   mesh.connect();
-  const Decoder decoder(config.model, config.attention, 1,
-                        {.recompute = config.training.recompute == "full" ? Recompute::kFull : Recompute::kNone});
+  const Decoder decoder(
+      config.model, config.attention, 1,
+      {.recompute = config.training.recompute == Recompute::kFull ? Recompute::kFull : Recompute::kNone});
   Sequence sequence;
   for (int64_t token = 0; token < config.training.seq_len; ++token) {
     sequence.inputs.push_back(token * 7 % 10);
@@ -104,16 +105,16 @@ TEST_P(TrafficOf, AStepIsWhatIsPlanned) {
 
 const Variant kVariants[] = {
     {"norm", [](RunConfig&) {}},
-    {"gla", [](RunConfig& config) { config.attention.scorer = "gla"; }},
+    {"gla", [](RunConfig& config) { config.attention.scorer = Scorer::kGla; }},
     {"dilated_recomputed",
      [](RunConfig& config) {
-       config.attention.scorer = "dilated";
-       config.training.recompute = "full";
+       config.attention.scorer = Scorer::kDilated;
+       config.training.recompute = Recompute::kFull;
      }},
     {"fewer_kv_heads_than_ranks",
      [](RunConfig& config) {
        config.model.num_kv_heads = 1;
-       config.model.family = "qwen3";
+       config.model.family = ModelFamily::kQwen3;
        config.parallel.data = 1;
        config.parallel.context = 4;
      }},

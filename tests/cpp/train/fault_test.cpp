@@ -29,7 +29,7 @@ class Faults : public ::testing::Test {
     RunConfig config = tiny_config(folder_);
     config.training.steps = 300;
     config.training.lighthouse_steps = 200;
-    config.training.device = test_device().is_cuda() ? "cuda" : "cpu";
+    config.training.device = test_device().is_cuda() ? DeviceChoice::kCuda : DeviceChoice::kCpu;
     config.training.deterministic = test_device().is_cuda();
     config.checkpoint = {.interval = 10, .keep = 3};
     config.validation.interval = 50;

@@ -38,7 +38,7 @@ class InitialWeights : public ::testing::Test {
 };
 
 TEST_F(InitialWeights, AreThoseOfTheFolder) {
-  config_.attention.scorer = "gla";  // whose gate no such folder has: it stays that of the seed
+  config_.attention.scorer = Scorer::kGla;  // whose gate no such folder has: it stays that of the seed
   const Trainer trainer(config_, {});
   EXPECT_TRUE(same_tensors(trainer.decoder().parameters(), Decoder(config_.model, {}, 77).parameters()));
   const Decoder fresh(config_.model, config_.attention, static_cast<uint64_t>(config_.training.seed));
@@ -90,7 +90,7 @@ TEST_F(InitialWeights, NameEveryKeyThatDiffers) {
                                          "--model.tie_embeddings true"),
                                Not(HasSubstr("init_std"))));
   other = config_.model;
-  other.family = "qwen3";
+  other.family = ModelFamily::kQwen3;
   export_model(other);
   EXPECT_THAT(refusal(), HasSubstr("model.family (\"qwen3\" there, \"llama\" here)"));
 }

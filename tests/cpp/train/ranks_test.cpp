@@ -77,7 +77,7 @@ class RanksTest : public ::testing::Test {
     RunConfig result = tiny_config(folder_);
     result.training.batch_size = 1;
     result.training.gradient_accumulation = 4;
-    result.training.accumulation = "tree";
+    result.training.accumulation = Accumulation::kTree;
     result.logging.run_dir = (folder_ / run_dir).string();
     result.logging.tensorboard = false;
     return result;
@@ -116,7 +116,7 @@ TEST_F(RanksTest, MayHaveUnevenNumbersOfMicroBatches) {
 TEST_F(RanksTest, NeedNoTreeForTwoMicroBatches) {
   const auto two_batches = [&](const std::string& run_dir) {
     RunConfig result = config(run_dir);
-    result.training.accumulation = "sequence";
+    result.training.accumulation = Accumulation::kSequence;
     result.training.batch_size = 2;
     result.training.gradient_accumulation = 2;
     return result;
@@ -152,7 +152,7 @@ RunConfig with_empty_sequences(RunConfig config, const TemporaryFolder& folder) 
     write_bytes(folder / "documents" / (std::to_string(file) + ".txt"), tiny_corpus(100).substr(file, 2));
   }
   config.data.path = (folder / "documents").string();
-  config.data.packing = "documents";
+  config.data.packing = Packing::kDocuments;
   config.data.validation_fraction = 0;
   config.training.seq_len = 1;
   config.training.lighthouse_steps = 0;
@@ -176,7 +176,7 @@ TEST_F(RanksTest, WithoutTargetsAddNothing) {
 }
 
 /// Four tiles, and two heads that ranks can share.
-RunConfig with_long_rows(RunConfig config, const std::string& scorer) {
+RunConfig with_long_rows(RunConfig config, Scorer scorer) {
   config.model.num_heads = 4;
   config.model.num_kv_heads = 2;
   config.model.head_dim = 8;
@@ -203,16 +203,16 @@ void expect_near_run(const RunConfig& run, const RunConfig& expected) {
 }
 
 TEST_F(RanksTest, ThatShareSequencesTrainAsOneProcess) {
-  for (const std::string scorer : {"norm", "dilated", "gla"}) {
+  for (const Scorer scorer : {Scorer::kNorm, Scorer::kDilated, Scorer::kGla}) {
     const auto make = [&](const std::string& name, int64_t context) {
-      RunConfig result = with_long_rows(config(name + scorer), scorer);
+      RunConfig result = with_long_rows(config(name + std::string(word(scorer))), scorer);
       result.parallel.context = context;
       return result;
     };
     expect_step(train_on(1, make("one", 1)), 6);
     expect_step(train_on(2, make("two", 2)), 6);
     expect_near_run(make("two", 2), make("one", 1));
-    if (scorer != "norm") continue;
+    if (scorer != Scorer::kNorm) continue;
     expect_step(train_on(4, make("mesh", 2)), 6);
     expect_near_run(make("mesh", 2), make("one", 1));
     expect_same_run(make("mesh", 2), make("two", 2));  // any number of groups has the bits of one
@@ -224,9 +224,9 @@ TEST_F(RanksTest, ThatSharePackedDocumentsTrainAsOneProcess) {
     write_bytes(folder_ / "mixed" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
   }
   const auto make = [&](const std::string& name, int64_t context) {
-    RunConfig result = with_long_rows(config(name), "gla");
+    RunConfig result = with_long_rows(config(name), Scorer::kGla);
     result.data.path = (folder_ / "mixed").string();
-    result.data.packing = "documents";
+    result.data.packing = Packing::kDocuments;
     result.parallel.context = context;
     return result;
   };
@@ -236,18 +236,18 @@ TEST_F(RanksTest, ThatSharePackedDocumentsTrainAsOneProcess) {
 }
 
 TEST_F(RanksTest, ShareSequencesOfQwenAndRecomputedLayers) {
-  const auto make = [&](const std::string& name, int64_t context, const std::string& recompute) {
-    RunConfig result = with_long_rows(config(name), "dilated");
-    result.model.family = "qwen3";
+  const auto make = [&](const std::string& name, int64_t context, Recompute recompute) {
+    RunConfig result = with_long_rows(config(name), Scorer::kDilated);
+    result.model.family = ModelFamily::kQwen3;
     result.parallel.context = context;
     result.training.recompute = recompute;
     return result;
   };
-  expect_step(train_on(1, make("one", 1, "none")), 6);
-  expect_step(train_on(2, make("two", 2, "none")), 6);
-  expect_step(train_on(2, make("recomputed", 2, "full")), 6);
-  expect_near_run(make("two", 2, "none"), make("one", 1, "none"));
-  expect_same_run(make("recomputed", 2, "full"), make("two", 2, "none"));
+  expect_step(train_on(1, make("one", 1, Recompute::kNone)), 6);
+  expect_step(train_on(2, make("two", 2, Recompute::kNone)), 6);
+  expect_step(train_on(2, make("recomputed", 2, Recompute::kFull)), 6);
+  expect_near_run(make("two", 2, Recompute::kNone), make("one", 1, Recompute::kNone));
+  expect_same_run(make("recomputed", 2, Recompute::kFull), make("two", 2, Recompute::kNone));
 }
 
 TEST_F(RanksTest, GoOnWithAnotherShareOfSequences) {

@@ -73,7 +73,7 @@ class Resume : public ::testing::Test {
  protected:
   RunConfig config(const std::string& run_dir) {
     RunConfig result = tiny_config(folder_);
-    result.attention.scorer = "gla";  // which has weights of its own to keep
+    result.attention.scorer = Scorer::kGla;  // which has weights of its own to keep
     result.logging.run_dir = (folder_ / run_dir).string();
     return result;
   }
@@ -97,8 +97,10 @@ TEST_F(Resume, AfterASignalAtAnyStepEqualsTheUnbrokenRun) {
 }
 
 TEST_F(Resume, AroundTheSwitchFromAControlEqualsTheUnbrokenRun) {
-  for (const std::string method : {"short", "window"}) {
-    const auto control = [&](const std::string& run_dir) { return with_control(config(method + run_dir), method); };
+  for (const AttentionMethod method : {AttentionMethod::kShort, AttentionMethod::kWindow}) {
+    const auto control = [&](const std::string& run_dir) {
+      return with_control(config(std::string(word(method)) + run_dir), method);
+    };
     train(control("unbroken"));
     const Outcome expected = outcome(control("unbroken"));
     for (const int64_t step : {5, 7, 8}) {
@@ -256,7 +258,7 @@ TEST_F(Resume, MayChangeWhatDoesNotChangeTheResult) {
   run.checkpoint.interval = 1;
   run.checkpoint.keep = 5;
   run.logging.tensorboard = false;
-  run.training.recompute = "full";
+  run.training.recompute = Recompute::kFull;
   run.training.offload = true;
   run.training.deterministic = true;
   train(run);

@@ -46,7 +46,7 @@ TEST(LoadRun, PassesOverADamagedCheckpoint) {
   write_bytes(list_checkpoints(config.logging.run_dir)[0] / "model.safetensors", "short");
   std::vector<std::string> warnings;
   const LoadedRun run =
-      load_run(config.logging.run_dir, "", "", [&](const std::string& text) { warnings.push_back(text); });
+      load_run(config.logging.run_dir, {}, {}, [&](const std::string& text) { warnings.push_back(text); });
   EXPECT_EQ(run.step, 9);
   EXPECT_THAT(warnings, ElementsAre(HasSubstr("step 12")));
 }

@@ -12,7 +12,7 @@
 namespace lighthouse {
 namespace {
 
-OptimizerConfig config(const std::string& schedule, int64_t warmup_steps, double min_ratio, int64_t decay_steps = 0) {
+OptimizerConfig config(Schedule schedule, int64_t warmup_steps, double min_ratio, int64_t decay_steps = 0) {
   OptimizerConfig optimizer;
   optimizer.learning_rate = 0.5;
   optimizer.warmup_steps = warmup_steps;
@@ -42,7 +42,7 @@ TEST(Stage, IsLighthouseBelowItsStepsAndDenseFromThere) {
 }
 
 TEST(LearningRate, WarmsUpLinearlyInEverySchedule) {
-  for (const char* schedule : {"constant", "cosine", "linear", "wsd"}) {
+  for (const Schedule schedule : {Schedule::kConstant, Schedule::kCosine, Schedule::kLinear, Schedule::kWsd}) {
     const OptimizerConfig optimizer = config(schedule, 4, 0.1);
     for (int64_t step = 0; step < 4; ++step) {
       expect_rate(learning_rate_at(optimizer, 20, step), 0.5 * static_cast<double>(step + 1) / 4);
@@ -52,27 +52,27 @@ TEST(LearningRate, WarmsUpLinearlyInEverySchedule) {
 
 TEST(LearningRate, EndsAtTheMinimumInEveryScheduleThatFalls) {
   for (const int64_t warmup : {0, 1, 7, 19}) {
-    for (const char* schedule : {"cosine", "linear", "wsd"}) {
+    for (const Schedule schedule : {Schedule::kCosine, Schedule::kLinear, Schedule::kWsd}) {
       expect_rate(learning_rate_at(config(schedule, warmup, 0.1), 20, 19), 0.05);
       expect_rate(learning_rate_at(config(schedule, warmup, 0), 20, 19), 0);
     }
-    expect_rate(learning_rate_at(config("constant", warmup, 0.1), 20, 19), 0.5);
+    expect_rate(learning_rate_at(config(Schedule::kConstant, warmup, 0.1), 20, 19), 0.5);
   }
 }
 
 TEST(LearningRate, FollowsTheClosedForms) {
   for (int64_t step = 5; step < 25; ++step) {
     const double t = static_cast<double>(step + 1 - 5) / 20;
-    expect_rate(learning_rate_at(config("constant", 5, 0.2), 25, step), 0.5);
-    expect_rate(learning_rate_at(config("linear", 5, 0.2), 25, step), 0.5 * (1 - 0.8 * t));
-    expect_rate(learning_rate_at(config("cosine", 5, 0.2), 25, step),
+    expect_rate(learning_rate_at(config(Schedule::kConstant, 5, 0.2), 25, step), 0.5);
+    expect_rate(learning_rate_at(config(Schedule::kLinear, 5, 0.2), 25, step), 0.5 * (1 - 0.8 * t));
+    expect_rate(learning_rate_at(config(Schedule::kCosine, 5, 0.2), 25, step),
                 0.5 * (0.2 + 0.4 * (1 + std::cos(std::numbers::pi * t))));
   }
-  expect_rate(learning_rate_at(config("cosine", 5, 0.2), 25, 14), 0.3);  // half way: the mean of both ends
+  expect_rate(learning_rate_at(config(Schedule::kCosine, 5, 0.2), 25, 14), 0.3);  // half way: the mean of both ends
 }
 
 TEST(LearningRate, WsdIsFlatAndThenFallsLinearly) {
-  const OptimizerConfig optimizer = config("wsd", 2, 0.1, 5);
+  const OptimizerConfig optimizer = config(Schedule::kWsd, 2, 0.1, 5);
   for (int64_t step = 2; step < 15; ++step) expect_rate(learning_rate_at(optimizer, 20, step), 0.5);
   for (int64_t step = 15; step < 20; ++step) {
     expect_rate(learning_rate_at(optimizer, 20, step), 0.5 * (1 - 0.9 * static_cast<double>(step + 1 - 15) / 5));
@@ -80,7 +80,7 @@ TEST(LearningRate, WsdIsFlatAndThenFallsLinearly) {
 }
 
 TEST(LearningRate, WsdDecaysOverATenthByDefaultAndOverOneStepAtLeast) {
-  const OptimizerConfig optimizer = config("wsd", 0, 0.1);
+  const OptimizerConfig optimizer = config(Schedule::kWsd, 0, 0.1);
   expect_rate(learning_rate_at(optimizer, 100, 89), 0.5);
   expect_rate(learning_rate_at(optimizer, 100, 90), 0.5 * (1 - 0.9 / 10));
   expect_rate(learning_rate_at(optimizer, 5, 3), 0.5);
@@ -88,13 +88,13 @@ TEST(LearningRate, WsdDecaysOverATenthByDefaultAndOverOneStepAtLeast) {
 }
 
 TEST(LearningRate, WsdDoesNotDecayBeforeTheWarmUpIsOver) {
-  const OptimizerConfig optimizer = config("wsd", 12, 0.1, 20);
+  const OptimizerConfig optimizer = config(Schedule::kWsd, 12, 0.1, 20);
   expect_rate(learning_rate_at(optimizer, 20, 11), 0.5);
   expect_rate(learning_rate_at(optimizer, 20, 12), 0.5 * (1 - 0.9 / 8));
 }
 
 TEST(LearningRate, OfARunThatIsAllWarmUp) {
-  for (const char* schedule : {"constant", "cosine", "linear", "wsd"}) {
+  for (const Schedule schedule : {Schedule::kConstant, Schedule::kCosine, Schedule::kLinear, Schedule::kWsd}) {
     expect_rate(learning_rate_at(config(schedule, 8, 0.1), 8, 0), 0.5 / 8);
     expect_rate(learning_rate_at(config(schedule, 8, 0.1), 8, 7), 0.5);
     expect_rate(learning_rate_at(config(schedule, 1, 0.1), 1, 0), 0.5);
@@ -102,9 +102,8 @@ TEST(LearningRate, OfARunThatIsAllWarmUp) {
 }
 
 TEST(LearningRate, RefusesStepsThatThereAreNot) {
-  EXPECT_THROW(learning_rate_at(config("cosine", 0, 0), 5, -1), InvalidArgument);
-  EXPECT_THROW(learning_rate_at(config("cosine", 0, 0), 5, 5), InvalidArgument);
-  EXPECT_THROW(learning_rate_at(config("cubic", 0, 0), 5, 0), InvalidArgument);
+  EXPECT_THROW(learning_rate_at(config(Schedule::kCosine, 0, 0), 5, -1), InvalidArgument);
+  EXPECT_THROW(learning_rate_at(config(Schedule::kCosine, 0, 0), 5, 5), InvalidArgument);
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ inline RunConfig tiny_config(const TemporaryFolder& folder) {
   config.training.seq_len = 64;
   config.training.batch_size = 2;
   config.training.gradient_accumulation = 2;
-  config.training.device = "cpu";
+  config.training.device = DeviceChoice::kCpu;
   config.training.threads = 1;
   config.optimizer.warmup_steps = 3;
   config.data.path = corpus.string();
@@ -61,7 +61,7 @@ inline RunConfig tiny_config(const TemporaryFolder& folder) {
 }
 
 /// The same run with something else than Lighthouse attention in stage 1, of 16 tokens.
-inline RunConfig with_control(RunConfig config, const std::string& method) {
+inline RunConfig with_control(RunConfig config, AttentionMethod method) {
   config.attention = {};
   config.attention.method = method;
   config.attention.span = 16;

@@ -50,7 +50,7 @@ TEST(Trainer, TwentyLossesRepeatBitForBit) {
 // The same text at every step, whatever stage 1 does with it.
 TEST(Trainer, ControlsOfStageOneEndInTheSameDenseSteps) {
   const TemporaryFolder folder;
-  RunConfig config = with_control(tiny_config(folder), "short");
+  RunConfig config = with_control(tiny_config(folder), AttentionMethod::kShort);
   config.training.steps = 4;
   config.training.lighthouse_steps = 2;
   config.training.gradient_accumulation = 1;
@@ -74,7 +74,7 @@ TEST(Trainer, ControlsOfStageOneEndInTheSameDenseSteps) {
 
 TEST(Trainer, ControlsOfStageOneAreValidatedDense) {
   const TemporaryFolder folder;
-  RunConfig config = with_control(tiny_config(folder), "short");
+  RunConfig config = with_control(tiny_config(folder), AttentionMethod::kShort);
   std::ostringstream log;
   TrainOptions options;
   options.log = &log;
@@ -188,7 +188,7 @@ TEST(Trainer, EveryTargetOfPackedDocumentsCountsTheSame) {
     write_bytes(folder / "documents" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
   }
   config.data.path = (folder / "documents").string();
-  config.data.packing = "documents";
+  config.data.packing = Packing::kDocuments;
   config.training.batch_size = 1;
   config.training.gradient_accumulation = 6;
   const NamedTensors exact = exact_gradients(config, 6, AttentionMode::kLighthouse);
@@ -329,7 +329,7 @@ TEST(Trainer, Bf16AndOneStageRunsTrain) {
   const TemporaryFolder folder;
   for (const int64_t lighthouse_steps : {0, 12}) {
     RunConfig config = tiny_config(folder);
-    config.training.precision = "bf16";
+    config.training.precision = Precision::kBf16;
     config.training.lighthouse_steps = lighthouse_steps;
     config.optimizer.learning_rate = 1e-2;
     config.data.validation_fraction = 0;  // and no validation
@@ -357,7 +357,7 @@ TEST(Trainer, ChecksItsConfigurationBeforeItTouchesTheDisk) {
     return message;
   };
   EXPECT_THAT(refused([](RunConfig& config) { config.data.path = "/no/such/corpus"; }), HasSubstr("/no/such/corpus"));
-  EXPECT_THAT(refused([](RunConfig& config) { config.training.device = "cuda"; }),
+  EXPECT_THAT(refused([](RunConfig& config) { config.training.device = DeviceChoice::kCuda; }),
               AllOf(HasSubstr("training.device"), HasSubstr("cpu")));
   EXPECT_THAT(refused([](RunConfig& config) { config.training.lighthouse_steps = 99; }),
               HasSubstr("training.lighthouse_steps"));
