@@ -51,7 +51,6 @@ at::Tensor row_losses(const at::Tensor& normed, const Arguments& arguments, Head
       return rows.narrow(0, row, std::min(arguments.rows_per_chunk, num_rows - row));
     };
     const at::Tensor logits = project(chunk(normed_rows), arguments.head);
-    enter_part(Part::kOther);
     if (gradients == nullptr) {
       chunk(losses).copy_(cross_entropy(logits, chunk(arguments.targets)));
       continue;
@@ -59,7 +58,6 @@ at::Tensor row_losses(const at::Tensor& normed, const Arguments& arguments, Head
     chunk(losses).copy_(cross_entropy_(logits, chunk(arguments.targets), chunk(gradients->scale)));
     chunk(gradients->dnormed).copy_(project_back(logits, arguments.head));
     add_matrix_gradient(gradients->dhead, logits, chunk(gradients->x));
-    enter_part(Part::kOther);
   }
   return losses;
 }

@@ -8,12 +8,12 @@
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include "lighthouse/check.h"
 #include "model/feed_forward.h"
 #include "model/output_projection.h"
 #include "model/part_clock.h"
 #include "model/qkv_projection.h"
 #include "model/random_scores.h"
-#include "model/selected_projection.h"
 #include "ops/inner_attention.h"
 #include "ops/window_attention.h"
 #include "parallel/context_attention.h"
@@ -45,9 +45,7 @@ at::Tensor short_attention(const Heads& heads, const Pass& pass) {
 /// Of a layer without Lighthouse attention.
 at::Tensor token_attention(const Heads& heads, const Layer& layer, const Pass& pass) {
   if (layer.window > 0) {
-    const at::OptionalIntArrayRef documents =
-        pass.cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(pass.cu_seqlens);
-    return ops::window_attention(heads.q, heads.k, heads.v, layer.window, documents, pass.deterministic);
+    return ops::window_attention(heads.q, heads.k, heads.v, layer.window, documents_of(pass), pass.deterministic);
   }
   return pass.short_len > 0 ? short_attention(heads, pass) : dense_attention(heads, pass);
 }
@@ -112,6 +110,36 @@ void score_ahead(const Heads& heads, bool qk_norm, const Layer& layer, Attention
   }
 }
 
+/// Norm and rotation of q and k, which come without.
+Heads normed_and_rotated(const Heads& heads, const LayerWeights& weights, const Pass& pass) {
+  const double eps = pass.model.rms_norm_eps;
+  const at::ScalarType dtype = heads.q.scalar_type();
+  return {rotate(rms_norm(heads.q, weights.q_norm, eps), pass.rotation, dtype),
+          rotate(rms_norm(heads.k, weights.k_norm, eps), pass.rotation, dtype), heads.v};
+}
+
+Rotation rotation_of(const Layer& layer, const Pass& pass) { return layer.rope ? pass.rotation : Rotation(); }
+
+/// What attention is given: heads with their norm and turned, and what it is told of them.
+struct Prepared {
+  at::Tensor x;  ///< the sum of the residual stream
+  Heads heads;
+  AttentionOptions options;
+};
+Prepared prepare(const Residual& in, const Layer& layer, const Pass& pass) {
+  const bool qk_norm = pass.model.qk_norm();
+  auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
+                                   qk_norm ? Rotation() : rotation_of(layer, pass));
+  AttentionOptions options;
+  options.deterministic = pass.deterministic;
+  if (layer.lighthouse) {
+    options = attention_options(x, layer, pass);
+    score_ahead(heads, qk_norm, layer, options);
+  }
+  if (qk_norm) heads = normed_and_rotated(heads, layer.weights, pass);
+  return {x, std::move(heads), std::move(options)};
+}
+
 /// What attention on gathered rows adds to the residual stream.
 at::Tensor attended(const ops::GatheredRows& rows, const AttentionOptions& options, const Layer& layer,
                     const Pass& pass) {
@@ -121,55 +149,61 @@ at::Tensor attended(const ops::GatheredRows& rows, const AttentionOptions& optio
   }
   const at::Tensor o_rows = ops::attend(rows, layer.plan, options);
   if (pass.recorded != nullptr) (*pass.recorded)[layer.index] = rows.gathering.selection;
-  return scattered_output_projection(o_rows, rows.gathering, layer.weights, layer.compute);
-}
-
-/// Norm and rotation of q and k, which come without.
-Heads normed_and_rotated(const Heads& heads, const LayerWeights& weights, const Pass& pass) {
-  const double eps = pass.model.rms_norm_eps;
-  const at::ScalarType dtype = heads.q.scalar_type();
-  return {rotate(rms_norm(heads.q, weights.q_norm, eps), pass.rotation, dtype),
-          rotate(rms_norm(heads.k, weights.k_norm, eps), pass.rotation, dtype), heads.v};
+  return output_projection(o_rows, rows.gathering, layer.weights, layer.compute);
 }
 
 /// Attention on what the norm scorer selects of the heads that attention is given.
-Residual selected_attention(const Residual& in, const Layer& layer, const Pass& pass, const Rotation& rotation) {
+Residual selected_attention(const Residual& in, const Layer& layer, const Pass& pass) {
   const auto [x, rows] = selected_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps,
-                                             pass.model.head_dim, rotation, layer.plan);
-  enter_part(Part::kAttention);
+                                             pass.model.head_dim, rotation_of(layer, pass), layer.plan);
   return {x, attended(rows, attention_options(x, layer, pass), layer, pass)};
 }
 
-/// x + in.update and what attention adds to it.
-Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
-  const bool qk_norm = pass.model.qk_norm();
-  const Rotation rotation = layer.rope ? pass.rotation : Rotation();
-  if (layer.lighthouse && layer.lighthouse->score.scorer == Scorer::kNorm && !qk_norm && pass.held == nullptr) {
-    return selected_attention(in, layer, pass, rotation);
-  }
-  auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
-                                   qk_norm ? Rotation() : rotation);
-  enter_part(Part::kAttention);
-  AttentionOptions options;
-  options.deterministic = pass.deterministic;
-  if (layer.lighthouse) {
-    options = attention_options(x, layer, pass);
-    score_ahead(heads, qk_norm, layer, options);
-  }
-  if (qk_norm) heads = normed_and_rotated(heads, layer.weights, pass);
-  if (pass.cache != nullptr) {
-    return {x, output_projection(cached_attention(heads, layer.index, pass), layer.weights, layer.compute)};
-  }
-  if (!layer.lighthouse && layer.row != nullptr) {
-    return {x, attended({{heads.q, heads.k, heads.v}, {}}, options, layer, pass)};
-  }
-  if (!layer.lighthouse) {
-    return {x, output_projection(token_attention(heads, layer, pass), layer.weights, layer.compute)};
-  }
+/// Attention on what any scorer, scores made ahead or a tape selects.
+Residual scored_attention(const Residual& in, const Layer& layer, const Pass& pass) {
+  const auto [x, heads, options] = prepare(in, layer, pass);
   const ops::GatheredRows rows = layer.row != nullptr
                                      ? select_and_gather(heads.q, heads.k, heads.v, options, layer.row)
                                      : ops::select_and_gather(heads.q, heads.k, heads.v, layer.plan, options);
   return {x, attended(rows, options, layer, pass)};
+}
+
+/// Dense attention of a row that ranks share.
+Residual shared_dense_attention(const Residual& in, const Layer& layer, const Pass& pass) {
+  const auto [x, heads, options] = prepare(in, layer, pass);
+  return {x, attended({{heads.q, heads.k, heads.v}, {}}, options, layer, pass)};
+}
+
+enum class LayerAttention { kCached, kDense, kSharedDense, kSelected, kScored };
+
+LayerAttention attention_of(const Layer& layer, const Pass& pass) {
+  if (pass.cache != nullptr) return LayerAttention::kCached;
+  if (!layer.lighthouse) return layer.row != nullptr ? LayerAttention::kSharedDense : LayerAttention::kDense;
+  const bool of_norms = layer.lighthouse->score.scorer == Scorer::kNorm && !pass.model.qk_norm();
+  return of_norms && pass.held == nullptr ? LayerAttention::kSelected : LayerAttention::kScored;
+}
+
+/// x + in.update and what attention adds to it.
+Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
+  const PartScope part(Part::kAttention);
+  const auto through_tokens = [&](const auto& attention) -> Residual {
+    const Prepared prepared = prepare(in, layer, pass);
+    return {prepared.x, output_projection(attention(prepared), std::nullopt, layer.weights, layer.compute)};
+  };
+  switch (attention_of(layer, pass)) {
+    case LayerAttention::kCached:
+      return through_tokens(
+          [&](const Prepared& prepared) { return cached_attention(prepared.heads, layer.index, pass); });
+    case LayerAttention::kDense:
+      return through_tokens([&](const Prepared& prepared) { return token_attention(prepared.heads, layer, pass); });
+    case LayerAttention::kSharedDense:
+      return shared_dense_attention(in, layer, pass);
+    case LayerAttention::kSelected:
+      return selected_attention(in, layer, pass);
+    case LayerAttention::kScored:
+      return scored_attention(in, layer, pass);
+  }
+  throw InvalidArgument("decoder_layer: no such attention");
 }
 
 }  // namespace

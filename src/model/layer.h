@@ -40,6 +40,11 @@ struct Pass {
   const SelectionTape* held = nullptr;  ///< not null, [num_layers]: selections to take instead of scoring anything
 };
 
+/// As the operators take them: none where rows are not packed.
+inline at::OptionalIntArrayRef documents_of(const Pass& pass) {
+  return pass.cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(pass.cu_seqlens);
+}
+
 /// The tensors of one layer.
 struct Layer {
   size_t index;

@@ -13,49 +13,36 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// The gradients of o [B, N, H, D] and of the matrix, given that of the projection.
-struct Gradients {
-  at::Tensor o, matrix;
+/// What output_projection keeps, before a gathering.
+struct Kept {
+  at::Tensor o, matrix;  ///< rows [B, H, S, D]; without a gathering [B, N, H * D]
+  explicit Kept(const variable_list& saved) : o(saved[0]), matrix(saved[1]) {}
 };
-Gradients project_output_back(const at::Tensor& grad, const at::Tensor& o, const at::Tensor& matrix) {
-  Gradients gradients;
-  gradients.matrix = matrix_gradient(grad, o.flatten(2)).to(at::kFloat);
-  gradients.o = project_back(grad, matrix).view(o.sizes());
-  return gradients;
-}
 
 struct OutputFunction : torch::autograd::Function<OutputFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& o, const at::Tensor& /*o_proj*/,
-                            const ComputeLayer& compute) {
-    const at::Tensor flat = o.flatten(2);
-    context->save_for_backward({flat, compute.o_proj});
-    context->saved_data["sizes"] = o.sizes().vec();
+                            const std::optional<ops::Gathering>& gathering, const ComputeLayer& compute) {
+    const at::Tensor flat = (gathering ? ops::scatter_rows(o, *gathering) : o).flatten(2);
+    if (gathering) {
+      ops::save(context, {o, compute.o_proj}, *gathering);
+    } else {
+      context->save_for_backward({flat, compute.o_proj});
+    }
+    context->saved_data["is_gathered"] = gathering.has_value();
+    context->saved_data["num_heads"] = o.size(gathering ? 1 : 2);
     return project(flat, compute.o_proj);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor o = saved[0].view(context->saved_data["sizes"].toIntVector());
-    const auto [d_o, d_matrix] = project_output_back(gradients[0], o, saved[1]);
     enter_part(Part::kAttention);  // whose backward comes next
-    return {d_o, d_matrix, at::Tensor()};
-  }
-};
-
-struct ScatteredOutputFunction : torch::autograd::Function<ScatteredOutputFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& rows, const at::Tensor& /*o_proj*/,
-                            const ops::Gathering& gathering, const ComputeLayer& compute) {
-    const at::Tensor o = ops::scatter_rows(rows, gathering);
-    ops::save(context, {rows, compute.o_proj}, gathering);
-    return project(o.flatten(2), compute.o_proj);
-  }
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    enter_part(Part::kAttention);
     const variable_list saved = context->get_saved_variables();
-    const ops::Gathering gathering = ops::saved_gathering(context, saved);
-    const at::Tensor o = ops::scatter_rows(saved[0], gathering);
-    const auto [d_o, d_matrix] = project_output_back(gradients[0], o, saved[1]);
-    enter_part(Part::kAttention);
-    return {ops::scatter_rows_backward(d_o, gathering), d_matrix, at::Tensor(), at::Tensor()};
+    const Kept kept(saved);
+    std::optional<ops::Gathering> gathering;
+    if (context->saved_data["is_gathered"].toBool()) gathering = ops::saved_gathering(context, saved);
+    const at::Tensor flat = gathering ? ops::scatter_rows(kept.o, *gathering).flatten(2) : kept.o;
+    const at::Tensor d_matrix = matrix_gradient(gradients[0], flat).to(at::kFloat);
+    const at::Tensor d_flat = project_back(gradients[0], kept.matrix);
+    const at::Tensor d_o = d_flat.view({d_flat.size(0), d_flat.size(1), context->saved_data["num_heads"].toInt(), -1});
+    return {gathering ? ops::scatter_rows_backward(d_o, *gathering) : d_o, d_matrix, at::Tensor(), at::Tensor()};
   }
 };
 
@@ -94,13 +81,9 @@ struct SharedOutputFunction : torch::autograd::Function<SharedOutputFunction> {
 
 }  // namespace
 
-at::Tensor output_projection(const at::Tensor& o, const LayerWeights& weights, const ComputeLayer& compute) {
-  return OutputFunction::apply(o, weights.o_proj, compute);
-}
-
-at::Tensor scattered_output_projection(const at::Tensor& rows, const ops::Gathering& gathering,
-                                       const LayerWeights& weights, const ComputeLayer& compute) {
-  return ScatteredOutputFunction::apply(rows, weights.o_proj, gathering, compute);
+at::Tensor output_projection(const at::Tensor& o, const std::optional<ops::Gathering>& gathering,
+                             const LayerWeights& weights, const ComputeLayer& compute) {
+  return OutputFunction::apply(o, weights.o_proj, gathering, compute);
 }
 
 at::Tensor shared_output_projection(const at::Tensor& o, const ops::Gathering& gathering, const SharedRow& row,

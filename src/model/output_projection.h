@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
 #include "model/compute_weights.h"
 #include "model/weights.h"
 #include "ops/gathering.h"
@@ -11,12 +13,11 @@
 namespace lighthouse {
 
 /// o [B, N, H, D] -> [B, N, dim]. Keeps o for backward.
-at::Tensor output_projection(const at::Tensor& o, const LayerWeights& weights, const ComputeLayer& compute);
-
-/// The same of what rows [B, H, S, D] scatter to. Keeps the rows, as the attention before it does: o is scattered again
-/// in backward.
-at::Tensor scattered_output_projection(const at::Tensor& rows, const ops::Gathering& gathering,
-                                       const LayerWeights& weights, const ComputeLayer& compute);
+///
+/// With a gathering `o` are rows [B, H, S, D], and what they scatter to is projected. Kept are the rows, as the
+/// attention before keeps them too: they are scattered again in backward.
+at::Tensor output_projection(const at::Tensor& o, const std::optional<ops::Gathering>& gathering,
+                             const LayerWeights& weights, const ComputeLayer& compute);
 
 /// The same of o of this rank's heads, as attend_on_heads makes it, of a row that ranks share: [B, N_r, dim] of this
 /// rank's tokens. `gathering`: of its rows, where the row selects. Keeps the rows. In backward the gradient of o is on

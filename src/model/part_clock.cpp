@@ -36,6 +36,16 @@ void enter_part(Part part) {
   if (clock != nullptr) clock->enter(part);
 }
 
+PartScope::PartScope(Part part) : clock_(running_clock.load(std::memory_order_acquire)), before_(part) {
+  if (clock_ == nullptr) return;
+  before_ = clock_->parts_.back();
+  clock_->enter(part);
+}
+
+PartScope::~PartScope() {
+  if (clock_ != nullptr && running_clock.load(std::memory_order_acquire) == clock_) clock_->enter(before_);
+}
+
 PartClock::~PartClock() {
   PartClock* self = this;
   running_clock.compare_exchange_strong(self, nullptr);

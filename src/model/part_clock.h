@@ -22,11 +22,26 @@ enum class Part {
 inline constexpr size_t kNumParts = 5;
 const char* part_name(Part part);  ///< "attention", "matmul", "other", "optimizer", "data"
 
+class PartClock;
+
 using PartSeconds = std::array<double, kNumParts>;  ///< by Part
 
 /// From here on time goes to `part`. On CUDA: the time of what is launched from here on, on the current stream of the
 /// calling thread. Without a running clock this is one load; with one, a recorded event (about a microsecond).
 void enter_part(Part part);
+
+/// Until its end time goes to `part`, and then to what it went to before.
+class PartScope {
+ public:
+  explicit PartScope(Part part);
+  ~PartScope();
+  PartScope(const PartScope&) = delete;
+  PartScope& operator=(const PartScope&) = delete;
+
+ private:
+  PartClock* clock_;  ///< that runs; null: none
+  Part before_;
+};
 
 /// A stopwatch for one step at a time. Between start() and stop() it is the one that enter_part() reaches, from
 /// whatever thread: backward runs on autograd's. Of the threads that call it, each must have waited for the one before
@@ -45,6 +60,7 @@ class PartClock {
 
  private:
   friend void enter_part(Part part);
+  friend class PartScope;
   using Clock = std::chrono::steady_clock;
 
   void enter(Part part);

@@ -22,19 +22,19 @@ bool keeps_sums(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() == 
 }  // namespace
 
 at::Tensor project(const at::Tensor& x, const at::Tensor& matrix, const std::optional<at::Tensor>& bias) {
-  enter_part(Part::kMatmul);
+  const PartScope matmul(Part::kMatmul);
   const at::Tensor product =
       bias ? at::addmm(bias->to(matrix.scalar_type()), as_rows(x), matrix.t()) : at::mm(as_rows(x), matrix.t());
   return product.view(with_channels(x, matrix.size(0)));
 }
 
 at::Tensor project_back(const at::Tensor& grad, const at::Tensor& matrix) {
-  enter_part(Part::kMatmul);
+  const PartScope matmul(Part::kMatmul);
   return at::mm(as_rows(grad), matrix).view(with_channels(grad, matrix.size(1)));
 }
 
 at::Tensor matrix_gradient(const at::Tensor& grad, const at::Tensor& x) {
-  enter_part(Part::kMatmul);
+  const PartScope matmul(Part::kMatmul);
   const at::Tensor grad_channels = as_rows(grad).t();
   if (keeps_sums(x)) return at::mm(grad_channels, as_rows(x), at::kFloat);
   return at::mm(grad_channels, as_rows(x)).to(c10::promoteTypes(x.scalar_type(), at::kFloat));
@@ -45,7 +45,7 @@ void add_matrix_gradient(at::Tensor& sum, const at::Tensor& grad, const at::Tens
     sum.add_(matrix_gradient(grad, x));
     return;
   }
-  enter_part(Part::kMatmul);
+  const PartScope matmul(Part::kMatmul);
   at::addmm_out(sum, sum, as_rows(grad).t(), as_rows(x), at::kFloat);
 }
 

@@ -9,19 +9,6 @@
 
 namespace lighthouse {
 
-namespace {
-
-/// Of qkv_bias, [(H + 2 H_kv) * D]: the gradient of heads summed over tokens.
-at::Tensor bias_gradient(const at::Tensor& packed, const at::Tensor& inverse_rms) {
-  // Packed rows times their rms, which takes two numbers of the dtype of the rows not to be rounded to it.
-  const at::Tensor rms = inverse_rms.reciprocal().unsqueeze(1);  // [B * N, 1]
-  const at::Tensor high = rms.to(packed.scalar_type());
-  const at::Tensor low = (rms - high).to(packed.scalar_type());
-  return matrix_gradient(packed, at::cat({high, low}, 1)).sum(1);
-}
-
-}  // namespace
-
 QkvArguments qkv_arguments(const LayerWeights& weights, const ComputeLayer& compute, double eps, int64_t head_dim,
                            const Rotation& rotation) {
   return {compute.qkv_proj, rotation, eps, weights.q_proj.size(0) / head_dim, weights.k_proj.size(0) / head_dim,
@@ -30,7 +17,6 @@ QkvArguments qkv_arguments(const LayerWeights& weights, const ComputeLayer& comp
 
 QkvProduct qkv_product(const at::Tensor& in, const std::optional<at::Tensor>& update, const at::Tensor& norm,
                        const std::optional<at::Tensor>& bias, const QkvArguments& arguments) {
-  enter_part(Part::kOther);
   const auto [x, normed, inverse_rms] = add_rms_norm(in, update.value_or(at::Tensor()), norm, arguments.eps);
   const int64_t total_heads = arguments.num_heads + 2 * arguments.num_kv_heads;
   return {x, inverse_rms,
@@ -45,9 +31,9 @@ std::optional<at::Tensor> qkv_bias(const LayerWeights& weights) {
 QkvGradients qkv_product_backward(const at::Tensor& packed, const at::Tensor& dx, const at::Tensor& x,
                                   const at::Tensor& inverse_rms, const at::Tensor& norm, const at::Tensor& matrix,
                                   int64_t q_channels) {
+  const PartScope other(Part::kOther);
   at::Tensor dmatrix = matrix_gradient(packed, x);
   const at::Tensor dnormed = project_back(packed, matrix);
-  enter_part(Part::kOther);
   const at::Tensor dnorm = split_norm_gradient_(dmatrix, matrix, norm);
   const at::Tensor din = rms_norm_backward_(dnormed, x, norm, inverse_rms, dx.contiguous());
   dmatrix = dmatrix.to(at::kFloat);
@@ -56,26 +42,12 @@ QkvGradients qkv_product_backward(const at::Tensor& packed, const at::Tensor& dx
           dmatrix.narrow(0, q_channels, kv_channels), dmatrix.narrow(0, q_channels + kv_channels, kv_channels)};
 }
 
-void save_given(torch::autograd::AutogradContext* context, const std::optional<at::Tensor>& update,
-                const std::optional<at::Tensor>& bias) {
-  context->saved_data["has_update"] = update.has_value();
-  context->saved_data["has_bias"] = bias.has_value();
-}
-
-torch::autograd::variable_list input_gradients(torch::autograd::AutogradContext* context, const QkvGradients& all,
-                                               const at::Tensor& packed, const at::Tensor& inverse_rms,
-                                               size_t num_others) {
-  const bool has_update = context->saved_data["has_update"].toBool();
-  const bool has_bias = context->saved_data["has_bias"].toBool();
-  torch::autograd::variable_list gradients{all.in,
-                                           has_update ? all.in : at::Tensor(),
-                                           all.norm,
-                                           all.q_proj,
-                                           all.k_proj,
-                                           all.v_proj,
-                                           has_bias ? bias_gradient(packed, inverse_rms) : at::Tensor()};
-  gradients.resize(gradients.size() + num_others);
-  return gradients;
+at::Tensor qkv_bias_gradient(const at::Tensor& packed, const at::Tensor& inverse_rms) {
+  // Packed rows times their rms, which takes two numbers of the dtype of the rows not to be rounded to it.
+  const at::Tensor rms = inverse_rms.reciprocal().unsqueeze(1);  // [B * N, 1]
+  const at::Tensor high = rms.to(packed.scalar_type());
+  const at::Tensor low = (rms - high).to(packed.scalar_type());
+  return matrix_gradient(packed, at::cat({high, low}, 1)).sum(1);
 }
 
 }  // namespace lighthouse

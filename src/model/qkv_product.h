@@ -1,9 +1,8 @@
-// What the two ways to query, key and value heads share (qkv_projection.h, selected_projection.h): the norm and the
-// matrix product before them, and the gradients of both.
+// What query, key and value heads begin with (qkv_projection.h): the norm and the matrix product, and the gradients of
+// both.
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <optional>
 
@@ -49,15 +48,8 @@ QkvGradients qkv_product_backward(const at::Tensor& packed, const at::Tensor& dx
                                   const at::Tensor& inverse_rms, const at::Tensor& norm, const at::Tensor& matrix,
                                   int64_t q_channels);
 
-// The autograd functions of both begin with the inputs in, update, norm, q_proj, k_proj, v_proj, bias.
-
-/// Keeps which of those that may be left out were given.
-void save_given(torch::autograd::AutogradContext* context, const std::optional<at::Tensor>& update,
-                const std::optional<at::Tensor>& bias);
-/// The gradients of these inputs, and none of the `num_others` after them. `packed` as above.
-torch::autograd::variable_list input_gradients(torch::autograd::AutogradContext* context, const QkvGradients& all,
-                                               const at::Tensor& packed, const at::Tensor& inverse_rms,
-                                               size_t num_others);
+/// Of qkv_bias: the gradient of heads summed over tokens. `packed` as above.
+at::Tensor qkv_bias_gradient(const at::Tensor& packed, const at::Tensor& inverse_rms);
 
 /// Gradients arrive with any strides; kernels need contiguous channels.
 inline at::Tensor with_contiguous_channels(const at::Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous(); }

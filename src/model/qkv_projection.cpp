@@ -2,9 +2,13 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+#include <utility>
+
 #include "model/part_clock.h"
 #include "model/qkv_product.h"
 #include "nn/heads.h"
+#include "ops/saved_gathering.h"
 
 namespace lighthouse {
 namespace {
@@ -12,42 +16,127 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+/// What is kept for backward, before a gathering.
+struct Kept {
+  at::Tensor x, inverse_rms, norm, matrix;
+  Rotation rotation;
+
+  explicit Kept(const variable_list& saved)
+      : x(saved[0]), inverse_rms(saved[1]), norm(saved[2]), matrix(saved[3]), rotation{saved[4], saved[5]} {}
+  Kept(const QkvProduct& product, at::Tensor of_norm, const QkvArguments& qkv)
+      : x(product.x),
+        inverse_rms(product.inverse_rms),
+        norm(std::move(of_norm)),
+        matrix(qkv.matrix),
+        rotation(qkv.rotation) {}
+  variable_list list() const { return {x, inverse_rms, norm, matrix, rotation.cos, rotation.sin}; }
+};
+
+void rotate_product(const QkvProduct& product, const QkvArguments& qkv) {
+  const auto& [cos, sin] = qkv.rotation;
+  if (cos.defined()) rotate_heads_(product.heads, qkv.num_heads + qkv.num_kv_heads, cos, sin);
+}
+
+/// Turns the heads of the product, where gather does not.
+ops::GatheredRows turned_rows(const QkvProduct& product, const QkvArguments& qkv, const calls::SharedPlan& plan) {
+  const auto& [cos, sin] = qkv.rotation;
+  const at::Tensor q = product.q(qkv);
+  const at::Tensor k = product.k(qkv);
+  const at::Tensor v = product.v(qkv);
+  if (cos.defined()) {
+    auto rows = ops::gather_turned_by_norm(q, k, v, {cos, sin}, plan);
+    if (rows) return *std::move(rows);
+  }
+  rotate_product(product, qkv);
+  return ops::gather_by_norm(q, k, v, plan);
+}
+
+/// pack_head_gradients of gather's adjoint.
+at::Tensor packed_gradient(const Rows& rows, const ops::Gathering& gathering, const ops::Angles& angles,
+                           const at::Tensor& inverse_rms) {
+  if (angles.cos.defined()) {
+    const auto packed = ops::gather_rows_backward_turned(rows, gathering, angles, inverse_rms);
+    if (packed) return packed->flatten(2).flatten(0, 1);
+  }
+  const auto [dq, dk, dv] = ops::gather_rows_backward(rows, gathering);
+  return pack_head_gradients(dq, dk, dv, angles.cos, angles.sin, inverse_rms);
+}
+
+/// The gathering, of a plan that is not null, leaves by `made` and not as a result: nothing would make zero gradients
+/// for index arrays in backward.
 struct QkvFunction : torch::autograd::Function<QkvFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& in, const std::optional<at::Tensor>& update,
                                const at::Tensor& norm, const at::Tensor& /*q_proj*/, const at::Tensor& /*k_proj*/,
                                const at::Tensor& /*v_proj*/, const std::optional<at::Tensor>& bias,
-                               const QkvArguments& arguments) {
-    const QkvProduct product = qkv_product(in, update, norm, bias, arguments);
-    enter_part(Part::kOther);
-    const auto& [cos, sin] = arguments.rotation;
-    if (cos.defined()) rotate_heads_(product.heads, arguments.num_heads + arguments.num_kv_heads, cos, sin);
-    save_given(context, update, bias);
-    context->save_for_backward({product.x, product.inverse_rms, norm, arguments.matrix, cos, sin});
-    return {product.x, product.q(arguments), product.k(arguments), product.v(arguments)};
+                               const QkvArguments& qkv, const calls::SharedPlan& plan, ops::Gathering* made) {
+    const PartScope other(Part::kOther);
+    const QkvProduct product = qkv_product(in, update, norm, bias, qkv);
+    context->saved_data["has_update"] = update.has_value();
+    context->saved_data["has_bias"] = bias.has_value();
+    context->saved_data["is_gathered"] = plan != nullptr;
+    const Kept kept(product, norm, qkv);
+    if (plan == nullptr) {
+      rotate_product(product, qkv);
+      context->save_for_backward(kept.list());
+      return {product.x, product.q(qkv), product.k(qkv), product.v(qkv)};
+    }
+    const PartScope attention(Part::kAttention);
+    ops::GatheredRows rows = turned_rows(product, qkv, plan);
+    ops::save(context, kept.list(), rows.gathering);
+    *made = std::move(rows.gathering);
+    return {product.x, std::move(rows.q), std::move(rows.k), std::move(rows.v)};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    enter_part(Part::kOther);
+    const bool is_gathered = context->saved_data["is_gathered"].toBool();
+    const PartScope part(is_gathered ? Part::kAttention : Part::kOther);
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor& inverse_rms = saved[1];
-    const at::Tensor& dq = gradients[1];
+    const Kept kept(saved);
+    const Rows given{with_contiguous_channels(gradients[1]), with_contiguous_channels(gradients[2]),
+                     with_contiguous_channels(gradients[3])};
+    const auto& [cos, sin] = kept.rotation;
     const at::Tensor packed =
-        pack_head_gradients(with_contiguous_channels(dq), with_contiguous_channels(gradients[2]),
-                            with_contiguous_channels(gradients[3]), saved[4], saved[5], inverse_rms);
-    const QkvGradients all =
-        qkv_product_backward(packed, gradients[0], saved[0], inverse_rms, saved[2], saved[3], dq.size(2) * dq.size(3));
-    return input_gradients(context, all, packed, inverse_rms, /*num_others=*/1);
+        is_gathered ? packed_gradient(given, ops::saved_gathering(context, saved), {cos, sin}, kept.inverse_rms)
+                    : pack_head_gradients(given.q, given.k, given.v, cos, sin, kept.inverse_rms);
+    const int64_t num_heads = given.q.size(is_gathered ? 1 : 2);
+    const QkvGradients all = qkv_product_backward(packed, gradients[0], kept.x, kept.inverse_rms, kept.norm,
+                                                  kept.matrix, num_heads * given.q.size(3));
+    const bool has_bias = context->saved_data["has_bias"].toBool();
+    return {all.in,
+            context->saved_data["has_update"].toBool() ? all.in : at::Tensor(),
+            all.norm,
+            all.q_proj,
+            all.k_proj,
+            all.v_proj,
+            has_bias ? qkv_bias_gradient(packed, kept.inverse_rms) : at::Tensor(),
+            at::Tensor(),
+            at::Tensor(),
+            at::Tensor()};
   }
 };
+
+variable_list project_qkv(const Residual& in, const LayerWeights& weights, const QkvArguments& arguments,
+                          const calls::SharedPlan& plan, ops::Gathering* made) {
+  return QkvFunction::apply(in.x, in.update, weights.input_norm, weights.q_proj, weights.k_proj, weights.v_proj,
+                            qkv_bias(weights), arguments, plan, made);
+}
 
 }  // namespace
 
 QkvProjection qkv_projection(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
                              int64_t head_dim, const Rotation& rotation) {
   const variable_list outputs =
-      QkvFunction::apply(in.x, in.update, weights.input_norm, weights.q_proj, weights.k_proj, weights.v_proj,
-                         qkv_bias(weights), qkv_arguments(weights, compute, eps, head_dim, rotation));
+      project_qkv(in, weights, qkv_arguments(weights, compute, eps, head_dim, rotation), nullptr, nullptr);
   return {outputs[0], {outputs[1], outputs[2], outputs[3]}};
+}
+
+SelectedProjection selected_projection(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute,
+                                       double eps, int64_t head_dim, const Rotation& rotation,
+                                       const calls::SharedPlan& plan) {
+  ops::Gathering gathering;
+  const variable_list outputs =
+      project_qkv(in, weights, qkv_arguments(weights, compute, eps, head_dim, rotation), plan, &gathering);
+  return {outputs[0], {{outputs[1], outputs[2], outputs[3]}, std::move(gathering)}};
 }
 
 }  // namespace lighthouse

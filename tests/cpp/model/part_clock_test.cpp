@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -47,6 +48,33 @@ TEST(PartClock, GivesEveryMomentToThePartThatWasEnteredLast) {
     pause_ms(20);
     enter_part(Part::kOther);  // after the step
   }
+}
+
+TEST(PartClock, AScopeGivesTimeBackToThePartBefore) {
+  PartClock clock(at::kCPU);
+  clock.start(Part::kData);
+  {
+    const PartScope outer(Part::kOther);
+    const PartScope inner(Part::kMatmul);
+    pause_ms(3);
+  }
+  pause_ms(5);
+  PartSeconds seconds = clock.stop();
+  EXPECT_GE(seconds_of(seconds, Part::kMatmul), 0.003);
+  EXPECT_GE(seconds_of(seconds, Part::kData), 0.005);
+  EXPECT_LT(seconds_of(seconds, Part::kOther), 0.003);
+
+  std::optional<PartScope> outlives(Part::kOther);  // begun without a clock, or with one that has stopped
+  clock.start(Part::kData);
+  outlives.emplace(Part::kMatmul);
+  clock.stop();
+  clock.start(Part::kAttention);
+  PartClock other(at::kCPU);
+  clock.stop();
+  other.start(Part::kAttention);
+  outlives.reset();
+  pause_ms(2);
+  EXPECT_EQ(seconds_of(other.stop(), Part::kData), 0);
 }
 
 TEST(PartClock, OneRunsAtATime) {

@@ -1,6 +1,6 @@
 // Projection, RoPE, selection and gather as one function, against the functions that it puts together. On the CPU, and
 // with LIGHTHOUSE_TEST_DEVICE=cuda there.
-#include "model/selected_projection.h"
+#include "model/qkv_projection.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
@@ -11,7 +11,6 @@
 
 #include "cpp/model/model_support.h"
 #include "model/layer.h"
-#include "model/qkv_projection.h"
 #include "support/test_device.h"
 
 namespace lighthouse {
