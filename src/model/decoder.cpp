@@ -6,15 +6,16 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
 
 #include "config/schema.h"
 #include "lighthouse/check.h"
+#include "model/decoder_checks.h"
 #include "model/embedding.h"
 #include "model/head_loss.h"
 #include "model/kv_cache.h"
 #include "model/layer.h"
 #include "model/part_clock.h"
+#include "model/pass_plans.h"
 #include "model/recompute.h"
 
 namespace lighthouse {
@@ -29,48 +30,6 @@ std::vector<int64_t> cut_every(int64_t span, int64_t num_tokens, std::span<const
   return offsets;
 }
 
-/// The limits and the errors of the configuration hold for callers without a configuration file too.
-void check_config(const ModelConfig& model, const AttentionConfig& attention, const Execution& execution) {
-  RunConfig config;
-  config.model = model;
-  config.attention = attention;
-  if (attention.span > 0) config.training.seq_len = attention.span;  // begin_pass knows the lengths there are
-  try {
-    validate(config);
-  } catch (const ConfigError& error) {
-    throw InvalidArgument(detail::concat("Decoder: ", error.what()));
-  }
-  const at::ScalarType dtype = execution.dtype;
-  LIGHTHOUSE_CHECK(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kDouble, "Decoder: compute dtype ",
-                   c10::toString(dtype), " must be float, bfloat16 or double");
-  LIGHTHOUSE_CHECK(!execution.offload || execution.recompute == Recompute::kFull,
-                   "Decoder: offload keeps layer inputs in host memory; it needs recompute = full, which keeps nothing "
-                   "else");
-}
-
-void check_token_tensor(const at::Tensor& tokens, const char* name, at::Device device) {
-  LIGHTHOUSE_CHECK(tokens.defined() && tokens.dim() == 2 && tokens.numel() > 0 && tokens.scalar_type() == at::kLong,
-                   "Decoder: ", name, " must be int64 [B, N] with B and N of at least 1");
-  LIGHTHOUSE_CHECK(tokens.device() == device, "Decoder: ", name, " are on ", tokens.device(), ", the model is on ",
-                   device, "; move them");
-}
-
-void check_targets(const at::Tensor& targets, const at::Tensor& tokens, at::Device device) {
-  check_token_tensor(targets, "targets", device);
-  LIGHTHOUSE_CHECK(targets.sizes() == tokens.sizes(), "Decoder: targets ", targets.sizes(), " and tokens ",
-                   tokens.sizes(), " must have the same shape");
-}
-
-void check_documents(std::span<const int64_t> cu_seqlens, const at::Tensor& tokens, int64_t row_len) {
-  if (cu_seqlens.empty()) return;
-  LIGHTHOUSE_CHECK(tokens.size(0) == 1, "Decoder: packed documents (cu_seqlens) need a batch of 1, not ",
-                   tokens.size(0));
-  LIGHTHOUSE_CHECK(cu_seqlens.front() == 0 && cu_seqlens.back() == row_len, "Decoder: cu_seqlens go from ",
-                   cu_seqlens.front(), " to ", cu_seqlens.back(), "; they must go from 0 to the number of tokens, ",
-                   row_len);
-  LIGHTHOUSE_CHECK(std::is_sorted(cu_seqlens.begin(), cu_seqlens.end()), "Decoder: cu_seqlens must not decrease");
-}
-
 int64_t longest_document(const std::vector<int64_t>& cu_seqlens) {
   int64_t longest = 0;
   for (size_t i = 1; i < cu_seqlens.size(); ++i) longest = std::max(longest, cu_seqlens[i] - cu_seqlens[i - 1]);
@@ -82,49 +41,12 @@ bool has_rope(const ModelConfig& model, size_t layer) {
   return std::find(without.begin(), without.end(), static_cast<int64_t>(layer)) == without.end();
 }
 
-SelectionConfig every_token() {
-  SelectionConfig config;
-  config.num_levels = 1;
-  return config;
-}
-
-/// Rows of a pass that ranks share, by topk; 0: of dense layers.
-using SharedRows = std::map<int64_t, SharedRow>;
-
-SharedRow row_of(const std::optional<LighthouseSettings>& settings, const at::Tensor& tokens, const Pass& pass,
-                 SharedRows& rows) {
-  if (!pass.share.is_shared()) return nullptr;
-  SharedRow& row = rows[settings ? settings->selection.topk : 0];
-  if (row == nullptr) {
-    const at::OptionalIntArrayRef documents =
-        pass.cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(pass.cu_seqlens);
-    row = c10::make_intrusive<ContextRow>(settings ? settings->selection : every_token(), tokens.size(0), documents,
-                                          pass.model.num_heads, pass.model.num_kv_heads, pass.share);
-  }
-  return row;
-}
-
-/// Plans of a pass, by topk, in which alone its layers differ.
-using Plans = std::map<int64_t, calls::SharedPlan>;
-
-/// Null: the attention is not Lighthouse, as chosen or because no sequence would get shorter.
-calls::SharedPlan plan_of(const std::optional<LighthouseSettings>& settings, const at::Tensor& tokens, const Pass& pass,
-                          Plans& plans) {
-  if (!settings) return nullptr;
-  calls::SharedPlan& plan = plans[settings->selection.topk];
-  if (plan == nullptr) {
-    plan = calls::share_plan("Decoder", settings->selection, tokens.size(1), tokens.size(0),
-                             calls::optional_offsets(pass.cu_seqlens));
-  }
-  return plan->sequence().is_full() ? nullptr : plan;
-}
-
 }  // namespace
 
 Decoder::Decoder(Unset /*weights*/, const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
                  const Execution& execution)
     : model_(model), attention_(attention), execution_(execution) {
-  check_config(model, attention, execution);
+  check_decoder(model, attention, execution);
   weights_ = make_weights(model, attention, seed, execution.device, parameters_, buffers_);
   compute_ = ComputeWeights(weights_, execution.dtype);
 }
@@ -168,7 +90,7 @@ at::Tensor Decoder::last_logits(const at::Tensor& tokens, AttentionMode mode) co
 }
 
 Decoder Decoder::with_attention(const AttentionConfig& attention) const {
-  check_config(model_, attention, execution_);
+  check_decoder(model_, attention, execution_);
   LIGHTHOUSE_CHECK(attention.scorer != Scorer::kGla || attention_.scorer == Scorer::kGla,
                    "Decoder: attention.scorer \"gla\" needs gates, which a model made with \"", attention_.scorer,
                    "\" does not have; use norm or dilated");
@@ -192,9 +114,9 @@ at::Tensor Decoder::hidden_states(const at::Tensor& tokens, const SelectionTape&
   LIGHTHOUSE_CHECK(held.size() == weights_.layers.size(), "Decoder: the tape holds selections of ", held.size(),
                    " layers, the model has ", weights_.layers.size());
   Pass pass = begin_pass(tokens, AttentionMode::kLighthouse, cu_seqlens, nullptr);
-  Plans plans;
+  PassPlans plans(tokens, pass);
   for (size_t layer = 0; layer < held.size(); ++layer) {
-    const bool selects = plan_of(layer_settings(layer, AttentionMode::kLighthouse), tokens, pass, plans) != nullptr;
+    const bool selects = plans.plan(layer_settings(layer, AttentionMode::kLighthouse)) != nullptr;
     LIGHTHOUSE_CHECK(held[layer].defined() == selects, "Decoder: layer ", layer, selects ? " selects" : " is dense",
                      ", but the tape holds ", selects ? "no selection" : "a selection",
                      " for it; record it with the same attention options");
@@ -261,8 +183,7 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   Residual stream{embed(tokens, weights_.embed_tokens, compute_.embed_tokens), std::nullopt};  // [B, N, dim]
   const bool recomputes = execution_.recompute == Recompute::kFull && at::GradMode::is_enabled();
   const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
-  Plans plans;
-  SharedRows rows;
+  PassPlans plans(tokens, pass);
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
     Layer layer{index,
                 weights_.layers[index],
@@ -272,8 +193,8 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
                 layer_window(index, mode),
                 nullptr,
                 has_rope(model_, index)};
-    layer.row = row_of(layer.lighthouse, tokens, pass, rows);
-    layer.plan = layer.row != nullptr ? layer.row->part : plan_of(layer.lighthouse, tokens, pass, plans);
+    layer.row = plans.row(layer.lighthouse);
+    layer.plan = layer.row != nullptr ? layer.row->part : plans.plan(layer.lighthouse);
     if (layer.plan == nullptr) layer.lighthouse.reset();
     stream = recomputes
                  ? recomputed(

@@ -6,167 +6,19 @@
 #include "config/schema.h"
 #include "io/durable_file.h"
 #include "io/errors.h"
-#include "io/input_file.h"
 #include "lighthouse/check.h"
-#include "model/model_io.h"
-#include "parallel/world.h"
-#include "train/checkpoint.h"
-#include "train/checkpoint_files.h"
-#include "train/corpus_record.h"
-#include "train/device.h"
-#include "train/environment.h"
-#include "train/initial_weights.h"
 #include "train/out_of_memory.h"
-#include "train/prepared_corpus.h"
-#include "train/run_description.h"
 #include "train/run_mesh.h"
 #include "train/run_texts.h"
 #include "train/shared_validation.h"
 #include "train/stop_signal.h"
-#include "train/text.h"
 
 namespace lighthouse {
 namespace {
 
 constexpr int64_t kMaxSkipped = 5;  // one bad batch is bad luck, five in a row are a run that has diverged
 
-int64_t local_rank(const World* world) { return world == nullptr ? 0 : world->launch().local_rank; }
-
-RunConfig prepare(const RunConfig& config, const World* world) {
-  validate(config);
-  check_vocabulary(config.data, config.model.vocab_size);
-  set_threads(config.training, world);
-  use_device(resolve_device(config.training.device, local_rank(world)));
-  return config;
-}
-
-uint64_t seed(const RunConfig& config) { return static_cast<uint64_t>(config.training.seed); }
-
-/// Pieces that any number of ranks can own; alone and without need for their bits: none smaller than a parameter.
-int64_t piece_elements(const RunConfig& config, const Mesh& mesh) {
-  return mesh.size() == 1 && config.training.accumulation == Accumulation::kSequence ? kWholeParameters
-                                                                                     : kPieceElements;
-}
-
-std::vector<at::Tensor> tensors_of(const NamedTensors& named) {
-  std::vector<at::Tensor> tensors;
-  for (const auto& [name, tensor] : named) tensors.push_back(tensor);
-  return tensors;
-}
-
 }  // namespace
-
-Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
-    : config_(prepare(config, options.world)),
-      options_(options),
-      mesh_(mesh_of(config_, options.world)),
-      console_(mesh_.is_first() ? options.log : nullptr, options.columns),
-      loader_(config_.data, config_.training.seq_len, config_.model.vocab_size, /*split_len=*/0,
-              config_.training.batch_size),
-      decoder_(Decoder::unset(config_.model, config_.attention, seed(config_),
-                              resolve_execution(config_.training, local_rank(options.world)))),
-      identity_{config_, loader_.identity(), environment_on(decoder_.device()), mesh_.data_size(),
-                mesh_.context_size()},
-      state_(config_.training),
-      prefetcher_(
-          loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device(),
-          mesh_.data_rank(), mesh_.data_size(),
-          mesh_.context_size() == 1 ? std::function<Batch(Batch)>()
-                                    : [this](Batch whole) { return share_of_row(std::move(whole)); }),
-      meter_(config_, decoder_.device(), mesh_.size()) {
-  decoder_.token_spans(config_.training.seq_len, {}, mesh_.context_size());  // or it says what does not fit
-  if (mesh_.is_first()) take_run_folder(RunFolderUse::kOwn);
-  connect();
-  if (!mesh_.is_first()) take_run_folder(RunFolderUse::kShare);  // which is there now
-  restore();
-  profiler_.emplace(mesh_.is_first() ? options_.profile : ProfileOptions(), decoder_.device(), state_.step + 1);
-  if (has_steps()) open_run_folder();
-  seconds_before_ = state_.seconds;
-  start_ = Clock::now();
-} catch (const Disagreement&) {
-  throw;
-} catch (const std::exception& error) {
-  if (options.world != nullptr) options.world->abandon(first_line(error.what()));
-}
-
-void Trainer::take_run_folder(RunFolderUse use) {
-  folder_.emplace(
-      config_.logging.run_dir, [this](const std::string& text) { console_.warn(text); }, use);
-}
-
-/// Nothing is exchanged before all ranks have come this far with the same.
-void Trainer::connect() {
-  if (World* world = mesh_.world()) {
-    world->agree("the program", program_text(identity_.environment));
-    world->agree("the configuration", to_toml(config_));
-    world->agree("the corpus", identity_.corpus.fingerprint + "\n" + identity_.corpus.content);
-    mesh_.connect();
-  }
-  gradients_.emplace(tensors_of(decoder_.parameters()), mesh_.all(), piece_elements(config_, mesh_));
-  optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned());
-  exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device(),
-                    /*one_by_one=*/!config_.data.mixture.empty());
-}
-
-Batch Trainer::share_of_row(Batch whole) const {
-  std::vector<Span> spans = decoder_.token_spans(whole.tokens.size(1), whole.cu_seqlens, mesh_.context_size());
-  return share_of(whole, std::move(spans), mesh_.context_rank());
-}
-
-std::optional<Checkpoint> Trainer::load_newest() {
-  const std::filesystem::path& run_dir = folder_->path();
-  const auto warn = [this](const std::string& text) { console_.warn(text); };
-  try {
-    return load_latest_checkpoint(run_dir, warn, checkpoint_ranks(mesh_), optimizer_->ranges());
-  } catch (const InvalidArgument&) {  // moments of another model, of which its configuration says more
-    const std::filesystem::path newest = list_checkpoints(run_dir).front();
-    state_from_json(read_text_file(newest / kStateFile), identity_, newest.string(), [](const std::string&) {});
-    throw;
-  }
-}
-
-void Trainer::restore() {
-  const std::filesystem::path& run_dir = folder_->path();
-  const std::optional<Checkpoint> checkpoint = load_newest();
-  if (!checkpoint) return begin();
-  const std::string source = run_dir.string() + ", step " + std::to_string(checkpoint->step);
-  LIGHTHOUSE_CHECK(options_.resume, "'", source,
-                   "': the run folder holds a run already; resume it, or start a new one with another "
-                   "logging.run_dir");
-  identity_.corpus_changes = corpus_changes(run_dir, loader_.files());
-  state_ = state_from_json(checkpoint->state_json, identity_, source,
-                           [this](const std::string& text) { console_.warn(text); });
-  load_parameters(decoder_, checkpoint->model);
-  optimizer_->load_ranges(checkpoint->optimizer);
-}
-
-/// The weights of a new run.
-void Trainer::begin() {
-  if (config_.training.initial_weights.empty()) {
-    draw_parameters(decoder_.parameters(), config_.model.init_std, seed(config_));
-  } else {
-    load_initial_weights(decoder_, config_.training.initial_weights);
-  }
-}
-
-void Trainer::open_run_folder() {
-  NamedTensors model = decoder_.parameters();
-  model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
-  std::vector<TensorRange> moments = mesh_.size() == 1 ? whole_ranges(optimizer_->state()) : optimizer_->ranges();
-  if (!mesh_.is_first()) moments.erase(moments.begin());  // "step" is the first rank's to save
-  saver_.emplace(*folder_, config_, RunSaver::Tensors{std::move(model), std::move(moments)}, state_, identity_,
-                 console_, checkpoint_ranks(mesh_));
-  if (!mesh_.is_first()) return;
-  const std::filesystem::path& run_dir = folder_->path();
-  write_file_durably(run_dir / kConfigFile, to_toml(config_));
-  write_file_durably(run_dir / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
-  record_corpus(run_dir, loader_.files());
-  if (state_.step == 0) {
-    keep_initial_model(run_dir, config_.training.initial_weights);
-    keep_tokenizer(run_dir, config_.data);
-  }
-  log_.emplace(run_dir, state_.step, config_.logging.tensorboard);
-}
 
 void Trainer::explain_out_of_memory(const std::string& where, const std::function<void()>& body) {
   try {
