@@ -4,6 +4,7 @@ gives, and leaves it alone."""
 import copy
 import gc
 import io
+import json
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 transformers = pytest.importorskip("transformers", minversion="5")
-from huggingface_models import MODELS, ONE_TILE, logits_of, make, noise, other, prepared, warnings_of  # noqa: E402
+from huggingface_models import MODELS, ONE_TILE, SIZES, logits_of, make, noise, other, prepared, warnings_of  # noqa: E402
 from lighthouse_attention import huggingface, switch_to_dense  # noqa: E402
 
 
@@ -117,6 +118,72 @@ def test_prepare_keeps_what_it_is_not_told(tmp_path):
     assert huggingface.prepare(again).config.lighthouse == options
     assert huggingface.prepare(again, topk=5).config.lighthouse == options | dict(topk=5)
     assert huggingface.prepare(again, topk=None, layers={}).config.lighthouse == options | dict(topk=None, layers={})
+
+
+def prepared_before_the_switch(folder):
+    model = huggingface.prepare(transformers.AutoModelForCausalLM.from_pretrained(folder), **ONE_TILE)
+    model.set_attn_implementation("lighthouse")
+    return model
+
+
+def with_others_in_the_folder(folder):
+    huggingface.prepare(transformers.AutoConfig.from_pretrained(folder), topk=40, num_levels=3).save_pretrained(folder)
+    return huggingface.prepare(load(folder), **ONE_TILE)
+
+
+def load(folder):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="lighthouse")
+
+
+NAMED = {
+    "prepared": lambda folder: huggingface.prepare(load(folder), **ONE_TILE),
+    "prepared before the switch": prepared_before_the_switch,
+    "prepared twice": lambda folder: huggingface.prepare(huggingface.prepare(load(folder), topk=40), **ONE_TILE),
+    "others in the folder": with_others_in_the_folder,
+    "copied": lambda folder: pickle.loads(pickle.dumps(copy.deepcopy(huggingface.prepare(load(folder), **ONE_TILE)))),
+}
+
+
+@pytest.mark.parametrize("way", NAMED)
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_name_of_the_attention_has_the_options(kind, way, tmp_path):
+    """As trl's trainers load a reference: of the model they copy config._attn_implementation, and nothing else."""
+    model = NAMED[way](saved(make(kind, "sdpa"), tmp_path)).eval()
+    name = model.config._attn_implementation
+    assert name == "lighthouse" and json.dumps(name) == '"lighthouse"'
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation=name)
+    assert torch.equal(logits_of(reference, input_ids=noise()), logits_of(model, input_ids=noise()))
+    assert reference.config.lighthouse == model.config.lighthouse and reference.config.lighthouse["topk"] == ONE_TILE["topk"]
+    again = loaded(reference, tmp_path / "again", attn_implementation="lighthouse")
+    assert torch.equal(logits_of(again, input_ids=noise()), logits_of(model, input_ids=noise()))
+    huggingface.prepare(reference, topk=9)
+    assert model.config.lighthouse["topk"] == ONE_TILE["topk"]
+
+
+def test_a_model_of_several_parts_has_the_options_in_its_name(tmp_path):
+    text = {name: value for name, value in SIZES.items() if name != "attention_dropout"}
+    vision = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, image_size=28, patch_size=14)
+    config = transformers.Gemma3Config(text_config=text | dict(sliding_window=128), vision_config=vision, mm_tokens_per_image=4)
+    torch.manual_seed(3)
+    saved(transformers.Gemma3ForConditionalGeneration(config), tmp_path)
+    lighthouse = dict(text_config="lighthouse", vision_config="eager")
+    model, other = (transformers.Gemma3ForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=lighthouse) for _ in range(2))
+    huggingface.prepare(model, **ONE_TILE)
+    assert model.config.text_config._attn_implementation.options == model.config.text_config.lighthouse
+    named = dict(text_config=model.config.text_config._attn_implementation, vision_config="eager")
+    reference = transformers.Gemma3ForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=named)
+    expected = logits_of(model.eval(), input_ids=noise())
+    assert torch.equal(logits_of(reference, input_ids=noise()), expected)
+    assert not torch.equal(logits_of(other.eval(), input_ids=noise()), expected)
+
+
+def test_torch_compile_reads_a_plain_name():
+    torch.compiler.reset()
+    model = prepared("qwen3", packed=False).eval()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(3):
+            assert torch.equal(logits_of(compiled, input_ids=noise()), logits_of(model, input_ids=noise()))
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -51,7 +51,7 @@ def losses(trainer):
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-@pytest.mark.parametrize("way", ["deepcopy", "configuration", "folder"])
+@pytest.mark.parametrize("way", ["loaded again", "deepcopy", "configuration", "folder"])
 @pytest.mark.parametrize("base", MODELS, indirect=True)
 def test_dpo_begins_at_ln_2_and_stays_there(base, way, tmp_path):
     """At a rate of nothing, through the switch; prompts and answers of uneven lengths."""

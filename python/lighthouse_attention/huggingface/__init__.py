@@ -28,7 +28,7 @@ from transformers.utils import logging
 from .. import versions
 from ..functional import lighthouse_attention, require
 from ..module import dense_attention, dense_decoder, unwrapped
-from . import qk_norm, shards
+from . import named, qk_norm, shards
 from .documents import documents_of, without_numbers
 from .options import NAME, configure, configured, may_be_packed, options_of
 from .shared_rows import SharedRows
@@ -68,9 +68,10 @@ def prepare(model, *, group=None, **options):
     """
     if isinstance(model, transformers.PretrainedConfig):
         require(group is None, "prepare: a group is given with a configuration, which cannot hold it; give it with the model")
+        named.settle(model.get_text_config())
         configure(model.get_text_config(), options)
         return model
-    configure(unwrapped(model).config.get_text_config(), options)
+    prepare(unwrapped(model).config, **options)
     for module in model.modules():
         for name, child in module.named_children():
             add_hooks(module, name, child)
@@ -85,9 +86,12 @@ def prepare(model, *, group=None, **options):
 
 def add_hooks(module, name, child):
     """On what becomes the child `name` of `module`, or on that, if it is a part of a model that asks for lighthouse."""
-    decoder = isinstance(module, transformers.PreTrainedModel) and isinstance(child, torch.nn.ModuleList)  # of its layers
     config = vars(module).get("config")
-    if not (decoder or name in qk_norm.NORMS) or not isinstance(config, transformers.PretrainedConfig):
+    if not isinstance(config, transformers.PretrainedConfig):
+        return
+    named.settle(config)
+    decoder = isinstance(module, transformers.PreTrainedModel) and isinstance(child, torch.nn.ModuleList)  # of its layers
+    if not decoder and name not in qk_norm.NORMS:
         return
     if config._attn_implementation != NAME and not configured(config.get_text_config()):
         return
@@ -194,7 +198,8 @@ def warn(layer, scores, scorer):
             "DPO, which trainers load again) give it the same, by prepare(model, ...).")
         logger.warning_once(f"lighthouse: {name} is in eval() under attn_implementation='lighthouse', whose selection looks ahead: the "
                             "score of a token depends on later ones. To judge a model, call model.set_attn_implementation('sdpa') "
-                            "first; a frozen reference of a model in stage one is right as it is." + own)
+                            "first; a frozen reference of a model in stage one is right as it is, and must leave it with the model: "
+                            "SwitchToDense(step, reference)." + own)
 
 
 def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, scaling=None, sliding_window=None,
@@ -208,6 +213,7 @@ def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, s
     group = getattr(module, "lighthouse_group", None)
     if group is not None:
         shards.check_call(type(module).__name__, group, shard_offsets, attention_mask)
+    named.settle(module.config)
     options, scores = options_of(module, seq_len if group is None else shard_offsets[-1]), None
     if getattr(module, "lighthouse_dense", False):
         options = None
@@ -242,6 +248,7 @@ def register():
     lighthouse_forward.registration = torch.nn.modules.module.register_module_module_registration_hook(add_hooks)
     transformers.AttentionInterface.register(NAME, lighthouse_forward)
     transformers.AttentionMaskInterface.register(NAME, lighthouse_mask)
+    named.install()
 
 
 register()
