@@ -40,7 +40,7 @@ def test_documents_are_apart(kind):
         together = logits_of(model, input_ids=row, **inputs)
         moved = logits_of(model, input_ids=other, **inputs)
         # Alone, but at the same positions, as their rounding in RoPE decides ties among equal tokens of layer 0.
-        positions = inputs.get("position_ids", POSITIONS if "numbers" in way else ROW)
+        positions = inputs.get("position_ids", POSITIONS)
         for ours, part, told in zip(*(x.split(LENGTHS, 1) for x in (together, row, positions))):
             alone = logits_of(model, input_ids=part, position_ids=told)
             assert (ours - alone).abs().max() <= 1e-5, way  # matrix products of other shapes round differently, on logits below 1
@@ -201,6 +201,9 @@ CONTRADICTIONS = {
                              "position_ids and cu_seq_lens_q disagree"),
     "numbers in two parts": (dict(attention_mask=torch.cat([NUMBERS[:, :100], ALL[:, :28]], 1)),
                              "document 1 in two parts, the second from token 100 of row 0"),
+    "numbers, too few": (dict(attention_mask=NUMBERS[:, :100]), r"attention_mask is \[1, 100\]; it must be \[1, 128\]"),
+    "numbers of no row": (dict(attention_mask=NUMBERS[0]), r"attention_mask is \[128\]; it must be \[1, 128\]"),
+    "numbers of other rows": (dict(attention_mask=NUMBERS.expand(3, -1)), r"attention_mask is \[3, 128\]; it must be \[1, 128\]"),
     "negative numbers": (dict(attention_mask=-NUMBERS), "values from -3 to -1"),
     "padding in front": (dict(attention_mask=hole(0, 3)), "hides 3 of 128 tokens, those from token 0 of row 0.*padding_side"),
     "a hole": (dict(attention_mask=hole(60, 70)), "hides 10 of 128 tokens, those from token 60"),
@@ -215,6 +218,13 @@ def test_contradictions_are_refused(what):
     model = prepared(packed=message is not None)
     with pytest.raises(ValueError, match=message or "packed=False"):
         logits_of(model, input_ids=noise(1), **inputs)
+
+
+@pytest.mark.parametrize("told", [dict(attention_mask=NUMBERS), dict(position_ids=POSITIONS), dict(seq_idx=NUMBERS.int())], ids=list)
+def test_one_row_of_numbers_is_that_of_all_rows(told):
+    model = prepared("qwen3")
+    expected = torch.cat([logits_of(model, input_ids=row[None], position_ids=POSITIONS) for row in noise(2)])
+    assert (logits_of(model, input_ids=noise(2), **told) - expected).abs().max() <= 1e-5
 
 
 def test_a_document_does_not_cross_rows():

@@ -142,6 +142,17 @@ def test_others_switch_where_the_model_is_dense_already():
     assert reference.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize("when", ["loaded", "prepared"])
+def test_a_model_that_lets_no_attention_be_chosen_is_refused(when):
+    """transformers takes the name, and the model runs as it always does."""
+    config = transformers.BloomConfig(vocab_size=61, hidden_size=64, n_layer=2, n_head=4)
+    with pytest.raises(ValueError, match="BloomModel computes its attention itself"):
+        if when == "loaded":
+            transformers.AutoModelForCausalLM.from_config(config, attn_implementation="lighthouse")
+        else:
+            huggingface.prepare(transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager"), topk=4)
+
+
 # Scoring and tracing.
 
 

@@ -29,7 +29,7 @@ from .. import versions
 from ..functional import lighthouse_attention, require
 from ..module import dense_attention, dense_decoder, unwrapped
 from . import named, qk_norm, shards
-from .documents import documents_of, without_numbers
+from .documents import documents_of, positions_in, without_numbers
 from .options import NAME, configure, configured, may_be_packed, options_of
 from .shared_rows import SharedRows
 from .shards import shard_batch
@@ -96,6 +96,9 @@ def add_hooks(module, name, child):
     if config._attn_implementation != NAME and not configured(config.get_text_config()):
         return
     if decoder:
+        own = type(module).__module__.startswith("transformers.") and not module._can_set_attn_implementation()
+        require(not own, f"lighthouse: {type(module).__name__} computes its attention itself, whatever attn_implementation says; take "
+                "another model, or leave attn_implementation='lighthouse' out")
         qk_norm.add_hook(module, read_mask, with_kwargs=True)
     else:
         qk_norm.add_hook(module, qk_norm.enter_layer)
@@ -114,11 +117,17 @@ def read_mask(model, arguments, named):
             return None
         named = dict(zip(parameters, arguments)) | named
     tokens = named.get("input_ids") if named.get("input_ids") is not None else named.get("inputs_embeds")
-    mask = named.get("attention_mask")
-    if not isinstance(mask, torch.Tensor) or tokens is None or mask.shape != tokens.shape[:2]:
+    if tokens is None:
         return None
-    mask, position_ids = without_numbers(mask, named.get("position_ids"))
-    return (), named | dict(attention_mask=mask) | ({} if position_ids is None else dict(position_ids=position_ids))
+    mask, position_ids = named.get("attention_mask"), named.get("position_ids")
+    if isinstance(mask, torch.Tensor) and mask.dim() <= 2 and (mask.dim() < 2 or mask.shape[1] <= tokens.shape[1]):  # more: a cache
+        require(mask.shape in (tokens.shape[:2], (1, tokens.shape[1])), f"lighthouse: attention_mask is {list(mask.shape)}; it must be "
+                f"{list(tokens.shape[:2])}, as the tokens are")
+        mask, position_ids = without_numbers(mask.expand(tokens.shape[:2]), position_ids)
+    if position_ids is None and "shard_offsets" not in named:
+        position_ids = positions_in(*tokens.shape[:2], tokens.device, named.get("cu_seq_lens_q"), named.get("seq_idx"))
+    told = dict(attention_mask=mask, position_ids=position_ids)
+    return (), named | {name: value for name, value in told.items() if value is not named.get(name)}
 
 
 def refuse_tracing():

@@ -139,5 +139,20 @@ def positions_of(numbers, position_ids):
         agreed({"attention_mask": padding_apart(offsets, hidden, seq_len), "position_ids": padding_apart(told, hidden, seq_len)},
                [], seq_len)
         return position_ids
-    index = torch.arange(seq_len, device=numbers.device)
-    return index - torch.where(changes(numbers), index, 0).cummax(1).values
+    return positions_from(changes(numbers))
+
+
+@torch.compiler.disable
+def positions_in(batch, seq_len, device, cu_seq_lens_q, seq_idx):
+    """position_ids [batch, N] that begin again where these say that a document begins, as alone; None where nothing is said."""
+    if cu_seq_lens_q is not None:
+        offsets = checked("cu_seq_lens_q", cu_seq_lens_q, list(range(0, batch * seq_len + 1, seq_len)))
+        starts = torch.zeros(batch * seq_len, dtype=torch.bool, device=device)
+        starts[offsets[:-1]] = True
+        return positions_from(starts.view(batch, seq_len))
+    return None if seq_idx is None else positions_from(changes(seq_idx).expand(batch, -1))
+
+
+def positions_from(starts):
+    index = torch.arange(starts.shape[1], device=starts.device)
+    return index - torch.where(starts, index, 0).cummax(1).values
