@@ -115,7 +115,7 @@ def host_offsets(operation, cu_seqlens):
     """cu_seqlens as a list of Python integers; a device tensor is copied to the host, which waits for the device."""
     if cu_seqlens is None:
         return None
-    if hasattr(cu_seqlens, "tolist") and hasattr(cu_seqlens, "ndim"):  # a tensor, or a numpy array
+    if hasattr(cu_seqlens, "tolist") and hasattr(cu_seqlens, "dtype"):  # a tensor, or a numpy array
         is_integer = (cu_seqlens.dtype in INTEGERS if isinstance(cu_seqlens, torch.Tensor) else cu_seqlens.dtype.kind in "iu")
         kind = "tensor" if isinstance(cu_seqlens, torch.Tensor) else "array"
         require(cu_seqlens.ndim == 1 and is_integer, f"{operation}: cu_seqlens is a {cu_seqlens.dtype} {kind} of shape "
@@ -123,7 +123,7 @@ def host_offsets(operation, cu_seqlens):
         if torch.compiler.is_compiling():
             raise ValueError(f"{operation}: cu_seqlens is a {kind}, whose values a compiled graph does not know; pass a list "
                              f"(cu_seqlens.tolist() outside of the compiled function)")
-        return offsets_of_64_bits(operation, cu_seqlens.tolist())
+        cu_seqlens = cu_seqlens.tolist()
     if torch.compiler.is_compiling():
         return [operator.index(offset) for offset in cu_seqlens]  # a constant, where int() is not
     try:
@@ -228,6 +228,8 @@ def token_scores(q, k, v, *, scorer="norm", dilation=4, gate=None, cu_seqlens=No
     check_qkv("token_scores", q, k, v)
     dilation = integer("token_scores", "dilation", dilation)
     check_scorer(scorer, dilation, gate)
+    if gate is not None:
+        check_tensor("token_scores", "gate", gate, "[batch, seq_len, num_heads]", q, "q")
     q, k, v = under_autocast(q, k, v)
     offsets = host_offsets("token_scores", cu_seqlens)
     check_offsets("token_scores", q, offsets)
@@ -262,7 +264,7 @@ def select(s_qk, s_kq, *, num_levels, pooling_factor, topk, tile_topk=128, cover
         ValueError: a shape, dtype or option is wrong.
     """
     for name, scores in (("s_qk", s_qk), ("s_kq", s_kq)):
-        check_tensor("select", name, scores, "[batch, num_kv_heads, seq_len], float32")
+        check_tensor("select", name, scores, "[batch, num_kv_heads, seq_len], float32", s_qk, "s_qk")
     return ops._select_entries(s_qk, s_kq, layout_of("select", num_levels, pooling_factor, topk, tile_topk),
                                bool(cover_prefix), host_offsets("select", cu_seqlens))[0]
 
@@ -329,7 +331,7 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
 def checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention):
     """q, k, v, layout and the offsets of documents, as the rest takes them."""
     check_qkv("lighthouse_attention", q, k, v)
-    check_options(softmax_scale, gate, scores, selection, attention)
+    check_options(q, softmax_scale, gate, scores, selection, attention)
     check_transforms()
     if attention is None:
         q, k, v = under_autocast(q, k, v)
@@ -455,12 +457,15 @@ def as_float(value):
     return value if value is None or torch.compiler.is_compiling() else float(value)
 
 
-def check_tensor(operation, name, x, meaning):
+def check_tensor(operation, name, x, meaning, beside, other):
+    """That x is a tensor as `beside` is, which is called `other`."""
     require(isinstance(x, torch.Tensor), f"{operation}: {name} is a {type(x).__name__}; it must be a tensor {meaning}: "
             f"torch.as_tensor({name}) makes one")
+    require(x.layout == torch.strided, f"{operation}: {name} has layout {x.layout}; pass {name}.to_dense()")
+    require(x.device == beside.device, f"{operation}: {name} is on {x.device}, but {other} is on {beside.device}; move it there")
 
 
-def check_options(softmax_scale, gate, scores, selection, attention):
+def check_options(q, softmax_scale, gate, scores, selection, attention):
     name = "lighthouse_attention"
     require(softmax_scale is None or 0 < softmax_scale < math.inf, name + ": softmax_scale is {}; it must be positive and "
             "finite, or left out for 1 / sqrt(head_dim)", softmax_scale)
@@ -472,9 +477,9 @@ def check_options(softmax_scale, gate, scores, selection, attention):
     require(scores is None or (isinstance(scores, (tuple, list)) and len(scores) == 2), f"{name}: scores is a "
             f"{type(scores).__name__}; it must be the pair (s_qk, s_kq), as token_scores returns it")
     for number, x in enumerate(() if scores is None else scores):
-        check_tensor(name, ("s_qk", "s_kq")[number], x, "[batch, num_kv_heads, seq_len], float32")
+        check_tensor(name, ("s_qk", "s_kq")[number], x, "[batch, num_kv_heads, seq_len], float32", q, "q")
     if selection is not None:
-        check_tensor(name, "selection", selection, "[batch, num_kv_heads, gathered_len], int32")
+        check_tensor(name, "selection", selection, "[batch, num_kv_heads, gathered_len], int32", q, "q")
 
 
 def checked_rows(out, q_rows):

@@ -117,7 +117,8 @@ def test_a_selection_that_is_no_forest_is_refused(mistake):
 @pytest.mark.parametrize("make", [list, tuple, torch.tensor, np.array, lambda x: torch.tensor(x, dtype=torch.int32),
                                   lambda x: torch.tensor(x, dtype=torch.uint8), lambda x: np.array(x, np.int32),
                                   lambda x: np.array(x, np.uint16), lambda x: [np.int64(i) for i in x],
-                                  lambda x: [torch.tensor(i) for i in x], lambda x: np.repeat(x, 2)[::2]])
+                                  lambda x: [torch.tensor(i) for i in x], lambda x: np.repeat(x, 2)[::2],
+                                  lambda x: memoryview(np.array(x)), lambda x: np.array(x, ">i4")])
 def test_cu_seqlens_of_any_kind(make):
     case = CASES["packed"]
     q, k, v, _ = case.tensors()

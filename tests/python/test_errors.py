@@ -66,6 +66,11 @@ ATTENTION = {  # changed arguments: what the message must say
 PYTHON = {  # the same for what an operator cannot be given
     "selection_array": (dict(selection=GOOD.numpy()), ["selection is a ndarray", "must be a tensor", "int32"]),
     "scores_array": (dict(scores=(SCORES.numpy(), SCORES)), ["s_qk is a ndarray", "must be a tensor"]),
+    "selection_elsewhere": (dict(selection=GOOD.to("meta")), ["selection is on meta", "q is on cpu"]),
+    "selection_sparse": (dict(selection=GOOD.to_sparse()), ["selection has layout torch.sparse_coo", "to_dense()"]),
+    "scores_elsewhere": (dict(scores=(SCORES, SCORES.to("meta"))), ["s_kq is on meta", "q is on cpu"]),
+    "gate_elsewhere": (dict(scorer="gla", gate=torch.zeros(1, 64, 4, device="meta")), ["gate is on meta", "q is on cpu"]),
+    "masked_array": (dict(cu_seqlens=np.ma.array([0, 40, 64], mask=[0, 1, 0])), ["cu_seqlens is [0, None, 64]", "integers"]),
     "gate_array": (dict(scorer="gla", gate=np.zeros((1, 64, 4))), ["gate is a ndarray", "floating point tensor"]),
     "floats": (dict(cu_seqlens=np.array([0.0, 64.0])), ["cu_seqlens is a float64 array of shape [2]", "integers"]),
     "list_of_floats": (dict(cu_seqlens=[0, 64.0]), ["cu_seqlens is [0, 64.0]", "integers"]),
