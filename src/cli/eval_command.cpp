@@ -13,6 +13,7 @@
 #include "config/schema.h"
 #include "lighthouse/check.h"
 #include "model/import.h"
+#include "train/corpus_record.h"
 #include "train/device.h"
 #include "train/out_of_memory.h"
 #include "train/schedule.h"
@@ -66,13 +67,13 @@ Subject open_subject(const EvalOptions& options) {
   return subject;
 }
 
-std::unique_ptr<SequenceLoader> open_corpus(const Subject& subject) {
+std::unique_ptr<SequenceLoader> open_corpus(const Subject& subject, const std::string& run) {
   auto loader = in_words_of_options([&] {
     return std::make_unique<SequenceLoader>(subject.data, subject.seq_len.value_or(0),
                                             subject.decoder.config().vocab_size, subject.split_len);
   });
   if (!subject.corpus) return loader;
-  const std::string other = difference(*subject.corpus, loader->identity());
+  const std::string other = difference(*subject.corpus, loader->identity(), corpus_changes(run, loader->files()));
   LIGHTHOUSE_CHECK(other.empty(), "the corpus '", subject.data.path, "' is not the one of the run (", other,
                    "), so it may hold what was trained on; give that data, or other text with --data PATH");
   return loader;
@@ -173,7 +174,7 @@ void run_eval(const EvalOptions& options) {
   const EvalSettings settings = with_attention_of(subject, options).settings(subject.seq_len);
   const std::vector<const Task*> tasks = options.chosen_tasks();
   check_settings(subject, settings, tasks);
-  const auto loader = options.reads_corpus() ? open_corpus(subject) : nullptr;
+  const auto loader = options.reads_corpus() ? open_corpus(subject, options.run) : nullptr;
   if (options.show > 0) {
     return show_prompts(options, settings, Evaluation(subject.decoder, loader.get(), settings).filler());
   }

@@ -9,8 +9,10 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <sstream>
+#include <system_error>
 
 #include "cli/commands.h"
 #include "cli/process.h"
@@ -59,6 +61,10 @@ Failure failure_of(const CLI::App& app, const std::exception_ptr& failure) {
     return {kWrongUsage, error.what()};
   } catch (const c10::ValueError& error) {  // InvalidArgument, restated by an operator
     return {kWrongUsage, error.what_without_backtrace()};
+  } catch (const std::filesystem::filesystem_error& error) {
+    const std::error_code code = error.code();
+    const bool never = code == std::errc::too_many_symbolic_link_levels || code == std::errc::filename_too_long;
+    return {never ? kWrongUsage : kFailed, detail::concat("'", error.path1().string(), "': ", code.message())};
   } catch (const std::exception& error) {
     return {kFailed, words_of(error)};
   }

@@ -12,8 +12,7 @@ namespace lighthouse::cli {
 std::function<size_t()> drawing_columns(int descriptor) {
   const char* const terminal = std::getenv("TERM");
   const char* const no_color = std::getenv("NO_COLOR");
-  const bool plain =
-      terminal != nullptr && (std::string_view(terminal).empty() || std::string_view(terminal) == "dumb");
+  const bool plain = terminal == nullptr || *terminal == '\0' || std::string_view(terminal) == "dumb";
   if (::isatty(descriptor) != 1 || plain || (no_color != nullptr && *no_color != '\0')) return {};
   return [descriptor] {
     constexpr unsigned kUsual = 80;

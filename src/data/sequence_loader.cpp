@@ -123,8 +123,10 @@ std::vector<const Packer*> SequenceLoader::Corpus::validations() const {
   return all;
 }
 
-std::string difference(const CorpusIdentity& before, const CorpusIdentity& now) {
-  if (before.fingerprint != now.fingerprint) return "files, their sizes or how they are read differ";
+std::string difference(const CorpusIdentity& before, const CorpusIdentity& now, const std::string& changes) {
+  if (before.fingerprint != now.fingerprint) {
+    return changes.empty() ? "files, their sizes or how they are read differ" : changes;
+  }
   if (before.content.empty() || now.content.empty() || before.content == now.content) return "";
   return "its files have the same names and sizes, but not the same bytes";
 }

@@ -54,8 +54,7 @@ void check_same_run(const RunConfig& saved, const CorpusIdentity& corpus, const 
   for (const std::string& key : differing) list += (list.empty() ? "" : ", ") + key;
   LIGHTHOUSE_CHECK(differing.empty(), "cannot go on from '", source, "': the configuration differs in ", list,
                    "; use the values of the run, or start a new one with another logging.run_dir");
-  std::string other = difference(corpus, now.corpus);
-  if (corpus.fingerprint != now.corpus.fingerprint && !now.corpus_changes.empty()) other = now.corpus_changes;
+  const std::string other = difference(corpus, now.corpus, now.corpus_changes);
   LIGHTHOUSE_CHECK(other.empty(), "cannot go on from '", source, "': the corpus '", now.config.data.path,
                    "' is not the one of the run, which was '", saved.data.path, "' (", other,
                    "); give that data, or start a new run with another logging.run_dir");

@@ -240,7 +240,8 @@ def on_terminal(command, columns, **environment):
     """What a terminal of so many columns is sent on standard error."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | environment)
+    environment = {name: value for name, value in (os.environ | environment).items() if value is not None}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
     os.close(theirs)
     text = b""
     try:
@@ -261,11 +262,29 @@ def test_the_bar_fits_the_terminal(lighthouse, corpus, tmp_path, columns):
     assert bars and all(len(bar) < min(columns, 80) for bar in bars), bars
 
 
-@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": ""}, {"TERM": "xterm", "NO_COLOR": "1"}], ids=str)
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": ""}, {"TERM": None}, {"TERM": "xterm", "NO_COLOR": "1"}], ids=str)
 def test_plain_terminals_get_plain_lines(lighthouse, corpus, tmp_path, environment):
     text = on_terminal(train_command(lighthouse, corpus, tmp_path / "run"), 80, **environment)
     assert "\033" not in text and "\r" not in text.replace("\r\n", "\n")
     assert "stage 2 dense 6/6 loss" in text
+
+
+# ---- paths ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, words", [("loop", "Too many levels of symbolic links"), ("a" * 300, "File name too long")], ids=["loop", "long"])
+def test_paths_that_cannot_be_are_named(lighthouse, corpus, tmp_path, name, words):
+    path = tmp_path / name
+    if name == "loop":
+        path.symlink_to(path)
+    for command in (train_command(lighthouse, path, tmp_path / "run"), [lighthouse, "eval", "--run", path],
+                    train_command(lighthouse, corpus, tmp_path / "run", data__validation_path=path),
+                    train_command(lighthouse, corpus, tmp_path / "run", training__initial_weights=path),
+                    [lighthouse, "generate", "--model", path, "--prompt", "a"], [lighthouse, "export", "--run", path, "--output", tmp_path / "m"]):
+        result = run(command)
+        assert result.returncode == 2 and f"{path}" in result.stderr and f"': {words}" in result.stderr
+        assert "filesystem error" not in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 # ---- corpora --------------------------------------------------------------------------------------------------------
@@ -313,7 +332,8 @@ def test_a_corpus_that_is_cut_short_is_an_error_in_words(lighthouse, corpus, tmp
 
 @pytest.mark.parametrize("name, remedy", [("a.npy", "Megatron-LM"), ("a.ds", "datatrove"), ("a.idx", ".bin"),
                                           ("a.gz", "decompress"), ("a.jsonl.zst", "decompress"), ("a.parquet", "text"),
-                                          ("a.tar.xz", "unpack")])
+                                          ("a.tar.xz", "unpack"), ("a.TBZ2", "unpack"), ("a.bz2", "decompress"),
+                                          ("a.bin", ".idx"), ("a.pt", "weights"), ("a.xlsx", "table"), ("a.png", "image")])
 def test_what_is_not_text_is_refused_by_name(lighthouse, corpus, tmp_path, name, remedy):
     (tmp_path / name).write_text(corpus.read_text())
     for path in (tmp_path / name, tmp_path):

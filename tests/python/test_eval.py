@@ -107,7 +107,7 @@ def test_other_content_of_the_same_size_is_noticed(trained, tmp_path):
     assert "not the same bytes" in run.refusal("train", *run.options, run=False)
     run("eval", "--data", corpus, "--sequences", 1)
     corpus.write_bytes(corpus.read_bytes()[1:])
-    assert "sizes" in run.refusal("eval")
+    assert f'"{corpus.name}" has {corpus.stat().st_size} bytes instead of {corpus.stat().st_size + 1}' in run.refusal("eval")
 
 
 # ---- prompts --------------------------------------------------------------------------------------------------------

@@ -146,6 +146,9 @@ TEST(OpenSource, RefusesWhatIsNotTextByItsName) {
   }
   write_bytes(folder / "of/texts/a.txt", "x");
   write_bytes(folder / "of/texts/b.bz2", "x");
+  write_bytes(folder / "of tokens/a.bin", "x");
+  EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "of tokens", CorpusFormat::kAuto, {}); }),
+              AllOf(HasSubstr("a.bin' is a file of tokens"), HasSubstr("PREFIX.idx")));
   EXPECT_THAT(message_of<InvalidArgument>([&] { open_source(folder / "of", CorpusFormat::kAuto, {}); }),
               AllOf(HasSubstr("texts/b.bz2' is compressed"), HasSubstr("data.extensions")));
   EXPECT_EQ(open_source(folder / "of", CorpusFormat::kAuto, {".txt"})->num_tokens(), 1);
