@@ -279,7 +279,7 @@ def test_paths_that_cannot_be_are_named(lighthouse, corpus, tmp_path, name, word
         path.symlink_to(path)
     for command in (train_command(lighthouse, path, tmp_path / "run"), [lighthouse, "eval", "--run", path],
                     train_command(lighthouse, corpus, tmp_path / "run", data__validation_path=path),
-                    train_command(lighthouse, corpus, tmp_path / "run", training__initial_weights=path),
+                    train_command(lighthouse, corpus, tmp_path / "weights", training__initial_weights=path),
                     [lighthouse, "generate", "--model", path, "--prompt", "a"], [lighthouse, "export", "--run", path, "--output", tmp_path / "m"]):
         result = run(command)
         assert result.returncode == 2 and f"{path}" in result.stderr and f"': {words}" in result.stderr
