@@ -24,9 +24,9 @@ struct CorpusIdentity {
   std::string fingerprint;  ///< SequenceLoader::fingerprint
   std::string content;      ///< SequenceLoader::content_fingerprint; empty: not known
 };
-/// What differs, in words; "" for the same corpus. A content that is not known agrees with any. `changes` of files, as far
-/// as they are known, are said where files differ.
-std::string difference(const CorpusIdentity& before, const CorpusIdentity& now, const std::string& changes);
+/// What differs, in words; "" for the same corpus. A content that is not known agrees with any. `changes` of files, as
+/// far as they are known, are said where files differ.
+std::string difference(const CorpusIdentity& before, const CorpusIdentity& now, const std::string& changes = {});
 
 /// packing = "chunks": all documents form one stream, cut into sequences; the last tokens, `validation_fraction` of the
 /// sequences and at least one, are for validation and no token of them is trained on.
