@@ -272,7 +272,8 @@ def test_plain_terminals_get_plain_lines(lighthouse, corpus, tmp_path, environme
 # ---- paths ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, words", [("loop", "Too many levels of symbolic links"), ("a" * 300, "File name too long")], ids=["loop", "long"])
+@pytest.mark.parametrize("name, words", [("loop", "Too many levels of symbolic links"), ("a" * 300, "File name too long")],
+                         ids=["loop", "long"])
 def test_paths_that_cannot_be_are_named(lighthouse, corpus, tmp_path, name, words):
     path = tmp_path / name
     if name == "loop":
@@ -280,7 +281,8 @@ def test_paths_that_cannot_be_are_named(lighthouse, corpus, tmp_path, name, word
     for command in (train_command(lighthouse, path, tmp_path / "run"), [lighthouse, "eval", "--run", path],
                     train_command(lighthouse, corpus, tmp_path / "run", data__validation_path=path),
                     train_command(lighthouse, corpus, tmp_path / "weights", training__initial_weights=path),
-                    [lighthouse, "generate", "--model", path, "--prompt", "a"], [lighthouse, "export", "--run", path, "--output", tmp_path / "m"]):
+                    [lighthouse, "generate", "--model", path, "--prompt", "a"],
+                    [lighthouse, "export", "--run", path, "--output", tmp_path / "m"]):
         result = run(command)
         assert result.returncode == 2 and f"{path}" in result.stderr and f"': {words}" in result.stderr
         assert "filesystem error" not in result.stderr
