@@ -179,7 +179,7 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
   const int64_t all_gradients = num_parameters(config.model) * kFp32;
   const int64_t layer_gradients = layer_parameters(config.model) * kFp32;
   const int64_t micro_batches = mesh_of(config.parallel).most_of(config.training.gradient_accumulation);
-  const bool tree = config.training.accumulation == "tree";
+  const bool tree = config.training.accumulation == Accumulation::kTree;
   const int64_t held = tree ? most_held(tree_schedule(micro_batches)) * all_gradients : 0;  // sums of those before
   const bool accumulates = micro_batches > 1 && !tree;  // then they are there from the first backward on
   int64_t gradients = accumulates ? all_gradients : held + s.vocab * s.dim * kFp32;
