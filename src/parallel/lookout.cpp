@@ -18,13 +18,13 @@ constexpr milliseconds kSuspicion{3000};  // after which it is asked whether all
 
 enum class State { kRuns, kEnded, kFailed };
 
-/// `why` it failed.
+/// `why` it failed. NCCL's work is not to be asked isSuccess(), which throws.
 State state_of(c10d::Work& work, std::string& why) {
   try {
     if (!work.isCompleted()) return State::kRuns;
-    if (work.isSuccess()) return State::kEnded;
-    why = "it was aborted";
-    if (work.exception()) std::rethrow_exception(work.exception());
+    const std::exception_ptr exception = work.exception();
+    if (exception == nullptr) return State::kEnded;
+    std::rethrow_exception(exception);
   } catch (const std::exception& error) {  // of the device, too
     why = error.what();
   }
