@@ -101,7 +101,7 @@ TEST_P(KeptByALayer, IsWhatAutogradKeeps) {
 
 // Of the first rank, which nothing is carried to.
 TEST(Kept, ByALayerOfRanksThatShareSequencesIsWhatAutogradKeeps) {
-  for (const char* recompute : {"none", "full"}) {
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
     RunConfig three = config_of(3, recompute);
     three.model.num_heads = 4;
     three.model.num_kv_heads = 2;
@@ -130,7 +130,7 @@ TEST(Gradients, OfATreeAreAsManySetsAsAreAllocated) {
     RunConfig config = small_config();
     config.model.dim = 64;
     config.model.ffn_dim = 256;
-    config.training.accumulation = "tree";
+    config.training.accumulation = Accumulation::kTree;
     config.training.gradient_accumulation = count;
     const Decoder decoder(config.model, config.attention, 1, {});
     const auto live = std::make_shared<LiveBytes>();

@@ -252,7 +252,7 @@ TEST_F(RanksTest, ShareSequencesOfQwenAndRecomputedLayers) {
 
 TEST_F(RanksTest, GoOnWithAnotherShareOfSequences) {
   const auto make = [&](const std::string& name, int64_t context) {
-    RunConfig result = with_long_rows(config(name), "norm");
+    RunConfig result = with_long_rows(config(name), Scorer::kNorm);
     result.parallel.context = context;
     return result;
   };
