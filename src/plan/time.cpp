@@ -151,9 +151,7 @@ class Costs {
     times.both.stages = times.forward.stages + copy(backward, kStageShare);
   }
   /// One pass scores, pools and turns.
-  bool selects_by_norm() const {
-    return config_.attention.scorer == Scorer::kNorm && !config_.model.qk_norm();
-  }
+  bool selects_by_norm() const { return config_.attention.scorer == Scorer::kNorm && !config_.model.qk_norm(); }
   double scorer_seconds() const {
     const Scorer scorer = config_.attention.scorer;
     const double qkv = bytes(s_.tokens * s_.qkv);

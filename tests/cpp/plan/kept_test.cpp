@@ -4,13 +4,16 @@
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
+#include <thread>
 
 #include "cpp/parallel/ranks.h"
 #include "model/decoder.h"
@@ -21,20 +24,61 @@
 namespace lighthouse {
 namespace {
 
-/// Counts what this thread allocates, less what it frees.
-class LiveBytes final : public c10::MemoryReportingInfoBase {
+/// The CPU's allocator, which counts what has been handed out and not got back while it stands in its place. In all
+/// threads: those of Gloo free what the thread that sends has allocated.
+class LiveBytes final : public c10::Allocator {
  public:
-  void reportMemoryUsage(void* /*ptr*/, int64_t bytes, size_t /*allocated*/, size_t /*reserved*/,
-                         c10::Device /*device*/) override {
-    bytes_ += bytes;
-    most_ = std::max(most_, bytes_);
+  LiveBytes() : allocator_(*c10::GetAllocator(c10::kCPU)) { c10::SetAllocator(c10::kCPU, this, kPriority); }
+  ~LiveBytes() override { c10::SetAllocator(c10::kCPU, &allocator_, kPriority); }
+  LiveBytes(const LiveBytes&) = delete;
+  LiveBytes& operator=(const LiveBytes&) = delete;
+
+  c10::DataPtr allocate(size_t size) override {
+    void* memory = ::operator new (kHeaderSize + size, std::align_val_t{kHeaderSize});
+    counts_->add((new (memory) Header{counts_, static_cast<int64_t>(size)})->size);
+    void* data = static_cast<std::byte*>(memory) + kHeaderSize;
+    return {data, data, &free_data, c10::kCPU};
   }
-  bool memoryProfilingEnabled() const override { return true; }
-  int64_t bytes() const { return bytes_; }
-  int64_t most() const { return most_; }
+  c10::DeleterFnPtr raw_deleter() const override { return &free_data; }
+  void copy_data(void* to, const void* from, size_t count) const override { default_copy_data(to, from, count); }
+
+  int64_t most() const { return counts_->most; }
+  /// Once nothing is freed any more in other threads.
+  int64_t bytes() const {
+    int64_t last = counts_->live, same = 0;
+    while (same < 3) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      const int64_t now = counts_->live;
+      same = now == last ? same + 1 : 0;
+      last = now;
+    }
+    return last;
+  }
 
  private:
-  int64_t bytes_ = 0, most_ = 0;
+  static constexpr uint8_t kPriority = 100;
+  struct Counts {
+    std::atomic<int64_t> live = 0, most = 0;
+    void add(int64_t size) {
+      const int64_t now = live += size;
+      if (now > most) most = now;
+    }
+  };
+  struct Header {
+    std::shared_ptr<Counts> counts;  // what was allocated may live longer than the allocator
+    int64_t size;
+  };
+  static constexpr size_t kHeaderSize = 64;  // before the data, whose alignment it keeps
+  static void free_data(void* data) {
+    void* memory = static_cast<std::byte*>(data) - kHeaderSize;
+    auto* header = static_cast<Header*>(memory);
+    header->counts->live -= header->size;
+    std::destroy_at(header);
+    ::operator delete (memory, std::align_val_t{kHeaderSize});
+  }
+
+  c10::Allocator& allocator_;
+  std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
 };
 
 /// What lives on after a forward pass and its loss; of a rank that shares its sequences in `group`, if one is given.
@@ -46,10 +90,9 @@ int64_t bytes_kept(const RunConfig& config, AttentionMode mode, Group* group = n
   if (group != nullptr) share = {decoder.token_spans(config.training.seq_len, {}, group->size()), group};
   const int64_t num_tokens = group != nullptr ? share.own().size() : config.training.seq_len;
   const at::Tensor tokens = at::zeros({config.training.batch_size, num_tokens}, at::kLong);
-  const auto live = std::make_shared<LiveBytes>();
-  const c10::DebugInfoGuard counting(c10::DebugInfoKind::PROFILER_STATE, live);
+  const LiveBytes live;
   const at::Tensor loss = decoder.loss(tokens, tokens, mode, {}, share);
-  return live->bytes();
+  return live.bytes();
 }
 
 /// With the vocabulary of these tests most is taken in the loss, while all is kept.
@@ -133,12 +176,11 @@ TEST(Gradients, OfATreeAreAsManySetsAsAreAllocated) {
     config.training.accumulation = Accumulation::kTree;
     config.training.gradient_accumulation = count;
     const Decoder decoder(config.model, config.attention, 1, {});
-    const auto live = std::make_shared<LiveBytes>();
-    const c10::DebugInfoGuard counting(c10::DebugInfoKind::PROFILER_STATE, live);
+    const LiveBytes live;
     sum_gradients(decoder.parameters(), count, Accumulation::kTree, [&](int64_t /*micro_batch*/) {
       for (const auto& [name, parameter] : decoder.parameters()) parameter.mutable_grad() = at::zeros_like(parameter);
     });
-    const auto allocated = static_cast<double>(live->most());
+    const auto allocated = static_cast<double>(live.most());
     EXPECT_NEAR(static_cast<double>(step_memory(config, true, false).gradients), allocated, 0.01 * allocated) << count;
   }
 }
