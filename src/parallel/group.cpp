@@ -108,6 +108,7 @@ Pending Group::guarded(const std::string& what, const Start& start) {
   } catch (const std::exception& error) {
     why = error.what();
   }
+  if (lookout_ != nullptr) lookout_->check();  // it has aborted what is under way, and knows why
   fail_by_rank(watch_, what, why);
 }
 
