@@ -91,7 +91,7 @@ B_CONTROLS = {
 
 # Windows between Lighthouse layers, on ladder A2 with two seeds, by the third amendment, and on ladder E.
 WINDOW_LAYERS = {
-    "window-layers": {"attention.window_layers": "0,2,4", "attention.span": 576},
+    "window-layers": {"attention.window_layers": "0,2,4", "attention.span": CONTROLS["window"]["attention.span"]},
 }
 
 # Ladder E: does Lighthouse keep what these leave out in stage one? Every seed; seeds 1 and 2 with all arms come first.

@@ -8,24 +8,26 @@ namespace {
 
 constexpr int64_t kFp32 = 4;
 
-/// One message of tensors whose heads are `heads`, and the way back.
-Traffic rows_for_heads(const LayerExchange& layer, const std::vector<std::vector<Span>>& heads,
-                       const std::vector<Span>& rows, int64_t row_bytes, int64_t rank) {
+/// One message of tensors whose heads are `heads`; `counts_of` those of a tensor: rows for each rank.
+template <typename CountsOf>
+Traffic message(const std::vector<std::vector<Span>>& heads, int64_t row_bytes, int64_t rank,
+                const CountsOf& counts_of) {
   Traffic traffic{1, 0};
-  for (const std::vector<Span>& spans : heads) {
-    const std::vector<int64_t> counts = exchange_counts(rows[static_cast<size_t>(rank)], spans, layer.batch);
-    traffic.bytes += all_to_all_bytes(counts, rank, row_bytes);
-  }
+  for (const std::vector<Span>& spans : heads) traffic.bytes += all_to_all_bytes(counts_of(spans), rank, row_bytes);
   return traffic;
 }
+
+Traffic rows_for_heads(const LayerExchange& layer, const std::vector<std::vector<Span>>& heads,
+                       const std::vector<Span>& rows, int64_t row_bytes, int64_t rank) {
+  const Span& own = rows[static_cast<size_t>(rank)];
+  return message(heads, row_bytes, rank, [&](const auto& spans) { return exchange_counts(own, spans, layer.batch); });
+}
+/// The way back.
 Traffic heads_for_rows(const LayerExchange& layer, const std::vector<std::vector<Span>>& heads,
                        const std::vector<Span>& rows, int64_t row_bytes, int64_t rank) {
-  Traffic traffic{1, 0};
-  for (const std::vector<Span>& spans : heads) {
-    const std::vector<int64_t> counts = exchange_counts(spans[static_cast<size_t>(rank)], rows, layer.batch);
-    traffic.bytes += all_to_all_bytes(counts, rank, row_bytes);
-  }
-  return traffic;
+  return message(heads, row_bytes, rank, [&](const auto& spans) {
+    return exchange_counts(spans[static_cast<size_t>(rank)], rows, layer.batch);
+  });
 }
 
 }  // namespace
