@@ -1,5 +1,5 @@
-"""Where the build is: LIGHTHOUSE_BUILD, or build/release. The Python package is the installed one, or else python/ with
-the library of the build."""
+"""Where the build is: LIGHTHOUSE_BUILD, or build/release; `none` skips the tests that need one. The Python package is the
+installed one, or else python/ with the library of the build."""
 
 import importlib.util
 import os
@@ -10,10 +10,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release")).resolve()
+LIGHTHOUSE = Path(os.environ.get("LIGHTHOUSE_BIN", BUILD / "bin" / "lighthouse")).resolve()
 if importlib.util.find_spec("lighthouse_attention") is None:
     os.environ.setdefault("LIGHTHOUSE_LIBRARY", str(BUILD / "src" / "stable" / "liblighthouse_stable.so"))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.path.insert(0, str(ROOT / "python"))
+
+
+def built(path):
+    """`path`, a file of the build."""
+    if not path.exists():
+        if os.environ.get("LIGHTHOUSE_BUILD") == "none":
+            pytest.skip("LIGHTHOUSE_BUILD is none")
+        pytest.fail(f"{path} is not built; run `make build`, or set LIGHTHOUSE_BUILD to another build, or to none")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -25,29 +35,20 @@ def build_folder():
 def cpp(build_folder):
     """torch.ops.lighthouse_cpp: attention and token_scores of the C++ library, by tests/cpp/ops/python_operators.cpp."""
     torch = pytest.importorskip("torch")
-    library = build_folder / "tests" / "cpp" / "ops" / "liblighthouse_python_operators.so"
-    if not library.exists():
-        pytest.skip(f"{library} is not built")
-    torch.ops.load_library(library)
+    torch.ops.load_library(built(build_folder / "tests" / "cpp" / "ops" / "liblighthouse_python_operators.so"))
     return torch.ops.lighthouse_cpp
 
 
 @pytest.fixture(scope="session")
 def export_fixture(build_folder):
     """The program of tests/cpp/model/export_fixture.cpp."""
-    program = build_folder / "tests" / "cpp" / "model" / "export_fixture"
-    if not program.exists():
-        pytest.skip(f"{program} is not built")
-    return program
+    return built(build_folder / "tests" / "cpp" / "model" / "export_fixture")
 
 
 @pytest.fixture(scope="session")
-def lighthouse(build_folder):
+def lighthouse():
     """The program, at LIGHTHOUSE_BIN or in the build."""
-    program = Path(os.environ.get("LIGHTHOUSE_BIN", build_folder / "bin" / "lighthouse")).resolve()
-    if not program.exists():
-        pytest.skip(f"{program} is not built")
-    return program
+    return built(LIGHTHOUSE)
 
 
 @pytest.fixture

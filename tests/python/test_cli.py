@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release"))
-LIGHTHOUSE = Path(os.environ.get("LIGHTHOUSE_BIN", BUILD / "bin" / "lighthouse")).resolve()
+from conftest import LIGHTHOUSE, ROOT
+
 COMMANDS = ["train", "launch", "eval", "audit", "generate", "export", "bench", "plan", "info", "completion"]
 
-pytestmark = pytest.mark.skipif(not LIGHTHOUSE.exists(), reason=f"{LIGHTHOUSE} is not built")
+pytestmark = pytest.mark.usefixtures("lighthouse")
 
 
 def run(*arguments, **options):

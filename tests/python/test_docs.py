@@ -107,15 +107,12 @@ def test_porting_checker_names_what_is_wrong(tmp_path):
     assert "first at (batch, head, row) (0, 1, 7)" in output and "(0, 5, 1, 3)" in output
 
 
-def test_examples_of_make_train_are_configurations_that_hold():
-    program = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release")).resolve() / "bin" / "lighthouse"
-    if not program.exists():
-        pytest.skip(f"{program} is not built")
+def test_examples_of_make_train_are_configurations_that_hold(lighthouse):
     examples = [options for page in ("Makefile", "docs/development.md")
                 for options in re.findall(r'make train ARGS="([^"]*)"', (ROOT / page).read_text())]
     assert len(examples) == 2
     for options in examples:
-        result = subprocess.run([program, "train", "--config", "configs/quick.toml", "--print-config", *options.split()],
+        result = subprocess.run([lighthouse, "train", "--config", "configs/quick.toml", "--print-config", *options.split()],
                                 capture_output=True, text=True, timeout=60, cwd=ROOT)
         assert result.returncode == 0, result.stderr
 

@@ -1,4 +1,4 @@
-"""What must fail does: a run of tests that were all skipped for want of a GPU or of a library has shown nothing."""
+"""What must fail does: a run of tests that were all skipped for want of a GPU, a library or a build has shown nothing."""
 
 import os
 import subprocess
@@ -55,3 +55,9 @@ def test_a_library_that_does_not_load_fails_the_tests(tmp_path):
     for path in (tmp_path / "text.so", tmp_path / "absent.so"):
         result = run_pytest("test_module.py", LIGHTHOUSE_LIBRARY=str(path))
         assert result.returncode != 0, result.stdout
+
+
+def test_a_build_that_is_not_there_fails_the_tests(tmp_path):
+    result = run_pytest("test_robust.py", LIGHTHOUSE_BUILD=str(tmp_path))
+    assert result.returncode != 0 and "is not built; run `make build`" in result.stdout
+    assert "skipped" in run_pytest("test_robust.py", LIGHTHOUSE_BUILD="none").stdout

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import built
+
 ROBUST = Path(__file__).resolve().parents[1] / "robust"
 
 
@@ -17,8 +19,7 @@ def program(name):
 
 def test_the_safetensors_library_accepts_what_we_do(build_folder):
     pytest.importorskip("safetensors")
-    if not (build_folder / "tests" / "robust" / "read_safetensors").exists():
-        pytest.skip("tests/robust is not built")
+    built(build_folder / "tests" / "robust" / "read_safetensors")
     kinds, other = program("safetensors_mutants").compare(build_folder, 1000)
     assert not other, other[0]
     assert kinds["accepted by both"] > 100 and kinds["stands twice"] > 0

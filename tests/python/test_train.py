@@ -11,18 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import LIGHTHOUSE, ROOT
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release"))
-LIGHTHOUSE = Path(os.environ.get("LIGHTHOUSE_BIN", BUILD / "bin" / "lighthouse")).resolve()
 sys.path.insert(0, str(ROOT / "tests"))
 import kill_resume  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not LIGHTHOUSE.exists(), reason=f"{LIGHTHOUSE} is not built")
+pytestmark = pytest.mark.usefixtures("lighthouse")
 TINY = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 16,
         "model.ffn_dim": 48, "attention.topk": 4, "training.seq_len": 64, "training.steps": 20,
         "training.lighthouse_steps": 12, "training.batch_size": 4, "training.device": "cpu", "training.threads": 2,
