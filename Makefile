@@ -94,7 +94,7 @@ test-release: build
 	ctest --test-dir build/release -LE cuda -j 2 --output-on-failure --timeout 900
 	ctest --test-dir build/release -L cuda --output-on-failure --timeout 900
 test-python: build
-	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python
+	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q -n 2 --dist loadfile tests/python
 # What no other tree builds: Python's operators without CUDA. The program without CUDA is in build/sanitize.
 test-cpu: setup-test build/cpu/build.ninja
 	@cmake --build build/cpu --target lighthouse_stable
