@@ -38,16 +38,19 @@ bool is_outermost(const at::Tensor& x, int64_t dim) {
   return true;
 }
 
-/// With elements of 16 bytes where they make up its rows: strided copies of them are faster.
-at::Tensor in_wide_elements(const at::Tensor& x) {
+/// Whether x is one of elements of 16 bytes, too, which make up its rows.
+bool has_wide_elements(const at::Tensor& x) {
   constexpr int64_t kWide = 16;
   const auto fits = [&](int64_t elements) { return elements * x.element_size() % kWide == 0; };
   const bool aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kWide == 0 && fits(x.storage_offset());
-  if (x.stride(3) != 1 || !fits(x.size(3)) || !aligned) return x;
-  for (int64_t dim = 0; dim < 3; ++dim) {
-    if (!fits(x.stride(dim))) return x;
-  }
-  return x.view(at::kComplexDouble);
+  return aligned && x.stride(3) == 1 && fits(x.size(3)) && fits(x.stride(0)) && fits(x.stride(1)) && fits(x.stride(2));
+}
+
+/// Strided copies of wide elements are faster.
+void copy_rows(const at::Tensor& to, const at::Tensor& from) {
+  const bool wide = has_wide_elements(to) && has_wide_elements(from);
+  const auto elements = [&](const at::Tensor& x) { return wide ? x.view(at::kComplexDouble) : x; };
+  elements(to).copy_(elements(from));
 }
 
 /// The blocks of x along `dim`, one for each rank, behind one another: [rows, D].
@@ -61,7 +64,7 @@ at::Tensor in_order_of_ranks(const at::Tensor& x, int64_t dim, const std::vector
   for (const Span& span : spans) {
     const at::Tensor block = x.slice(dim, span.begin, span.end);
     const at::Tensor place = message.slice(0, begin, begin + rows_each * span.size()).view(block.sizes());
-    in_wide_elements(place).copy_(in_wide_elements(block));
+    copy_rows(place, block);
     begin += rows_each * span.size();
   }
   return message;

@@ -31,7 +31,12 @@ struct Case {
   int64_t num_ranks, batch, num_heads, num_kv_heads;
   at::ScalarType dtype;
   int64_t head_dim = 3;
+  bool rows_innermost = false;  // as some attention leaves its gradients
 };
+
+at::Tensor laid_out(const at::Tensor& x, const Case& c) {
+  return c.rows_innermost ? x.transpose(1, 3).contiguous().transpose(1, 3) : x;
+}
 
 /// Uneven numbers of rows.
 std::vector<Span> rows_of(int64_t num_ranks) {
@@ -58,7 +63,7 @@ std::string exchange(Group& group, const Case& c, const HeadLayout& layout) {
   std::vector<at::Tensor> whole, mine;
   for (size_t i = 0; i < heads.size(); ++i) {
     whole.push_back(random(i, shape(heads[i].back().end), c.dtype));
-    mine.push_back(slice(whole[i], layout.rows, rows[rank]).clone().requires_grad_(true));
+    mine.push_back(laid_out(slice(whole[i], layout.rows, rows[rank]).clone(), c).requires_grad_(true));
   }
   const HeadExchange exchange{heads, rows, &group, layout};
   const int64_t sent_before = group.sent().contains(kRowsForHeads) ? group.sent().at(kRowsForHeads).collectives : 0;
@@ -72,7 +77,7 @@ std::string exchange(Group& group, const Case& c, const HeadLayout& layout) {
   if (!back.equal(mine[0])) return "to_rows";
 
   const auto gradient_of = [&](size_t i, size_t other) {
-    return random(10 + 10 * i + other, shape(heads[i][other].size()), c.dtype);
+    return laid_out(random(10 + 10 * i + other, shape(heads[i][other].size()), c.dtype), c);
   };
   std::vector<at::Tensor> gradients;
   for (size_t i = 0; i < heads.size(); ++i) gradients.push_back(gradient_of(i, rank));
@@ -108,6 +113,7 @@ TEST(HeadExchanges, MoveRowsToHeadsAndBack) {
                                          {4, 2, 8, 8, at::kDouble},
                                          {3, 1, 6, 1, at::kDouble},
                                          {2, 1, 6, 2, at::kHalf, 16},
+                                         {2, 2, 4, 2, at::kDouble, 32, true},
                                          {8, 1, 8, 4, at::kFloat}}) {
     for (const auto& outcome :
          run_ranks(c.num_ranks, [&](World& world) { return exchange_in_both_layouts(world, c); })) {
