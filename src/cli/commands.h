@@ -23,7 +23,7 @@ struct ExitCode {
   int value;
 };
 
-/// An error that another rank says: only its exit code is this one's.
+/// An error that is said elsewhere: only its exit code is left.
 struct Silenced {
   std::exception_ptr error;
 };

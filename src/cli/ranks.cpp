@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <optional>
 #include <stdexcept>
 
@@ -18,6 +19,9 @@ WorldOptions options_of(const RunConfig& config, const Launch& launch) {
   WorldOptions options;
   options.device = resolve_device(config.training.device, launch.local_rank);
   options.timeout = std::chrono::seconds(config.parallel.timeout);
+  options.say_failure = [rank = launch.rank](const std::string& failure) {
+    std::cerr << "lighthouse train: rank " << rank << ": " << failure << std::endl;
+  };
   return options;
 }
 

@@ -45,13 +45,14 @@ void say_once(const RankStart& start, const Body& body) {
 /// message, or nothing where that fails.
 std::string save_recorded_collectives(const RankStart& start);
 
-/// Runs `body`, whose errors say which rank they are of.
+/// Runs `body`, whose errors say which rank they are of, and are silent where all is said.
 template <typename Body>
 void say_with_rank(const RankStart& start, const Body& body) {
   if (start.world == nullptr) return body();
   try {
     body();
   } catch (const RankFailure& error) {
+    if (start.world->has_said_failure()) throw Silenced{std::current_exception()};
     throw std::runtime_error("rank " + std::to_string(start.world->rank()) + ": " + error.what() +
                              save_recorded_collectives(start));
   } catch (const std::exception& error) {

@@ -11,6 +11,7 @@
 namespace c10d {
 class Backend;
 class Store;
+class Work;
 }  // namespace c10d
 
 namespace lighthouse {
@@ -21,6 +22,9 @@ namespace lighthouse {
 c10::intrusive_ptr<c10d::Backend> make_backend(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank, int64_t size,
                                                c10::Device device, const std::string& address,
                                                std::chrono::milliseconds timeout);
+
+/// What tells whether `work` has ended, without the tensors that NCCL's keeps. A work of Gloo's is itself.
+c10::intrusive_ptr<c10d::Work> without_tensors(const c10::intrusive_ptr<c10d::Work>& work);
 
 /// What c10d's flight recorder has of the last collectives of this process on such a device, as JSON: their order,
 /// sizes, types and states. TORCH_FR_BUFFER_SIZE says how many (2,000; 0: none, and the result is empty of them).

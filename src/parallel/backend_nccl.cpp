@@ -16,6 +16,12 @@ c10::intrusive_ptr<c10d::Backend> make_nccl(const c10::intrusive_ptr<c10d::Store
   return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, static_cast<int>(rank), static_cast<int>(size), options);
 }
 
+c10::intrusive_ptr<c10d::Work> without_tensors(const c10::intrusive_ptr<c10d::Work>& work) {
+  const auto* const of_nccl = dynamic_cast<const c10d::ProcessGroupNCCL::WorkNCCL*>(work.get());
+  if (of_nccl == nullptr) return work;
+  return c10::make_intrusive<c10d::ProcessGroupNCCL::WorkNCCL>(*of_nccl);  // as torch's watchdog does
+}
+
 std::string recorded_by_nccl() { return c10d::dump_nccl_trace_json(/*includeCollectives=*/true, /*onlyActive=*/false); }
 
 }  // namespace lighthouse

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "lighthouse/check.h"
+#include "parallel/backend.h"
 #include "parallel/lookout.h"
 #include "parallel/watch.h"
 
@@ -102,7 +103,7 @@ Pending Group::guarded(const std::string& what, const Start& start) {
   try {
     std::vector<c10::intrusive_ptr<c10d::Work>> works = start();
     if (lookout_ != nullptr) {
-      for (const auto& work : works) lookout_->follow(work, what);
+      for (const auto& work : works) lookout_->follow(without_tensors(work), what);
     }
     return {std::move(works), watch_, what};
   } catch (const std::exception& error) {

@@ -14,7 +14,6 @@
 
 #include "lighthouse/check.h"
 #include "parallel/backend.h"
-#include "parallel/lookout.h"
 #include "parallel/watch.h"
 
 namespace lighthouse {
@@ -109,7 +108,10 @@ World::World(const Launch& launch, const WorldOptions& options)
   wait_for_all(*store_, "arrived", launch_, options_.patience);
   texts_ = store_->clone();
   watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
-  if (options.device.is_cuda()) lookout_ = std::make_unique<Lookout>(*watch_, options.device, options.timeout);
+  if (options.device.is_cuda()) {
+    lookout_ = std::make_unique<Lookout>(*watch_, options.device,
+                                         LookoutOptions{.timeout = options.timeout, .say = options.say_failure});
+  }
   wait_for_all(*store_, "connected", launch_, options_.patience);  // rank 0 may leave at once, with the store
   store_->setTimeout(options_.timeout);
 }
@@ -125,6 +127,8 @@ World::~World() {
   } catch (const std::exception&) {  // the store is gone: nobody is left to wait for
   }
 }
+
+bool World::has_said_failure() const { return lookout_ != nullptr && lookout_->has_said(); }
 
 std::string World::recorded_collectives() const { return lighthouse::recorded_collectives(options_.device); }
 

@@ -13,6 +13,7 @@
 
 #include "parallel/group.h"
 #include "parallel/launch.h"
+#include "parallel/lookout.h"
 
 namespace c10d {
 class Store;
@@ -31,6 +32,7 @@ struct WorldOptions {
   c10::Device device = c10::kCPU;              ///< of the tensors that are exchanged; one GPU for each rank
   std::chrono::milliseconds timeout{600000};   ///< of a collective
   std::chrono::milliseconds patience{300000};  ///< for all ranks to start, and to connect
+  SayFailure say_failure{};                    ///< on GPUs (LookoutOptions::say)
 };
 
 class World {
@@ -50,6 +52,8 @@ class World {
   bool is_speaker() const { return launch_.rank == 0; }
   const Launch& launch() const { return launch_; }
   Watch& watch() { return *watch_; }
+  /// Whether a RankFailure has been said by WorldOptions::say_failure.
+  bool has_said_failure() const;
   /// recorded_collectives of this rank, for who looks for the cause of a RankFailure.
   std::string recorded_collectives() const;
 

@@ -89,6 +89,20 @@ TEST(Groups, GatherAndSumInTheOrderOfRanks) {
   }));
 }
 
+TEST(Groups, OnGpusLetGoOfTensorsOnceTheyWereWaitedFor) {
+  if (!test_device().is_cuda()) GTEST_SKIP() << "Gloo's threads let go a moment later";
+  expect_all_done(run_ranks(2, [](World& world) -> std::string {
+    const auto group = world.make_group("all", all_ranks(world));
+    std::vector<at::Tensor> tensors;
+    for (int i = 0; i < 4; ++i) tensors.push_back(at::full({2, 3}, i, on_device(at::kFloat)));
+    group->all_to_all({{tensors[0], tensors[1], {1, 1}, {1, 1}}}, "one").wait();
+    group->all_to_all({{tensors[0], tensors[1], {1, 1}, {1, 1}}, {tensors[2], tensors[3], {1, 1}, {1, 1}}}, "two")
+        .wait();
+    for (const at::Tensor& x : tensors) require(x.use_count() == 1, "somebody keeps a tensor");
+    return "";
+  }));
+}
+
 TEST(Groups, OfAMeshDoNotMix) {
   expect_all_done(run_ranks(4, [](World& world) -> std::string {
     const int64_t row = world.rank() / 2, column = world.rank() % 2;

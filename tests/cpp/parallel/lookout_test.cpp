@@ -3,12 +3,18 @@
 
 #include <gmock/gmock.h>
 
+#include <unistd.h>
+
 #include <atomic>
 #include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <thread>
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
 #include "cpp/parallel/ranks.h"
+#include "lighthouse/check.h"
 #include "parallel/watch.h"
 
 namespace lighthouse {
@@ -55,13 +61,14 @@ std::vector<Outcome> wait_for(milliseconds timeout, milliseconds limit, const st
       return "";
     }
     std::atomic<bool> aborted = false;
-    Lookout lookout(world.watch(), c10::kCPU, timeout);
+    Lookout lookout(world.watch(), c10::kCPU, {.timeout = timeout});
     lookout.on_failure([&] { aborted = true; });
     const auto ended = c10::make_intrusive<Collective>(), late = c10::make_intrusive<Collective>();
     lookout.follow(ended, "all-to-all of rows");
     lookout.follow(late, "all-gather of carried rows");
     ended->ended = true;
     const std::string failure = failure_within(lookout, limit);
+    for (int i = 0; i < 100 && !aborted; ++i) std::this_thread::sleep_for(milliseconds(20));
     return failure + (aborted ? " | let go" : " | still waits");
   });
 }
@@ -83,7 +90,7 @@ TEST(Lookout, NamesACollectiveThatTakesTooLong) {
 
 TEST(Lookout, SaysWhatTheLibrarySays) {
   const auto outcomes = run_ranks(1, [](World& world) -> std::string {
-    Lookout lookout(world.watch(), c10::kCPU, milliseconds(60000));
+    Lookout lookout(world.watch(), c10::kCPU, {.timeout = milliseconds(60000)});
     const auto work = c10::make_intrusive<Collective>();
     lookout.follow(work, "all-to-all of rows");
     if (!failure_within(lookout, milliseconds(300)).empty()) return "too early";
@@ -91,6 +98,56 @@ TEST(Lookout, SaysWhatTheLibrarySays) {
     return failure_within(lookout, milliseconds(5000));
   });
   EXPECT_THAT(outcomes[0].text, HasSubstr("(NCCL error: remote process exited)"));
+}
+
+/// What nothing lets go of any more.
+[[noreturn]] void stand_still() {
+  while (true) std::this_thread::sleep_for(std::chrono::seconds(1));
+}
+
+struct Unanswered : c10d::Work {
+  bool isCompleted() override { stand_still(); }
+};
+
+enum class Host { kChecks, kLeaves, kStandsStill };
+
+/// One rank, whose collective does not answer and cannot be aborted; what the lookout says by itself.
+std::string last_words(Host host, int exit_code) {
+  const std::filesystem::path file =
+      std::filesystem::temp_directory_path() / detail::concat("lookout_", ::getpid(), "_", static_cast<int>(host));
+  const auto outcomes = run_ranks(1, [&](World& world) -> std::string {
+    world.watch().set_place("step 3");
+    world.watch().enter("sum of gradients");
+    Lookout lookout(world.watch(), c10::kCPU,
+                    {.timeout = milliseconds(300),
+                     .grace = milliseconds(500),
+                     .ending = milliseconds(1000),
+                     .say = [&](const std::string& failure) { std::ofstream(file, std::ios::app) << failure; }});
+    lookout.on_failure([] {});
+    lookout.on_failure(stand_still);
+    lookout.follow(c10::make_intrusive<Unanswered>(), "sum of gradients");
+    if (host == Host::kStandsStill) stand_still();
+    const std::string failure = failure_within(lookout, milliseconds(8000));
+    if (host == Host::kChecks) ::_exit(lookout.has_said() || failure.empty() ? 3 : 0);
+    return failure;
+  });
+  EXPECT_EQ(outcomes[0].exit_code, exit_code) << outcomes[0].text;
+  EXPECT_LT(outcomes[0].seconds, 12) << "two seconds to see who lives, twice at most";
+  std::ostringstream said;
+  said << std::ifstream(file).rdbuf();
+  std::filesystem::remove(file);
+  return said.str();
+}
+
+TEST(Lookout, LeavesItToAHostThatIsLetGo) { EXPECT_EQ(last_words(Host::kChecks, 0), ""); }
+
+TEST(Lookout, SpeaksForAHostThatIsNotLetGo) {
+  EXPECT_THAT(last_words(Host::kStandsStill, 1),
+              AllOf(HasSubstr("'step 3, sum of gradients' failed"), HasSubstr("has not ended for")));
+}
+
+TEST(Lookout, SpeaksForAHostThatCannotLeave) {
+  EXPECT_THAT(last_words(Host::kLeaves, 1), HasSubstr("'step 3, sum of gradients' failed"));
 }
 
 }  // namespace
