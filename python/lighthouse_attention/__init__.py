@@ -17,13 +17,14 @@ try:
     from . import library, operators  # operators registers what the library leaves to Python
     torch.ops.lighthouse.registered = {module.__name__: module for module in (library, operators)}
     from .functional import gathered_length, lighthouse_attention, select, token_scores
-    from .module import LighthouseAttention, switch_to_dense
+    from .module import LighthouseAttention, SlidingWindowAttention, switch_to_dense
     from .shards import TokenShards
+    from .window import SlidingWindow
 
     __version__ = library.version()
 except ImportError:
     if sys.argv[:1] != ["-m"]:  # python -m lighthouse_attention says what is wrong, without a traceback
         raise
 
-__all__ = ["LighthouseAttention", "TokenShards", "gathered_length", "lighthouse_attention", "select", "switch_to_dense",
-           "token_scores"]
+__all__ = ["LighthouseAttention", "SlidingWindow", "SlidingWindowAttention", "TokenShards", "gathered_length", "lighthouse_attention",
+           "select", "switch_to_dense", "token_scores"]

@@ -4,6 +4,7 @@ import torch
 
 from .functional import (SCORERS, check_offsets, check_scorer, full_attention, host_offsets, integer, layout_of,
                          lighthouse_attention, require)
+from .window import SlidingWindow
 from . import context, library
 
 
@@ -50,6 +51,33 @@ class LighthouseAttention(torch.nn.Module):
         return f"{text}, enabled={self.enabled}"
 
 
+class SlidingWindowAttention(torch.nn.Module):
+    """Attention within a sliding window; no parameters. `enabled = False`, as switch_to_dense sets it, makes it plain causal
+    attention over all tokens.
+
+    Args:
+        span, softmax_scale: as of SlidingWindow.
+        group: the ranks that share each row, as in LighthouseAttention.
+
+    Raises:
+        ValueError: span is less than 1.
+    """
+
+    def __init__(self, span, *, softmax_scale=None, group=None):
+        super().__init__()
+        self.window = SlidingWindow(span, softmax_scale)
+        self.group = None if group is None else context.group_name("SlidingWindowAttention", group)
+        self.enabled = True
+
+    def forward(self, q, k, v, *, cu_seqlens=None, shard_offsets=None):
+        """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; a window ends where its document begins."""
+        how = dict(attention=self.window) if self.enabled else dict(softmax_scale=self.window.softmax_scale)
+        return dense_attention(q, k, v, cu_seqlens=cu_seqlens, group=self.group, shard_offsets=shard_offsets, **how)
+
+    def extra_repr(self):
+        return f"span={self.window.span}, enabled={self.enabled}"
+
+
 def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None, group=None, shard_offsets=None):
     """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
     if group is not None:
@@ -82,9 +110,9 @@ def dense_decoder(decoder):
 
 
 def switch_to_dense(model):
-    """Stage two: turns every LighthouseAttention of `model` into plain causal attention, in place. A transformers model
-    goes on with attn_implementation="sdpa", or, if it has a group, as it is, with dense layers. Weights, optimizer and data
-    position stay as they are.
+    """Stage two: turns every LighthouseAttention and SlidingWindowAttention of `model` into plain causal attention, in place.
+    A transformers model goes on with attn_implementation="sdpa", or, if it has a group, as it is, with dense layers. Weights,
+    optimizer and data position stay as they are.
 
     Returns:
         How many layers or modules were switched.
@@ -92,7 +120,7 @@ def switch_to_dense(model):
     Raises:
         ValueError: the model has none to switch.
     """
-    modules = [module for module in model.modules() if isinstance(module, LighthouseAttention)]
+    modules = [module for module in model.modules() if isinstance(module, (LighthouseAttention, SlidingWindowAttention))]
     switched = [module for module in modules if module.enabled]
     for module in switched:
         module.enabled = False

@@ -63,13 +63,14 @@ def check_close(ours, theirs):
         assert (ours - theirs).norm() <= 1e-6 * max(1, theirs.norm()), (ours, theirs)
 
 
-def models(kind="llama"):
-    return huggingface.prepare(make(kind), **OPTIONS), huggingface.prepare(make(kind), **OPTIONS, group=dist.group.WORLD)
+def models(kind="llama", **options):
+    options = OPTIONS | options
+    return huggingface.prepare(make(kind), **options), huggingface.prepare(make(kind), **options, group=dist.group.WORLD)
 
 
-def check(name, kind="llama"):
+def check(name, kind="llama", **options):
     """Both stages."""
-    alone, shared = models(kind)
+    alone, shared = models(kind, **options)
     theirs = one_process(alone, BATCHES[name]())
     check_close(summed(of_ranks(shared, BATCHES[name]())), theirs)
     assert [switch_to_dense(model) for model in (alone, shared)] == [1, 1] and switch_to_dense(shared) == 0
@@ -175,6 +176,7 @@ TESTS = {function.__name__: function for function in (wrong_use, copies, checkpo
                                                       norm_of_gradients, two_models_in_one_process)}
 TESTS |= {name: functools.partial(check, name) for name in BATCHES}
 TESTS["qk-norm"] = functools.partial(check, "packed", "qwen3")
+TESTS["windows"] = functools.partial(check, "packed", full_attention_layers=[], window_layers=[0], span=9)
 
 
 def run_all():

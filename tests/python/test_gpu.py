@@ -145,3 +145,15 @@ def test_heads_that_stock_kernels_would_refuse(enabled, heads, head_dim, scorer,
     for ours, right in zip(results, expected):
         assert (ours - right).abs().max() <= 64 * torch.finfo(dtype).eps * right.abs().max()
     module(q, k, v, cu_seqlens=offsets)  # and with scores of its own
+
+
+@pytest.mark.parametrize("head_dim", [64, 20])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("offsets", [None, [0, 300, 300, 301, 1000]])
+def test_sliding_windows(dtype, head_dim, offsets):
+    generator = torch.Generator().manual_seed(5)
+    tensors = [torch.randn([1, 1000, heads, head_dim], generator=generator).to(dtype) for heads in (4, 2, 2, 4)]
+    function = partial(lighthouse.SlidingWindowAttention(65), cu_seqlens=offsets)
+    exact = results_of(function, *(x.double() for x in tensors))
+    for ours, right in zip(results_of(function, *(x.cuda() for x in tensors)), exact):
+        assert (ours.cpu().double() - right).norm() <= 4 * torch.finfo(dtype).eps * right.norm()

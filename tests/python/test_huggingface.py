@@ -40,6 +40,33 @@ def test_one_level_is_dense(kind):
     assert (logits_of(lighthouse, input_ids=tokens()) - exact).abs().max() <= 2 * theirs + 1e-6
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_windows_between_lighthouse_layers(kind, tmp_path):
+    """Those of transformers' own sliding window, in a layer of the model's."""
+    model = huggingface.prepare(make(kind), topk=4, window_layers=[1], span=5)
+    model.save_pretrained(tmp_path)
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="lighthouse")
+    assert torch.equal(logits_of(again, input_ids=tokens()), logits_of(model, input_ids=tokens()))
+
+    windows = huggingface.prepare(make(kind).double(), window_layers=[0, 1], span=5)
+    mask = torch.ones(tokens().shape[1], tokens().shape[1]).tril().triu(-4).bool()[None, None]
+    theirs = logits_of(make(kind, "sdpa").double(), input_ids=tokens(), attention_mask=mask)
+    torch.testing.assert_close(logits_of(windows, input_ids=tokens()), theirs)
+    switch_to_dense(windows)
+    assert torch.equal(logits_of(windows, input_ids=tokens()), logits_of(make(kind, "sdpa").double(), input_ids=tokens()))
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (dict(window_layers=[1]), "span is None and window_layers are .1.; give both or neither"), (dict(span=5), "give both or neither"),
+    (dict(window_layers=[1], span=0), "span is 0; it must be at least 1"),
+    (dict(window_layers=[1], span=5, full_attention_layers=[0, 1]), "layer 1 is in full_attention_layers and in window_layers")])
+def test_windows_that_are_refused(options, words):
+    model = make("llama")
+    with pytest.raises(ValueError, match=words):
+        huggingface.prepare(model, **options)
+    assert not getattr(model.config, "lighthouse", None)
+
+
 OTHERS = {"Gemma": {}, "Gemma3Text": {}, "GPTNeoX": {}, "Granite": {}, "Mixtral": {}, "Olmo2": {}, "OPT": dict(word_embed_proj_dim=64),
           "Phi3": {}, "Qwen2": {}, "SmolLM3": {}, "Qwen3Moe": dict(num_experts=4, num_experts_per_tok=2)}
 

@@ -28,9 +28,10 @@ from transformers.utils import logging
 from .. import versions
 from ..functional import lighthouse_attention, require
 from ..module import dense_attention, dense_decoder, unwrapped
+from ..window import SlidingWindow
 from . import named, qk_norm, shards
 from .documents import documents_of, positions_in, without_numbers
-from .options import NAME, configure, configured, may_be_packed, options_of
+from .options import NAME, configure, configured, may_be_packed, options_of, span_of
 from .shared_rows import SharedRows
 from .shards import shard_batch
 
@@ -54,6 +55,7 @@ def prepare(model, *, group=None, **options):
         num_levels, pooling_factor, tile_topk, scorer, dilation, cover_prefix: as in lighthouse_attention; scorer is "norm" or
             "dilated".
         full_attention_layers: indices of layers that stay dense (the paper keeps the first and last two of 30).
+        window_layers, span: indices of layers that attend to the latest `span` tokens in stage one, instead of by Lighthouse.
         layers: {layer index: {option: value}} for layers with options of their own.
         group: a ProcessGroup, or a DeviceMesh of one dimension, whose ranks share each row; the model is then called with what
             shard_batch returns. Not kept in the configuration: a model that is loaded again has none.
@@ -223,9 +225,9 @@ def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, s
     if group is not None:
         shards.check_call(type(module).__name__, group, shard_offsets, attention_mask)
     named.settle(module.config)
-    options, scores = options_of(module, seq_len if group is None else shard_offsets[-1]), None
+    options, span, scores = options_of(module, seq_len if group is None else shard_offsets[-1]), span_of(module), None
     if getattr(module, "lighthouse_dense", False):
-        options = None
+        options = span = None
     if options is not None:
         scorer = options.get("scorer", "norm")
         scores = qk_norm.scores_before_norm(kept, query, key, value) if scorer == "norm" and kept else None
@@ -237,7 +239,8 @@ def lighthouse_forward(module, query, key, value, attention_mask, dropout=0.0, s
 
     def attend(q, k, v, scores, offsets):
         if options is None:
-            return dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scaling, **shared)
+            how = dict(softmax_scale=scaling) if span is None else dict(attention=SlidingWindow(span, scaling))
+            return dense_attention(q, k, v, cu_seqlens=offsets, **how, **shared)
         return lighthouse_attention(q, k, v, scores=scores, cu_seqlens=offsets, softmax_scale=scaling, **shared, **options)
 
     heads = [x.transpose(1, 2) for x in (query, key, value)]

@@ -2,10 +2,11 @@
 
 from .. import library
 from ..functional import integer, layout_of, require
+from ..window import SlidingWindow
 
 NAME = "lighthouse"
 OF_A_LAYER = dict(topk=None, num_levels=3, pooling_factor=4, tile_topk=128, scorer="norm", dilation=4, cover_prefix=True)
-OF_A_MODEL = dict(full_attention_layers=(), layers={}, packed=True)
+OF_A_MODEL = dict(full_attention_layers=(), window_layers=(), span=None, layers={}, packed=True)
 SCORERS = ("norm", "dilated")  # gla needs the input of the block, which transformers does not hand to an attention
 
 
@@ -25,7 +26,14 @@ def configure(config, options):
         unknown = set(own) - set(OF_A_LAYER)
         require(not unknown, f"prepare: layers has the option '{min(unknown, default='')}'; options are {', '.join(OF_A_LAYER)}")
         check({name: options[name] for name in OF_A_LAYER} | own)
-    config.lighthouse = options | dict(layers=layers, full_attention_layers=sorted(options["full_attention_layers"]))
+    dense, windows, span = (options[name] for name in ("full_attention_layers", "window_layers", "span"))
+    both = set(dense) & set(windows)
+    require(not both, f"prepare: layer {min(both, default=0)} is in full_attention_layers and in window_layers; leave it in one of them")
+    require(bool(windows) == (span is not None), f"prepare: span is {span} and window_layers are {list(windows)}; give both or neither: "
+            "the layers, and the tokens that each of their queries sees")
+    if windows:
+        SlidingWindow(span)  # for its checks
+    config.lighthouse = options | dict(layers=layers, full_attention_layers=sorted(dense), window_layers=sorted(windows))
 
 
 def check(options):
@@ -37,16 +45,22 @@ def check(options):
 
 
 def options_of(layer, seq_len):
-    """Keyword arguments of lighthouse_attention for a layer; None for one that stays dense."""
+    """Keyword arguments of lighthouse_attention for a layer; None for another one."""
     options = configured(layer.config)
     index = getattr(layer, "layer_idx", None)
-    if index in options.get("full_attention_layers", ()):
+    if index in options.get("full_attention_layers", ()) or span_of(layer) is not None:
         return None
     options = options | options.get("layers", {}).get(str(index), {})
     options = {name: options[name] for name in OF_A_LAYER if name in options}
     if options.get("topk") is None:
         options["topk"] = -(-seq_len // 64)
     return options
+
+
+def span_of(layer):
+    """Tokens of the window of a layer that has one in stage one, else None."""
+    options = configured(layer.config)
+    return options["span"] if getattr(layer, "layer_idx", None) in options.get("window_layers", ()) else None
 
 
 def may_be_packed(config):
