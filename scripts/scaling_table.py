@@ -30,6 +30,8 @@ TABLES = {
     "llama": (LLAMA, {131072: selection(3, 2048, 64), 1048576: selection(4, 4096, 128),
                       4194304: selection(5, 4096, 128)},
               (8, 64, 256, 1024)),
+    "rows": ([*PAPER, "--training.gradient_accumulation", 1], {
+        1048576: selection(4, 4096, 128), 4194304: selection(5, 4096, 128)}, (8, 16, 32)),
 }
 HEADER = """| tokens | GPUs | data × context | recompute | GiB a GPU | stage 1, s a step | tokens/s | efficiency: stage 1 | stage 2 |
 |---|---|---|---|---|---|---|---|---|

@@ -228,7 +228,6 @@ std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, Attentio
 }
 
 std::vector<Span> Decoder::token_spans(int64_t seq_len, std::span<const int64_t> cu_seqlens, int64_t num_ranks) const {
-  static_cast<void>(HeadSpans(model_.num_heads, model_.num_kv_heads, num_ranks));  // which says what heads must be
   for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
     const auto settings = layer_settings(layer, AttentionMode::kLighthouse);
     if (!settings) continue;

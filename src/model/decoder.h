@@ -64,8 +64,7 @@ class Decoder {
                           std::span<const int64_t> cu_seqlens = {}, const RowShare& share = {}) const;
 
   /// The tokens of each of `num_ranks` that share a row of `seq_len` tokens: whole tiles of its Lighthouse layers, or
-  /// equal parts where there are none. Throws InvalidArgument where it has too few, and for heads that so many ranks
-  /// cannot share.
+  /// equal parts where there are none. Throws InvalidArgument where it has too few.
   std::vector<Span> token_spans(int64_t seq_len, std::span<const int64_t> cu_seqlens, int64_t num_ranks) const;
 
   /// Logits [B, vocab] of the last token of each sequence alone, as forward's. No gradient.

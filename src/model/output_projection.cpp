@@ -55,7 +55,7 @@ at::Tensor tokens_of(const at::Tensor& rows, const ops::Gathering& gathering, co
 struct SharedOutputFunction : torch::autograd::Function<SharedOutputFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& o, const at::Tensor& /*o_proj*/,
                             const ops::Gathering& gathering, const SharedRow& row, const ComputeLayer& compute) {
-    const at::Tensor rows = to_rows({o}, exchange_of(*row, {row->heads.query}))[0];
+    const at::Tensor rows = to_rows({o}, exchange_of(*row, {row->attended.query}))[0];
     const at::Tensor carried = row->selects() ? carried_rows(rows, gathering, *row) : at::Tensor();
     ops::save(context, {rows, compute.o_proj, carried}, gathering);
     context->saved_data["row"] = c10::IValue::make_capsule(row);
@@ -72,7 +72,7 @@ struct SharedOutputFunction : torch::autograd::Function<SharedOutputFunction> {
     const at::Tensor d_o = project_back(grad, saved[1]).view({grad.size(0), grad.size(1), -1, rows.size(3)});
     const at::Tensor d_rows =
         row.selects() ? ops::scatter_rows_backward(d_o, gathering, gradients_behind(d_o, row)) : d_o;
-    SentToHeads sent({d_rows}, exchange_of(row, {row.heads.query}));
+    SentToHeads sent({d_rows}, exchange_of(row, {row.attended.query}));
     const at::Tensor o = tokens_of(rows, gathering, saved[2], row);
     const at::Tensor d_matrix = matrix_gradient(grad, o.flatten(2)).to(at::kFloat);
     return {sent.finish()[0], d_matrix, at::Tensor(), at::Tensor(), at::Tensor()};

@@ -19,9 +19,9 @@ namespace lighthouse {
 at::Tensor output_projection(const at::Tensor& o, const std::optional<ops::Gathering>& gathering,
                              const LayerWeights& weights, const ComputeLayer& compute);
 
-/// The same of o of this rank's heads, as attend_on_heads makes it, of a row that ranks share: [B, N_r, dim] of this
-/// rank's tokens. `gathering`: of its rows, where the row selects. Keeps the rows. In backward the gradient of o is on
-/// its way while that of the matrix is made.
+/// The same of o of what this rank attends to, as attend_on_heads makes it, of a row that ranks share: [B, N_r, dim] of
+/// this rank's tokens. `gathering`: of its rows, where the row selects. Keeps the rows. In backward the gradient of o
+/// is on its way while that of the matrix is made.
 at::Tensor shared_output_projection(const at::Tensor& o, const ops::Gathering& gathering, const SharedRow& row,
                                     const LayerWeights& weights, const ComputeLayer& compute);
 

@@ -57,11 +57,13 @@ struct ScatterShared : torch::autograd::Function<ScatterShared> {
 ops::TwoTensors scores_by_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                 const ScoreConfig& config, const std::optional<at::Tensor>& gate,
                                 const ContextRow& row) {
-  HeadExchange exchange{row.heads.of_qkv(), row.share.tokens, &row.group(), kRowsFirst};
+  const std::vector<HeadBlock> query = blocks_of_heads(row.heads.query, row.share.row_len());
+  const std::vector<HeadBlock> key = blocks_of_heads(row.heads.key, row.share.row_len());
+  HeadExchange exchange{{query, key, key}, row.share.tokens, &row.group(), kRowsFirst};
   std::vector<at::Tensor> sent{q, k, v};
   if (gate) {
     sent.push_back(gate->unsqueeze(3));
-    exchange.heads.push_back(row.heads.query);
+    exchange.blocks.push_back(query);
   }
   const std::vector<at::Tensor> of_heads = to_heads(sent, exchange);
   const std::optional<at::Tensor> its_gate = gate ? std::optional(of_heads[3].squeeze(3)) : std::nullopt;
@@ -78,7 +80,18 @@ void check(const at::Tensor& q, const ContextRow& row) {
 
 /// o of this rank's heads, as rows of all heads.
 at::Tensor o_to_rows(const at::Tensor& o, const ContextRow& row) {
-  return to_rows({o}, exchange_of(row, {row.heads.query}))[0];
+  return to_rows({o}, exchange_of(row, {row.attended.query}))[0];
+}
+
+/// Section (v) of what this rank attends to.
+at::Tensor attend_to_piece(const Rows& rows, const AttentionOptions& options, const ContextRow& row) {
+  if (row.heads.num_row_groups == 1) return ops::attend(rows, row.whole, options);
+  LIGHTHOUSE_CHECK(!options.attention, kOperation, ": `attention` is given, but ", row.group().size(), " ranks share ",
+                   row.heads.query.back().end, " heads, so that each has a part of their rows; leave it out, or take ",
+                   row.heads.num_head_groups, " ranks");
+  const RowPiece piece = row.piece();
+  return ops::stock_attention(rows.q, rows.k, rows.v, rows_within(row.whole->rows_of_documents(), piece.queries),
+                              options.softmax_scale, options.deterministic, piece.queries.begin - piece.keys.begin);
 }
 
 SharedRow row_of(const at::Tensor& q, const at::Tensor& k, const SelectionConfig& config,
@@ -114,16 +127,16 @@ ops::GatheredRows select_and_gather(const at::Tensor& q, const at::Tensor& k, co
   return ops::select_and_gather(q, k, v, row->part, local);
 }
 
-HeadExchange exchange_of(const ContextRow& row, std::vector<std::vector<Span>> heads) {
+HeadExchange exchange_of(const ContextRow& row, std::vector<std::vector<HeadBlock>> heads) {
   if (row.selects()) return {std::move(heads), row.cut.rows, &row.group(), kHeadsFirst};
   return {std::move(heads), row.share.tokens, &row.group(), kRowsFirst};
 }
 
 at::Tensor attend_on_heads(const Rows& rows, const AttentionOptions& options, const ContextRow& row) {
-  const std::vector<at::Tensor> of_heads = to_heads({rows.q, rows.k, rows.v}, exchange_of(row, row.heads.of_qkv()));
+  const std::vector<at::Tensor> of_heads = to_heads({rows.q, rows.k, rows.v}, exchange_of(row, row.attended.of_qkv()));
   const at::Tensor &q = of_heads[0], &k = of_heads[1], &v = of_heads[2];
-  if (row.selects()) return ops::attend({q, k, v}, row.whole, options);
-  return ops::attend({q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)}, row.whole, options).transpose(1, 2);
+  if (row.selects()) return attend_to_piece({q, k, v}, options, row);
+  return attend_to_piece({q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)}, options, row).transpose(1, 2);
 }
 
 at::Tensor carried_rows(const at::Tensor& rows, const ops::Gathering& gathering, const ContextRow& row) {

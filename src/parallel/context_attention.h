@@ -23,10 +23,13 @@ std::vector<Span> context_spans(const SelectionConfig& config, int64_t seq_len, 
 /// the result; selection and documents are the row's, not the options'. Scores and gate are of this rank's tokens; a
 /// selection cannot be given. Bits, of gradients too, are those of one process, where the stock attention's do not
 /// depend on the number of heads of a call (on the CPU and with `deterministic`), and there are no fewer key/value
-/// heads than ranks.
+/// heads than ranks. Those of scores and selection always are. Where the number of ranks does not divide that of heads
+/// (HeadSpans), ranks that have the same heads share their rows: outputs and gradients of parts are then merged and
+/// added in fp32, always in the same order, and no `attention` can be given.
 ///
 /// A layer exchanges, both in forward and backward, (2 H + 2 H_kv) D rows of S / W, less what stays, in two
-/// all-to-alls (q, k and v; o), and a small all-gather: L - 1 rows a head in forward, F - 1 tokens in backward. Scorers
+/// all-to-alls (q, k and v; o), and a small all-gather: L - 1 rows a head in forward, F - 1 tokens in backward. Ranks
+/// that share rows are all sent the keys and values that they need (AttendedBlocks). Scorers
 /// dilated and gla exchange q, k, v before too, and their scores. Every rank of the group must call it, and backward,
 /// in the same order. Throws c10::ValueError, InvalidArgument (on all ranks alike), RankFailure.
 at::Tensor lighthouse_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -46,9 +49,9 @@ std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::T
 ops::GatheredRows select_and_gather(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                     const AttentionOptions& options, const SharedRow& row);
 /// What is exchanged of a row: gathered rows, heads first, where it selects, else tokens, rows first.
-HeadExchange exchange_of(const ContextRow& row, std::vector<std::vector<Span>> heads);
+HeadExchange exchange_of(const ContextRow& row, std::vector<std::vector<HeadBlock>> heads);
 /// Attention of the whole row for this rank's heads; `rows` lie as exchange_of says, and so does the result:
-/// [B, H / W, S, D] where the row selects, else [B, N, H / W, D].
+/// [B, heads, rows, D] of row.attended.query where the row selects, else [B, rows, heads, D].
 at::Tensor attend_on_heads(const Rows& rows, const AttentionOptions& options, const ContextRow& row);
 /// What the rank before has carried to this one's tokens, [B, L - 1, H, D] for ops::scatter_rows; may be undefined.
 /// Every rank calls it, and the next, without autograd.

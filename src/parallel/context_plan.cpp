@@ -31,6 +31,11 @@ int64_t tile_at(const std::vector<int64_t>& begins, int64_t token, const Sequenc
 
 }  // namespace
 
+Span common_part(const Span& a, const Span& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
 std::vector<Span> token_spans(const SequencePlan& plan, int64_t num_ranks) {
   const std::vector<int64_t> begins = tile_begins(plan);
   const auto num_tiles = static_cast<int64_t>(plan.tiles.size());

@@ -1,6 +1,6 @@
 // Context parallelism, where things are: tiles own tokens, heads own attention. A rank owns a run of whole tiles and
 // their tokens, and does all of a layer there but the attention in the middle, for which the rows of all ranks are
-// exchanged for heads. Knows no torch.
+// exchanged for heads (head_spans.h). Knows no torch.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,10 @@ namespace lighthouse {
 struct Span {
   int64_t begin = 0, end = 0;
   int64_t size() const { return end - begin; }
+  bool operator==(const Span&) const = default;
 };
+/// What two have in common; of none, of size 0.
+Span common_part(const Span& a, const Span& b);
 
 /// The tokens of each rank: in order, cut at ends of tiles, next to r N / W. Throws InvalidArgument where there are
 /// fewer tiles than ranks.

@@ -11,6 +11,7 @@
 #include "parallel/context_plan.h"
 #include "parallel/group.h"
 #include "parallel/head_spans.h"
+#include "parallel/row_pieces.h"
 
 namespace lighthouse {
 
@@ -26,17 +27,23 @@ struct RowShare {
 
 /// The plan of the whole row, and this rank's part of it; autograd keeps it.
 struct ContextRow : torch::CustomClassHolder {
-  /// Throws c10::ValueError and InvalidArgument as make_plan, context_plan and HeadSpans.
+  /// Throws c10::ValueError and InvalidArgument as make_plan, context_plan, HeadSpans and AttendedBlocks.
   ContextRow(const SelectionConfig& config, int64_t batch, at::OptionalIntArrayRef cu_seqlens, int64_t num_heads,
              int64_t num_kv_heads, RowShare of_share);
 
   /// Whether fewer rows than tokens are attended to.
   bool selects() const { return part != nullptr; }
   Group& group() const { return *share.group; }
+  /// The rows whose queries this rank attends with, and those that they see.
+  RowPiece piece() const {
+    const auto rank = static_cast<size_t>(share.group->rank());
+    return {attended.query[rank].rows, attended.key[rank].rows};
+  }
 
   RowShare share;
   calls::SharedPlan whole;
   HeadSpans heads;
+  AttendedBlocks attended;
   ContextPlan cut;         ///< of `whole`, where it selects
   calls::SharedPlan part;  ///< cut.part
 };

@@ -21,21 +21,38 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-const Span& own(const std::vector<Span>& spans, const Group& group) { return spans[static_cast<size_t>(group.rank())]; }
-
-bool overlap(const std::vector<Span>& spans) {
-  for (size_t i = 1; i < spans.size(); ++i) {
-    if (spans[i].begin < spans[i - 1].end) return true;
-  }
-  return false;
+template <typename T>
+const T& own(const std::vector<T>& of_ranks, const Group& group) {
+  return of_ranks[static_cast<size_t>(group.rank())];
 }
 
-/// Whether blocks of `x` along `dim` lie behind one another.
-bool is_outermost(const at::Tensor& x, int64_t dim) {
-  for (int64_t before = 0; before < dim; ++before) {
-    if (x.size(before) != 1) return false;
+std::vector<HeadBlock> parts_of(const HeadBlock& whole, const std::vector<HeadBlock>& blocks) {
+  std::vector<HeadBlock> parts;
+  for (const HeadBlock& block : blocks) parts.push_back(common_part(whole, block));
+  return parts;
+}
+
+/// Whether the parts of `whole` [B, .., .., D] lie behind one another in memory and make it up.
+bool lie_in_order(const HeadBlock& whole, const std::vector<HeadBlock>& parts, int64_t batch, HeadLayout layout) {
+  const bool heads_first = layout.heads < layout.rows;
+  const auto outer = [&](const HeadBlock& block) { return heads_first ? block.heads : block.rows; };
+  const auto inner = [&](const HeadBlock& block) { return heads_first ? block.rows : block.heads; };
+  int64_t end = 0;
+  for (const HeadBlock& part : parts) {
+    if (part.size() == 0) continue;
+    if (outer(part).size() > 1 && inner(part) != inner(whole)) return false;
+    const int64_t begin =
+        (outer(part).begin - outer(whole).begin) * inner(whole).size() + inner(part).begin - inner(whole).begin;
+    if (begin != end) return false;
+    end += part.size();
   }
-  return true;
+  return batch == 1 && end == whole.size();
+}
+
+/// The part of x, which is `whole`.
+at::Tensor slice(const at::Tensor& x, const HeadBlock& whole, const HeadBlock& part, HeadLayout layout) {
+  return x.narrow(layout.heads, part.heads.begin - whole.heads.begin, part.heads.size())
+      .narrow(layout.rows, part.rows.begin - whole.rows.begin, part.rows.size());
 }
 
 /// Whether x is one of elements of 16 bytes, too, which make up its rows.
@@ -53,86 +70,120 @@ void copy_rows(const at::Tensor& to, const at::Tensor& from) {
   elements(to).copy_(elements(from));
 }
 
-/// The blocks of x along `dim`, one for each rank, behind one another: [rows, D].
-at::Tensor in_order_of_ranks(const at::Tensor& x, int64_t dim, const std::vector<Span>& spans) {
-  if (x.is_contiguous() && is_outermost(x, dim) && !overlap(spans)) return x.view({-1, x.size(3)});
-  int64_t size = 0;
-  for (const Span& span : spans) size += span.size();
-  const int64_t rows_each = x.numel() / x.size(3) / x.size(dim);
-  at::Tensor message = at::empty({rows_each * size, x.size(3)}, x.options());
+/// The parts of x, which is `whole`, behind one another: [rows, D].
+at::Tensor in_order_of_ranks(const at::Tensor& x, const HeadBlock& whole, const std::vector<HeadBlock>& parts,
+                             HeadLayout layout) {
+  const int64_t batch = x.size(0), head_dim = x.size(3);
+  if (x.is_contiguous() && lie_in_order(whole, parts, batch, layout)) return x.view({-1, head_dim});
+  int64_t num_rows = 0;
+  for (const HeadBlock& part : parts) num_rows += batch * part.size();
+  at::Tensor message = at::empty({num_rows, head_dim}, x.options());
   int64_t begin = 0;
-  for (const Span& span : spans) {
-    const at::Tensor block = x.slice(dim, span.begin, span.end);
-    const at::Tensor place = message.slice(0, begin, begin + rows_each * span.size()).view(block.sizes());
+  for (const HeadBlock& part : parts) {
+    if (part.size() == 0) continue;
+    const at::Tensor block = slice(x, whole, part, layout);
+    const at::Tensor place = message.narrow(0, begin, batch * part.size()).view(block.sizes());
     copy_rows(place, block);
-    begin += rows_each * span.size();
+    begin += batch * part.size();
   }
   return message;
 }
 
-using SpansOfTensors = std::vector<const std::vector<Span>*>;
+std::vector<int64_t> shape_of(const at::Tensor& like, const HeadBlock& block, HeadLayout layout) {
+  std::vector<int64_t> shape = like.sizes().vec();
+  shape[static_cast<size_t>(layout.heads)] = block.heads.size();
+  shape[static_cast<size_t>(layout.rows)] = block.rows.size();
+  return shape;
+}
 
-/// x, cut along `split` as `in_spans` say, goes to the ranks; what comes is cut alike, and each rank's part along
-/// `join` as `out_spans` say.
-ExchangedBlocks start_exchange(const std::vector<at::Tensor>& x, int64_t split, const SpansOfTensors& in_spans,
-                               int64_t join, const SpansOfTensors& out_spans, const char* what, Group& group) {
-  std::vector<AllToAll> parts;
-  std::vector<at::Tensor> sent, messages;
-  std::vector<std::vector<at::Tensor>> blocks;
+using BlocksOfTensors = std::vector<std::vector<HeadBlock>>;
+
+/// x[i], of which ranks have from[i], goes to those that are to have to[i].
+ExchangedBlocks start_exchange(const std::vector<at::Tensor>& x, const BlocksOfTensors& from, const BlocksOfTensors& to,
+                               HeadLayout layout, const char* what, Group& group) {
+  std::vector<AllToAll> messages;
+  std::vector<at::Tensor> sent;
+  std::vector<ComingBlocks> tensors;
   for (size_t i = 0; i < x.size(); ++i) {
-    const int64_t batch = x[i].size(0), head_dim = x[i].size(3);
-    const Span &of_split = own(*in_spans[i], group), &of_join = own(*out_spans[i], group);
-    AllToAll part{{},
-                  in_order_of_ranks(x[i], split, *in_spans[i]),
-                  exchange_counts(of_split, *out_spans[i], batch),
-                  exchange_counts(of_join, *in_spans[i], batch)};
-    const int64_t num_rows = std::accumulate(part.out_counts.begin(), part.out_counts.end(), int64_t{0});
-    part.out = at::empty({num_rows, head_dim}, x[i].options());
-    blocks.push_back(part.out.split_with_sizes(part.out_counts));
-    for (size_t rank = 0; rank < blocks.back().size(); ++rank) {
-      std::vector<int64_t> shape = x[i].sizes().vec();
-      shape[static_cast<size_t>(split)] = of_split.size();
-      shape[static_cast<size_t>(join)] = (*out_spans[i])[rank].size();
-      blocks.back()[rank] = blocks.back()[rank].view(shape);
+    const int64_t batch = x[i].size(0);
+    const HeadBlock &mine = own(from[i], group), &wanted = own(to[i], group);
+    AllToAll message{{},
+                     in_order_of_ranks(x[i], mine, parts_of(mine, to[i]), layout),
+                     exchange_counts(wanted, from[i], batch),
+                     exchange_counts(mine, to[i], batch)};
+    const int64_t num_rows = std::accumulate(message.out_counts.begin(), message.out_counts.end(), int64_t{0});
+    message.out = at::empty({num_rows, x[i].size(3)}, x[i].options());
+    ComingBlocks coming{wanted, parts_of(wanted, from[i]), message.out,
+                        message.out.split_with_sizes(message.out_counts)};
+    for (size_t rank = 0; rank < coming.parts.size(); ++rank) {
+      coming.blocks[rank] = coming.blocks[rank].view(shape_of(x[i], coming.parts[rank], layout));
     }
-    sent.push_back(part.in);
-    messages.push_back(part.out);
-    parts.push_back(std::move(part));
+    sent.push_back(message.in);
+    tensors.push_back(std::move(coming));
+    messages.push_back(std::move(message));
   }
-  Pending pending = group.all_to_all(parts, what);
-  return {std::move(sent), std::move(messages), std::move(blocks), std::move(pending)};
+  Pending pending = group.all_to_all(messages, what);
+  return {std::move(sent), std::move(tensors), layout, std::move(pending)};
 }
 
-at::Tensor joined(const std::vector<at::Tensor>& blocks, const at::Tensor& message, int64_t dim) {
-  if (!is_outermost(blocks.front(), dim)) return at::cat(blocks, dim);
-  std::vector<int64_t> shape = blocks.front().sizes().vec();
-  shape[static_cast<size_t>(dim)] = -1;
-  return message.view(shape);
-}
-
-/// Blocks of heads that overlap, added.
-at::Tensor sum_of_heads(const std::vector<at::Tensor>& blocks, const std::vector<Span>& heads, int64_t dim) {
-  const at::Tensor& first = blocks.front();
+/// Blocks of which several ranks have made parts, added.
+at::Tensor sum_of(const ComingBlocks& coming, HeadLayout layout) {
+  const at::Tensor& first = coming.blocks.front();
   const at::ScalarType sum_type = first.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  std::vector<int64_t> shape = first.sizes().vec();
-  shape[static_cast<size_t>(dim)] = heads.back().end;
-  const at::Tensor sum = at::zeros(shape, first.options().dtype(sum_type));
-  for (size_t rank = 0; rank < heads.size(); ++rank) {
-    sum.slice(dim, heads[rank].begin, heads[rank].end).add_(blocks[rank]);
+  const at::Tensor sum = at::zeros(shape_of(first, coming.whole, layout), first.options().dtype(sum_type));
+  for (size_t rank = 0; rank < coming.blocks.size(); ++rank) {
+    if (coming.parts[rank].size() > 0) slice(sum, coming.whole, coming.parts[rank], layout).add_(coming.blocks[rank]);
   }
   return sum.to(first.scalar_type());
 }
 
-SpansOfTensors heads_of(const HeadExchange& exchange) {
-  SpansOfTensors spans;
-  for (const std::vector<Span>& heads : exchange.heads) spans.push_back(&heads);
-  return spans;
+/// Blocks of which one rank each has made.
+at::Tensor joined(const ComingBlocks& coming, HeadLayout layout) {
+  const at::Tensor& first = coming.blocks.front();
+  const std::vector<int64_t> shape = shape_of(first, coming.whole, layout);
+  if (lie_in_order(coming.whole, coming.parts, first.size(0), layout)) return coming.message.view(shape);
+  std::vector<at::Tensor> blocks;
+  bool whole_heads = true, whole_rows = true;
+  for (size_t rank = 0; rank < coming.blocks.size(); ++rank) {
+    const HeadBlock& part = coming.parts[rank];
+    if (part.size() == 0) continue;
+    blocks.push_back(coming.blocks[rank]);
+    whole_heads = whole_heads && part.heads == coming.whole.heads;
+    whole_rows = whole_rows && part.rows == coming.whole.rows;
+  }
+  if (whole_heads) return at::cat(blocks, layout.rows);
+  if (whole_rows) return at::cat(blocks, layout.heads);
+  at::Tensor result = at::empty(shape, first.options());
+  for (size_t rank = 0; rank < coming.blocks.size(); ++rank) {
+    const HeadBlock& part = coming.parts[rank];
+    if (part.size() > 0) copy_rows(slice(result, coming.whole, part, layout), coming.blocks[rank]);
+  }
+  return result;
 }
-SpansOfTensors rows_of(const HeadExchange& exchange) { return SpansOfTensors(exchange.heads.size(), &exchange.rows); }
+
+variable_list finished(ExchangedBlocks& exchanged) {
+  exchanged.pending.wait();
+  variable_list result;
+  for (const ComingBlocks& coming : exchanged.tensors) {
+    int64_t size = 0;
+    for (const HeadBlock& part : coming.parts) size += part.size();
+    const bool overlap = size > coming.whole.size();
+    result.push_back(overlap ? sum_of(coming, exchanged.layout) : joined(coming, exchanged.layout));
+  }
+  return result;
+}
+
+/// What each rank has of the tensors before they go to heads.
+BlocksOfTensors rows_of(const HeadExchange& exchange) {
+  BlocksOfTensors blocks;
+  for (const std::vector<HeadBlock>& of_ranks : exchange.blocks) {
+    blocks.push_back(blocks_of_rows(exchange.rows, of_ranks.back().heads.end));
+  }
+  return blocks;
+}
 
 ExchangedBlocks start_to_rows(const variable_list& x, const HeadExchange& exchange) {
-  const auto& [heads, rows] = exchange.layout;
-  return start_exchange(x, rows, rows_of(exchange), heads, heads_of(exchange), kHeadsForRows, *exchange.group);
+  return start_exchange(x, exchange.blocks, rows_of(exchange), exchange.layout, kHeadsForRows, *exchange.group);
 }
 
 variable_list all_rows(const variable_list& x, const HeadExchange& exchange) {
@@ -141,15 +192,7 @@ variable_list all_rows(const variable_list& x, const HeadExchange& exchange) {
 
 variable_list all_heads(const variable_list& x, const HeadExchange& exchange) {
   ExchangedBlocks exchanged = start_to_rows(x, exchange);
-  exchanged.pending.wait();
-  const int64_t dim = exchange.layout.heads;
-  variable_list result;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const std::vector<Span>& heads = exchange.heads[i];
-    result.push_back(overlap(heads) ? sum_of_heads(exchanged.blocks[i], heads, dim)
-                                    : joined(exchanged.blocks[i], exchanged.messages[i], dim));
-  }
-  return result;
+  return finished(exchanged);
 }
 
 /// Kept for backward.
@@ -177,18 +220,9 @@ struct Exchanged : torch::autograd::Function<Exchanged<kForward, kBackward>> {
 }  // namespace
 
 SentToHeads::SentToHeads(const std::vector<at::Tensor>& x, const HeadExchange& exchange)
-    : blocks_(start_exchange(x, exchange.layout.heads, heads_of(exchange), exchange.layout.rows, rows_of(exchange),
-                             kRowsForHeads, *exchange.group)),
-      rows_(exchange.layout.rows) {}
+    : blocks_(start_exchange(x, rows_of(exchange), exchange.blocks, exchange.layout, kRowsForHeads, *exchange.group)) {}
 
-std::vector<at::Tensor> SentToHeads::finish() {
-  blocks_.pending.wait();
-  variable_list result;
-  for (size_t i = 0; i < blocks_.blocks.size(); ++i) {
-    result.push_back(joined(blocks_.blocks[i], blocks_.messages[i], rows_));
-  }
-  return result;
-}
+std::vector<at::Tensor> SentToHeads::finish() { return finished(blocks_); }
 
 std::vector<at::Tensor> to_heads(const std::vector<at::Tensor>& x, const HeadExchange& exchange) {
   if (exchange.group->size() == 1) return x;
@@ -206,17 +240,17 @@ std::vector<at::Tensor> scores_to_rows(const std::vector<at::Tensor>& scores, co
   const at::NoGradGuard no_grad;
   variable_list x;
   for (const at::Tensor& of_heads : scores) x.push_back(of_heads.unsqueeze(3));
-  const HeadExchange exchange{std::vector<std::vector<Span>>(scores.size(), heads), rows, &group};
+  const HeadExchange exchange{BlocksOfTensors(scores.size(), blocks_of_heads(heads, rows.back().end)), rows, &group};
   ExchangedBlocks exchanged = start_to_rows(x, exchange);
   exchanged.pending.wait();
   std::vector<at::Tensor> result;
-  for (const std::vector<at::Tensor>& blocks : exchanged.blocks) {
-    const at::Tensor& first = blocks.front();
+  for (const ComingBlocks& coming : exchanged.tensors) {
+    const at::Tensor& first = coming.blocks.front();
     const at::Tensor largest = at::full({first.size(0), heads.back().end, first.size(2)},
                                         -std::numeric_limits<double>::infinity(), first.options());
     for (size_t rank = 0; rank < heads.size(); ++rank) {
       at::Tensor of_rank = largest.slice(1, heads[rank].begin, heads[rank].end);
-      at::maximum_out(of_rank, of_rank, blocks[rank].squeeze(3));
+      at::maximum_out(of_rank, of_rank, coming.blocks[rank].squeeze(3));
     }
     result.push_back(largest);
   }

@@ -8,26 +8,28 @@ namespace {
 
 constexpr int64_t kFp32 = 4;
 
-/// One message of tensors whose heads are `heads`; `counts_of` those of a tensor: rows for each rank.
-template <typename CountsOf>
-Traffic message(const std::vector<std::vector<Span>>& heads, int64_t row_bytes, int64_t rank,
-                const CountsOf& counts_of) {
+using BlocksOfTensors = std::vector<std::vector<HeadBlock>>;
+
+/// One message of tensors, of which ranks have `rows` and attend to `blocks`.
+Traffic rows_for_heads(const LayerExchange& layer, const BlocksOfTensors& blocks, const std::vector<Span>& rows,
+                       int64_t row_bytes, int64_t rank) {
   Traffic traffic{1, 0};
-  for (const std::vector<Span>& spans : heads) traffic.bytes += all_to_all_bytes(counts_of(spans), rank, row_bytes);
+  for (const std::vector<HeadBlock>& of_ranks : blocks) {
+    const HeadBlock own{{0, of_ranks.back().heads.end}, rows[static_cast<size_t>(rank)]};
+    traffic.bytes += all_to_all_bytes(exchange_counts(own, of_ranks, layer.batch), rank, row_bytes);
+  }
   return traffic;
 }
-
-Traffic rows_for_heads(const LayerExchange& layer, const std::vector<std::vector<Span>>& heads,
-                       const std::vector<Span>& rows, int64_t row_bytes, int64_t rank) {
-  const Span& own = rows[static_cast<size_t>(rank)];
-  return message(heads, row_bytes, rank, [&](const auto& spans) { return exchange_counts(own, spans, layer.batch); });
-}
 /// The way back.
-Traffic heads_for_rows(const LayerExchange& layer, const std::vector<std::vector<Span>>& heads,
-                       const std::vector<Span>& rows, int64_t row_bytes, int64_t rank) {
-  return message(heads, row_bytes, rank, [&](const auto& spans) {
-    return exchange_counts(spans[static_cast<size_t>(rank)], rows, layer.batch);
-  });
+Traffic heads_for_rows(const LayerExchange& layer, const BlocksOfTensors& blocks, const std::vector<Span>& rows,
+                       int64_t row_bytes, int64_t rank) {
+  Traffic traffic{1, 0};
+  for (const std::vector<HeadBlock>& of_ranks : blocks) {
+    const std::vector<HeadBlock> of_rows = blocks_of_rows(rows, of_ranks.back().heads.end);
+    const HeadBlock& own = of_ranks[static_cast<size_t>(rank)];
+    traffic.bytes += all_to_all_bytes(exchange_counts(own, of_rows, layer.batch), rank, row_bytes);
+  }
+  return traffic;
 }
 
 }  // namespace
@@ -54,13 +56,16 @@ TrafficByName forward_traffic(const LayerExchange& layer, int64_t rank) {
   const int64_t row_bytes = layer.head_dim * layer.element;
   TrafficByName traffic;
   if (layer.scores_by_heads) {
+    const std::vector<HeadBlock> query = blocks_of_heads(heads.query, layer.tokens.back().end);
+    const std::vector<HeadBlock> key = blocks_of_heads(heads.key, layer.tokens.back().end);
     Traffic& there = traffic[kRowsForHeads];
-    there += rows_for_heads(layer, heads.of_qkv(), layer.tokens, row_bytes, rank);
-    if (layer.has_gate) there.bytes += rows_for_heads(layer, {heads.query}, layer.tokens, kFp32, rank).bytes;
-    traffic[kHeadsForRows] += heads_for_rows(layer, {heads.key, heads.key}, layer.tokens, kFp32, rank);  // s_qk, s_kq
+    there += rows_for_heads(layer, {query, key, key}, layer.tokens, row_bytes, rank);
+    if (layer.has_gate) there.bytes += rows_for_heads(layer, {query}, layer.tokens, kFp32, rank).bytes;
+    traffic[kHeadsForRows] += heads_for_rows(layer, {key, key}, layer.tokens, kFp32, rank);  // s_qk, s_kq
   }
-  traffic[kRowsForHeads] += rows_for_heads(layer, heads.of_qkv(), layer.rows, row_bytes, rank);  // q, k, v
-  traffic[kHeadsForRows] += heads_for_rows(layer, {heads.query}, layer.rows, row_bytes, rank);   // o
+  const AttendedBlocks& attended = layer.attended;
+  traffic[kRowsForHeads] += rows_for_heads(layer, attended.of_qkv(), layer.rows, row_bytes, rank);  // q, k, v
+  traffic[kHeadsForRows] += heads_for_rows(layer, {attended.query}, layer.rows, row_bytes, rank);   // o
   if (layer.num_carried > 0) {
     const int64_t shown = layer.batch * heads.query.back().end * layer.num_carried * row_bytes;
     traffic[kCarriedRows] += all_gather_traffic(static_cast<int64_t>(layer.rows.size()), shown);
@@ -76,8 +81,9 @@ TrafficByName backward_traffic(const LayerExchange& layer, int64_t rank) {
     const int64_t shown = layer.batch * heads.query.back().end * layer.num_halo * row_bytes;
     traffic[kGradientsBehind] += all_gather_traffic(static_cast<int64_t>(layer.rows.size()), shown);
   }
-  traffic[kRowsForHeads] += rows_for_heads(layer, {heads.query}, layer.rows, row_bytes, rank);   // of o
-  traffic[kHeadsForRows] += heads_for_rows(layer, heads.of_qkv(), layer.rows, row_bytes, rank);  // of q, k, v
+  const AttendedBlocks& attended = layer.attended;
+  traffic[kRowsForHeads] += rows_for_heads(layer, {attended.query}, layer.rows, row_bytes, rank);   // of o
+  traffic[kHeadsForRows] += heads_for_rows(layer, attended.of_qkv(), layer.rows, row_bytes, rank);  // of q, k, v
   return traffic;
 }
 

@@ -42,6 +42,7 @@ struct LayerExchange {
   HeadSpans heads;               ///< of each rank
   std::vector<Span> tokens;      ///< of each rank
   std::vector<Span> rows;        ///< of each rank: gathered ones, or tokens where the layer attends to all
+  AttendedBlocks attended;       ///< of them
   int64_t num_carried = 0;       ///< rows a head that a rank shows the one after: L - 1, or 0 where nothing is gathered
   int64_t num_halo = 0;          ///< tokens whose gradients it shows the one before: F - 1, or 0
   bool scores_by_heads = false;  ///< the scorer needs whole rows: q, k, v go to heads, scores come back

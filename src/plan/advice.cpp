@@ -6,7 +6,6 @@
 
 #include "config/schema.h"
 #include "lighthouse/check.h"
-#include "parallel/head_spans.h"
 #include "plan/memory.h"
 #include "plan/shape.h"
 #include "plan/time.h"
@@ -64,7 +63,6 @@ std::string problem_of(const RunConfig& config, int64_t data, int64_t context) {
   shared.parallel.data = data;
   shared.parallel.context = context;
   try {
-    static_cast<void>(HeadSpans(config.model.num_heads, config.model.num_kv_heads, context));
     token_spans_of(shared);
     validate(shared);
     return "";

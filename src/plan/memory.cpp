@@ -32,10 +32,10 @@ constexpr int64_t kExchangeCopies = 3;         // of rows that ranks exchange: s
 
 /// Workspace of one attention backward over S rows.
 int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, const Sizes& sizes) {
-  const int64_t dq = sizes.batch * layer.rows * sizes.own_q_channels * kFp32;  // summed in fp32
+  const int64_t dq = sizes.batch * layer.own_queries() * sizes.own_q_channels * kFp32;  // summed in fp32
   if (!config.training.deterministic) return dq;
-  const int64_t groups = sizes.batch * sizes.own_kv_channels / config.model.head_dim;
-  if (config.training.precision == Precision::kBf16) {
+  const int64_t groups = sizes.batch * sizes.own_kv_heads;
+  if (config.training.precision == Precision::kBf16 && layer.own_queries() == layer.rows) {
     const ops::CudnnLimits limits;
     const int64_t heads = config.model.num_heads / config.model.num_kv_heads;  // that share one KV head
     const int64_t rows = limits.block_rows(layer.rows, heads);
@@ -43,7 +43,7 @@ int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, co
     const int64_t copies = rows < layer.rows ? sizes.batch * rows * sizes.own_q_channels * kBlockCopies : 0;
     return dq + copies + group * std::clamp<int64_t>(limits.slice_bytes / std::max<int64_t>(group, 1), 1, groups);
   }
-  const int64_t heads = sizes.batch * sizes.own_q_channels / config.model.head_dim;
+  const int64_t heads = sizes.batch * sizes.own_heads;
   return dq * ((kMultiprocessors + heads - 1) / heads);  // FlashAttention-2 keeps dq once for each of its splits
 }
 
@@ -53,8 +53,9 @@ int64_t attention_temporaries(const LayerShape& layer, const Sizes& s) {
   const int64_t own_rows = s.batch * layer.own_rows();
   if (layer.rows_of_ranks.size() > 1) {
     // Gradients of the rank's heads, of all heads of its rows, and what of them is on its way at the same time.
-    const int64_t of_heads = s.batch * layer.rows * (2 * s.own_q_channels + 2 * s.own_kv_channels);
-    return (of_heads + (kExchangeCopies * own_rows + s.tokens) * s.qkv + s.tokens * (s.q_channels + around)) *
+    const int64_t of_heads = s.batch * layer.most_attended(2 * s.own_q_channels, 2 * s.own_kv_channels);
+    const int64_t further = (s.row_groups - 1) * own_rows * 2 * s.kv_channels;  // gradients of keys by the other groups
+    return (of_heads + further + (kExchangeCopies * own_rows + s.tokens) * s.qkv + s.tokens * (s.q_channels + around)) *
            s.element;
   }
   if (!layer.lighthouse) return s.tokens * (2 * s.qkv + around) * s.element;  // dq, dk, dv, and packed again
@@ -156,7 +157,6 @@ class Peak {
 
 KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   const Sizes s(config);
-  const int64_t heads = config.model.num_heads;
   const int64_t kv_heads = config.model.num_kv_heads;
   const int64_t own_rows = s.batch * layer.own_rows();
   KeptBytes kept{};
@@ -165,9 +165,8 @@ KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   kept.gate_up = s.tokens * 2 * s.ffn * s.element;
   if (config.model.qk_norm()) kept.qk_norm = s.tokens * qk_norm_bytes(config, layer, s);
   const bool shared = layer.rows_of_ranks.size() > 1;
-  const int64_t own_heads = heads / config.parallel.context;
-  kept.attention = s.batch * layer.rows *
-                   (2 * (s.own_q_channels + s.own_kv_channels) * s.element + own_heads * kFp32);      // q, k, v, o
+  kept.attention = s.batch * layer.most_attended(2 * s.own_q_channels * s.element + s.own_heads * kFp32,
+                                                 2 * s.own_kv_channels * s.element);                  // q, o; k, v
   if (shared) kept.attention += (layer.lighthouse ? own_rows : s.tokens) * s.q_channels * s.element;  // o of all heads
   if (layer.lighthouse) kept.attention += s.batch * kv_heads * (layer.own_slots() + own_rows / s.batch) * kInt32;
   return kept;

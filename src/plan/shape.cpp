@@ -28,7 +28,8 @@ int64_t causal_pairs(int64_t rows) { return rows * (rows + 1) / 2; }
 
 /// Attends to all N tokens, `pairs` of them.
 LayerShape dense_shape(const RunConfig& config, int64_t pairs, const std::vector<Span>& tokens) {
-  return {false, config.training.seq_len, pairs, 0, 0, 0, tokens, tokens};
+  const int64_t seq_len = config.training.seq_len;
+  return {false, seq_len, pairs, 0, 0, 0, tokens, tokens, AttendedBlocks(head_spans_of(config), {seq_len})};
 }
 
 SelectionConfig selection_of(const AttentionConfig& attention, int64_t topk) {
@@ -56,12 +57,16 @@ LayerShape lighthouse_shape(const RunConfig& config, int64_t topk, const std::ve
   const Pyramid& pyramid = plan.documents.front().pyramid;
   int64_t read = 0;
   for (const Tile& tile : plan.tiles) read += tokens_read(tile.shape, pyramid);
-  return {true,           plan.gathered_len,          causal_pairs(plan.gathered_len),
-          plan.num_slots, pyramid.num_coarse(),       read,
-          tokens,         rows_of_ranks(plan, tokens)};
+  return {true,           plan.gathered_len,           causal_pairs(plan.gathered_len),
+          plan.num_slots, pyramid.num_coarse(),        read,
+          tokens,         rows_of_ranks(plan, tokens), AttendedBlocks(head_spans_of(config), {plan.gathered_len})};
 }
 
 }  // namespace
+
+HeadSpans head_spans_of(const RunConfig& config) {
+  return {config.model.num_heads, config.model.num_kv_heads, config.parallel.context};
+}
 
 MeshShape mesh_of(const ParallelConfig& parallel) { return {std::max<int64_t>(parallel.data, 1), parallel.context, 0}; }
 
@@ -73,6 +78,14 @@ RunConfig on_one_rank(RunConfig config) {
 int64_t longest(const std::vector<Span>& spans) {
   int64_t most = 0;
   for (const Span& span : spans) most = std::max(most, span.size());
+  return most;
+}
+
+int64_t LayerShape::most_attended(int64_t per_query, int64_t per_key) const {
+  int64_t most = 0;
+  for (size_t rank = 0; rank < attended.query.size(); ++rank) {
+    most = std::max(most, attended.query[rank].rows.size() * per_query + attended.key[rank].rows.size() * per_key);
+  }
   return most;
 }
 
@@ -147,8 +160,11 @@ Sizes::Sizes(const RunConfig& config)
       q_channels(config.model.num_heads * config.model.head_dim),
       kv_channels(config.model.num_kv_heads * config.model.head_dim),
       qkv(q_channels + 2 * kv_channels),
-      own_q_channels(q_channels / config.parallel.context),
-      own_kv_channels(std::max(kv_channels / config.parallel.context, config.model.head_dim)),
+      row_groups(head_spans_of(config).num_row_groups),
+      own_heads(head_spans_of(config).query.front().size()),
+      own_kv_heads(head_spans_of(config).key.front().size()),
+      own_q_channels(own_heads * config.model.head_dim),
+      own_kv_channels(own_kv_heads * config.model.head_dim),
       vocab(config.model.vocab_size),
       element(config.training.precision == Precision::kBf16 ? 2 : 4) {
   LIGHTHOUSE_CHECK(is_countable(config), "plan: training.batch_size = ", batch,

@@ -6,9 +6,13 @@
 
 #include "config/run_config.h"
 #include "parallel/context_plan.h"
+#include "parallel/head_spans.h"
 #include "parallel/mesh_shape.h"
 
 namespace lighthouse {
+
+/// The heads of each rank that shares a sequence.
+HeadSpans head_spans_of(const RunConfig& config);
 
 /// The same run on one rank.
 RunConfig on_one_rank(RunConfig config);
@@ -30,17 +34,21 @@ struct LayerShape {
   int64_t tokens_read;  ///< tokens under the rows finer than the coarsest level, which gather reads; 0 of a dense layer
   std::vector<Span> tokens_of_ranks;  ///< of the ranks that share a sequence: all tokens of one that is alone
   std::vector<Span> rows_of_ranks;    ///< the rows that each gathers, or its tokens
+  AttendedBlocks attended;            ///< what each attends to
 
   // Of the rank that has most:
   int64_t own_rows() const { return longest(rows_of_ranks); }
   int64_t own_slots() const { return num_slots * longest(tokens_of_ranks) / tokens_of_ranks.back().end; }
+  /// Of something that is `per_query` for each row of which it attends to queries, and `per_key` of keys and values.
+  int64_t most_attended(int64_t per_query, int64_t per_key) const;
+  int64_t own_queries() const { return most_attended(1, 0); }
 };
 
 /// The tokens of each rank that shares a sequence, as the decoder cuts it.
 std::vector<Span> token_spans_of(const RunConfig& config);
 
 /// All layers in stage 1 (`lighthouse`) or in stage 2. Throws InvalidArgument for a pyramid that cannot be made, and
-/// for a sequence or heads that parallel.context ranks cannot share.
+/// for a sequence that parallel.context ranks cannot share.
 std::vector<LayerShape> layer_shapes(const RunConfig& config, bool lighthouse);
 
 /// Whether the bytes of a step fit int64 with room for sums of them; a machine that holds more does not exist.
@@ -63,7 +71,9 @@ struct Sizes {
   int64_t q_channels;                       ///< H * D
   int64_t kv_channels;                      ///< H_kv * D
   int64_t qkv;                              ///< H * D + 2 H_kv * D, one packed row
-  int64_t own_q_channels, own_kv_channels;  ///< of the heads that one rank attends to
+  int64_t row_groups;                       ///< R, ranks that have the same heads and share their rows
+  int64_t own_heads, own_kv_heads;          ///< that one rank attends to
+  int64_t own_q_channels, own_kv_channels;  ///< of them
   int64_t vocab;                            ///< V
   int64_t element;                          ///< bytes of the compute dtype: 2 of bf16, 4 of fp32
 };

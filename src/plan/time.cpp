@@ -115,7 +115,7 @@ class Costs {
     const double flops = attention_flops(pairs, heads, static_cast<double>(model.head_dim));
     const double length = 2 * pairs / static_cast<double>(shape.rows) - 1;  // of causal sequences with so many pairs
     const AttentionRate rate = attention_rate(profile_, length);
-    const double slower = deterministic_factor() / head_factor();
+    const double slower = deterministic_factor(shape) / head_factor();
     const double few = few_heads_factor(length, heads);
     times.forward.attention = flops / (rate.forward * head_factor()) * few;
     times.both.attention = (1 + kAttentionBackward) * flops / rate.both * slower * few;
@@ -130,9 +130,10 @@ class Costs {
     return num_sharers() == 1 ? 1 : std::max(1.0, busy(kMeasuredHeads) / busy(heads));
   }
   double head_factor() const { return config_.model.head_dim < 128 ? kSmallHead : 1; }
-  double deterministic_factor() const {
+  double deterministic_factor(const LayerShape& shape) const {
     if (!config_.training.deterministic) return 1;
-    return config_.training.precision == Precision::kBf16 ? kDeterministicCudnn : kDeterministicFlash;
+    const bool cudnn = config_.training.precision == Precision::kBf16 && shape.own_queries() == shape.rows;
+    return cudnn ? kDeterministicCudnn : kDeterministicFlash;
   }
 
   /// The bytes that the stages cannot do without, as docs/benchmarks.md counts them.
@@ -161,7 +162,7 @@ class Costs {
     if (scorer == Scorer::kRandom) return copy(q_and_k, kStageShare);
     const auto length = static_cast<double>(config_.training.seq_len) / static_cast<double>(config_.attention.dilation);
     const double attention = static_cast<double>(s_.batch) * scorer_flops(config_) /
-                             static_cast<double>(num_sharers()) /
+                             static_cast<double>(head_spans_of(config_).num_head_groups) /
                              (attention_rate(profile_, length).forward * head_factor());
     return attention + copy(q_and_k, kStageShare);
   }

@@ -12,10 +12,8 @@ namespace {
 LayerExchange exchange_of(const RunConfig& config, const LayerShape& shape) {
   const AttentionConfig& attention = config.attention;
   const Sizes sizes(config);
-  LayerExchange layer{
-      sizes.batch,           config.model.head_dim,
-      sizes.element,         HeadSpans(config.model.num_heads, config.model.num_kv_heads, config.parallel.context),
-      shape.tokens_of_ranks, shape.rows_of_ranks};
+  LayerExchange layer{sizes.batch,           config.model.head_dim, sizes.element, head_spans_of(config),
+                      shape.tokens_of_ranks, shape.rows_of_ranks,   shape.attended};
   if (!shape.lighthouse) return layer;
   layer.num_carried = attention.num_levels - 1;
   int64_t span = 1;  // F, the tokens under an entry of the coarsest level
@@ -94,8 +92,16 @@ double collective_seconds(const Links& links, const std::vector<LinkRate>& rates
 
 ExchangeTime exchange_time(const RunConfig& config, bool lighthouse, const Links& links, int64_t node_size) {
   const MeshShape mesh = mesh_of(config.parallel);
+  // Where ranks share rows, keys and values of the first one's are sent most often; the last one has most gradients of
+  // them to send back.
+  TrafficByName most = step_traffic(config, lighthouse, 0);
+  if (head_spans_of(config).num_row_groups > 1) {
+    for (const auto& [name, traffic] : step_traffic(config, lighthouse, mesh.context_size() - 1)) {
+      most[name].bytes = std::max(most[name].bytes, traffic.bytes);
+    }
+  }
   ExchangeTime time;
-  for (const auto& [name, traffic] : step_traffic(config, lighthouse, 0)) {
+  for (const auto& [name, traffic] : most) {
     const bool gradients = name == kSumOfGradients || name == kUpdatedParameters;
     const int64_t num_ranks = gradients ? mesh.size() : mesh.context_size();
     const auto count = static_cast<double>(traffic.collectives);

@@ -39,7 +39,7 @@ struct ExchangeTime {
   double rows = 0;       ///< between ranks that share sequences
   double gradients = 0;  ///< gradients, and updated parameters
 };
-/// Of the first rank, in nodes of so many GPUs.
+/// Of the rank that sends most, in nodes of so many GPUs.
 ExchangeTime exchange_time(const RunConfig& config, bool lighthouse, const Links& links, int64_t node_size);
 
 }  // namespace lighthouse

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "lighthouse/check.h"
+#include "parallel/row_pieces.h"
 
 namespace lighthouse {
 namespace {
@@ -85,6 +86,54 @@ TEST(ContextPlans, RefuseALayerWhoseTilesLieOtherwise) {
   EXPECT_EQ(refusal([&] { context_plan(make_plan(config_of(3, 4, 3072, 256), 98304), tokens, 0); }), "accepted");
   EXPECT_THAT(refusal([&] { context_plan(make_plan(config_of(3, 4, 1280, 128), 98304), tokens, 0); }),
               HasSubstr("inside of a tile for k = 1280"));
+}
+
+int64_t pairs_of(const std::vector<int64_t>& document_rows, const Span& rows) {
+  int64_t pairs = 0, begin = 0;
+  for (const int64_t count : document_rows) {
+    for (int64_t row = 0; row < count; ++row) {
+      if (begin + row >= rows.begin && begin + row < rows.end) pairs += row + 1;
+    }
+    begin += count;
+  }
+  return pairs;
+}
+
+TEST(RowPieces, HaveEqualWork) {
+  for (const std::vector<int64_t>& documents :
+       {std::vector<int64_t>{10000}, {0, 6000, 0, 10, 3000, 990}, {100, 9900}}) {
+    const int64_t all = pairs_of(documents, {0, 10000});
+    for (const int64_t num_pieces : {1, 2, 3, 4, 8, 16}) {
+      int64_t row = 0;
+      for (const RowPiece& piece : row_pieces(documents, num_pieces)) {
+        EXPECT_EQ(piece.queries.begin, row);
+        row = piece.queries.end;
+        EXPECT_EQ(piece.keys.end, row);
+        EXPECT_NEAR(static_cast<double>(pairs_of(documents, piece.queries)),
+                    static_cast<double>(all) / static_cast<double>(num_pieces), 10000);
+      }
+      EXPECT_EQ(row, 10000);
+    }
+  }
+  const std::vector<RowPiece> halves = row_pieces({98304}, 2);
+  EXPECT_EQ(halves[0].queries, (Span{0, 69511})) << "sqrt(1/2) of the rows";
+  EXPECT_EQ(halves[1].keys, (Span{0, 98304}));
+}
+
+TEST(RowPieces, SeeTheirDocumentFromItsBeginning) {
+  const std::vector<int64_t> documents{30, 0, 40, 30};
+  const std::vector<RowPiece> pieces = row_pieces(documents, 3);
+  EXPECT_EQ(pieces[0].keys, (Span{0, pieces[0].queries.end}));
+  EXPECT_EQ(pieces[1].keys.begin, 30);
+  EXPECT_EQ(pieces[2].keys.begin, 30) << pieces[2].queries.begin;
+  EXPECT_EQ(rows_within(documents, {20, 75}), (std::vector<int64_t>{10, 40, 5}));
+  EXPECT_EQ(rows_within(documents, {30, 70}), (std::vector<int64_t>{40}));
+}
+
+TEST(RowPieces, HaveARowEach) {
+  for (const RowPiece& piece : row_pieces({1, 1, 1}, 3)) EXPECT_EQ(piece.queries.size(), 1);
+  for (const RowPiece& piece : row_pieces({4}, 4)) EXPECT_EQ(piece.queries.size(), 1);
+  EXPECT_THAT(refusal([] { row_pieces({2, 1}, 4); }), HasSubstr("3 rows for 4 ranks"));
 }
 
 }  // namespace

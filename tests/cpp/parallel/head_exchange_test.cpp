@@ -48,36 +48,42 @@ std::vector<Span> rows_of(int64_t num_ranks) {
   return rows;
 }
 
+at::Tensor slice(const at::Tensor& x, const HeadBlock& block, const HeadLayout& layout) {
+  return slice(slice(x, layout.heads, block.heads), layout.rows, block.rows);
+}
+
 /// q, k and v there and back, in one layout.
 std::string exchange(Group& group, const Case& c, const HeadLayout& layout) {
-  const HeadSpans spans(c.num_heads, c.num_kv_heads, group.size());
-  const std::vector<std::vector<Span>> heads = spans.of_qkv();
   const std::vector<Span> rows = rows_of(group.size());
+  const int64_t num_rows = rows.back().end;
+  const AttendedBlocks attended(HeadSpans(c.num_heads, c.num_kv_heads, group.size()), {0, 1, num_rows - 1});
+  const std::vector<std::vector<HeadBlock>> heads = attended.of_qkv();
   const auto rank = static_cast<size_t>(group.rank());
-  const auto shape = [&](int64_t num_heads) {
-    std::vector<int64_t> sizes{c.batch, num_heads, rows.back().end, c.head_dim};
+  const auto shape = [&](int64_t of_heads, int64_t of_rows) {
+    std::vector<int64_t> sizes{c.batch, of_heads, of_rows, c.head_dim};
     if (layout.heads == kRowsFirst.heads) std::swap(sizes[1], sizes[2]);
     return sizes;
   };
 
   std::vector<at::Tensor> whole, mine;
   for (size_t i = 0; i < heads.size(); ++i) {
-    whole.push_back(random(i, shape(heads[i].back().end), c.dtype));
+    whole.push_back(random(i, shape(heads[i].back().heads.end, num_rows), c.dtype));
     mine.push_back(laid_out(slice(whole[i], layout.rows, rows[rank]).clone(), c).requires_grad_(true));
   }
   const HeadExchange exchange{heads, rows, &group, layout};
   const int64_t sent_before = group.sent().contains(kRowsForHeads) ? group.sent().at(kRowsForHeads).collectives : 0;
   const std::vector<at::Tensor> of_heads = to_heads(mine, exchange);
   for (size_t i = 0; i < heads.size(); ++i) {
-    if (!of_heads[i].equal(slice(whole[i], layout.heads, heads[i][rank]))) return detail::concat("to_heads of ", i);
+    if (!of_heads[i].equal(slice(whole[i], heads[i][rank], layout))) return detail::concat("to_heads of ", i);
     if (!of_heads[i].is_contiguous()) return detail::concat("strides of ", i);
   }
   if (group.size() > 1 && group.sent().at(kRowsForHeads).collectives != sent_before + 1) return "q, k, v apart";
-  const at::Tensor back = to_rows({of_heads[0]}, {{spans.query}, rows, &group, layout})[0];
+  const at::Tensor back = to_rows({of_heads[0]}, {{attended.query}, rows, &group, layout})[0];
   if (!back.equal(mine[0])) return "to_rows";
 
   const auto gradient_of = [&](size_t i, size_t other) {
-    return laid_out(random(10 + 10 * i + other, shape(heads[i][other].size()), c.dtype), c);
+    const HeadBlock& block = heads[i][other];
+    return laid_out(random(10 + 10 * i + other, shape(block.heads.size(), block.rows.size()), c.dtype), c);
   };
   std::vector<at::Tensor> gradients;
   for (size_t i = 0; i < heads.size(); ++i) gradients.push_back(gradient_of(i, rank));
@@ -86,13 +92,13 @@ std::string exchange(Group& group, const Case& c, const HeadLayout& layout) {
   for (size_t i = 0; i < heads.size(); ++i) {
     at::Tensor sum = at::zeros(whole[i].sizes(), whole[i].options().dtype(sum_type));
     for (size_t other = 0; other < heads[i].size(); ++other) {
-      slice(sum, layout.heads, heads[i][other]).add_(gradient_of(i, other).to(sum_type));
+      slice(sum, heads[i][other], layout).add_(gradient_of(i, other).to(sum_type));
     }
     if (!mine[i].grad().equal(slice(sum, layout.rows, rows[rank]).to(c.dtype)))
       return detail::concat("gradient of ", i);
     mine[i].mutable_grad() = at::Tensor();
   }
-  to_rows(to_heads({mine[0]}, {{spans.query}, rows, &group, layout}), {{spans.query}, rows, &group, layout})[0]
+  to_rows(to_heads({mine[0]}, {{attended.query}, rows, &group, layout}), {{attended.query}, rows, &group, layout})[0]
       .backward(mine[0].detach());
   return mine[0].grad().equal(mine[0].detach()) ? "" : "gradient of there and back";
 }
@@ -114,7 +120,12 @@ TEST(HeadExchanges, MoveRowsToHeadsAndBack) {
                                          {3, 1, 6, 1, at::kDouble},
                                          {2, 1, 6, 2, at::kHalf, 16},
                                          {2, 2, 4, 2, at::kDouble, 32, true},
-                                         {8, 1, 8, 4, at::kFloat}}) {
+                                         {8, 1, 8, 4, at::kFloat},
+                                         {2, 1, 1, 1, at::kFloat},
+                                         {4, 1, 2, 2, at::kBFloat16, 8},
+                                         {8, 2, 4, 2, at::kDouble},
+                                         {3, 1, 2, 1, at::kHalf},
+                                         {4, 2, 6, 6, at::kFloat}}) {
     for (const auto& outcome :
          run_ranks(c.num_ranks, [&](World& world) { return exchange_in_both_layouts(world, c); })) {
       EXPECT_EQ(outcome.exit_code, 0) << outcome.text;
@@ -123,18 +134,29 @@ TEST(HeadExchanges, MoveRowsToHeadsAndBack) {
   }
 }
 
-TEST(HeadExchanges, NeedRanksThatDivideHeads) {
-  const auto refusal = [](int64_t num_heads, int64_t num_kv_heads, int64_t num_ranks) -> std::string {
-    try {
-      HeadSpans(num_heads, num_kv_heads, num_ranks);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "accepted";
+TEST(HeadSpans, AreGroupsOfHeadsTimesGroupsOfRows) {
+  const auto groups = [](int64_t num_heads, int64_t num_kv_heads, int64_t num_ranks) {
+    const HeadSpans spans(num_heads, num_kv_heads, num_ranks);
+    return std::pair(spans.num_head_groups, spans.num_row_groups);
   };
-  EXPECT_EQ(refusal(8, 2, 4), "accepted");
-  EXPECT_THAT(refusal(6, 6, 4), HasSubstr("6 query heads for 4 ranks"));
-  EXPECT_THAT(refusal(12, 6, 4), HasSubstr("6 key/value heads for 4 ranks"));
+  EXPECT_EQ(groups(8, 2, 4), std::pair(4L, 1L));
+  EXPECT_EQ(groups(8, 8, 16), std::pair(8L, 2L));
+  EXPECT_EQ(groups(32, 8, 128), std::pair(32L, 4L));
+  EXPECT_EQ(groups(6, 6, 4), std::pair(2L, 2L)) << "4 ranks do not divide 6 heads";
+  EXPECT_EQ(groups(12, 6, 4), std::pair(2L, 2L)) << "a group of 3 heads would have one and a half key/value heads";
+  EXPECT_EQ(groups(8, 8, 3), std::pair(1L, 3L));
+  const HeadSpans spans(2, 1, 4);
+  EXPECT_EQ(spans.query, (std::vector<Span>{{0, 1}, {1, 2}, {0, 1}, {1, 2}}));
+  EXPECT_EQ(spans.key, (std::vector<Span>{{0, 1}, {0, 1}, {0, 1}, {0, 1}}));
+}
+
+TEST(HeadSpans, NeedGroupsOfHeadsOfOneSize) {
+  try {
+    HeadSpans(6, 4, 2);
+    FAIL() << "6 heads for 4 key/value heads";
+  } catch (const InvalidArgument& error) {
+    EXPECT_THAT(error.what(), HasSubstr("6 query heads for 4 key/value heads"));
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 
 #include "cpp/parallel/ranks.h"
@@ -118,6 +119,14 @@ const Variant kVariants[] = {
        config.parallel.data = 1;
        config.parallel.context = 4;
      }},
+    {"fewer_heads_than_ranks",
+     [](RunConfig& config) {
+       config.model.num_heads = 2;
+       config.model.num_kv_heads = 1;
+       config.attention.scorer = Scorer::kGla;
+       config.parallel.data = 1;
+       config.parallel.context = 4;
+     }},
 };
 INSTANTIATE_TEST_SUITE_P(Variants, TrafficOf, testing::ValuesIn(kVariants),
                          [](const auto& instance) { return std::string(instance.param.name); });
@@ -133,6 +142,24 @@ TEST(Traffic, IsThatOfTheFormulaInTheDocumentation) {
   EXPECT_EQ(stage_2.at(kRowsForHeads).collectives + stage_2.at(kHeadsForRows).collectives, 30 * 4)
       << "q, k, v and o, there and back";
   EXPECT_TRUE(step_traffic(paper_config(), true, 0).empty()) << "alone";
+}
+
+TEST(Traffic, OfMoreRanksThanHeadsIsThatOfTheFormulaInTheDocumentation) {
+  RunConfig config = paper_config();
+  config.training.gradient_accumulation = 1;
+  config.parallel = {.data = 1, .context = 16};
+  config.attention.topk = 2048;
+  // One head of 16 ranks each, in two groups of rows: (2 H + 2 c(R) H_kv) D rows of N, less what stays.
+  const auto first_end = std::llround(std::sqrt(0.5) * 98304);
+  int64_t sent = 0, rows = 2 * 8 * 98304 + 2 * 8 * (first_end + 98304);
+  for (int64_t rank = 0; rank < 16; ++rank) {
+    const TrafficByName stage_2 = step_traffic(config, false, rank);
+    sent += stage_2.at(kRowsForHeads).bytes + stage_2.at(kHeadsForRows).bytes;
+    const Span own{rank * 6144, (rank + 1) * 6144}, keys{0, rank < 8 ? first_end : 98304};
+    const Span queries{rank < 8 ? 0 : first_end, keys.end};
+    rows -= 2 * common_part(own, queries).size() + 2 * common_part(own, keys).size();
+  }
+  EXPECT_EQ(sent, 2 * 30 * 128 * 2 * rows) << "of 30 layers, forward and backward, in bf16";
 }
 
 TEST(Shares, AreAsTheDecoderCutsThem) {
@@ -158,6 +185,17 @@ TEST(Shares, TakeTheirPartOfMemory) {
   const StepMemory data = step_memory(config, true, true);
   EXPECT_EQ(data.kept, alone.kept);
   EXPECT_LT(data.moments, alone.moments * 13 / 100);
+}
+
+TEST(Shares, OfRowsTakeLessMemoryThanOfHeadsAlone) {
+  RunConfig config = paper_config();
+  config.attention.topk = 2048;  // 16 tiles
+  const auto kept = [&](int64_t context) {
+    config.parallel = {.data = 1, .context = context};
+    return static_cast<double>(step_memory(config, false, true).kept);
+  };
+  EXPECT_LT(kept(16), 0.75 * kept(8));
+  EXPECT_GT(kept(16), 0.5 * kept(8)) << "the last group of rows has all keys";
 }
 
 TEST(Shares, TakeTheirPartOfTime) {
@@ -208,7 +246,7 @@ TEST(Shares, ThatFitComeFirstAndByTime) {
   const DeviceProfile& h100 = *find_profile("h100");
   RunConfig config = paper_config();
   const std::vector<Alternative> list = shares(config, 16, h100.memory_bytes, true, h100);
-  ASSERT_EQ(list.size(), 4U) << "1, 2, 4 and 8 share a sequence; 16 would be more than the heads";
+  ASSERT_EQ(list.size(), 4U) << "1, 2, 4 and 8 share a sequence; 16 would be more than the tiles";
   for (size_t i = 1; i < list.size(); ++i) EXPECT_LE(list[i - 1].seconds, list[i].seconds);
   EXPECT_EQ(list.front().config.parallel.data, 16) << "sequences of their own cost least";
   config.training.gradient_accumulation = 2;
@@ -217,11 +255,11 @@ TEST(Shares, ThatFitComeFirstAndByTime) {
   }
   try {
     shares(config, 64, h100.memory_bytes, true, h100);
-    FAIL() << "64 ranks for 2 micro-batches and 8 heads";
+    FAIL() << "64 ranks for 2 micro-batches and 12 tiles";
   } catch (const InvalidArgument& error) {
     EXPECT_THAT(error.what(), AllOf(HasSubstr("64 ranks cannot share this run"),
                                     HasSubstr("parallel.context = 1: parallel.data = 64: must be at most"),
-                                    HasSubstr("parallel.context = 64: context parallelism: 8 query heads")));
+                                    HasSubstr("parallel.context = 64: context parallelism: 12 tiles for 64 ranks")));
   }
 }
 

@@ -250,6 +250,60 @@ TEST_F(RanksTest, ShareSequencesOfQwenAndRecomputedLayers) {
   expect_same_run(make("recomputed", 2, Recompute::kFull), make("two", 2, Recompute::kNone));
 }
 
+/// Two heads, so that of four ranks two have a part of their rows.
+RunConfig with_few_heads(RunConfig config, Scorer scorer) {
+  RunConfig result = with_long_rows(std::move(config), scorer);
+  result.model.num_heads = 2;
+  result.model.num_kv_heads = 1;
+  return result;
+}
+
+TEST_F(RanksTest, ThatShareRowsOfHeadsTrainAsOneProcess) {
+  for (const Scorer scorer : {Scorer::kNorm, Scorer::kDilated}) {
+    const auto make = [&](const std::string& name, int64_t context) {
+      RunConfig result = with_few_heads(config(name + std::string(word(scorer))), scorer);
+      result.parallel.context = context;
+      return result;
+    };
+    expect_step(train_on(1, make("one", 1)), 6);
+    for (const int64_t context : {3, 4}) {
+      const std::string name = "context " + std::to_string(context);
+      expect_step(train_on(context, make(name, context)), 6);
+      expect_near_run(make(name, context), make("one", 1));
+    }
+    expect_step(train_on(4, make("again", 4)), 6);
+    expect_same_run(make("again", 4), make("context 4", 4));
+  }
+}
+
+TEST_F(RanksTest, ThatShareRowsOfPackedDocumentsTrainAsOneProcess) {
+  for (int64_t file = 0; file < 40; ++file) {
+    write_bytes(folder_ / "mixed" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
+  }
+  const auto make = [&](const std::string& name, int64_t context) {
+    RunConfig result = with_few_heads(config(name), Scorer::kNorm);
+    result.data.path = (folder_ / "mixed").string();
+    result.data.packing = Packing::kDocuments;
+    result.parallel.context = context;
+    return result;
+  };
+  expect_step(train_on(1, make("one", 1)), 6);
+  expect_step(train_on(4, make("four", 4)), 6);
+  expect_near_run(make("four", 4), make("one", 1));
+}
+
+TEST_F(RanksTest, GoOnFromARunThatSharedRowsOfHeads) {
+  const auto make = [&](const std::string& name, int64_t context) {
+    RunConfig result = with_few_heads(config(name), Scorer::kNorm);
+    result.parallel.context = context;
+    return result;
+  };
+  expect_step(train_on(1, make("unbroken", 1)), 6);
+  expect_step(train_on(4, make("broken", 4), signal_after(2, 2)), 3);
+  expect_step(train_on(2, make("broken", 2)), 6);
+  expect_near_run(make("broken", 2), make("unbroken", 1));
+}
+
 TEST_F(RanksTest, GoOnWithAnotherShareOfSequences) {
   const auto make = [&](const std::string& name, int64_t context) {
     RunConfig result = with_long_rows(config(name), Scorer::kNorm);
@@ -333,11 +387,6 @@ TEST_F(RanksTest, ThatWereStartedWithOtherThingsRefuse) {
                 config.attention.topk = config.attention.tile_topk;
               }),
               HasSubstr("1 tiles for 2 ranks"));
-  EXPECT_THAT(refused([](int64_t, RunConfig& config, TrainOptions&) {
-                config.parallel.context = 2;
-                config.model.num_heads = 1;
-              }),
-              HasSubstr("1 query heads for 2 ranks"));
 }
 
 TEST_F(RanksTest, SayWhichIsSlow) {
