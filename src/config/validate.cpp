@@ -66,8 +66,9 @@ void validate_parallel(const RunConfig& config) {
               (attention.method == AttentionMethod::kLighthouse && attention.scorer != Scorer::kRandom),
           "parallel.context = ", parallel.context, ": must be 1 with attention.method = \"", attention.method,
           "\" and attention.scorer = \"", attention.scorer, "\"; controls run on whole sequences");
-  require(parallel.context == 1 || attention.window_layers.empty(), "parallel.context = ", parallel.context,
-          ": must be 1 with attention.window_layers, whose windows no processes share");
+  require(attention.window_layers.empty() || config.model.num_heads % parallel.context == 0,
+          "parallel.context = ", parallel.context, ": must divide model.num_heads = ", config.model.num_heads,
+          " with attention.window_layers, of which a process attends to whole heads");
   require(parallel.data <= training.gradient_accumulation, "parallel.data = ", parallel.data,
           ": must be at most training.gradient_accumulation = ", training.gradient_accumulation,
           ", the micro-batches of a step, which are dealt out; set both");

@@ -148,10 +148,8 @@ Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span
   const Span own = shared ? share.own() : Span{0, seq_len};
   LIGHTHOUSE_CHECK(tokens.size(1) == own.size(), "Decoder: ", tokens.size(1), " tokens, of which this rank has ",
                    own.size());
-  LIGHTHOUSE_CHECK(!shared || mode == AttentionMode::kDense ||
-                       (attention_.method == AttentionMethod::kLighthouse && attention_.window_layers.empty()),
-                   "Decoder: ranks cannot share a row with attention.method = \"", attention_.method, "\" and ",
-                   attention_.window_layers.size(), " window_layers");
+  LIGHTHOUSE_CHECK(!shared || mode == AttentionMode::kDense || attention_.method == AttentionMethod::kLighthouse,
+                   "Decoder: ranks cannot share a row with attention.method = \"", attention_.method, "\"");
   check_documents(cu_seqlens, tokens, seq_len);
   compute_.refresh();
   const int64_t seen = cache == nullptr ? 0 : cache->length();

@@ -168,9 +168,20 @@ Residual scored_attention(const Residual& in, const Layer& layer, const Pass& pa
   return {x, attended(rows, options, layer, pass)};
 }
 
-/// Dense attention of a row that ranks share.
+/// Attention in a window, of one document of a row that ranks share.
+InnerAttention shared_window(const Layer& layer, const Pass& pass) {
+  return [span = layer.window, deterministic = pass.deterministic](const at::Tensor& q, const at::Tensor& k,
+                                                                   const at::Tensor& v) {
+    return ops::window_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), span, std::nullopt,
+                                 deterministic)
+        .transpose(1, 2);
+  };
+}
+
+/// Dense attention, or in a window, of a row that ranks share.
 Residual shared_dense_attention(const Residual& in, const Layer& layer, const Pass& pass) {
-  const auto [x, heads, options] = prepare(in, layer, pass);
+  auto [x, heads, options] = prepare(in, layer, pass);
+  if (layer.window > 0) options.attention = shared_window(layer, pass);
   return {x, attended({{heads.q, heads.k, heads.v}, {}}, options, layer, pass)};
 }
 

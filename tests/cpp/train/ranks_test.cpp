@@ -219,12 +219,27 @@ TEST_F(RanksTest, ThatShareSequencesTrainAsOneProcess) {
   }
 }
 
+TEST_F(RanksTest, ThatShareSequencesOfWindowLayersTrainAsOneProcess) {
+  const auto make = [&](const std::string& name, int64_t context) {
+    RunConfig result = with_long_rows(config(name), Scorer::kNorm);
+    result.attention.window_layers = {0};
+    result.attention.span = 5;
+    result.parallel.context = context;
+    return result;
+  };
+  expect_step(train_on(1, make("one", 1)), 6);
+  expect_step(train_on(2, make("two", 2)), 6);
+  expect_near_run(make("two", 2), make("one", 1));
+}
+
 TEST_F(RanksTest, ThatSharePackedDocumentsTrainAsOneProcess) {
   for (int64_t file = 0; file < 40; ++file) {
     write_bytes(folder_ / "mixed" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
   }
   const auto make = [&](const std::string& name, int64_t context) {
     RunConfig result = with_long_rows(config(name), Scorer::kGla);
+    result.attention.window_layers = {1};
+    result.attention.span = 5;
     result.data.path = (folder_ / "mixed").string();
     result.data.packing = Packing::kDocuments;
     result.parallel.context = context;
