@@ -105,7 +105,8 @@ def test_corpora_of_two_tokenizers_are_refused(lighthouse, corpora, tmp_path):
         folder.mkdir()
         (folder / "train").write_bytes((corpora / "easy").read_bytes())
         (folder / "manifest.json").write_text(json.dumps({
-            "format": "lighthouse-prepare 1", "vocab_size": 256, "data": {"train": {}}, "tokenizer": {"sha256": sha}}))
+            "format": "lighthouse-prepare 1", "vocab_size": 256, "data": {"train": {}},
+            "made_of": {"tokenizer": {"sha256": sha}}}))
     result = train(lighthouse, f"{tmp_path / 'a' / 'train'}=1,{tmp_path / 'b' / 'train'}=1", tmp_path / "run")
     assert result.returncode == 2 and "is another than that of" in result.stderr
 
