@@ -261,7 +261,8 @@ def test_a_corpus_of_another_tokenizer(lighthouse, init, here, tmp_path):
     other = byte_level_bpe(["<first>", "<|endoftext|>"])
     other.save(str(tmp_path / "other.json"))
     for tokenizer, difference in ((tmp_path / "other.json", "has number 0 there and 1 here"), ("bytes", "its tokens are bytes")):
-        result = prepare(here / "corpus", "--tokenizer", tokenizer, "--output", tmp_path / "tokens", "--processes", 1, "--overwrite")
+        result = prepare(here / "corpus", "--tokenizer", tokenizer, "--output", tmp_path / "tokens", "--processes", 1,
+                         "--overwrite")
         assert result.returncode == 0, result.stderr
         message = init(data=tmp_path / "tokens", exit_code=2)
         assert "has another tokenizer than the model in" in message and difference in message
