@@ -33,6 +33,7 @@ for version in "${versions[@]}"; do
   (cd "$folder" && env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY "$python" -m lighthouse_attention)
   "$folder/torch-$version/bin/lighthouse-report" --help >/dev/null
   "$folder/torch-$version/bin/lighthouse-prepare" --help >/dev/null
+  test -x "$folder/torch-$version/bin/lighthouse-init"
   (cd "$folder" && env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY "$python" ../../examples/quickstart.py | tail -n 1)
   # No build: what compares with the C++ operator library, which is of one torch, is skipped.
   env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY LIGHTHOUSE_BUILD=none "$python" -m pytest -q -p no:cacheprovider \

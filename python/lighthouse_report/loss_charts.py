@@ -3,12 +3,13 @@ data."""
 
 from . import series
 from .axes import BAND, LOSS, TOKENS, log_axis, switch_rules
-from .series import arm_rows, binned_points, validation_points
+from .series import arm_rows, binned_points, source_points, validation_points
 from .vega import chart, colour_of_arms, curves, points, quantity, style_of_attention
 
 DENSE = "dense attention"
 STAGE_ONE = "stage one (looks ahead)"
 LIGHTHOUSE = "Lighthouse (looks ahead)"
+MOST_SOURCES = 8  # of a mixture, that are drawn
 UNITS = (("hours", 3600), ("minutes", 60), ("seconds", 1))
 
 
@@ -29,6 +30,17 @@ def validation_by_time(arms):
     x = quantity(clock, f"{unit}, evaluation {evaluation}", zero=True, tickCount=6)
     rows = [{**row, clock: row[clock] / seconds} for row in rows]
     return validation("Dense validation loss against time", arms, rows, x, seconds)
+
+
+def validation_by_source(arms):
+    """A chart for each corpus of a mixture, at most MOST_SOURCES of them."""
+    names = dict.fromkeys(name for arm in arms for run in arm.runs for record in run.records for name in record["sources"])
+    charts = []
+    for name in list(names)[:MOST_SOURCES]:
+        points_of_arms = [(arm, [found for run in arm.runs if (found := source_points(run, name))]) for arm in arms]
+        rows = [row for arm, found in points_of_arms if found for row in arm_rows(arm.name, found)]
+        charts.append(validation(f"Dense validation loss on {name}", arms, rows, TOKENS))
+    return charts
 
 
 def validation_rows(arms, clock):

@@ -20,6 +20,7 @@ def specification(arms, title, margin_percent):
         tables.times(arms, comparisons),
         *in_twos(loss_charts.training(arms), loss_charts.switching(arms), evaluation_charts.by_position(arms),
                  evaluation_charts.by_distance(arms)),
+        *in_twos(*loss_charts.validation_by_source(arms)),
         evaluation_charts.retrieval(arms, "passkey", "Passkey: a digit hidden in text"),
         evaluation_charts.retrieval(arms, "multikey", "Multikey: the digit of one key of several"),
         *in_twos(step_charts.speed(arms), step_charts.memory(arms), step_charts.gradient_norm(arms)),

@@ -124,15 +124,24 @@ def read_records(file):
         step = record.get("step")
         try:
             numbers = {key: number(record[key]) for key in NUMBERS if key in record}
+            sources = source_losses(record.get("sources", {}))
             if type(step) is not int or record.get("stage") not in (1, 2) or numbers.get("tokens") is None:
                 raise TypeError("step, stage and tokens must be there")
         except TypeError as error:
             raise ReportError(f"{file}:{line}: damaged: {error}") from error
         if records and step <= records[-1]["step"]:
             raise ReportError(f"{file}:{line}: damaged: step {step} after step {records[-1]['step']}")
-        records.append({"step": step, "stage": record["stage"], "spike": record.get("spike"),
+        records.append({"step": step, "stage": record["stage"], "spike": record.get("spike"), "sources": sources,
                         **{key: value for key, value in numbers.items() if value is not None}})
     return records
+
+
+def source_losses(sources):
+    """{corpus: dense validation loss} of a line of a mixture, of those that have one."""
+    if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
+        raise TypeError("sources must be an object of objects")
+    found = {name: number(source["validation_loss"]) for name, source in sources.items() if "validation_loss" in source}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def newest_state(path):

@@ -12,6 +12,11 @@ def validation_points(run, field="validation_loss"):
     return {record["step"]: point(record, record[field]) for record in run.records if field in record}
 
 
+def source_points(run, name):
+    """The same of one corpus of a mixture."""
+    return {record["step"]: point(record, record["sources"][name]) for record in run.records if name in record["sources"]}
+
+
 def binned_points(run, field, reduce=statistics.fmean):
     """(bin, stage) -> point; bins are of equal numbers of steps, the same for all runs of an arm."""
     groups = defaultdict(list)

@@ -1,5 +1,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,8 +12,11 @@
 #include "cli/open_run.h"
 #include "cli/option_words.h"
 #include "config/schema.h"
+#include "data/tokenizer.h"
+#include "eval/prompt_tokens.h"
 #include "lighthouse/check.h"
 #include "model/import.h"
+#include "model/tokenizer_files.h"
 #include "train/corpus_record.h"
 #include "train/device.h"
 #include "train/out_of_memory.h"
@@ -30,8 +34,21 @@ struct Subject {
   std::optional<int64_t> seq_len;
   int64_t split_len = 0;                 ///< by which the run set its held-out text apart; 0: seq_len
   std::optional<CorpusIdentity> corpus;  ///< that it must be
+  std::filesystem::path tokenizer;       ///< folder; empty: none, or tokens are bytes
   Json header;
 };
+
+/// Of the subject, where it has one. Without it losses are measured all the same, but not in bits a byte.
+std::unique_ptr<Tokenizer> open_tokenizer(const Subject& subject, const std::vector<const Task*>& tasks) {
+  if (subject.tokenizer.empty()) return nullptr;
+  try {
+    return std::make_unique<Tokenizer>(subject.tokenizer);
+  } catch (const InvalidArgument& error) {
+    if (std::any_of(tasks.begin(), tasks.end(), [](const Task* task) { return task->prompt != nullptr; })) throw;
+    std::cerr << "warning: bits a byte are not known: " << error.what() << std::endl;
+  }
+  return nullptr;
+}
 
 Subject open_model(const EvalOptions& options) {
   const Execution execution{.dtype = resolve_precision(options.precision.value_or(Precision::kFp32)),
@@ -43,6 +60,7 @@ Subject open_model(const EvalOptions& options) {
           options.seq_len,
           0,
           std::nullopt,
+          has_text_tokenizer(options.model) ? options.model : "",
           {{"model", options.model}, {"step", nullptr}, {"stage", nullptr}}};
 }
 
@@ -55,9 +73,13 @@ Subject open_subject(const EvalOptions& options) {
   if (options.seq_len) config.training.seq_len = *options.seq_len;
   validate(config);
   const auto stage = static_cast<int>(stage_at(config.training, run.step - 1));
-  Subject subject{
-      std::move(run.decoder),      config.data, config.training.seq_len,
-      run.config.training.seq_len, run.corpus,  {{"run", options.run}, {"step", run.step}, {"stage", stage}}};
+  Subject subject{std::move(run.decoder),
+                  config.data,
+                  config.training.seq_len,
+                  run.config.training.seq_len,
+                  run.corpus,
+                  tokenizer_of(options.run, run.config),
+                  {{"run", options.run}, {"step", run.step}, {"stage", stage}}};
   if (!options.data.empty()) {
     subject.data.path = subject.data.validation_path = options.data;
     subject.data.mixture.clear();
@@ -80,24 +102,30 @@ std::unique_ptr<SequenceLoader> open_corpus(const Subject& subject, const std::s
 }
 
 /// What a task would refuse after others were measured for long.
-void check_settings(const Subject& subject, const EvalSettings& settings, const std::vector<const Task*>& tasks) {
+void check_settings(const Subject& subject, const EvalSettings& settings, const std::vector<const Task*>& tasks,
+                    Tokenizer* tokenizer) {
   LIGHTHOUSE_CHECK(settings.context == 0 || settings.context < *subject.seq_len, "--context ", settings.context,
                    ": must be less than the sequence length, ", *subject.seq_len);
   for (const Task* task : tasks) {
     if (task->prompt == nullptr) continue;
     const ModelConfig& model = subject.decoder.config();
-    LIGHTHOUSE_CHECK(reads_bytes(model), "--task ", task->name, ": its prompts are bytes, and the model has ",
-                     model.vocab_size, " tokens instead of 256; other vocabularies need a tokenizer");
-    for (const int64_t length : settings.lengths) make_prompt(*task, settings, sentences_filler(), length, 0);
+    LIGHTHOUSE_CHECK(reads_bytes(model) || tokenizer != nullptr, "--task ", task->name,
+                     ": its prompts are text, and the model has ", model.vocab_size,
+                     " tokens and no tokenizer that says what they mean; 256 would be bytes");
+    PromptTokens maker(*task, settings, sentences_filler(), tokenizer);
+    for (const int64_t length : settings.lengths) maker.make(length, 0);
   }
 }
 
-void show_prompts(const EvalOptions& options, const EvalSettings& settings, const Filler& filler) {
+/// Those that a model with this tokenizer would be given; of bytes without one.
+void show_prompts(const EvalOptions& options, const EvalSettings& settings, const Filler& filler,
+                  Tokenizer* tokenizer) {
   for (const Task* task : options.chosen_tasks()) {
     if (task->prompt == nullptr) continue;
+    PromptTokens maker(*task, settings, filler, tokenizer);
     for (const int64_t length : settings.lengths) {
       for (int64_t trial = 0; trial < options.show; ++trial) {
-        const Prompt prompt = make_prompt(*task, settings, filler, length, trial);
+        const Prompt prompt = maker.make(length, trial).prompt;
         const Json json = {{"task", task->name}, {"length", length}, {"text", prompt.text}, {"answer", prompt.answer}};
         if (options.json) {
           std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
@@ -130,7 +158,7 @@ void add_validation_loss(const Json& loss, Json& report) {
 }
 
 Json evaluate(const Subject& subject, const SequenceLoader* loader, const EvalSettings& settings,
-              const std::vector<const Task*>& tasks) {
+              const std::vector<const Task*>& tasks, Tokenizer* tokenizer) {
   Json report = {{"format", 1}};
   report.update(subject.header);
   report["seq_len"] = subject.seq_len ? Json(*subject.seq_len) : Json();
@@ -144,8 +172,9 @@ Json evaluate(const Subject& subject, const SequenceLoader* loader, const EvalSe
                         {"sequences", std::min(settings.sequences, available)},
                         {"available", available}};
   }
-  report["bytes_per_token"] = reads_bytes(subject.decoder.config()) ? Json(1.0) : Json();
-  Evaluation evaluation(subject.decoder, loader, settings);
+  Evaluation evaluation(subject.decoder, loader, settings, tokenizer);
+  const std::optional<double> bytes_per_token = evaluation.bytes_per_token();
+  report["bytes_per_token"] = bytes_per_token ? Json(*bytes_per_token) : Json();
   Json results = Json::object();
   for (const Task* task : tasks) results[task->name] = measure(task->name, task->measure, evaluation);
   if (settings.context > 0) results["context"] = measure("context", measure_context, evaluation);
@@ -167,18 +196,20 @@ EvalOptions with_attention_of(const Subject& subject, EvalOptions options) {
 
 void run_eval(const EvalOptions& options) {
   options.check();
-  if (options.show > 0 && options.filler != PromptFiller::kCorpus) {
-    return show_prompts(options, options.settings(options.seq_len), sentences_filler());
+  if (options.show > 0 && options.run.empty() && options.model.empty()) {
+    return show_prompts(options, options.settings(options.seq_len), sentences_filler(), nullptr);
   }
   const Subject subject = open_subject(options);
   const EvalSettings settings = with_attention_of(subject, options).settings(subject.seq_len);
   const std::vector<const Task*> tasks = options.chosen_tasks();
-  check_settings(subject, settings, tasks);
+  const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(subject, tasks);
+  check_settings(subject, settings, tasks, tokenizer.get());
   const auto loader = options.reads_corpus() ? open_corpus(subject, options.run) : nullptr;
   if (options.show > 0) {
-    return show_prompts(options, settings, Evaluation(subject.decoder, loader.get(), settings).filler());
+    const Evaluation evaluation(subject.decoder, loader.get(), settings, tokenizer.get());
+    return show_prompts(options, settings, evaluation.filler(), tokenizer.get());
   }
-  const Json report = evaluate(subject, loader.get(), settings, tasks);
+  const Json report = evaluate(subject, loader.get(), settings, tasks, tokenizer.get());
   if (options.json) {
     std::cout << report.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
   } else {

@@ -48,7 +48,7 @@ std::string task_names() {
 void add_prompt_options(CLI::App& command, EvalOptions& options) {
   constexpr int64_t kMostBytes = int64_t{1} << 30;
   within(command.add_option("--lengths", options.lengths,
-                            "Bytes of prompts, as 1024,4096; usually the sequence length and its halves"),
+                            "Tokens of prompts, as 1024,4096; usually the sequence length and its halves"),
          IntegerRange{1, kMostBytes})
       ->delimiter(',')
       ->option_text("N,N");

@@ -57,8 +57,9 @@ void print_loss(const Json& task, std::ostream& out) {
     const auto nats = loss["loss"].get<double>();
     out << fixed(nats, 4) << " nats";
     if (!loss["standard_error"].is_null()) out << " (± " << number(loss["standard_error"], 4) << ')';
-    out << ", " << fixed(nats / std::log(2.0), 4) << " bits a " << (loss["bits_per_byte"].is_null() ? "token" : "byte")
-        << "; perplexity " << fixed(std::exp(nats), 3) << '\n';
+    const bool of_bytes = !loss["bits_per_byte"].is_null();
+    out << ", " << fixed(of_bytes ? loss["bits_per_byte"].get<double>() : nats / std::log(2.0), 4) << " bits a "
+        << (of_bytes ? "byte" : "token") << "; perplexity " << fixed(std::exp(nats), 3) << '\n';
   }
 }
 

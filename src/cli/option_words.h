@@ -20,15 +20,16 @@ inline std::string renamed(std::string text, std::initializer_list<std::pair<con
   return text;
 }
 
-/// What `body` returns. The keys in its InvalidArgument are called by the options of eval and audit that set them.
+/// What `body` returns. The keys in its InvalidArgument are called by the options that set them: of eval and audit, or
+/// `validation` for data.validation_path.
 template <typename Body>
-auto in_words_of_options(const Body& body) {
+auto in_words_of_options(const Body& body, const char* validation = "--data") {
   try {
     return body();
   } catch (const InvalidArgument& error) {
     throw UsageError(
         renamed(error.what(),
-                {{"data.validation_path", "--data"}, {"data.path", "--data"}, {"training.seq_len", "--seq-len"}}));
+                {{"data.validation_path", validation}, {"data.path", "--data"}, {"training.seq_len", "--seq-len"}}));
   }
 }
 

@@ -100,8 +100,7 @@ std::string why_no_time(const PlanDevice& device) {
 
 Json alternatives_json(const RunConfig& config, const PlanDevice& device) {
   Json list = Json::array();
-  const DeviceProfile& ranking = device.profile ? *device.profile : device_profiles().front();
-  for (const Alternative& alternative : alternatives(config, device.memory_bytes, device.cuda, ranking)) {
+  for (const Alternative& alternative : alternatives(config, device.memory_bytes, device.cuda, device.ranking())) {
     Json settings = Json::object();
     for (const auto& [key, value] : alternative.settings) settings[key] = value;
     list.push_back({{"options", settings_text(alternative)},
@@ -115,7 +114,6 @@ Json alternatives_json(const RunConfig& config, const PlanDevice& device) {
 }  // namespace
 
 Json plan_report(const RunConfig& config, const PlanDevice& device, const PlanRanks& ranks) {
-  constexpr double kClose = 0.9;  // predictions are good to 10 %
   const std::optional<DeviceProfile>& profile = device.profile;
   const int64_t bytes = run_bytes(config, device.cuda);
   Json report = {{"device",
@@ -130,7 +128,7 @@ Json plan_report(const RunConfig& config, const PlanDevice& device, const PlanRa
                  {"run_seconds", profile ? Json(run_seconds(config, *profile, ranks.node_size)) : Json(nullptr)},
                  {"memory_bytes", bytes},
                  {"fits", bytes <= device.memory_bytes},
-                 {"is_close", static_cast<double>(bytes) > kClose * static_cast<double>(device.memory_bytes)},
+                 {"is_close", static_cast<double>(bytes) > kCloseShare * static_cast<double>(device.memory_bytes)},
                  {"alternatives", alternatives_json(config, device)},
                  {"largest_seq_len", largest_seq_len(config, device.memory_bytes, device.cuda)}};
   if (ranks.world_size > 1) report["ranks"] = ranks_json(config, ranks);

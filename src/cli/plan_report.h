@@ -4,21 +4,13 @@
 #include <cstdint>
 #include <iosfwd>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 
+#include "cli/plan_device.h"
 #include "config/run_config.h"
 #include "plan/advice.h"
-#include "plan/device_profile.h"
 
 namespace lighthouse::cli {
-
-struct PlanDevice {
-  std::string name;
-  bool cuda;
-  int64_t memory_bytes;
-  std::optional<DeviceProfile> profile;  ///< absent: no time is predicted
-};
 
 /// The GPUs of a run, of which the configuration says how they share it.
 struct PlanRanks {

@@ -64,6 +64,7 @@ std::unique_ptr<CLI::App> make_app() {
   add_generate_command(*app);
   add_export_command(*app);
   add_bench_command(*app);
+  add_init_command(*app);
   add_plan_command(*app);
   add_info_command(*app);
   add_completion_command(*app);

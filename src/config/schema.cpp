@@ -1,5 +1,8 @@
 #include "config/schema.h"
 
+#include <algorithm>
+#include <functional>
+
 #include "config/key_table.h"
 
 namespace lighthouse {
@@ -20,6 +23,24 @@ KeyInfo describe(const Key& key, const RunConfig& defaults) {
 
 std::string did_you_mean(const std::string& prefix, const std::string& name) {
   return name.empty() ? "" : "; did you mean " + prefix + name + "?";
+}
+
+/// The keys that have a comment, each with it.
+std::string toml_text(const RunConfig& config,
+                      const std::function<std::optional<std::string>(const Key& key)>& comment_of) {
+  std::string text;
+  std::string section;
+  for (const Key& key : key_table()) {
+    if (key.name == kPresetKey) continue;  // its values are written out
+    const std::optional<std::string> comment = comment_of(key);
+    if (!comment) continue;
+    if (key.section() != section) {
+      section = key.section();
+      text += (text.empty() ? "[" : "\n[") + section + "]\n";
+    }
+    text += key.leaf() + " = " + value_toml(key, config) + "  # " + *comment + "\n";
+  }
+  return text;
 }
 
 }  // namespace
@@ -57,17 +78,15 @@ void apply_overrides(RunConfig& config, const std::vector<std::pair<std::string,
 }
 
 std::string to_toml(const RunConfig& config) {
-  std::string text;
-  std::string section;
-  for (const Key& key : key_table()) {
-    if (key.name == kPresetKey) continue;  // its values are written out
-    if (key.section() != section) {
-      section = key.section();
-      text += (text.empty() ? "[" : "\n[") + section + "]\n";
-    }
-    text += key.leaf() + " = " + value_toml(key, config) + "  # " + describe(key, config).help + "\n";
-  }
-  return text;
+  return toml_text(config, [&](const Key& key) { return std::optional(describe(key, config).help); });
+}
+
+std::string to_toml(const RunConfig& config, const std::vector<std::pair<std::string, std::string>>& comments) {
+  return toml_text(config, [&](const Key& key) -> std::optional<std::string> {
+    const auto found =
+        std::find_if(comments.begin(), comments.end(), [&](const auto& comment) { return comment.first == key.name; });
+    return found == comments.end() ? std::nullopt : std::optional(found->second);
+  });
 }
 
 }  // namespace lighthouse

@@ -54,6 +54,8 @@ void validate(const RunConfig& config);
 
 /// The whole configuration as TOML with the help texts as comments; reading it back gives an equal configuration.
 std::string to_toml(const RunConfig& config);
+/// The same of some keys alone, with comments of their own, {key, one line}: the others are left to their defaults.
+std::string to_toml(const RunConfig& config, const std::vector<std::pair<std::string, std::string>>& comments);
 
 /// Model presets: "tiny" (about 1M parameters), ..., "paper", "llama3-8b". Throws ConfigError with the nearest name.
 ModelConfig model_preset(const std::string& name);

@@ -29,6 +29,8 @@ void check_names(const std::string& path, const TokenSource& source) {
   for (const CorpusFile& file : source.files()) refuse_what_is_not_text(fs::path(path) / file.name);
 }
 
+}  // namespace
+
 CorpusFormat detect_format(const std::string& path) {
   if (is_datatrove(path)) return CorpusFormat::kDatatrove;
   const std::string prefix = megatron_prefix(path);
@@ -43,8 +45,6 @@ CorpusFormat detect_format(const std::string& path) {
                    ".bin); set data.format to text or megatron");
   return pair ? CorpusFormat::kMegatron : CorpusFormat::kText;
 }
-
-}  // namespace
 
 std::unique_ptr<TokenSource> open_source(const std::string& path, CorpusFormat format,
                                          const std::vector<std::string>& extensions) {

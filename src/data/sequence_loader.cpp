@@ -195,6 +195,17 @@ Sequence SequenceLoader::validation_sequence(int64_t index) const {
   return {};
 }
 
+std::optional<size_t> SequenceLoader::validation_source_of(int64_t index) const {
+  if (corpus_->validation) return {};
+  for (size_t source = 0; source < corpus_->parts.size(); ++source) {
+    const Packer* packer = corpus_->parts[source].validation.get();
+    if (packer == nullptr) continue;
+    if (index < packer->num_sequences()) return source;
+    index -= packer->num_sequences();
+  }
+  return {};
+}
+
 std::vector<std::string> SequenceLoader::sources() const {
   std::vector<std::string> paths;
   for (const Corpus::Part& part : corpus_->parts) paths.push_back(part.path);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,8 @@ class SequenceLoader {
   /// Epochs of a corpus after the first `num_sequences` training sequences, which are whole groups.
   double epochs(size_t source, int64_t num_sequences) const;
 
+  /// The corpus of data.mixture that a validation sequence was held out of; nullopt for one of data.validation_path.
+  std::optional<size_t> validation_source_of(int64_t index) const;
   int64_t num_validation_sequences() const;  ///< 0 without validation_path and with validation_fraction 0
   int64_t num_training_tokens() const;       ///< of the corpus, less what is for validation
   /// What the corpora were read from, that of validation_path as "validation: NAME".

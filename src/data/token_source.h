@@ -47,6 +47,9 @@ class TokenSource {
   std::string fingerprint_;
 };
 
+/// The format that "auto" stands for at a path. Throws InvalidArgument for one that is none, or two.
+CorpusFormat detect_format(const std::string& path);
+
 /// Opens a corpus, its format found out when it is "auto". Throws InvalidArgument, naming the file and what would do,
 /// when it is missing, empty, unreadable or damaged.
 std::unique_ptr<TokenSource> open_source(const std::string& path, CorpusFormat format,

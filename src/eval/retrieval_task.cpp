@@ -2,9 +2,11 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/log_softmax.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 
+#include "eval/prompt_tokens.h"
 #include "eval/tasks.h"
 
 namespace lighthouse {
@@ -32,17 +34,17 @@ struct Cell {
   }
 };
 
-/// Log-probabilities [B, 10] of the ten digits, among themselves, after prompts of one length.
-at::Tensor digit_log_probabilities(const Decoder& decoder, const std::vector<Prompt>& prompts) {
-  const auto length = static_cast<int64_t>(prompts.front().text.size());
+/// Log-probabilities [B, 10] of the ten digits, among themselves, after prompts of one length. The answer is one token.
+at::Tensor digit_log_probabilities(const Decoder& decoder, const std::vector<TokenPrompt>& prompts,
+                                   const std::array<int64_t, 10>& digits) {
+  const auto length = static_cast<int64_t>(prompts.front().tokens.size()) - 1;
   at::Tensor tokens = at::empty({static_cast<int64_t>(prompts.size()), length}, at::kLong);
   auto* place = tokens.mutable_data_ptr<int64_t>();
-  for (const Prompt& prompt : prompts) {
-    place = std::transform(prompt.text.begin(), prompt.text.end(), place,
-                           [](char byte) { return static_cast<unsigned char>(byte); });
-  }
-  const at::Tensor logits = decoder.last_logits(tokens.to(decoder.device()), AttentionMode::kDense);
-  return at::log_softmax(logits.narrow(1, '0', 10).to(at::kCPU, at::kDouble), 1).contiguous();
+  for (const TokenPrompt& prompt : prompts) place = std::copy_n(prompt.tokens.begin(), length, place);
+  const at::Tensor logits =
+      decoder.last_logits(tokens.to(decoder.device()), AttentionMode::kDense).to(at::kCPU, at::kDouble);
+  const at::Tensor columns = at::tensor(digits, at::kLong);
+  return at::log_softmax(logits.index_select(1, columns), 1).contiguous();
 }
 
 struct Length {
@@ -52,18 +54,19 @@ struct Length {
 
 Length measure_length(Evaluation& evaluation, const Task& task, int64_t length, int64_t trials) {
   const size_t num_depths = evaluation.settings().depths.size();
-  const Filler filler = evaluation.filler();
-  const int64_t per_batch = std::max<int64_t>(kBatchTokens / length, 1);
+  PromptTokens maker(task, evaluation.settings(), evaluation.filler(), evaluation.tokenizer());
+  const int64_t per_batch = maker.are_equally_long() ? std::max<int64_t>(kBatchTokens / length, 1) : 1;
   Length result{{}, std::vector<Cell>(num_depths)};
   for (int64_t first = 0; first < trials; first += per_batch) {
-    std::vector<Prompt> prompts;
+    std::vector<TokenPrompt> prompts;
     for (int64_t trial = first; trial < std::min(first + per_batch, trials); ++trial) {
-      prompts.push_back(make_prompt(task, evaluation.settings(), filler, length, trial));
+      prompts.push_back(maker.make(length, trial));
     }
-    const at::Tensor digits = digit_log_probabilities(evaluation.decoder(), prompts);
+    const at::Tensor digits =
+        digit_log_probabilities(evaluation.decoder(), prompts, maker.digits(prompts.front().prompt));
     for (size_t index = 0; index < prompts.size(); ++index) {
       const double* const row = digits.const_data_ptr<double>() + 10 * index;
-      const int64_t right = prompts[index].answer.front() - '0';
+      const int64_t right = prompts[index].prompt.answer.front() - '0';
       const bool correct = std::max_element(row, row + 10) - row == right;
       result.all.add(correct, row[right]);
       result.by_depth[(static_cast<size_t>(first) + index) % num_depths].add(correct, row[right]);
@@ -90,7 +93,11 @@ nlohmann::ordered_json measure_retrieval(Evaluation& evaluation, const char* nam
     whole.update(measured.all.json());
     lengths.push_back(std::move(whole));
   }
-  return {{"trials_per_length", trials}, {"cells", cells}, {"lengths", lengths}, {"chance", 0.1}};
+  return {{"trials_per_length", trials},
+          {"unit", evaluation.prompt_unit()},
+          {"cells", cells},
+          {"lengths", lengths},
+          {"chance", 0.1}};
 }
 
 }  // namespace

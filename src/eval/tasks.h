@@ -23,9 +23,8 @@ struct Task {
   const char* name;
   const char* help;  ///< half a line
   nlohmann::ordered_json (*measure)(Evaluation& evaluation);
-  Prompt (*prompt)(const PromptOptions& options) =
-      nullptr;         ///< of a synthetic task, which needs a model of bytes; else null
-  int64_t trials = 0;  ///< of a synthetic task, by default
+  Prompt (*prompt)(const PromptOptions& options) = nullptr;  ///< of a synthetic task; else null
+  int64_t trials = 0;                                        ///< of a synthetic task, by default
 };
 
 const std::vector<Task>& all_tasks();

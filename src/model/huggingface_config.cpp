@@ -163,4 +163,12 @@ ModelConfig parse_huggingface_config(const json& config, const std::string& sour
   return model;
 }
 
+int64_t huggingface_positions(const json& config, const std::string& source) {
+  const ModelConfig model = parse_huggingface_config(config, source);
+  const auto positions = JsonKeys(config, source).get<int64_t>("max_position_embeddings", 0);
+  const int64_t before = model.rope_original_len > 0 ? model.rope_original_len : positions;
+  const double scaled = static_cast<double>(before) * model.rope_factor;
+  return std::max(positions, static_cast<int64_t>(std::min(scaled, 9e18)));
+}
+
 }  // namespace lighthouse

@@ -23,4 +23,8 @@ nlohmann::json huggingface_config(const ModelConfig& model, const std::string& d
 /// scalings of RoPE, biases and activations), and DamagedFile for keys that are missing or of the wrong type.
 ModelConfig parse_huggingface_config(const nlohmann::json& config, const std::string& source);
 
+/// Positions that the model of a config.json was made for: max_position_embeddings, or as many as its scaling of RoPE
+/// makes of those before; 0 where it does not say. Throws as the above.
+int64_t huggingface_positions(const nlohmann::json& config, const std::string& source);
+
 }  // namespace lighthouse

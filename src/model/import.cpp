@@ -41,12 +41,17 @@ bool is_redundant(const std::string& name, const ModelConfig& model) {
   return name.ends_with(".rotary_emb.inv_freq") || (model.tie_embeddings && name == "lm_head.weight");
 }
 
+template <typename Parse>
+auto read_config(const fs::path& folder, const Parse& parse) {
+  const fs::path path = folder / kHuggingfaceConfigFile;
+  return parse(parse_json(read_text_file(path), path.string()), path.string());
+}
+
 }  // namespace
 
-ModelConfig read_huggingface_config(const fs::path& folder) {
-  const fs::path path = folder / kHuggingfaceConfigFile;
-  return parse_huggingface_config(parse_json(read_text_file(path), path.string()), path.string());
-}
+ModelConfig read_huggingface_config(const fs::path& folder) { return read_config(folder, parse_huggingface_config); }
+
+int64_t read_huggingface_positions(const fs::path& folder) { return read_config(folder, huggingface_positions); }
 
 void load_huggingface_weights(Decoder& decoder, const fs::path& folder) {
   NamedTensors tensors;

@@ -12,6 +12,9 @@ namespace lighthouse {
 /// parse_huggingface_config throws.
 ModelConfig read_huggingface_config(const std::filesystem::path& folder);
 
+/// huggingface_positions of FOLDER/config.json.
+int64_t read_huggingface_positions(const std::filesystem::path& folder);
+
 /// Copies the weights of a folder, in one model.safetensors or in shards with their index, of any floating-point dtype,
 /// into a decoder made for its model; buffers, which no such folder holds, stay. Throws InvalidArgument naming folder
 /// and tensor when one is missing, unknown or of another shape, and then no weight has changed; DamagedFile;

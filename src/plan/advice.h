@@ -12,6 +12,9 @@
 
 namespace lighthouse {
 
+/// Predictions are good to 10 %: what takes more than this share of a device may not fit it.
+inline constexpr double kCloseShare = 0.9;
+
 /// A configuration that fits, and the keys in which it differs.
 struct Alternative {
   std::vector<std::pair<std::string, std::string>> settings;  ///< as apply_overrides takes them

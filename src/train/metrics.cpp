@@ -59,6 +59,8 @@ nlohmann::ordered_json to_json(const StepRecord& record) {
     nlohmann::ordered_json& entry = json["sources"][source.name];
     if (source.loss) entry["loss"] = *source.loss;
     entry["epochs"] = source.epochs;
+    if (source.validation_loss) entry["validation_loss"] = *source.validation_loss;
+    if (source.validation_loss_lighthouse) entry["validation_loss_lighthouse"] = *source.validation_loss_lighthouse;
   }
   if (!record.spike.empty()) json["spike"] = record.spike;
   if (!record.skipped.empty()) json["skipped"] = record.skipped;
@@ -88,6 +90,9 @@ std::vector<std::pair<std::string, double>> scalars(const StepRecord& record) {
   for (const SourceRecord& source : record.sources) {
     if (source.loss) values.emplace_back("sources/loss/" + source.name, *source.loss);
     values.emplace_back("sources/epochs/" + source.name, source.epochs);
+    if (source.validation_loss) {
+      values.emplace_back("sources/validation_loss/" + source.name, *source.validation_loss);
+    }
   }
   if (record.validation) {
     values.emplace_back("validation/loss", record.validation->dense);

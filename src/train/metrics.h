@@ -28,6 +28,8 @@ struct SourceRecord {
   std::string name;            ///< its path
   std::optional<double> loss;  ///< of the step's sequences of it, where it has any
   double epochs = 0;           ///< how often it was read, this step included
+  // After a validation, of its own held-out text, where the sample has any of it.
+  std::optional<double> validation_loss, validation_loss_lighthouse;
 };
 
 /// What is logged of one optimizer step.

@@ -1,7 +1,7 @@
 #include "train/prepared_corpus.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <vector>
 
 #include "data/mixture.h"
@@ -10,6 +10,7 @@
 #include "io/input_file.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
+#include "model/token_numbers.h"
 #include "model/tokenizer_files.h"
 
 namespace lighthouse {
@@ -20,9 +21,11 @@ namespace {
 constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kFormat = "lighthouse-prepare 1";
 
-/// The manifest that names the data set `path`; none where the corpus is of another origin.
-std::optional<nlohmann::json> manifest_of(const fs::path& corpus) {
-  const fs::path file = corpus.parent_path() / kManifestFile;
+std::string manifest_name(const fs::path& path) { return detail::concat("the manifest of '", path.string(), "'"); }
+
+/// The manifest of a folder of data sets; none where it is of another origin.
+std::optional<nlohmann::json> manifest_in(const fs::path& folder) {
+  const fs::path file = folder / kManifestFile;
   if (!fs::is_regular_file(file)) return {};
   nlohmann::json manifest;
   try {
@@ -31,11 +34,17 @@ std::optional<nlohmann::json> manifest_of(const fs::path& corpus) {
     return {};
   }
   if (!manifest.is_object() || manifest.value("format", nlohmann::json()) != kFormat) return {};
+  return manifest;
+}
+
+/// The manifest that names the data set `path`; none where the corpus is of another origin.
+std::optional<nlohmann::json> manifest_of(const fs::path& corpus) {
+  std::optional<nlohmann::json> manifest = manifest_in(corpus.parent_path());
+  if (!manifest) return {};
   const bool has_ending = corpus.extension() == ".bin" || corpus.extension() == ".idx";
   const std::string name = (has_ending ? corpus.stem() : corpus.filename()).string();
-  const std::string source = detail::concat("'", file.string(), "'");
-  return reading(source, [&] { return member(manifest, "data").contains(name); }) ? std::optional(std::move(manifest))
-                                                                                  : std::nullopt;
+  const bool named = reading(manifest_name(corpus), [&] { return member(*manifest, "data").contains(name); });
+  return named ? manifest : std::nullopt;
 }
 
 /// A corpus that lighthouse-prepare has made.
@@ -56,27 +65,65 @@ std::vector<Prepared> prepared_corpora(const DataConfig& data) {
   return corpora;
 }
 
-std::string manifest_name(const fs::path& path) { return detail::concat("the manifest of '", path.string(), "'"); }
+/// What the corpus says of its tokenizer: a checksum, "sha256", or a "kind"; null where it does not say.
+nlohmann::json tokenizer_of(const Prepared& corpus, const char* what) {
+  const nlohmann::json nothing = nlohmann::json::object();
+  return reading(manifest_name(corpus.path), [&] {
+    return corpus.manifest.value("made_of", nothing).value("tokenizer", nothing).value(what, nlohmann::json());
+  });
+}
 
-/// Checksum of the tokenizer; null where the manifest does not say.
-nlohmann::json tokenizer_of(const nlohmann::json& manifest, const fs::path& path) {
-  if (!manifest.contains("tokenizer")) return {};
-  return reading(manifest_name(path), [&] { return manifest["tokenizer"].value("sha256", nlohmann::json()); });
+int64_t vocabulary_of(const Prepared& corpus) {
+  return reading(manifest_name(corpus.path), [&] { return whole_member(corpus.manifest, "vocab_size"); });
 }
 
 }  // namespace
 
 void check_vocabulary(const DataConfig& data, int64_t vocab_size) {
   const std::vector<Prepared> corpora = prepared_corpora(data);
-  for (const auto& [path, manifest] : corpora) {
-    const int64_t needed = reading(manifest_name(path), [&] { return whole_member(manifest, "vocab_size"); });
-    LIGHTHOUSE_CHECK(needed <= vocab_size, "model.vocab_size = ", vocab_size, ": the tokenizer of '", path.string(),
-                     "' has ", needed, " tokens; give the model as many, or more");
+  for (const Prepared& corpus : corpora) {
+    const int64_t needed = vocabulary_of(corpus);
+    LIGHTHOUSE_CHECK(needed <= vocab_size, "model.vocab_size = ", vocab_size, ": the tokenizer of '",
+                     corpus.path.string(), "' has ", needed, " tokens; give the model as many, or more");
     const Prepared& first = corpora.front();
-    LIGHTHOUSE_CHECK(tokenizer_of(manifest, path) == tokenizer_of(first.manifest, first.path),
-                     "data.mixture: the tokenizer of '", path.string(), "' is another than that of '",
+    LIGHTHOUSE_CHECK(tokenizer_of(corpus, "sha256") == tokenizer_of(first, "sha256"),
+                     "data.mixture: the tokenizer of '", corpus.path.string(), "' is another than that of '",
                      first.path.string(), "'; prepare both with one");
   }
+}
+
+void check_tokenizer(const DataConfig& data, const fs::path& model) {
+  for (const Prepared& corpus : prepared_corpora(data)) {
+    const bool bytes = tokenizer_of(corpus, "kind") == "bytes";
+    const std::string other = !bytes ? tokenizer_difference(corpus.path.parent_path() / kTokenizerFolder, model)
+                              : has_text_tokenizer(model) ? "its tokens are bytes"
+                                                          : "";
+    LIGHTHOUSE_CHECK(other.empty(), "the corpus '", corpus.path.string(), "' has another tokenizer than the model in '",
+                     model.string(), "' (", other, "); prepare it with lighthouse-prepare --tokenizer ",
+                     model.string());
+  }
+}
+
+std::optional<int64_t> prepared_vocabulary(const DataConfig& data) {
+  std::optional<int64_t> vocabulary;
+  for (const Prepared& corpus : prepared_corpora(data)) {
+    vocabulary = std::max(vocabulary.value_or(0), vocabulary_of(corpus));
+  }
+  return vocabulary;
+}
+
+std::optional<PreparedFolder> prepared_folder(const fs::path& folder) {
+  const std::optional<nlohmann::json> manifest = manifest_in(folder);
+  if (!manifest) return {};
+  return reading(manifest_name(folder), [&] {
+    const nlohmann::json& data = member(*manifest, "data");
+    PreparedFolder prepared{folder / "train", {}, 0};
+    if (data.contains("validation")) {
+      prepared.validation = folder / "validation";
+      prepared.num_validation_tokens = whole_member(member(data["validation"], "statistics"), "tokens");
+    }
+    return prepared;
+  });
 }
 
 void keep_tokenizer(const fs::path& run_dir, const DataConfig& data) {

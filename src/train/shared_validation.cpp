@@ -61,17 +61,33 @@ std::vector<PartialSum> own_parts(const Decoder& decoder, const SequenceLoader& 
   return parts;
 }
 
+/// The mean of each source's sequences; `parts` are those of `sample`.
+std::vector<std::optional<double>> source_losses(const std::vector<PartialSum>& parts,
+                                                 const std::vector<int64_t>& sample, const SequenceLoader& loader) {
+  std::vector<std::optional<double>> losses;
+  for (size_t source = 0; source < loader.sources().size(); ++source) {
+    std::vector<PartialSum> own;
+    for (size_t i = 0; i < sample.size(); ++i) {
+      if (loader.validation_source_of(sample[i]) == source) own.push_back(parts[i]);
+    }
+    const ValidationLoss mean = loss_of(own);
+    losses.push_back(mean.num_targets == 0 ? std::nullopt : std::optional(mean.loss));
+  }
+  return losses;
+}
+
 }  // namespace
 
-double shared_validation_loss(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
-                              AttentionMode mode, const Mesh& mesh) {
+ValidationLosses shared_validation_losses(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
+                                          AttentionMode mode, const Mesh& mesh) {
   const std::vector<int64_t> sample = validation_sample(loader, num_sequences, kSampleSeed);
   std::vector<int64_t> own;
   for (size_t i = 0; i < sample.size(); ++i) {
     if (mesh.has(static_cast<int64_t>(i))) own.push_back(sample[i]);
   }
-  const std::vector<PartialSum> parts = own_parts(decoder, loader, own, mode, mesh);
-  return loss_of(all_parts(parts, static_cast<int64_t>(sample.size()), decoder.device(), mesh)).loss;
+  const std::vector<PartialSum> parts = all_parts(own_parts(decoder, loader, own, mode, mesh),
+                                                  static_cast<int64_t>(sample.size()), decoder.device(), mesh);
+  return {loss_of(parts).loss, source_losses(parts, sample, loader)};
 }
 
 }  // namespace lighthouse

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <vector>
 
 #include "data/sequence_loader.h"
 #include "model/decoder.h"
@@ -9,9 +11,14 @@
 
 namespace lighthouse {
 
-/// validation_loss (eval/validation.h), of which every group of ranks that shares sequences reads its part: the same
-/// value on all ranks, for any number of groups. All ranks call it.
-double shared_validation_loss(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
-                              AttentionMode mode, const Mesh& mesh);
+struct ValidationLosses {
+  double all = 0;                                ///< validation_loss (eval/validation.h)
+  std::vector<std::optional<double>> by_source;  ///< [sources] of the sequences of each; of some there may be none
+};
+
+/// Every group of ranks that shares sequences reads its part: the same values on all ranks, for any number of groups.
+/// All ranks call it.
+ValidationLosses shared_validation_losses(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
+                                          AttentionMode mode, const Mesh& mesh);
 
 }  // namespace lighthouse

@@ -34,7 +34,13 @@ void Trainer::explain_out_of_memory(const std::string& where, const std::functio
 
 void Trainer::validate(StepRecord& record) {
   const auto loss = [&](AttentionMode mode) {
-    return shared_validation_loss(decoder_, loader_, config_.validation.sequences, mode, mesh_);
+    const ValidationLosses losses =
+        shared_validation_losses(decoder_, loader_, config_.validation.sequences, mode, mesh_);
+    for (size_t source = 0; source < record.sources.size(); ++source) {
+      SourceRecord& of = record.sources[source];
+      (mode == AttentionMode::kDense ? of.validation_loss : of.validation_loss_lighthouse) = losses.by_source[source];
+    }
+    return losses.all;
   };
   record.validation = ValidationRecord{loss(AttentionMode::kDense), std::nullopt};
   // After the switch too: less than the dense loss, it says that the weights still lean on stage 1.

@@ -137,6 +137,7 @@ void Trainer::begin() {
   if (config_.training.initial_weights.empty()) {
     draw_parameters(decoder_.parameters(), config_.model.init_std, seed(config_));
   } else {
+    check_tokenizer(config_.data, config_.training.initial_weights);
     load_initial_weights(decoder_, config_.training.initial_weights);
   }
 }

@@ -39,8 +39,8 @@ std::vector<SourceRecord> source_records(const SequenceLoader& loader, const std
   std::vector<SourceRecord> records;
   for (size_t source = 0; source < names.size(); ++source) {
     const auto& [loss, weight] = sums[source];
-    records.push_back(
-        {names[source], weight > 0 ? std::optional(loss / weight) : std::nullopt, loader.epochs(source, sequence)});
+    records.push_back({names[source], weight > 0 ? std::optional(loss / weight) : std::nullopt,
+                       loader.epochs(source, sequence), std::nullopt, std::nullopt});
   }
   return records;
 }

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import LIGHTHOUSE, ROOT
 
-COMMANDS = ["train", "launch", "eval", "audit", "generate", "export", "bench", "plan", "info", "completion"]
+COMMANDS = ["train", "launch", "eval", "audit", "generate", "export", "bench", "init", "plan", "info", "completion"]
 
 pytestmark = pytest.mark.usefixtures("lighthouse")
 

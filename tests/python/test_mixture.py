@@ -59,6 +59,30 @@ def test_losses_and_epochs_are_logged_by_corpus(corpora, finished):
     assert epochs == pytest.approx([72 / train_sequences[0], 24 / train_sequences[1]])
 
 
+def test_validation_losses_are_logged_by_corpus(corpora, finished):
+    """Of each corpus one sequence was held out."""
+    lines = metrics(finished)
+    assert [line["step"] for line in lines if "validation_loss" in line] == [8, 12]
+    for line in lines:
+        sources = line["sources"].values()
+        for key in ("validation_loss", "validation_loss_lighthouse"):
+            assert [key in source for source in sources] == [key in line] * 2
+            if key in line:
+                assert line[key] == pytest.approx(sum(source[key] for source in sources) / 2, rel=1e-12)
+    hard, easy = (lines[-1]["sources"][str(corpora / name)]["validation_loss"] for name in ("hard", "easy"))
+    assert easy < hard - 1
+
+
+def test_a_sample_has_losses_of_the_corpora_that_are_in_it(lighthouse, corpora, tmp_path):
+    """None of a validation corpus of its own, one where one sequence is read."""
+    few = {"training.steps": 2, "training.lighthouse_steps": 0}
+    for number, options in enumerate([{"data.validation_path": corpora / "easy"}, {"validation.sequences": 1}]):
+        result = train(lighthouse, mixture(corpora), tmp_path / f"run{number}", **few, **options)
+        assert result.returncode == 0, result.stderr
+        last = metrics(tmp_path / f"run{number}")[-1]
+        have = [source["validation_loss"] for source in last["sources"].values() if "validation_loss" in source]
+        assert have == [last["validation_loss"]] * number
+
 def test_a_resumed_run_reads_the_same(lighthouse, corpora, finished, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
@@ -82,6 +106,9 @@ def test_processes_share_the_losses(lighthouse, corpora, finished, tmp_path):
             for path, source in one["sources"].items():
                 assert two["sources"][path]["loss"] == pytest.approx(source["loss"], rel=1e-6)
                 assert two["sources"][path]["epochs"] == source["epochs"]
+                assert ("validation_loss" in source) == ("validation_loss" in one)
+                if "validation_loss" in source:
+                    assert two["sources"][path]["validation_loss"] == pytest.approx(source["validation_loss"], rel=1e-6)
 
 
 def test_refusals(lighthouse, corpora, finished, tmp_path):
@@ -105,7 +132,8 @@ def test_corpora_of_two_tokenizers_are_refused(lighthouse, corpora, tmp_path):
         folder.mkdir()
         (folder / "train").write_bytes((corpora / "easy").read_bytes())
         (folder / "manifest.json").write_text(json.dumps({
-            "format": "lighthouse-prepare 1", "vocab_size": 256, "data": {"train": {}}, "tokenizer": {"sha256": sha}}))
+            "format": "lighthouse-prepare 1", "vocab_size": 256, "data": {"train": {}},
+            "made_of": {"tokenizer": {"sha256": sha}}}))
     result = train(lighthouse, f"{tmp_path / 'a' / 'train'}=1,{tmp_path / 'b' / 'train'}=1", tmp_path / "run")
     assert result.returncode == 2 and "is another than that of" in result.stderr
 

@@ -130,6 +130,38 @@ def test_every_part_is_there(folder):
         "Peak memory of the device", "Gradient norm before clipping", "Runs", "Configuration: what differs between the arms"]
 
 
+def with_sources(run, gain):
+    """Validation losses of two corpora, one of which is not in every sample."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for number, line in enumerate(line for line in lines if "validation_loss" in line):
+        line["sources"] = {"web": {"epochs": 0.5, "loss": 1.0, "validation_loss": line["validation_loss"] + gain}, "code": {"epochs": 1}}
+        if number % 2:
+            line["sources"]["code"]["validation_loss"] = 0.5
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_losses_by_corpus_of_a_mixture(copy):
+    for run in runs_of(copy):
+        with_sources(run, gain=0.25)
+    found = charts(draw(*runs_of(copy)))
+    whole = rows_of(found["Dense validation loss against tokens"])
+    web, code = (rows_of(found[f"Dense validation loss on {name}"]) for name in ("web", "code"))
+    value = {(row["arm"], row["tokens"]): row["value"] for row in whole if "value" in row}
+    assert len(web) == len(whole) > len(code) > 0
+    assert all(row["value"] == pytest.approx(value[row["arm"], row["tokens"]] + 0.25) for row in web if "value" in row)
+    assert {row["value"] for row in code if "value" in row} == {0.5}
+
+
+def test_damaged_sources_are_refused(copy, tmp_path, capsys):
+    run = runs_of(copy)[0]
+    metrics = run / "metrics.jsonl"
+    lines = metrics.read_text().splitlines()
+    for sources in ([], {"web": 1}, {"web": {"validation_loss": "low"}}):
+        metrics.write_text(json.dumps(json.loads(lines[0]) | {"sources": sources}) + "\n")
+        assert report(run, "--output", tmp_path / "page.html") == 1
+        assert "metrics.jsonl:1: damaged" in capsys.readouterr().err
+
+
 def test_it_needs_no_torch():
     code = "import sys, lighthouse_report.__main__; assert not {'torch', 'lighthouse_attention'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

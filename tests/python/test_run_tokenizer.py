@@ -1,10 +1,12 @@
 """A run on a corpus with a tokenizer reads and writes text: generate, the sample at its end, an exported folder."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tokenizers
 import torch
@@ -96,3 +98,85 @@ def test_a_damaged_tokenizer_does_not_cost_a_run_its_end(lighthouse, trained, tm
     assert result.returncode == 0, result.stderr
     assert "warning: the sample is of token numbers: tokenizer: " in result.stderr
     assert result.stdout.split("----\n")[1].split()[0].isdigit()
+
+
+def evaluate(lighthouse, *arguments, **environment):
+    result = command(lighthouse, "eval", *arguments, "--device", "cpu", **environment)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_losses_are_in_bits_a_byte(lighthouse, trained):
+    """Bytes of the text of all targets but ends of texts, which the exported tokenizer says."""
+    run, exported, _ = trained
+    corpus = run.parent / "tokens" / "train"
+    tokens = np.fromfile(f"{corpus}.bin", dtype="<u2")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    for source in (["--run", run], ["--model", exported]):
+        report = json.loads(evaluate(lighthouse, *source, "--data", corpus, "--seq-len", 64, "--sequences", 1000, "--attention",
+                                     "dense", "--json").stdout)
+        loss = report["tasks"]["loss"]["dense"]
+        text = tokenizer.decode([token for token in tokens[1:loss["targets"] + 1] if token != tokenizer.eos_token_id])
+        per_token = len(text.encode()) / loss["targets"]
+        assert report["bytes_per_token"] == pytest.approx(per_token, rel=0.03)  # a character that is cut is three bytes
+        assert loss["bits_per_byte"] == pytest.approx(loss["loss"] / math.log(2) / report["bytes_per_token"], rel=1e-9)
+    assert " bits a byte" in evaluate(lighthouse, "--run", run, "--data", corpus).stdout
+
+
+def test_without_the_tokenizers_library_losses_are_in_bits_a_token(lighthouse, trained, tmp_path):
+    environment = {"LIGHTHOUSE_PYTHON": str(tmp_path / "no-python")}
+    result = evaluate(lighthouse, "--run", trained[0], "--data", trained[0].parent / "tokens" / "train", **environment)
+    assert "warning: bits a byte are not known" in result.stderr and " bits a token" in result.stdout
+    refused = command(lighthouse, "eval", "--run", trained[0], "--task", "passkey", "--lengths", 512, **environment)
+    assert refused.returncode == 2 and "LIGHTHOUSE_PYTHON" in refused.stderr
+
+
+@pytest.mark.parametrize("task", ["passkey", "multikey"])
+def test_prompts_are_text(lighthouse, trained, task):
+    """What eval finds is what transformers finds for the prompts that it shows."""
+    run, exported, _ = trained
+    common = ["--run", run, "--task", task, "--lengths", "320", "--trials", 4, "--depths", "0,50", "--json"]
+    shown = [json.loads(line) for line in evaluate(lighthouse, *common, "--show", 4).stdout.splitlines()]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    model = transformers.AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32)
+    digits = torch.tensor([tokenizer.encode(str(digit))[-1] for digit in range(10)])
+    logs, correct = [], 0
+    for prompt in shown:
+        tokens, right = tokenizer.encode(prompt["text"] + prompt["answer"]), int(prompt["answer"])
+        assert tokens[-1] == digits[right] and 320 - 320 // 64 <= len(tokens) - 1 <= 320
+        with torch.no_grad():
+            log = model(torch.tensor([tokens[:-1]])).logits[0, -1, digits].double().log_softmax(0)
+        logs.append(log[right].item())
+        correct += int(log.argmax()) == right
+    found = json.loads(evaluate(lighthouse, *common).stdout)["tasks"][task]
+    assert (found["unit"], found["lengths"][0]["correct"]) == ("tokens", correct)
+    assert found["lengths"][0]["log_probability"] == pytest.approx(sum(logs) / 4, rel=1e-4)
+
+
+def test_copies_are_text(lighthouse, trained):
+    run, exported, _ = trained
+    common = ["--run", run, "--task", "copy", "--lengths", "400", "--trials", 3, "--json"]
+    shown = [json.loads(line) for line in evaluate(lighthouse, *common, "--show", 3).stdout.splitlines()]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    model = transformers.AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32)
+    bits = size = 0
+    for prompt in shown:
+        tokens, text = tokenizer.encode(prompt["text"] + prompt["answer"]), tokenizer.encode(prompt["text"])
+        begin = next((place for place, token in enumerate(text) if token != tokens[place]), len(text))
+        with torch.no_grad():
+            log = model(torch.tensor([tokens])).logits[0].double().log_softmax(1)
+        bits -= sum(log[place - 1, tokens[place]].item() for place in range(begin, len(tokens))) / math.log(2)
+        size += len(tokenizer.decode(tokens[begin:]))
+        assert len(prompt["answer"]) <= len(tokenizer.decode(tokens[begin:])) < len(prompt["answer"]) + 16
+    [cell] = json.loads(evaluate(lighthouse, *common).stdout)["tasks"]["copy"]["cells"]
+    assert cell["bits_per_byte"] == pytest.approx(bits / size, rel=1e-4)
+    assert 0 < cell["distance"] < 400
+
+
+def test_a_tokenizer_without_digits_is_refused(lighthouse, foreign_model):
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<unk>": 0, "key": 1, "pass": 2}, unk_token="<unk>"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    words.save(str(foreign_model / "tokenizer.json"))
+    for task, reason in (("passkey", "has one token for several digits"), ("copy", "8 tokens are about 32 bytes here")):
+        result = command(lighthouse, "eval", "--model", foreign_model, "--task", task, "--lengths", 8 if task == "copy" else 100)
+        assert result.returncode == 2 and reason in result.stderr and result.stderr.count("\n") == 1, result.stderr

@@ -195,6 +195,32 @@ TEST_F(LoadHuggingface, ReadsConfigurationsOfTransformers4) {
   EXPECT_EQ(load_huggingface(folder()).config().rope_theta, 12345);
 }
 
+TEST_F(LoadHuggingface, KnowsForHowManyPositions) {
+  const auto positions = [&](const json& rope) {
+    change_config([&](json& config) {
+      config["max_position_embeddings"] = 1000;
+      config["rope_scaling"] = config["rope_parameters"] = nullptr;
+      if (!rope.is_null()) config["rope_scaling"] = rope;
+    });
+    return read_huggingface_positions(folder());
+  };
+  EXPECT_EQ(positions(nullptr), 1000);
+  EXPECT_EQ(positions({{"rope_type", "linear"}, {"factor", 4}}), 4000);
+  EXPECT_EQ(positions({{"rope_type", "dynamic"}, {"factor", 4}}), 4000);
+  EXPECT_EQ(positions({{"rope_type", "yarn"}, {"factor", 8}, {"original_max_position_embeddings", 500}}), 4000);
+  EXPECT_EQ(positions({{"rope_type", "llama3"},
+                       {"factor", 8},
+                       {"original_max_position_embeddings", 100},
+                       {"low_freq_factor", 1},
+                       {"high_freq_factor", 4}}),
+            1000);
+  change_config([](json& config) {
+    config.erase("max_position_embeddings");
+    config.erase("rope_scaling");
+  });
+  EXPECT_EQ(read_huggingface_positions(folder()), 0);
+}
+
 TEST_F(LoadHuggingface, NamesWhatIsDamaged) {
   const std::string good = read_bytes(folder() / "config.json");
   write_bytes(folder() / "config.json", "{");

@@ -6,6 +6,7 @@
 
 #include "cpp/data/corpus.h"
 #include "cpp/io/temporary_folder.h"
+#include "io/errors.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -66,6 +67,63 @@ TEST_F(PreparedCorpus, NeedsAsManyTokens) {
   EXPECT_NO_THROW(check_vocabulary(data_config(tokens() / "train"), 400));
   EXPECT_THAT(message_of<InvalidArgument>([&] { check_vocabulary(data_config(tokens() / "train"), 399); }),
               AllOf(HasSubstr("model.vocab_size = 399"), HasSubstr("tokens/train'"), HasSubstr("400 tokens")));
+}
+
+/// The model's tokens must have their numbers in the corpus's tokenizer, whatever the files look like.
+TEST_F(PreparedCorpus, HasTheTokenizerOfTheModel) {
+  const fs::path model = folder_ / "model";
+  fs::create_directories(model);
+  const auto check = [&](const std::string& of_corpus, const std::string& of_model) {
+    write_bytes(tokens() / "tokenizer" / "tokenizer.json", of_corpus);
+    write_bytes(model / "tokenizer.json", of_model);
+    try {
+      check_tokenizer(data_config(tokens() / "train"), model);
+    } catch (const InvalidArgument& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string two = R"({"model": {"vocab": {"a": 0, "b": 1}}})";
+  EXPECT_EQ(check(two, two), "");
+  EXPECT_EQ(check(two, R"({"version": "2", "model": {"vocab": {"b": 1, "a": 0}}, "added_tokens": []})"), "");
+  EXPECT_EQ(check(two, R"({"model": {"vocab": [["a", -1.5], ["b", -2.5]]}})"), "");
+  EXPECT_EQ(check(R"({"model": {"vocab": {"a": 0, "b": 1, "more": 2}}})", two), "");
+  EXPECT_THAT(check(two, R"({"model": {"vocab": {"b": 0, "a": 1}}})"),
+              HasSubstr("token \"b\" has number 0 there and 1 here"));
+  EXPECT_THAT(check(two, R"({"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": [{"id": 2, "content": "<end>"}]})"),
+              AllOf(HasSubstr("token \"<end>\" has number 2 there and none here"),
+                    HasSubstr("lighthouse-prepare --tokenizer")));
+  for (const char* broken :
+       {"{", "[]", "{}", R"({"model": {}})", R"({"model": {"vocab": 1}})", R"({"model": {"vocab": {"a": -1}}})",
+        R"({"model": {"vocab": [1]}})", R"({"model": {"vocab": {}}, "added_tokens": [{"id": 2}]})"}) {
+    write_bytes(model / "tokenizer.json", broken);
+    EXPECT_THROW(check_tokenizer(data_config(tokens() / "train"), model), DamagedFile) << broken;
+  }
+}
+
+TEST_F(PreparedCorpus, OfSentencepieceHasTheBytesOfTheModel) {
+  const fs::path model = folder_ / "model";
+  fs::create_directories(model);
+  fs::remove(tokens() / "tokenizer" / "tokenizer.json");
+  const auto check = [&] { check_tokenizer(data_config(tokens() / "train"), model); };
+  EXPECT_NO_THROW(check()) << "a model without a tokenizer";
+  write_bytes(tokens() / "tokenizer" / "tokenizer.model", "pieces");
+  write_bytes(model / "tokenizer.model", "pieces");
+  EXPECT_NO_THROW(check());
+  write_bytes(model / "tokenizer.model", "other");
+  EXPECT_THAT(message_of<InvalidArgument>(check), HasSubstr("tokenizer.model has other bytes"));
+}
+
+TEST_F(PreparedCorpus, IsAFolderOfTwoDataSets) {
+  EXPECT_FALSE(prepared_folder(run()));
+  const auto manifest = [&](const std::string& data) {
+    write_bytes(tokens() / "manifest.json", R"({"format": "lighthouse-prepare 1", "data": )" + data + "}");
+    return prepared_folder(tokens()).value();
+  };
+  EXPECT_EQ(manifest(R"({"train": {}})").train, tokens() / "train");
+  EXPECT_EQ(manifest(R"({"train": {}})").validation, "");
+  EXPECT_EQ(manifest(R"({"train": {}, "validation": {"statistics": {"tokens": 12}}})").num_validation_tokens, 12);
+  EXPECT_THROW(manifest(R"({"train": {}, "validation": {}})"), DamagedFile);
 }
 
 }  // namespace
