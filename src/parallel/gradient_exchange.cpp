@@ -5,7 +5,8 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <deque>
+#include <chrono>
+#include <string>
 #include <utility>
 
 #include "lighthouse/check.h"
@@ -15,12 +16,15 @@
 namespace lighthouse {
 namespace {
 
+void check_alike(const at::Tensor& tensor, const at::Tensor& of, const char* what) {
+  LIGHTHOUSE_CHECK(tensor.is_contiguous() && tensor.scalar_type() == of.scalar_type() && tensor.device() == of.device(),
+                   "gradient exchange: ", what, " must be contiguous, of one dtype and on one device");
+}
+
 std::vector<int64_t> sizes_of(const std::vector<at::Tensor>& tensors) {
   std::vector<int64_t> sizes;
   for (const at::Tensor& tensor : tensors) {
-    LIGHTHOUSE_CHECK(tensor.is_contiguous() && tensor.scalar_type() == tensors.front().scalar_type() &&
-                         tensor.device() == tensors.front().device(),
-                     "gradient exchange: parameters must be contiguous, of one dtype and on one device");
+    check_alike(tensor, tensors.front(), "parameters");
     sizes.push_back(tensor.numel());
   }
   return sizes;
@@ -51,17 +55,23 @@ void copy_to(const std::vector<at::Tensor>& views, const at::Tensor& flat) {
   }
 }
 
-/// Sends all buckets, in order, and takes what came by one while the next are under way.
-template <typename Bucket, typename Send, typename Take>
-void exchange_buckets(const std::vector<Bucket>& buckets, const Send& send, const Take& take) {
-  std::deque<decltype(send(buckets.front()))> under_way;
-  for (const Bucket& bucket : buckets) {
-    under_way.push_back(send(bucket));
-    if (static_cast<int64_t>(under_way.size()) < kBucketsUnderWay) continue;
-    take(std::move(under_way.front()));
-    under_way.pop_front();
+SentBucket send_parameters(const std::vector<at::Tensor>& parameters, const Bucket& bucket, Group& group) {
+  const std::vector<int64_t> elements = elements_of(bucket);
+  const int64_t most = *std::max_element(elements.begin(), elements.end());
+  const at::Tensor in = at::empty({most}, parameters.front().options().requires_grad(false));
+  int64_t begin = 0;
+  for (const at::Tensor& view : views_of(parameters, bucket[static_cast<size_t>(group.rank())])) {
+    in.slice(0, begin, begin + view.numel()).copy_(view);
+    begin += view.numel();
   }
-  for (auto& sent : under_way) take(std::move(sent));
+  const at::Tensor out = at::empty({group.size(), most}, in.options());
+  return {&bucket, in, out, group.all_gather(out, in, kUpdatedParameters)};
+}
+
+void take_parameters(const std::vector<at::Tensor>& parameters, const SentBucket& sent, const Group& group) {
+  for (int64_t rank = 0; rank < group.size(); ++rank) {
+    if (rank != group.rank()) copy_to(views_of(parameters, (*sent.bucket)[static_cast<size_t>(rank)]), sent.out[rank]);
+  }
 }
 
 }  // namespace
@@ -70,39 +80,10 @@ GradientExchange::GradientExchange(std::vector<at::Tensor> parameters, Group& gr
                                    int64_t bucket_elements)
     : parameters_(std::move(parameters)),
       group_(group),
+      side_(parameters_.empty() ? c10::Device(c10::kCPU) : parameters_.front().device()),
       pieces_(pieces_of(sizes_of(parameters_), piece_elements)),
       owners_(owners_of(pieces_, group.size())),
       buckets_(stretches_of(pieces_, owners_, group.size(), stretch_elements(bucket_elements, group.size()))) {}
-
-void GradientExchange::reduce(const std::vector<at::Tensor>& gradients) const {
-  LIGHTHOUSE_CHECK(sizes_of(gradients) == sizes_of(parameters_), "gradient exchange: gradients of other parameters");
-  if (group_.size() == 1) return;
-  const at::NoGradGuard no_grad;
-  exchange_buckets(
-      buckets_, [&](const Bucket& bucket) { return send_gradients(gradients, bucket); },
-      [&](Sent sent) { take_sums(gradients, std::move(sent)); });
-}
-
-GradientExchange::Sent GradientExchange::send_gradients(const std::vector<at::Tensor>& gradients,
-                                                        const Bucket& bucket) const {
-  std::vector<at::Tensor> by_owner;
-  for (const std::vector<Piece>& pieces : bucket) {
-    for (at::Tensor& view : views_of(gradients, pieces)) by_owner.push_back(std::move(view));
-  }
-  const at::Tensor in = at::cat(by_owner);
-  const std::vector<int64_t> elements = elements_of(bucket);
-  const int64_t own = elements[static_cast<size_t>(group_.rank())];
-  const at::Tensor out = at::empty({group_.size() * own}, in.options());
-  const std::vector<int64_t> of_each(elements.size(), own);
-  return {&bucket, in, out, group_.all_to_all({{out, in, of_each, elements}}, kSumOfGradients)};
-}
-
-void GradientExchange::take_sums(const std::vector<at::Tensor>& gradients, Sent sent) const {
-  sent.pending.wait();
-  if (sent.out.numel() == 0) return;
-  copy_to(views_of(gradients, (*sent.bucket)[static_cast<size_t>(group_.rank())]),
-          tree_sum(sent.out.chunk(group_.size())));
-}
 
 std::vector<Piece> GradientExchange::owned() const {
   std::vector<Piece> result;
@@ -112,33 +93,103 @@ std::vector<Piece> GradientExchange::owned() const {
   return result;
 }
 
+void GradientExchange::reduce(const std::vector<at::Tensor>& gradients) const {
+  LIGHTHOUSE_CHECK(gradients.size() == parameters_.size(), "gradient exchange: ", gradients.size(), " gradients of ",
+                   parameters_.size(), " parameters");
+  GradientReduction reduction(*this);
+  for (size_t i = gradients.size(); i-- > 0;) reduction.add(i, gradients[i]);
+  reduction.finish();
+}
+
 void GradientExchange::spread() const {
   if (group_.size() == 1) return;
   const at::NoGradGuard no_grad;
-  exchange_buckets(
-      buckets_, [&](const Bucket& bucket) { return send_parameters(bucket); },
-      [&](Sent sent) { take_parameters(std::move(sent)); });
+  side_.run([&] {
+    BucketsUnderWay under_way([&](const SentBucket& sent) { take_parameters(parameters_, sent, group_); });
+    for (const Bucket& bucket : buckets_) under_way.add(send_parameters(parameters_, bucket, group_));
+    under_way.finish();
+  });
+  side_.join();
 }
 
-GradientExchange::Sent GradientExchange::send_parameters(const Bucket& bucket) const {
+void BucketsUnderWay::add(SentBucket sent) {
+  sent_.push_back(std::move(sent));
+  if (static_cast<int64_t>(sent_.size()) == kBucketsUnderWay) take_oldest();
+}
+
+void BucketsUnderWay::finish() {
+  while (!sent_.empty()) take_oldest();
+}
+
+void BucketsUnderWay::take_oldest() {
+  using Clock = std::chrono::steady_clock;
+  SentBucket oldest = std::move(sent_.front());
+  sent_.pop_front();
+  const Clock::time_point begin = Clock::now();
+  oldest.pending.wait();
+  waited_seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
+  take_(std::move(oldest));
+}
+
+GradientReduction::GradientReduction(const GradientExchange& exchange)
+    : exchange_(exchange),
+      gradients_(exchange.parameters_.size()),
+      num_left_(exchange.buckets_.size()),
+      under_way_([this](SentBucket sent) { take(std::move(sent)); }) {}
+
+void GradientReduction::add(size_t parameter, const at::Tensor& gradient) {
+  const at::Tensor& of = exchange_.parameters_[parameter];
+  check_alike(gradient, of, "gradients");
+  LIGHTHOUSE_CHECK(gradient.numel() == of.numel(), "gradient exchange: a gradient of ", gradient.numel(),
+                   " elements for a parameter of ", of.numel());
+  if (exchange_.group_.size() == 1) return;
+  gradients_[parameter] = gradient;
+  const at::NoGradGuard no_grad;
+  for (; num_left_ > 0 && is_there(exchange_.buckets_[num_left_ - 1]); --num_left_) {
+    exchange_.side_.run([&] { under_way_.add(send(exchange_.buckets_[num_left_ - 1])); });
+  }
+}
+
+void GradientReduction::finish() {
+  if (exchange_.group_.size() == 1) return;
+  for (size_t i = 0; i < gradients_.size(); ++i) {
+    LIGHTHOUSE_CHECK(gradients_[i].defined(), "gradient exchange: parameter ", i, " has no gradient");
+  }
+  const at::NoGradGuard no_grad;
+  exchange_.side_.run([&] { under_way_.finish(); });
+  exchange_.side_.join();
+}
+
+bool GradientReduction::is_there(const Bucket& bucket) const {
+  for (const std::vector<Piece>& pieces : bucket) {
+    for (const Piece& piece : pieces) {
+      if (!gradients_[static_cast<size_t>(piece.parameter)].defined()) return false;
+    }
+  }
+  return true;
+}
+
+SentBucket GradientReduction::send(const Bucket& bucket) const {
+  Group& group = exchange_.group_;
+  std::vector<at::Tensor> by_owner;
+  for (const std::vector<Piece>& pieces : bucket) {
+    for (at::Tensor& view : views_of(gradients_, pieces)) by_owner.push_back(std::move(view));
+  }
+  const at::Tensor in = at::cat(by_owner);
   const std::vector<int64_t> elements = elements_of(bucket);
-  const int64_t most = *std::max_element(elements.begin(), elements.end());
-  const at::Tensor in = at::empty({most}, parameters_.front().options().requires_grad(false));
-  int64_t begin = 0;
-  for (const at::Tensor& view : views_of(parameters_, bucket[static_cast<size_t>(group_.rank())])) {
-    in.slice(0, begin, begin + view.numel()).copy_(view);
-    begin += view.numel();
-  }
-  const at::Tensor out = at::empty({group_.size(), most}, in.options());
-  return {&bucket, in, out, group_.all_gather(out, in, kUpdatedParameters)};
+  const int64_t own = elements[static_cast<size_t>(group.rank())];
+  const at::Tensor out = at::empty({group.size() * own}, in.options());
+  const std::vector<int64_t> of_each(elements.size(), own);
+  const size_t num_buckets = exchange_.buckets_.size();
+  const std::string place = detail::concat("bucket ", num_buckets + 1 - num_left_, " of ", num_buckets);
+  return {&bucket, in, out, group.all_to_all({{out, in, of_each, elements}}, kSumOfGradients, place)};
 }
 
-void GradientExchange::take_parameters(Sent sent) const {
-  sent.pending.wait();
-  for (int64_t rank = 0; rank < group_.size(); ++rank) {
-    if (rank != group_.rank())
-      copy_to(views_of(parameters_, (*sent.bucket)[static_cast<size_t>(rank)]), sent.out[rank]);
-  }
+void GradientReduction::take(SentBucket sent) const {
+  if (sent.out.numel() == 0) return;
+  Group& group = exchange_.group_;
+  copy_to(views_of(gradients_, (*sent.bucket)[static_cast<size_t>(group.rank())]),
+          tree_sum(sent.out.chunk(group.size())));
 }
 
 }  // namespace lighthouse

@@ -95,8 +95,9 @@ Group::Group(c10::intrusive_ptr<c10d::Backend> backend, std::vector<int64_t> ran
 Group::~Group() = default;
 
 template <typename Start>
-Pending Group::guarded(const std::string& what, const Start& start) {
-  RECORD_USER_SCOPE(what);
+Pending Group::guarded(const std::string& name, const std::string& which, const Start& start) {
+  RECORD_USER_SCOPE(name);
+  const std::string what = which.empty() ? name : name + ", " + which;
   if (watch_ != nullptr) watch_->enter(what);
   if (lookout_ != nullptr) lookout_->check();
   std::string why;
@@ -113,7 +114,7 @@ Pending Group::guarded(const std::string& what, const Start& start) {
   fail_by_rank(watch_, what, why);
 }
 
-Pending Group::all_to_all(const std::vector<AllToAll>& parts, const std::string& what) {
+Pending Group::all_to_all(const std::vector<AllToAll>& parts, const std::string& what, const std::string& which) {
   for (const AllToAll& part : parts) check_part(part, size(), what);
   if (size() == 1) {
     for (const AllToAll& part : parts) at::Tensor(part.out).copy_(part.in);
@@ -122,7 +123,7 @@ Pending Group::all_to_all(const std::vector<AllToAll>& parts, const std::string&
   Traffic traffic{1, 0};
   for (const AllToAll& part : parts) traffic.bytes += all_to_all_bytes(part.in_counts, rank_, row_bytes(part.in));
   sent_[what] += traffic;
-  return guarded(what, [&] {
+  return guarded(what, which, [&] {
     std::vector<c10::intrusive_ptr<c10d::Work>> works;
     const bool as_one = parts.size() > 1 && backend_->supportsCoalescing();
     if (as_one) backend_->startCoalescing();
@@ -142,7 +143,7 @@ Pending Group::all_gather(const at::Tensor& out, const at::Tensor& in, const std
     return {{}, nullptr, what};
   }
   sent_[what] += all_gather_traffic(size(), static_cast<int64_t>(in.nbytes()));
-  return guarded(what, [&] {
+  return guarded(what, /*which=*/"", [&] {
     at::Tensor all = out.view({-1}), mine = in.view({-1});
     return std::vector{backend_->_allgather_base(all, mine)};
   });

@@ -80,8 +80,8 @@ class Group {
   const TrafficByName& sent() const { return sent_; }
 
   /// All of `parts` in one message a rank, as far as the library can (NCCL). `what` stands in messages and traces:
-  /// 'all-to-all of rows'.
-  Pending all_to_all(const std::vector<AllToAll>& parts, const std::string& what);
+  /// 'all-to-all of rows'; `which` behind it in messages, where there are several: 'bucket 2 of 9'.
+  Pending all_to_all(const std::vector<AllToAll>& parts, const std::string& what, const std::string& which = "");
 
   /// Contiguous `out` [size, …] of every rank's contiguous `in` […], all of one shape.
   Pending all_gather(const at::Tensor& out, const at::Tensor& in, const std::string& what);
@@ -95,7 +95,7 @@ class Group {
 
  private:
   template <typename Start>
-  Pending guarded(const std::string& what, const Start& start);
+  Pending guarded(const std::string& name, const std::string& which, const Start& start);
 
   c10::intrusive_ptr<c10d::Backend> backend_;
   std::vector<int64_t> ranks_{0};

@@ -1,7 +1,5 @@
 #include "parallel/tree_schedule.h"
 
-#include <algorithm>
-
 namespace lighthouse {
 
 std::vector<TreeStep> tree_schedule(int64_t count) {
@@ -19,13 +17,14 @@ std::vector<TreeStep> tree_schedule(int64_t count) {
   return steps;
 }
 
-int64_t most_held(const std::vector<TreeStep>& steps) {
-  int64_t held = 0, most = 0;
+std::vector<int64_t> held_sums(const std::vector<TreeStep>& steps) {
+  std::vector<int64_t> held;
+  int64_t now = 0;
   for (const TreeStep& step : steps) {
-    most = std::max(most, held);
-    held += 1 - step.merges;
+    held.push_back(now);
+    now += 1 - step.merges;
   }
-  return most;
+  return held;
 }
 
 }  // namespace lighthouse

@@ -13,7 +13,7 @@ struct TreeStep {
 };
 /// The tree of `count` terms, with at most 1 + ceil(log2(count)) of them on the stack.
 std::vector<TreeStep> tree_schedule(int64_t count);
-/// So many sums are on the stack while the next term is made, the most of them.
-int64_t most_held(const std::vector<TreeStep>& steps);
+/// Of each step, how many sums are on the stack while its term is made.
+std::vector<int64_t> held_sums(const std::vector<TreeStep>& steps);
 
 }  // namespace lighthouse

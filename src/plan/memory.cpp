@@ -124,10 +124,34 @@ void add_overhead(StepMemory& memory, bool on_cuda) {
                             : kCpuProcess + memory.host;  // on the CPU both are one memory
 }
 
-/// What is on its way while gradients are summed over ranks: each bucket sent, and as much received.
+/// What is on its way while gradients are summed over ranks, in the last backward pass and behind it: each bucket sent,
+/// and as much received.
 int64_t gradient_buffers(const RunConfig& config) {
   if (mesh_of(config.parallel).size() == 1) return 0;
   return 2 * kBucketsUnderWay * std::min(kBucketElements, num_parameters(config.model)) * kFp32;
+}
+
+/// Bytes of gradients in the micro-batches of one kind.
+struct PassGradients {
+  int64_t before;      ///< when the backward pass begins
+  int64_t num_layers;  ///< so many layers' come to them, and stay
+  int64_t buffers;     ///< of gradient_buffers
+  int64_t sums;        ///< when they are added behind the pass; 0: they are not
+};
+
+/// All kinds of micro-batches that a step of one rank has.
+std::vector<PassGradients> passes_of(const RunConfig& config, const Sizes& s) {
+  const int64_t all = num_parameters(config.model) * kFp32;
+  const int64_t head = s.vocab * s.dim * kFp32;
+  const int64_t count = mesh_of(config.parallel).most_of(config.training.gradient_accumulation);
+  const int64_t num_layers = config.model.num_layers, buffers = gradient_buffers(config);
+  if (count == 1) return {{head, num_layers, buffers, 0}};
+  if (config.training.accumulation == Accumulation::kSequence) return {{all, 0, buffers, 0}};
+  std::vector<int64_t> held = held_sums(tree_schedule(count));
+  const int64_t at_last = held.back();  // to which the last micro-batch adds each gradient as it comes
+  held.pop_back();
+  const int64_t most = *std::max_element(held.begin(), held.end());
+  return {{most * all + head, num_layers, 0, (most + 1) * all}, {at_last * all + head, 1, buffers, 0}};
 }
 
 /// A step's memory as its moments go by; remembers the one that took most.
@@ -177,25 +201,24 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
   const int64_t all_gradients = num_parameters(config.model) * kFp32;
   const int64_t layer_gradients = layer_parameters(config.model) * kFp32;
-  const int64_t micro_batches = mesh_of(config.parallel).most_of(config.training.gradient_accumulation);
-  const bool tree = config.training.accumulation == Accumulation::kTree;
-  const int64_t held = tree ? most_held(tree_schedule(micro_batches)) * all_gradients : 0;  // sums of those before
-  const bool accumulates = micro_batches > 1 && !tree;  // then they are there from the first backward on
-  int64_t gradients = accumulates ? all_gradients : held + s.vocab * s.dim * kFp32;
-  int64_t kept = kept_around(config, s);
-  for (const LayerShape& layer : layers) kept += kept_by(config, layer, s);
+  const int64_t chunk = std::clamp<int64_t>(kLogitsChunk / (s.vocab * s.element), 1, s.tokens);
 
   Peak peak(persistent(config, s), on_cuda);
-  const int64_t chunk = std::clamp<int64_t>(kLogitsChunk / (s.vocab * s.element), 1, s.tokens);
-  peak.see("the loss", gradients, kept, (chunk * s.vocab + 2 * s.tokens * s.dim) * s.element, 0);
-  for (size_t layer = layers.size(); layer-- > 0;) {
-    if (!accumulates) gradients += layer_gradients;
-    const std::string name = "backward of layer " + std::to_string(layer);
-    peak.see(name + (layers[layer].lighthouse ? " (lighthouse)" : " (dense)"), gradients, kept,
-             backward_temporaries(config, layers[layer], s), attention_workspace(config, layers[layer], s));
-    kept -= kept_by(config, layers[layer], s);
+  for (const PassGradients& pass : passes_of(config, s)) {
+    int64_t kept = kept_around(config, s);
+    for (const LayerShape& layer : layers) kept += kept_by(config, layer, s);
+    peak.see("the loss", pass.before, kept, (chunk * s.vocab + 2 * s.tokens * s.dim) * s.element, 0);
+    for (size_t layer = layers.size(); layer-- > 0;) {
+      const auto seen = static_cast<int64_t>(layers.size() - layer);
+      const int64_t gradients = pass.before + std::min(seen, pass.num_layers) * layer_gradients;
+      const std::string name = "backward of layer " + std::to_string(layer);
+      peak.see(name + (layers[layer].lighthouse ? " (lighthouse)" : " (dense)"), gradients, kept,
+               backward_temporaries(config, layers[layer], s) + pass.buffers,
+               attention_workspace(config, layers[layer], s));
+      kept -= kept_by(config, layers[layer], s);
+    }
+    if (pass.sums > 0) peak.see("the sum of gradients", pass.sums, 0, 0, 0);
   }
-  if (held > 0) peak.see("the sum of gradients", held + all_gradients, 0, 0, 0);
   peak.see("the optimizer", all_gradients, 0, gradient_buffers(config), 0);
   return peak.most();
 }

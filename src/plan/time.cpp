@@ -6,6 +6,7 @@
 #include "config/schema.h"
 #include "plan/flops.h"
 #include "plan/memory.h"
+#include "plan/overlap.h"
 #include "plan/shape.h"
 #include "plan/traffic.h"
 
@@ -193,6 +194,7 @@ StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile
   const auto micro_batches = static_cast<double>(costs.micro_batches());
   StepTime time;
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
+  std::vector<double> backward;  // of each layer
   for (const LayerShape& shape : layers) {
     const LayerTimes layer = costs.layer(shape);
     time.products += micro_batches * layer.both.products;
@@ -201,6 +203,7 @@ StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile
     time.rows += micro_batches * layer.both.rows;
     time.recompute += micro_batches * costs.recompute(layer);
     time.offload += micro_batches * costs.offload(layer);
+    backward.push_back(layer.both.sum() - layer.forward.sum() + costs.recompute(layer));
   }
   time.head = micro_batches * costs.head();
   time.optimizer = costs.optimizer();
@@ -208,7 +211,7 @@ StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile
   time.launches = std::max(0.0, host - time.total());
   const ExchangeTime exchange = exchange_time(config, lighthouse, hopper_links(), node_size);
   time.exchange = exchange.rows + costs.order_rows(lighthouse);
-  time.gradients = exchange.gradients;
+  time.gradients = exposed_seconds(config, exchange.sums, backward) + exchange.updated;
   return time;
 }
 

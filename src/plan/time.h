@@ -18,7 +18,7 @@ struct StepTime {
   double optimizer = 0;   ///< gradient norm, AdamW, copies of the weights
   double launches = 0;    ///< what the host takes longer to launch than the device to compute; short sequences
   double exchange = 0;    ///< of rows between ranks that share sequences, and putting them in order
-  double gradients = 0;   ///< sums of them over ranks, and updated parameters back
+  double gradients = 0;   ///< what backward does not hide of their sums over ranks, and updated parameters back
 
   double total() const {
     return products + attention + lighthouse + rows + head + recompute + offload + optimizer + launches + exchange +

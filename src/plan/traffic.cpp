@@ -102,13 +102,13 @@ ExchangeTime exchange_time(const RunConfig& config, bool lighthouse, const Links
   }
   ExchangeTime time;
   for (const auto& [name, traffic] : most) {
-    const bool gradients = name == kSumOfGradients || name == kUpdatedParameters;
-    const int64_t num_ranks = gradients ? mesh.size() : mesh.context_size();
+    const bool sums = name == kSumOfGradients, updated = name == kUpdatedParameters;
+    const int64_t num_ranks = sums || updated ? mesh.size() : mesh.context_size();
     const auto count = static_cast<double>(traffic.collectives);
     const double seconds = count * collective_seconds(links, is_all_gather(name) ? links.all_gather : links.all_to_all,
                                                       static_cast<double>(traffic.bytes) / count, num_ranks,
                                                       std::min(num_ranks, node_size));
-    (gradients ? time.gradients : time.rows) += seconds;
+    (sums ? time.sums : updated ? time.updated : time.rows) += seconds;
   }
   return time;
 }

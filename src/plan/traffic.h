@@ -34,10 +34,11 @@ const Links& hopper_links();
 double collective_seconds(const Links& links, const std::vector<LinkRate>& rates, double bytes, int64_t num_ranks,
                           int64_t node_ranks);
 
-/// Seconds of a step's exchanges, which nothing is hidden behind.
+/// Seconds of a step's exchanges, one after another.
 struct ExchangeTime {
-  double rows = 0;       ///< between ranks that share sequences
-  double gradients = 0;  ///< gradients, and updated parameters
+  double rows = 0;     ///< between ranks that share sequences
+  double sums = 0;     ///< of gradients
+  double updated = 0;  ///< parameters
 };
 /// Of the rank that sends most, in nodes of so many GPUs.
 ExchangeTime exchange_time(const RunConfig& config, bool lighthouse, const Links& links, int64_t node_size);

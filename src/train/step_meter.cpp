@@ -60,7 +60,7 @@ void StepMeter::end(StepRecord& record) {
   if (record.mfu) stage.mfu.push_back(*record.mfu);
 }
 
-RankLoad StepMeter::load() const {
+RankLoad StepMeter::load(double waited_seconds) const {
   RankLoad load;
   if (const std::optional<DeviceMemory> memory = device_memory(device_)) {
     load.peak_memory = memory->peak_allocated;
@@ -68,7 +68,7 @@ RankLoad StepMeter::load() const {
   }
   if (!measures_) return load;
   if (!device_.is_cpu()) at::accelerator::getCurrentStream(device_.index()).synchronize();
-  load.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  load.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count() - waited_seconds;
   return load;
 }
 

@@ -38,8 +38,8 @@ class StepMeter {
   /// The step that will be number `step`. Every logging.timing_interval of them is measured by part.
   void begin(int64_t step);
   /// What the step under way has cost this rank so far. Of a step that is measured, seconds of all that the device was
-  /// given, which it waits for.
-  RankLoad load() const;
+  /// given, which it waits for, without those that it has waited for other ranks.
+  RankLoad load(double waited_seconds) const;
   /// Fills step_seconds, tokens_per_s, mfu and, of a measured step, parts. A step that ended in an exception needs no
   /// end().
   void end(StepRecord& record);

@@ -39,8 +39,10 @@ struct TrainOptions {
   bool handle_signals = true;       ///< kStopSignals end the run after the step, with a checkpoint
   ProfileOptions profile;           ///< run() writes a trace of some steps
   World* world = nullptr;           ///< the processes that train together; null: this one alone. Outlives the trainer
-  /// Called with the parameters of every step, gradients of this process filled in and not yet looked at. For tests.
+  /// Called with the parameters of every step, gradients filled in and not yet looked at: of this process, but that
+  /// some of several processes' may be summed already. For tests.
   std::function<void(int64_t step, const NamedTensors& parameters)> on_gradients;
+  int64_t bucket_elements = kBucketElements;  ///< of gradients that ranks exchange at once. For tests
 };
 
 /// A run in its folder, trained by this process or by all ranks of a world. Of these each has a Trainer and makes the
@@ -86,8 +88,8 @@ class Trainer {
   void explain_out_of_memory(const std::string& where, const std::function<void()>& body);
   std::vector<Batch> take_batches(int64_t& num_targets);
   std::vector<at::Tensor> accumulate_gradients(const std::vector<Batch>& batches, int64_t num_targets,
-                                               AttentionMode mode);
-  StepTotals reduce_gradients(const std::vector<at::Tensor>& losses);
+                                               AttentionMode mode, GradientReduction& sums);
+  StepTotals reduce_gradients(const std::vector<at::Tensor>& losses, GradientReduction& sums);
   Batch share_of_row(Batch whole) const;
   std::string what_is_not_finite(const StepTotals& totals) const;
   void apply_gradients(const StepRecord& record);

@@ -94,7 +94,8 @@ void Trainer::connect() {
     world->agree("the corpus", identity_.corpus.fingerprint + "\n" + identity_.corpus.content);
     mesh_.connect();
   }
-  gradients_.emplace(tensors_of(decoder_.parameters()), mesh_.all(), piece_elements(config_, mesh_));
+  gradients_.emplace(tensors_of(decoder_.parameters()), mesh_.all(), piece_elements(config_, mesh_),
+                     options_.bucket_elements);
   optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned());
   exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device(),
                     /*one_by_one=*/!config_.data.mixture.empty());

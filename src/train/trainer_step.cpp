@@ -45,12 +45,6 @@ std::vector<SourceRecord> source_records(const SequenceLoader& loader, const std
   return records;
 }
 
-std::vector<at::Tensor> gradients_of(const NamedTensors& parameters) {
-  std::vector<at::Tensor> gradients;
-  for (const auto& [name, parameter] : parameters) gradients.push_back(parameter.grad());
-  return gradients;
-}
-
 }  // namespace
 
 StepRecord Trainer::step() {
@@ -63,16 +57,17 @@ StepRecord Trainer::step() {
   record.stage = stage_at(config_.training, state_.step);
   record.learning_rate = learning_rate_at(config_.optimizer, config_.training.steps, state_.step);
 
-  // 2. Gradients of the mean loss over the step's sequences.
+  // 2. Gradients of the mean loss over the step's sequences. They are summed over ranks as backward completes them.
   int64_t num_targets = 0;
   const std::vector<Batch> batches = take_batches(num_targets);
   enter_part(Part::kOther);
-  const std::vector<at::Tensor> losses = accumulate_gradients(batches, num_targets, attention_mode(record.stage));
+  GradientReduction sums(*gradients_);
+  const std::vector<at::Tensor> losses = accumulate_gradients(batches, num_targets, attention_mode(record.stage), sums);
   if (options_.on_gradients) options_.on_gradients(state_.step, decoder_.parameters());
 
   // 3. What is not finite goes no further than this.
   enter_part(Part::kOptimizer);
-  const StepTotals totals = reduce_gradients(losses);
+  const StepTotals totals = reduce_gradients(losses, sums);
   record.loss = totals.loss;
   record.gradient_norm = totals.gradient_norm;
   if (!totals.batches.empty()) {
@@ -131,7 +126,7 @@ std::vector<Batch> Trainer::take_batches(int64_t& num_targets) {
 
 /// What each batch adds to the loss of the step, as StepExchange::end takes it.
 std::vector<at::Tensor> Trainer::accumulate_gradients(const std::vector<Batch>& batches, int64_t num_targets,
-                                                      AttentionMode mode) {
+                                                      AttentionMode mode, GradientReduction& sums) {
   const bool one_by_one = !config_.data.mixture.empty();
   const size_t per_batch = one_by_one ? 2 : 1;
   std::vector<at::Tensor> losses(batches.size() * per_batch);
@@ -147,13 +142,15 @@ std::vector<at::Tensor> Trainer::accumulate_gradients(const std::vector<Batch>& 
     losses[place] = loss.detach().to(at::kDouble) * weight;
     if (one_by_one) losses[place + 1] = at::full_like(losses[place], weight);
   };
-  sum_gradients(decoder_.parameters(), static_cast<int64_t>(batches.size()), config_.training.accumulation, backward);
+  const NamedTensors& parameters = decoder_.parameters();
+  sum_gradients(parameters, static_cast<int64_t>(batches.size()), config_.training.accumulation, backward,
+                [&](size_t parameter) { sums.add(parameter, parameters[parameter].second.grad()); });
   return losses;
 }
 
-StepTotals Trainer::reduce_gradients(const std::vector<at::Tensor>& losses) {
-  const RankLoad load = mesh_.size() > 1 ? meter_.load() : RankLoad();
-  gradients_->reduce(gradients_of(decoder_.parameters()));
+StepTotals Trainer::reduce_gradients(const std::vector<at::Tensor>& losses, GradientReduction& sums) {
+  const RankLoad load = mesh_.size() > 1 ? meter_.load(sums.waited_seconds()) : RankLoad();
+  sums.finish();
   StepTotals totals = exchange_->end(losses, optimizer_->gradient_norms(), StopSignals::received(), load);
   stop_signal_ = totals.stop_signal;
   return totals;

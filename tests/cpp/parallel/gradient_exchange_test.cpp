@@ -8,20 +8,25 @@
 #include <gmock/gmock.h>
 
 #include <bit>
+#include <csignal>
 #include <numeric>
+#include <thread>
 
 #include "cpp/parallel/ranks.h"
 #include "lighthouse/check.h"
 #include "parallel/traffic.h"
 #include "parallel/tree_schedule.h"
 #include "parallel/tree_sum.h"
+#include "parallel/watch.h"
 #include "support/test_device.h"
 
 namespace lighthouse {
 namespace {
 
 using parallel_test::run_ranks;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 at::Tensor term(int64_t index, const std::vector<int64_t>& shape) {
   return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(index)), at::kFloat);
@@ -54,7 +59,10 @@ TEST(TreeSum, IsThatOfTermsThatComeOneAfterAnother) {
   for (int64_t count = 1; count <= 33; ++count) {
     std::vector<at::Tensor> sums;
     size_t most = 0;
-    for (const TreeStep& step : tree_schedule(count)) {
+    const std::vector<TreeStep> steps = tree_schedule(count);
+    std::vector<int64_t> held;
+    for (const TreeStep& step : steps) {
+      held.push_back(static_cast<int64_t>(sums.size()));
       sums.push_back(term(step.term, {65}));
       most = std::max(most, sums.size());
       for (int64_t i = 0; i < step.merges; ++i) {
@@ -66,7 +74,7 @@ TEST(TreeSum, IsThatOfTermsThatComeOneAfterAnother) {
     ASSERT_EQ(sums.size(), 1U) << count;
     EXPECT_TRUE(sums.front().equal(tree_sum(terms(0, 1, count, {65})))) << count;
     EXPECT_LE(most, std::bit_width(static_cast<uint64_t>(count - 1)) + 1) << count;
-    EXPECT_EQ(static_cast<int64_t>(most), most_held(tree_schedule(count)) + 1) << count;
+    EXPECT_EQ(held_sums(steps), held) << count;
   }
 }
 
@@ -162,7 +170,12 @@ std::string exchange(World& world, int64_t bucket_elements) {
     parameters.push_back(at::zeros_like(gradients.back()).requires_grad_(true));
   }
   const GradientExchange between(parameters, *group, /*piece_elements=*/64, bucket_elements);
-  between.reduce(gradients);
+  GradientReduction sums(between);
+  for (size_t i = 0; i < gradients.size(); ++i) {  // in an order of each rank's own
+    const size_t next = (i + static_cast<size_t>(world.rank())) % gradients.size();
+    sums.add(next, gradients[next]);
+  }
+  sums.finish();
   for (size_t i = 0; i < between.pieces().size(); ++i) {  // an update: the sum becomes the parameter
     const Piece& piece = between.pieces()[i];
     const auto at = static_cast<size_t>(piece.parameter);
@@ -180,7 +193,7 @@ std::string exchange(World& world, int64_t bucket_elements) {
   return "";
 }
 
-TEST(GradientExchanges, SumAndSpreadWithTheBitsOfOneProcess) {
+TEST(GradientExchanges, SumAndSpreadWithTheBitsOfOneProcessInWhateverOrderGradientsCome) {
   for (const int64_t size : {1, 2, 3, 4, 8}) {
     for (const int64_t bucket_elements : {50, 1 << 20}) {
       const auto outcomes = run_ranks(size, [&](World& world) { return exchange(world, bucket_elements); });
@@ -197,7 +210,50 @@ TEST(GradientExchanges, RefuseWhatTheyCannotSum) {
   const at::Tensor x = term(1, {4, 6});
   EXPECT_THROW(GradientExchange({x.t()}, alone), InvalidArgument);
   EXPECT_THROW(GradientExchange({x, x.to(at::kDouble)}, alone), InvalidArgument);
-  EXPECT_THROW(GradientExchange({x}, alone).reduce({x, x}), InvalidArgument);
+  const GradientExchange exchange({x}, alone);
+  EXPECT_THROW(exchange.reduce({x, x}), InvalidArgument);
+  EXPECT_THROW(GradientReduction(exchange).add(0, x.t()), InvalidArgument);
+  EXPECT_THROW(GradientReduction(exchange).add(0, term(1, {4, 7})), InvalidArgument);
+}
+
+/// The gradients of a step of three ranks; the second is lost when it has sent the first of its buckets.
+std::vector<parallel_test::Outcome> lose_a_rank(const std::function<void()>& lose) {
+  return run_ranks(3,
+                   [&](World& world) -> std::string {
+                     const auto group = world.make_group("all", {0, 1, 2});
+                     std::vector<at::Tensor> parameters;  // a bucket each, of three pieces of each rank
+                     for (int64_t i = 0; i < 3; ++i) parameters.push_back(term(i, {576}).to(test_device()));
+                     const GradientExchange between(parameters, *group, /*piece_elements=*/64, /*bucket_elements=*/576);
+                     world.watch().set_place("step 3");
+                     GradientReduction sums(between);
+                     sums.add(2, parameters[2]);
+                     if (world.rank() == 1) lose();
+                     sums.add(1, parameters[1]);
+                     sums.add(0, parameters[0]);
+                     sums.finish();
+                     group->to_host(parameters[0]);
+                     return "";
+                   },
+                   {.timeout = std::chrono::milliseconds(2500), .limit = std::chrono::seconds(90)});
+}
+
+void expect_named(const std::vector<parallel_test::Outcome>& outcomes, const std::string& how) {
+  if (outcomes.empty()) return;  // too few GPUs
+  for (const size_t rank : {0, 2}) {
+    EXPECT_EQ(outcomes[rank].exit_code, 1);
+    EXPECT_THAT(outcomes[rank].text, AllOf(HasSubstr("'step 3, sum of gradients, bucket "), HasSubstr("of 3' failed"),
+                                           HasSubstr("rank 1 " + how)));
+    EXPECT_LT(outcomes[rank].seconds, 2.5 + 5 + 4) << "the timeout, five seconds and the start";
+  }
+}
+
+TEST(LostRanks, ThatAreKilledInBackwardAreNamed) {
+  expect_named(lose_a_rank([] { ::raise(SIGKILL); }), "is dead or stopped; last seen in 'step 3");
+}
+
+TEST(LostRanks, ThatHangInBackwardAreNamedWithTheBucket) {
+  expect_named(lose_a_rank([] { std::this_thread::sleep_for(std::chrono::seconds(8)); }),
+               "lives, but is in 'step 3, sum of gradients, bucket 1 of 3'");
 }
 
 }  // namespace

@@ -76,6 +76,16 @@ TEST(MemoryTest, GradientsAtThePeak) {
   EXPECT_EQ(step_memory(config, kDense, true).gradients, layer + 256 * 1024 * 4);  // of the last layer and the head
 }
 
+// Ranks exchange gradients while backward goes on: two buckets of 128 MiB, each sent and received.
+TEST(MemoryTest, GradientsUnderWayAreThereInBackward) {
+  RunConfig config = paper_config();
+  const StepMemory alone = step_memory(config, kDense, true);
+  config.parallel.data = 2;
+  const StepMemory two = step_memory(config, kDense, true);
+  EXPECT_EQ(two.peak, alone.peak);
+  EXPECT_EQ(two.temporaries - alone.temporaries, kGiB / 2);
+}
+
 TEST(MemoryTest, ShortSequencesTakeMostAtTheEnd) {
   RunConfig config = paper_config();
   config.training.gradient_accumulation = 1;

@@ -1,5 +1,6 @@
 // What a plan says that ranks send, against what they send.
 #include "plan/traffic.h"
+#include "plan/overlap.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,6 +16,7 @@
 #include "parallel/mesh.h"
 #include "plan/advice.h"
 #include "plan/memory.h"
+#include "plan/overlap.h"
 #include "plan/shape.h"
 #include "plan/time.h"
 #include "plan_support.h"
@@ -160,6 +162,22 @@ TEST(Traffic, OfMoreRanksThanHeadsIsThatOfTheFormulaInTheDocumentation) {
     rows -= 2 * common_part(own, queries).size() + 2 * common_part(own, keys).size();
   }
   EXPECT_EQ(sent, 2 * 30 * 128 * 2 * rows) << "of 30 layers, forward and backward, in bf16";
+}
+
+/// Of two ranks and the paper's model, whose gradients are eight buckets, the embedding in the one that is sent last.
+TEST(Sums, AreHiddenByBackward) {
+  RunConfig config = paper_config();
+  const std::vector<double> none(30, 0), tenth(30, 0.1);
+  EXPECT_EQ(exposed_seconds(config, 8, tenth), 0) << "alone";
+  config.parallel.data = 2;
+  constexpr double kHiddenCost = 0.2;
+  EXPECT_DOUBLE_EQ(exposed_seconds(config, 8, none), 8) << "nothing is there to hide them";
+  EXPECT_NEAR(exposed_seconds(config, 0.08, tenth), 0.01 + kHiddenCost * 0.07, 1e-9) << "but for the last bucket";
+  const double slow = exposed_seconds(config, 80, tenth);  // backward takes 3 s, and a few layers of it come before any
+  EXPECT_GT(slow, 80 - 3 + kHiddenCost * 2);
+  EXPECT_LT(slow, 80 - 2 + kHiddenCost * 2);
+  config.model.tie_embeddings = true;
+  EXPECT_NEAR(exposed_seconds(config, 0.08, tenth), 0.01 + kHiddenCost * 0.07, 1e-9) << "it is the first parameter too";
 }
 
 TEST(Shares, AreAsTheDecoderCutsThem) {

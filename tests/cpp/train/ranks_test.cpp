@@ -30,12 +30,15 @@ using ::testing::Not;
 
 using Change = std::function<void(int64_t rank, RunConfig& config, TrainOptions& options)>;
 
+constexpr int64_t kBucketElements = 5000;  // of which the tiny model has several
+
 /// Trains on so many processes; what each says at its end is the step, or its error.
 std::vector<Outcome> train_on(int64_t size, const RunConfig& config, const Change& change = {}) {
   const auto body = [&](int64_t rank, World* world) {
     RunConfig own = config;
     TrainOptions options;
     options.world = world;
+    options.bucket_elements = kBucketElements;
     if (change) change(rank, own, options);
     return "step " + std::to_string(train(own, options).step);
   };
@@ -88,6 +91,7 @@ class RanksTest : public ::testing::Test {
 TEST_F(RanksTest, ThatShareTheBatchHaveTheBitsOfOneProcess) {
   const auto fifty_steps = [&](const std::string& run_dir) {
     RunConfig result = config(run_dir);
+    result.training.gradient_accumulation = 8;
     result.training.steps = 50;
     result.training.lighthouse_steps = 30;
     result.optimizer.learning_rate = 1e-2;
@@ -95,11 +99,24 @@ TEST_F(RanksTest, ThatShareTheBatchHaveTheBitsOfOneProcess) {
     return result;
   };
   expect_step(train_on(1, fifty_steps("one")), 50);
-  for (const int64_t size : {2, 4}) {
+  for (const int64_t size : {2, 4, 8}) {
     const RunConfig shared = fifty_steps(std::to_string(size));
     expect_step(train_on(size, shared), 50);
     expect_same_run(shared, fifty_steps("one"));
   }
+}
+
+TEST_F(RanksTest, ThatExchangeLayersThatAreComputedAgainHaveTheBitsOfOneProcess) {
+  const auto make = [&](const std::string& run_dir) {
+    RunConfig result = config(run_dir);
+    result.model.tie_embeddings = true;
+    result.training.recompute = Recompute::kFull;
+    result.training.offload = true;
+    return result;
+  };
+  expect_step(train_on(1, make("one")), 12);
+  expect_step(train_on(2, make("two")), 12);
+  expect_same_run(make("one"), make("two"));
 }
 
 TEST_F(RanksTest, MayHaveUnevenNumbersOfMicroBatches) {
@@ -331,15 +348,27 @@ TEST_F(RanksTest, GoOnWithAnotherShareOfSequences) {
   expect_near_run(make("broken", 1), make("unbroken", 1));
 }
 
+/// On the second rank `act` is called within every backward pass of the step after `step` steps, when the gradient of
+/// parameter number 3 comes, of the first layer; what it returns is that gradient from there on.
+Change in_backward(int64_t step, const std::function<at::Tensor(const at::Tensor&)>& act) {
+  return [=](int64_t rank, RunConfig&, TrainOptions& options) {
+    if (rank != 1) return;
+    options.on_gradients = [=](int64_t current, const NamedTensors& parameters) {
+      const at::Tensor& parameter = parameters[3].second;
+      if (current == step - 1) parameter.register_hook(act);
+      if (current == step) parameter.remove_hook(0);
+    };
+  };
+}
+
 TEST_F(RanksTest, SkipAStepTogether) {
   const RunConfig run = config("run");
-  expect_step(train_on(2, run,
-                       [](int64_t rank, RunConfig&, TrainOptions& options) {
-                         options.on_gradients = [=](int64_t step, const NamedTensors& parameters) {
-                           if (step == 4 && rank == 1) parameters[3].second.grad().flatten()[5].fill_(NAN);
-                         };
-                       }),
-              12);
+  const auto spoil = [](const at::Tensor& gradient) {
+    at::Tensor spoilt = gradient.clone();
+    spoilt.view({-1})[5].fill_(NAN);
+    return spoilt;
+  };
+  expect_step(train_on(2, run, in_backward(4, spoil)), 12);
   const std::vector<nlohmann::json> lines = read_metrics(run.logging.run_dir);
   ASSERT_EQ(lines.size(), 12);
   for (const nlohmann::json& line : lines) EXPECT_EQ(line.contains("skipped"), line.at("step") == 5);
@@ -347,14 +376,13 @@ TEST_F(RanksTest, SkipAStepTogether) {
 }
 
 TEST_F(RanksTest, NameOneThatIsKilled) {
-  const auto outcomes = train_on(3, config("run"), [](int64_t rank, RunConfig&, TrainOptions& options) {
-    options.on_gradients = [=](int64_t step, const NamedTensors&) {
-      if (step == 4 && rank == 1) ::kill(::getpid(), SIGKILL);
-    };
-  });
+  const auto outcomes = train_on(3, config("run"), in_backward(4, [](const at::Tensor& gradient) {
+                                   ::kill(::getpid(), SIGKILL);
+                                   return gradient;
+                                 }));
   for (const size_t rank : {0, 2}) {
     EXPECT_EQ(outcomes[rank].exit_code, 1);
-    EXPECT_THAT(outcomes[rank].text, AllOf(HasSubstr("'step 5, sum of gradients' failed"),
+    EXPECT_THAT(outcomes[rank].text, AllOf(HasSubstr("'step 5, sum of gradients, bucket "), HasSubstr("' failed"),
                                            HasSubstr("rank 1 is dead or stopped; last seen in 'step 5")));
   }
   EXPECT_EQ(last_checkpoint(config("run")).step, 3) << "is whole";
