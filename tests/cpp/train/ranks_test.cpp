@@ -332,9 +332,11 @@ TEST_F(RanksTest, SkipAStepTogether) {
 }
 
 TEST_F(RanksTest, NameOneThatIsKilled) {
-  const auto outcomes = train_on(3, config("run"), [](int64_t rank, RunConfig&, TrainOptions& options) {
-    options.on_gradients = [=](int64_t step, const NamedTensors&) {
-      if (step == 4 && rank == 1) ::kill(::getpid(), SIGKILL);
+  const auto outcomes = train_on(3, config("run"), [](int64_t rank, RunConfig& run, TrainOptions& options) {
+    options.on_gradients = [=, run_dir = run.logging.run_dir](int64_t step, const NamedTensors&) {
+      if (step != 4 || rank != 1) return;
+      while (list_checkpoints(run_dir).empty()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      ::kill(::getpid(), SIGKILL);
     };
   });
   for (const size_t rank : {0, 2}) {
