@@ -376,7 +376,10 @@ TEST_F(RanksTest, SkipAStepTogether) {
 }
 
 TEST_F(RanksTest, NameOneThatIsKilled) {
-  const auto outcomes = train_on(3, config("run"), in_backward(4, [](const at::Tensor& gradient) {
+  const std::string run_dir = config("run").logging.run_dir;
+  const auto outcomes = train_on(3, config("run"), in_backward(4, [=](const at::Tensor& gradient) {
+                                   while (list_checkpoints(run_dir).empty())
+                                     std::this_thread::sleep_for(std::chrono::milliseconds(5));
                                    ::kill(::getpid(), SIGKILL);
                                    return gradient;
                                  }));
