@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """libraries.py COMPILER FOLDER: libc, libm and libstdc++ for the linker, as manylinux_2_28 has them (PEP 600): of the functions of
 this machine's libraries those versions that were there then. They hold no code: a program finds the real ones when it runs.
+Functions that were in libpthread, libdl and librt then are of libc here; libtorch loads those three.
 
 What a newer compiler's headers call and the old libc lacks is in absent.cpp and start.cpp; what the old libstdc++ lacks is taken from this
 machine's libstdc++.a, as RHEL's toolsets do. All else, exceptions included, is of the one libstdc++ of the process.
@@ -42,10 +43,11 @@ def symbols(library):
 
 
 def assembly(found):
+    """Objects with room and alignment of their own: a program that is not position-independent code holds copies of them."""
     yield ".data"
     for number, (name, (version, kind, size)) in enumerate(sorted(found.items())):
         yield f".globl s{number}; .type s{number}, {'@object' if kind == 'OBJECT' else '@function'}; .size s{number}, {size}"
-        yield f"s{number}: .symver s{number}, {name}@@{version}"
+        yield f".balign 64; s{number}: .skip {size if kind == 'OBJECT' else 0}; .symver s{number}, {name}@@{version}"
     yield '.section .note.GNU-stack,"",@progbits'
 
 

@@ -178,6 +178,17 @@ def launcher(environment, monkeypatch):
     return launcher
 
 
+def test_what_is_set_already_is_kept(launcher, monkeypatch):
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    monkeypatch.delenv("LIGHTHOUSE_PYTHON", raising=False)
+    given = launcher.variables([Path("/a"), Path("/b")])
+    assert (given["LD_LIBRARY_PATH"], given["LIGHTHOUSE_PYTHON"]) == ("/a:/b", sys.executable)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/mine")
+    monkeypatch.setenv("LIGHTHOUSE_PYTHON", "python3.9")
+    given = launcher.variables([Path("/a")])
+    assert (given["LD_LIBRARY_PATH"], given["LIGHTHOUSE_PYTHON"]) == ("/a:/mine", "python3.9")
+
+
 @pytest.mark.parametrize(("machine", "libc", "message"), [
     ("x86_64", "", "needs glibc.*musl.*take Debian"), ("aarch64", "glibc", "built for x86_64.*is aarch64.*from source"),
     ("x86_64", "glibc", "install the package again")])

@@ -52,13 +52,17 @@ def platform_problem(machine, libc):
     return "install the package again: pip install --force-reinstall --no-deps lighthouse-attention-cli"
 
 
+def variables(folders):
+    """What the program and the processes that it starts find libraries by, and the Python that has their tokenizers."""
+    given = os.environ.get("LD_LIBRARY_PATH")
+    path = os.pathsep.join([*map(str, folders), *([given] if given else [])])
+    return {"LIGHTHOUSE_PYTHON": sys.executable} | os.environ | {"LD_LIBRARY_PATH": path}
+
+
 def main():
     try:
-        folders = library_folders(torch_folder())
-        given = os.environ.get("LD_LIBRARY_PATH")
-        path = os.pathsep.join([*map(str, folders), *([given] if given else [])])
-        sys.stdout.flush()
-        os.execve(PROGRAM, ["lighthouse", *sys.argv[1:]], os.environ | {"LD_LIBRARY_PATH": path})
+        environment = variables(library_folders(torch_folder()))
+        os.execve(PROGRAM, ["lighthouse", *sys.argv[1:]], environment)
     except Problem as problem:
         print(f"lighthouse: {problem}", file=sys.stderr)
     except OSError as error:
