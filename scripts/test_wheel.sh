@@ -19,7 +19,7 @@ for version in "${versions[@]}"; do
   [ -x "$python" ] || python3 -m venv "$folder/torch-$version"
   transformers=$(allowed transformers)
   [ "$version" = "$oldest_torch" ] && transformers=transformers==$(oldest transformers)
-  "$python" -m pip install --quiet --upgrade "torch==$version" "$transformers" accelerate peft numpy safetensors "$(grep '^pytest' requirements-test.txt)"
+  "$python" -m pip install --quiet --upgrade "torch==$version" "$transformers" accelerate peft numpy safetensors "$(grep '^pytest==' requirements-test.txt)"
   "$python" -m pip install --quiet --force-reinstall --no-deps "$wheel"
   echo "test_wheel: torch $version, $("$python" -c 'import transformers; print("transformers", transformers.__version__)')"
   (cd "$folder" && env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY "$python" -m lighthouse_attention)

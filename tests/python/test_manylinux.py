@@ -4,11 +4,10 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ROOT / "cmake" / "manylinux" / "libraries.py"
 
 PROGRAM = r"""

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, built
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGING = ROOT / "packaging" / "cli"
 NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11)}  # of manylinux_2_28
 
@@ -43,8 +43,8 @@ def compiler_is_of_debian_12():
 
 
 def build_wheels(build_folder, folder):
-    if importlib.util.find_spec("scikit_build_core") is None or not (build_folder / "bin" / "lighthouse").exists():
-        pytest.skip(f"scikit-build-core is not installed, or {build_folder} is not built")
+    pytest.importorskip("scikit_build_core")
+    built(build_folder / "bin" / "lighthouse")
     sdist = run(sys.executable, "-c", f"import scikit_build_core.build as b; print(b.build_sdist({str(folder)!r}))", cwd=ROOT).split()[-1]
     strict = "ON" if compiler_is_of_debian_12() else "OFF"
     pip_wheel(folder, folder / sdist, LIGHTHOUSE_CUDA="OFF", LIGHTHOUSE_MANYLINUX=strict, LIGHTHOUSE_WERROR=strict,
