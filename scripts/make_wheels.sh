@@ -21,7 +21,7 @@ wheel=(python -m pip wheel --quiet --disable-pip-version-check --no-build-isolat
 options=("LIGHTHOUSE_CUDA=$cuda"
   "LIGHTHOUSE_CUDA_ARCHITECTURES=${architectures/#none/native}" LIGHTHOUSE_MANYLINUX=ON LIGHTHOUSE_WERROR=ON "TORCH_ROOT=$torch_root")
 
-say "the package, kernels for $architectures; the kernels for all take hours on two cores"
+say "the package, kernels for $architectures; those for all take the longest"
 python -c 'import scikit_build_core.build as build; build.build_sdist("dist")'
 "${wheel[@]}" --config-settings=build-dir=build/wheel-package "${options[@]/#/--config-settings=cmake.define.}" .
 
