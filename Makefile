@@ -10,8 +10,8 @@ CORPUS = $(shell .venv/bin/python -c 'import importlib.util as u, os; print(os.p
 RUN ?= runs/quick
 ARGS ?=
 
-.PHONY: train test docs gpu-test gpu-sanitize gpu-bench release-check check-architectures build complete build-cpu build-sanitize \
-        test-release test-cpu test-sanitize test-threads test-python fuzz setup setup-test format check-format tidy clean
+.PHONY: train test docs gpu-test gpu-sanitize gpu-bench wheel release-check check-architectures build complete build-cpu build-sanitize \
+        test-release test-sanitize test-threads test-python fuzz setup setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
 ##   make train ARGS="--training.steps 20 --training.lighthouse_steps 12"
@@ -23,7 +23,7 @@ train: setup
 
 ## Every test that this machine can run.
 test: setup-test
-	@$(MAKE) --no-print-directory check-format test-release test-python test-cpu test-sanitize
+	@$(MAKE) --no-print-directory check-format test-release test-python test-sanitize
 	@echo "make test: all passed"
 
 ## On a machine with a GPU: the tests that need one; and the kernels under each tool of compute-sanitizer. Both fail where no
@@ -56,11 +56,17 @@ check-architectures: setup-test
 docs: setup-test
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
 
-## Before a release is tagged: version, changelog, documentation and its links, examples, notebook, licences, and the wheel
-## under the oldest and the newest torch (12 GB of downloads).
-release-check: build check-architectures
+## dist/: both wheels for manylinux_2_28, with the kernels for every GPU of the table in docs/python.md, and the sdist. On Debian 12
+## with nvcc 12.9 or newer. ARCHITECTURES=90a-real for one GPU, none for the CPU alone.
+ARCHITECTURES ?= all
+wheel: setup
+	@scripts/make_wheels.sh "$(ARCHITECTURES)"
+
+## Before a release is tagged: version, changelog, documentation and its links, examples, notebook, licences, both wheels in an empty
+## environment, and the package's under the oldest and the newest torch (12 GB of downloads).
+release-check: build check-architectures wheel
 	python scripts/release_check.py
-	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python/test_{release,site,docs}.py
+	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release LIGHTHOUSE_WHEELS=$(CURDIR)/dist python -m pytest -q tests/python/test_{release,site,docs,wheels}.py
 	scripts/test_wheel.sh
 
 setup:
@@ -95,10 +101,6 @@ test-release: build
 	ctest --test-dir build/release -L cuda --output-on-failure --timeout 900
 test-python: build
 	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q -n 2 --dist loadfile tests/python
-# What no other tree builds: Python's operators without CUDA. The program without CUDA is in build/sanitize.
-test-cpu: setup-test build/cpu/build.ninja
-	@cmake --build build/cpu --target lighthouse_stable
-	CUDA_VISIBLE_DEVICES= PYTHONPATH=python LIGHTHOUSE_LIBRARY=build/cpu/src/stable/liblighthouse_stable.so python -m lighthouse_attention
 # The tests that start threads of our own. torch is not compiled for this: its locks are not looked at, and one OpenMP thread
 # starts no others. Tests fork beside the saver's thread, and ask for more memory than there is. Of the tests of ranks the one of a
 # thread of ours: exceptions of gloo's threads look like races in the others.

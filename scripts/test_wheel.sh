@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the wheel once and tests it with the oldest torch and transformers that pyproject.toml allows, and with the newest
+# Tests the package's wheel of make wheel with the oldest torch and transformers that pyproject.toml allows, and with the newest
 # there are: a fresh virtual environment for each torch, of about 6 GB, kept in build/wheel-test for the next time.
 # Usage: scripts/test_wheel.sh [TORCH_VERSION ...]
 set -euo pipefail
@@ -10,24 +10,16 @@ oldest_torch=$(oldest torch).0
 versions=("$@")
 ((${#versions[@]})) || versions=("$oldest_torch" "$(.venv/bin/python -m pip index versions torch 2>/dev/null | sed -n '1s/torch (\(.*\))/\1/p')")
 folder=$PWD/build/wheel-test
-torch_root=$(.venv/bin/python -c 'import importlib.util as u, os; print(os.path.dirname(u.find_spec("torch").origin))')
 
-# Without build isolation: that would download a torch of its own for its headers.
-[ -x "$folder/builder/bin/python" ] || python3 -m venv "$folder/builder"
-"$folder/builder/bin/python" -m pip install --quiet scikit-build-core ninja
-rm -f "$folder"/*.whl
-"$folder/builder/bin/python" -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir "$folder" \
-  --config-settings=cmake.define.TORCH_ROOT="$torch_root" .
-wheel=$(ls "$folder"/*.whl)
-echo "test_wheel: $(basename "$wheel"), $(stat --format=%s "$wheel") bytes, built with $torch_root/version.py:" \
-  "$(sed -n "s/^__version__ = //p" "$torch_root/version.py")"
+wheel=$(ls dist/lighthouse_attention-*.whl) || { echo "test_wheel: dist/ has no wheel of the package: make wheel" >&2; exit 1; }
+wheel=$PWD/$wheel
 
 for version in "${versions[@]}"; do
   python=$folder/torch-$version/bin/python
   [ -x "$python" ] || python3 -m venv "$folder/torch-$version"
   transformers=$(allowed transformers)
   [ "$version" = "$oldest_torch" ] && transformers=transformers==$(oldest transformers)
-  "$python" -m pip install --quiet --upgrade "torch==$version" "$transformers" accelerate peft numpy safetensors "$(grep '^pytest' requirements-test.txt)"
+  "$python" -m pip install --quiet --upgrade "torch==$version" "$transformers" accelerate peft numpy safetensors "$(grep '^pytest==' requirements-test.txt)"
   "$python" -m pip install --quiet --force-reinstall --no-deps "$wheel"
   echo "test_wheel: torch $version, $("$python" -c 'import transformers; print("transformers", transformers.__version__)')"
   (cd "$folder" && env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY "$python" -m lighthouse_attention)

@@ -33,6 +33,13 @@ inline std::string cuda_remedy(cudaError_t status) {
   return "";
 }
 
+/// What would do, where the kernels run on no GPU of this compute capability; else empty.
+inline std::string old_gpu_remedy(const std::string& name, int major, int minor) {
+  if (major >= 8) return "";
+  return name + " has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
+         ", and the kernels need 8.0 (A100, RTX 30) or newer: use the CPU";
+}
+
 inline void cuda_check(cudaError_t status, const char* call, const char* file, int line) {
   if (status == cudaSuccess) return;
   throw CudaError(std::string(call) + " failed: " + cudaGetErrorString(status) + cuda_remedy(status) + " (" + file +

@@ -9,9 +9,36 @@
 
 #if defined(LIGHTHOUSE_WITH_CUDA)
 #include <cuda_runtime_api.h>
+
+#include "cuda/launch.h"
 #endif
 
 namespace lighthouse {
+namespace {
+
+#if defined(LIGHTHOUSE_WITH_CUDA)
+/// A driver that is too old hides its GPUs: the CPU would be taken in silence.
+void require_driver() {
+  int driver = 0;
+  int count = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return;  // none is installed
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  LIGHTHOUSE_CHECK(status != cudaErrorInsufficientDriver, "training.device: ", cudaGetErrorString(status),
+                   cuda_remedy(status), ", or use cpu");
+}
+
+void require_gpu(int64_t index) {
+  cudaDeviceProp gpu{};
+  if (cudaGetDeviceProperties(&gpu, static_cast<int>(index)) != cudaSuccess) return;
+  const std::string remedy = old_gpu_remedy(gpu.name, gpu.major, gpu.minor);
+  LIGHTHOUSE_CHECK(remedy.empty(), "training.device: ", remedy);
+}
+#else
+void require_driver() {}
+void require_gpu(int64_t /*index*/) {}
+#endif
+
+}  // namespace
 
 std::string device_name(at::Device device) {
 #if defined(LIGHTHOUSE_WITH_CUDA)
@@ -24,14 +51,18 @@ std::string device_name(at::Device device) {
 }
 
 at::Device resolve_device(DeviceChoice choice, int64_t local_rank) {
-  if (choice == DeviceChoice::kCpu || (choice == DeviceChoice::kAuto && !at::hasCUDA())) return at::kCPU;
+  if (choice == DeviceChoice::kCpu) return at::kCPU;
+  require_driver();
+  if (choice == DeviceChoice::kAuto && !at::hasCUDA()) return at::kCPU;
   LIGHTHOUSE_CHECK(at::hasCUDA(),
                    "training.device = \"cuda\": this build has no CUDA or the machine no GPU that it can use (see "
                    "lighthouse info); use cpu or auto");
   const int64_t num_gpus = at::detail::getCUDAHooks().deviceCount();
   LIGHTHOUSE_CHECK(num_gpus == 1 || local_rank < num_gpus, "process ", local_rank + 1,
                    " of this machine has no GPU: ", num_gpus, " are there; start as many processes as GPUs");
-  return {at::kCUDA, static_cast<at::DeviceIndex>(num_gpus == 1 ? 0 : local_rank)};
+  const int64_t index = num_gpus == 1 ? 0 : local_rank;
+  require_gpu(index);
+  return {at::kCUDA, static_cast<at::DeviceIndex>(index)};
 }
 
 void use_device(at::Device device) {

@@ -12,9 +12,10 @@
 
 namespace lighthouse {
 
-/// kAuto: CUDA where this build and this machine have it. Throws InvalidArgument for kCuda without.
-/// `local_rank`: of several processes on this machine, each has a GPU of its own; InvalidArgument where there are too
-/// few. A launcher that shows each process but one GPU has dealt them out.
+/// kAuto: CUDA where this build and this machine have it. Throws InvalidArgument for kCuda without, and for both where
+/// the driver or the GPU is there and too old for the kernels. `local_rank`: of several processes on this machine, each
+/// has a GPU of its own; InvalidArgument where there are too few. A launcher that shows each process but one GPU has
+/// dealt them out.
 at::Device resolve_device(DeviceChoice choice, int64_t local_rank = 0);
 /// Makes a GPU the one that this thread runs on, as kernels need it; of the CPU nothing.
 void use_device(at::Device device);

@@ -32,6 +32,12 @@ TEST(CudaCheck, ADriverThatIsTooOldIsNamedWithBothVersions) {
                     HasSubstr("update the driver")));
 }
 
+TEST(CudaCheck, AGpuThatIsTooOldIsNamed) {
+  EXPECT_EQ(old_gpu_remedy("Tesla V100", 7, 0),
+            "Tesla V100 has compute capability 7.0, and the kernels need 8.0 (A100, RTX 30) or newer: use the CPU");
+  EXPECT_EQ(old_gpu_remedy("A100", 8, 0), "");
+}
+
 TEST(CudaCheck, OtherErrorsAreCudasOwn) {
   EXPECT_EQ(error_of(cudaSuccess), "");
   EXPECT_THAT(error_of(cudaErrorInvalidValue), AllOf(HasSubstr("invalid argument"), Not(HasSubstr("driver"))));

@@ -1,0 +1,1 @@
+"""The program `lighthouse`, for the libraries of the torch that is installed."""
