@@ -67,7 +67,7 @@ TEST(MergedAttention, ErrsLittleMoreThanAttentionOfWholeDocuments) {
         for (size_t i = 0; i < last.size(); ++i) {
           EXPECT_EQ(last[i].scalar_type(), dtype);
           const auto error = [&](const at::Tensor& y) { return (y.to(at::kDouble) - exact[i]).norm().item<double>(); };
-          EXPECT_LE(error(last[i]), 1.5 * error(whole[i])) << kResultNames[i] << " of case " << number << ", " << dtype;
+          EXPECT_LE(error(last[i]), 2 * error(whole[i])) << kResultNames[i] << " of case " << number << ", " << dtype;
         }
       }
     }

@@ -239,6 +239,7 @@ TEST_F(RanksTest, ThatShareSequencesTrainAsOneProcess) {
 TEST_F(RanksTest, ThatShareSequencesOfWindowLayersTrainAsOneProcess) {
   const auto make = [&](const std::string& name, int64_t context) {
     RunConfig result = with_long_rows(config(name), Scorer::kNorm);
+    result.attention.full_attention_layers = {};
     result.attention.window_layers = {0};
     result.attention.span = 5;
     result.parallel.context = context;
@@ -255,7 +256,8 @@ TEST_F(RanksTest, ThatSharePackedDocumentsTrainAsOneProcess) {
   }
   const auto make = [&](const std::string& name, int64_t context) {
     RunConfig result = with_long_rows(config(name), Scorer::kGla);
-    result.attention.window_layers = {1};
+    result.attention.full_attention_layers = {};
+    result.attention.window_layers = {0};
     result.attention.span = 5;
     result.data.path = (folder_ / "mixed").string();
     result.data.packing = Packing::kDocuments;
