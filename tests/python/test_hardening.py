@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import pytest
+from conftest import built
 
 
 def readelf(path, *options):
@@ -12,7 +13,7 @@ def readelf(path, *options):
 
 @pytest.mark.parametrize("file", ["bin/lighthouse", "src/ops/liblighthouse_ops.so", "src/stable/liblighthouse_stable.so"])
 def test_addresses_are_resolved_at_the_start_and_read_only(build_folder, file):
-    path = build_folder / file
+    path = built(build_folder / file)
     assert "Type:" in readelf(path, "--file-header") and "DYN" in readelf(path, "--file-header"), "it lies anywhere"
     assert "GNU_RELRO" in readelf(path, "--program-headers")
     assert re.search(r"FLAGS.*\bNOW\b", readelf(path, "--dynamic"))
@@ -20,5 +21,5 @@ def test_addresses_are_resolved_at_the_start_and_read_only(build_folder, file):
 
 
 def test_what_reads_bytes_of_others_is_checked(build_folder):
-    symbols = readelf(build_folder / "bin/lighthouse", "--dyn-syms")
+    symbols = readelf(built(build_folder / "bin/lighthouse"), "--dyn-syms")
     assert "__stack_chk_fail" in symbols and re.search(r"__\w+_chk\b", symbols.replace("__stack_chk_fail", ""))

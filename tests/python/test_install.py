@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import built
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -18,9 +19,10 @@ def run(*command):
 
 
 @pytest.fixture(scope="module")
-def installed(build_folder, lighthouse, tmp_path_factory):
+def installed(build_folder, tmp_path_factory):
     if not shutil.which("cmake"):
         pytest.skip("no cmake")
+    built(build_folder / "bin" / "lighthouse")
     prefix = tmp_path_factory.mktemp("prefix")
     run("cmake", "--install", build_folder, "--prefix", prefix)
     return prefix
