@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 
 #include "config/key_table.h"
+#include "config/limits.h"
 #include "config/schema.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
@@ -75,9 +74,7 @@ std::string header(const InitModel& model, const PlanDevice& device, const std::
 double longer_rope_theta(const InitModel& model, int64_t seq_len) {
   const auto channels = static_cast<double>(std::max<int64_t>(model.config.head_dim, 4));
   const double longer = static_cast<double>(seq_len) / static_cast<double>(model.positions);
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1e", model.config.rope_theta * std::pow(longer, channels / (channels - 2)));
-  return std::strtod(text, nullptr);
+  return rounded(model.config.rope_theta * std::pow(longer, channels / (channels - 2)), 2);
 }
 
 std::string train_command(const std::string& file, int64_t world_size) {

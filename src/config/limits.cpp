@@ -2,6 +2,8 @@
 
 #include <array>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 
 namespace lighthouse {
 namespace {
@@ -59,6 +61,12 @@ std::string number_text(double value) {
   std::string text(buffer.data(), end);
   const bool is_toml_float = text.find_first_of(".en") != std::string::npos;
   return is_toml_float ? text : text + ".0";
+}
+
+double rounded(double value, int digits) {
+  std::array<char, 32> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.*e", digits - 1, value);
+  return std::strtod(buffer.data(), nullptr);
 }
 
 }  // namespace lighthouse

@@ -44,4 +44,7 @@ std::optional<T> parse_number(const std::string& text) {
 /// As TOML has it: with a point or an exponent.
 std::string number_text(double value);
 
+/// With so many digits that count, at least 1.
+double rounded(double value, int digits);
+
 }  // namespace lighthouse

@@ -108,6 +108,10 @@ void Lookout::look() {
       }
     }
   }
+  end_call();
+}
+
+void Lookout::end_call() {
   {
     const std::lock_guard lock(mutex_);
     --num_calling_;
@@ -141,19 +145,19 @@ void Lookout::judge() {
     if (!now) continue;
     const std::string late = detail::concat("'", now->what, "' has not ended for ", now->age.count(), " ms");
     if (!now->error.empty()) {
-      fail(*now, now->error);
+      fail(now->what, now->error);
     } else if (now->age >= options_.timeout) {
-      fail(*now, late);
+      fail(now->what, late);
     } else if (now->age >= kSuspicion && !watch_.lost().empty()) {
       const std::string lost = watch_.lost();  // where the whole machine stood still, all seem to be lost once
       const std::optional<First> then = first();
-      if (!lost.empty() && then && then->number == now->number) fail(*now, late);
+      if (!lost.empty() && then && then->number == now->number) fail(now->what, late);
     }
   }
 }
 
-void Lookout::fail(const First& first, const std::string& why) {
-  const std::string failure = failure_text(&watch_, first.what, why);
+void Lookout::fail(const std::string& what, const std::string& why) {
+  const std::string failure = failure_text(&watch_, what, why);
   std::vector<std::function<void()>> aborts;
   {
     const std::lock_guard lock(mutex_);
@@ -176,9 +180,8 @@ void Lookout::fail(const First& first, const std::string& why) {
     {
       const std::lock_guard lock(mutex_);
       followed_.clear();
-      --num_calling_;
     }
-    changed_.notify_all();
+    end_call();
   });
   const auto is_taken = [this] { return taken_ || stopped_; };
   if (wait_for(options_.grace, is_taken) || !options_.say) return;

@@ -74,7 +74,8 @@ class Lookout {
   bool has_ended(const Followed& first);
   std::optional<First> first() const;
   bool is_time(std::chrono::milliseconds pause);
-  void fail(const First& first, const std::string& why);
+  void fail(const std::string& what, const std::string& why);
+  void end_call();
   void say();
   template <typename Condition>
   bool wait_for(std::chrono::milliseconds limit, const Condition& condition);

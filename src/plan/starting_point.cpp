@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <optional>
 
 #include "config/limits.h"
@@ -29,15 +28,6 @@ constexpr double kPaperRate = 2e-3;
 constexpr double kPaperParameters = 268e6;
 constexpr double kTrainedShare = 1.0 / 20;  // of that, where weights are trained already
 
-std::string text_of(int64_t value) { return std::to_string(value); }
-
-/// A number as people write it, with one digit that counts.
-double one_digit(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.0e", value);
-  return std::strtod(text, nullptr);
-}
-
 class Choices {
  public:
   void choose(const std::string& key, const std::string& value, const std::string& why) {
@@ -47,7 +37,9 @@ class Choices {
     if (known != point.reasons.end()) point.reasons.erase(known);
     point.reasons.emplace_back(key, why);
   }
-  void choose(const std::string& key, int64_t value, const std::string& why) { choose(key, text_of(value), why); }
+  void choose(const std::string& key, int64_t value, const std::string& why) {
+    choose(key, std::to_string(value), why);
+  }
 
   StartingPoint point;
 };
@@ -210,7 +202,7 @@ void choose_steps(const StartingRequest& request, Choices& choices) {
 void choose_optimizer(const StartingRequest& request, Choices& choices) {
   const auto parameters = static_cast<double>(num_parameters(request.model));
   const double rate = kPaperRate * std::min(1.0, std::sqrt(kPaperParameters / parameters));
-  choices.choose("optimizer.learning_rate", number_text(one_digit(request.trained ? rate * kTrainedShare : rate)),
+  choices.choose("optimizer.learning_rate", number_text(rounded(request.trained ? rate * kTrainedShare : rate, 1)),
                  request.trained ? "a guess to try values around: a twentieth of what random weights would get"
                                  : "a guess to try values around: the paper's 2e-3 at 268M parameters, less for more");
   choices.choose("optimizer.schedule", "wsd",

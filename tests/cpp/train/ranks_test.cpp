@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -219,6 +220,24 @@ void expect_near_run(const RunConfig& run, const RunConfig& expected) {
   }
 }
 
+/// Of `ranks` that share sequences, what make(name, ranks) gives: six steps near those of one process.
+void expect_as_one_process(const std::function<RunConfig(const std::string& name, int64_t context)>& make,
+                           int64_t ranks) {
+  expect_step(train_on(1, make("one", 1)), 6);
+  expect_step(train_on(ranks, make("shared", ranks)), 6);
+  expect_near_run(make("shared", ranks), make("one", 1));
+}
+
+/// Long and short ones, several in a sequence.
+RunConfig with_packed_documents(RunConfig config, const TemporaryFolder& folder) {
+  for (int64_t file = 0; file < 40; ++file) {
+    write_bytes(folder / "mixed" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
+  }
+  config.data.path = (folder / "mixed").string();
+  config.data.packing = Packing::kDocuments;
+  return config;
+}
+
 TEST_F(RanksTest, ThatShareSequencesTrainAsOneProcess) {
   for (const Scorer scorer : {Scorer::kNorm, Scorer::kDilated, Scorer::kGla}) {
     const auto make = [&](const std::string& name, int64_t context) {
@@ -226,13 +245,11 @@ TEST_F(RanksTest, ThatShareSequencesTrainAsOneProcess) {
       result.parallel.context = context;
       return result;
     };
-    expect_step(train_on(1, make("one", 1)), 6);
-    expect_step(train_on(2, make("two", 2)), 6);
-    expect_near_run(make("two", 2), make("one", 1));
+    expect_as_one_process(make, 2);
     if (scorer != Scorer::kNorm) continue;
     expect_step(train_on(4, make("mesh", 2)), 6);
     expect_near_run(make("mesh", 2), make("one", 1));
-    expect_same_run(make("mesh", 2), make("two", 2));  // any number of groups has the bits of one
+    expect_same_run(make("mesh", 2), make("shared", 2));  // any number of groups has the bits of one
   }
 }
 
@@ -245,28 +262,19 @@ TEST_F(RanksTest, ThatShareSequencesOfWindowLayersTrainAsOneProcess) {
     result.parallel.context = context;
     return result;
   };
-  expect_step(train_on(1, make("one", 1)), 6);
-  expect_step(train_on(2, make("two", 2)), 6);
-  expect_near_run(make("two", 2), make("one", 1));
+  expect_as_one_process(make, 2);
 }
 
 TEST_F(RanksTest, ThatSharePackedDocumentsTrainAsOneProcess) {
-  for (int64_t file = 0; file < 40; ++file) {
-    write_bytes(folder_ / "mixed" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
-  }
   const auto make = [&](const std::string& name, int64_t context) {
     RunConfig result = with_long_rows(config(name), Scorer::kGla);
     result.attention.full_attention_layers = {};
     result.attention.window_layers = {0};
     result.attention.span = 5;
-    result.data.path = (folder_ / "mixed").string();
-    result.data.packing = Packing::kDocuments;
     result.parallel.context = context;
-    return result;
+    return with_packed_documents(std::move(result), folder_);
   };
-  expect_step(train_on(1, make("one", 1)), 6);
-  expect_step(train_on(2, make("two", 2)), 6);
-  expect_near_run(make("two", 2), make("one", 1));
+  expect_as_one_process(make, 2);
 }
 
 TEST_F(RanksTest, ShareSequencesOfQwenAndRecomputedLayers) {
@@ -311,19 +319,12 @@ TEST_F(RanksTest, ThatShareRowsOfHeadsTrainAsOneProcess) {
 }
 
 TEST_F(RanksTest, ThatShareRowsOfPackedDocumentsTrainAsOneProcess) {
-  for (int64_t file = 0; file < 40; ++file) {
-    write_bytes(folder_ / "mixed" / (std::to_string(file) + ".txt"), tiny_corpus(file % 3 == 0 ? 200 : 9));
-  }
   const auto make = [&](const std::string& name, int64_t context) {
     RunConfig result = with_few_heads(config(name), Scorer::kNorm);
-    result.data.path = (folder_ / "mixed").string();
-    result.data.packing = Packing::kDocuments;
     result.parallel.context = context;
-    return result;
+    return with_packed_documents(std::move(result), folder_);
   };
-  expect_step(train_on(1, make("one", 1)), 6);
-  expect_step(train_on(4, make("four", 4)), 6);
-  expect_near_run(make("four", 4), make("one", 1));
+  expect_as_one_process(make, 4);
 }
 
 TEST_F(RanksTest, GoOnFromARunThatSharedRowsOfHeads) {
