@@ -234,7 +234,7 @@ TEST_P(ContextAttentionOfRanks, ThatShareRowsIsNearThatOfOneProcess) {
 
 TEST(ContextAttention, OfStageTwoIsThatOfOneProcess) {
   for (const auto& [size, num_heads, num_kv_heads] :
-       std::vector<std::array<int64_t, 3>>{{2, 8, 4}, {4, 8, 4}, {2, 1, 1}, {4, 2, 2}, {8, 2, 1}, {8, 4, 2}}) {
+       std::vector<std::array<int64_t, 3>>{{2, 8, 4}, {2, 1, 1}, {4, 8, 4}, {4, 2, 2}, {8, 2, 1}, {8, 4, 2}}) {
     for (const auto& outcome :
          run_ranks(size, [&](World& world) { return compare_dense(world, num_heads, num_kv_heads); })) {
       EXPECT_EQ(outcome.exit_code, 0) << outcome.text;

@@ -17,6 +17,7 @@
 namespace lighthouse {
 namespace {
 
+using parallel_test::on_gpus;
 using parallel_test::Outcome;
 using parallel_test::run_ranks;
 using ::testing::HasSubstr;
@@ -90,7 +91,7 @@ TEST(Groups, GatherAndSumInTheOrderOfRanks) {
 }
 
 TEST(Groups, OnGpusLetGoOfTensorsOnceTheyWereWaitedFor) {
-  if (!test_device().is_cuda()) GTEST_SKIP() << "Gloo's threads let go a moment later";
+  if (!on_gpus()) GTEST_SKIP() << "Gloo's threads let go a moment later";
   expect_all_done(run_ranks(2, [](World& world) -> std::string {
     const auto group = world.make_group("all", all_ranks(world));
     std::vector<at::Tensor> tensors;

@@ -115,17 +115,17 @@ TEST(HeadExchanges, MoveRowsToHeadsAndBack) {
   for (const Case& c : std::vector<Case>{{1, 1, 4, 2, at::kFloat},
                                          {2, 2, 4, 4, at::kFloat},
                                          {2, 1, 4, 1, at::kBFloat16},
-                                         {4, 1, 8, 2, at::kBFloat16, 8},
-                                         {4, 2, 8, 8, at::kDouble},
-                                         {3, 1, 6, 1, at::kDouble},
                                          {2, 1, 6, 2, at::kHalf, 16},
                                          {2, 2, 4, 2, at::kDouble, 32, true},
-                                         {8, 1, 8, 4, at::kFloat},
                                          {2, 1, 1, 1, at::kFloat},
-                                         {4, 1, 2, 2, at::kBFloat16, 8},
-                                         {8, 2, 4, 2, at::kDouble},
+                                         {3, 1, 6, 1, at::kDouble},
                                          {3, 1, 2, 1, at::kHalf},
-                                         {4, 2, 6, 6, at::kFloat}}) {
+                                         {4, 1, 8, 2, at::kBFloat16, 8},
+                                         {4, 2, 8, 8, at::kDouble},
+                                         {4, 1, 2, 2, at::kBFloat16, 8},
+                                         {4, 2, 6, 6, at::kFloat},
+                                         {8, 1, 8, 4, at::kFloat},
+                                         {8, 2, 4, 2, at::kDouble}}) {
     for (const auto& outcome :
          run_ranks(c.num_ranks, [&](World& world) { return exchange_in_both_layouts(world, c); })) {
       EXPECT_EQ(outcome.exit_code, 0) << outcome.text;

@@ -5,6 +5,7 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <arpa/inet.h>
 #include <c10/core/DeviceGuard.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -12,9 +13,9 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 #include <numeric>
 #include <stdexcept>
 
@@ -98,7 +99,29 @@ bool is_stopped(const Child& child) {
          info.si_pid == child.pid;
 }
 
+/// Ends the test that called as skipped, however deep: gtest passes over an AssertionException, as reported already.
+[[noreturn]] void skip(const std::string& reason) {
+  [&] { GTEST_SKIP() << reason; }();
+  throw testing::AssertionException({testing::TestPartResult::kSkip, __FILE__, __LINE__, reason.c_str()});
+}
+
+/// Leaves the test where there are too few GPUs; the program, with the exit code that ctest counts as skipped, where
+/// there are none.
+void need_gpus(int64_t size) {
+  if (test_support::gpu_gate(num_gpus(), static_cast<int>(size))) return;
+  if (num_gpus() == 0) {
+    std::puts("skipped: no CUDA device");
+    std::exit(77);
+  }
+  skip(std::to_string(size) + " ranks, " + std::to_string(num_gpus()) + " GPUs");
+}
+
 }  // namespace
+
+bool on_gpus() {
+  const char* device = std::getenv("LIGHTHOUSE_TEST_DEVICE");
+  return device != nullptr && at::Device(device).is_cuda();
+}
 
 /// Asked by a process of its own: one that has used CUDA cannot be forked.
 int num_gpus() {
@@ -130,12 +153,7 @@ std::vector<Outcome> run_processes(int64_t size, const std::function<std::string
 }
 
 std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOptions& options) {
-  const char* device = std::getenv("LIGHTHOUSE_TEST_DEVICE");
-  const bool on_gpus = device != nullptr && at::Device(device).is_cuda();
-  if (on_gpus && !test_support::gpu_gate(num_gpus(), static_cast<int>(size))) {
-    std::cout << "skipped: " << size << " ranks, " << num_gpus() << " GPUs" << std::endl;
-    return {};
-  }
+  if (on_gpus()) need_gpus(size);
   Launch launch;
   launch.world_size = launch.local_world_size = size;
   launch.port = free_port();
@@ -144,7 +162,7 @@ std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOption
       [&](int64_t rank) {
         Launch mine = launch;
         mine.rank = mine.local_rank = rank;
-        if (on_gpus) ::setenv("LIGHTHOUSE_TEST_DEVICE", ("cuda:" + std::to_string(rank)).c_str(), 1);
+        if (on_gpus()) ::setenv("LIGHTHOUSE_TEST_DEVICE", ("cuda:" + std::to_string(rank)).c_str(), 1);
         const c10::OptionalDeviceGuard guard(test_device());
         World world(mine, {.device = test_device(), .timeout = options.timeout, .patience = options.patience});
         return body(world);

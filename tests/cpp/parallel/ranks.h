@@ -29,8 +29,12 @@ struct RanksOptions {
 
 /// Forks `size` ranks, each with one thread, that find one another on a free port of this machine. Their tensors are on
 /// the test device; if that is CUDA, each rank has a GPU of its own as its test device, and where there are too few the
-/// test is skipped: no outcomes. The parent must not use the device.
+/// test ends as skipped, there and then: a test of several sizes begins with the smallest. The parent must not ask for
+/// the device: test_device() looks for it, on_gpus() does not.
 std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOptions& options = {});
+
+/// Whether the test device is CUDA.
+bool on_gpus();
 
 /// A port that was free just now.
 uint16_t free_port();
