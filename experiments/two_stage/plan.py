@@ -97,6 +97,14 @@ WINDOW_LAYERS = {
 # Ladder E: does Lighthouse keep what these leave out in stage one? Every seed; seeds 1 and 2 with all arms come first.
 E_CONTROLS = {arm: CONTROLS[arm] for arm in ("window", "short")} | WINDOW_LAYERS
 
+# What short sequences have and Lighthouse lacks, by the fourth amendment: near tokens exactly, or more pairs. Ladder E, two seeds,
+# after all of its own.
+E_MIXTURES = {
+    "wide-window": {"attention.method": "window", "attention.span": CONTROLS["short"]["attention.span"]},
+    "wide-window-layers": WINDOW_LAYERS["window-layers"] | {"attention.span": CONTROLS["short"]["attention.span"]},
+    "topk-16th": {"attention.topk": 2048},
+}
+
 # One line each in docs/experiments.md; on ladder A2, seeds 1 and 2. The paper's own setting has dense layers: they come
 # before the headline, all else after it.
 FIRST_ABLATIONS = {
@@ -171,9 +179,10 @@ def with_seeds(ladder, arms, seeds=(1, 2)):
 
 
 def far_jobs():
-    """Ladder E in two halves, each with all arms of its seeds."""
+    """Ladder E in two halves, each with all arms of its seeds; then mixtures."""
     pairs = main_pairs("e")
-    return (pairs[:2] + with_seeds("e", E_CONTROLS) + pairs[2:] + with_seeds("e", E_CONTROLS, range(3, SEEDS["e"] + 1)))
+    return (pairs[:2] + with_seeds("e", E_CONTROLS) + pairs[2:] + with_seeds("e", E_CONTROLS, range(3, SEEDS["e"] + 1))
+            + with_seeds("e", E_MIXTURES))
 
 
 def jobs():

@@ -135,7 +135,7 @@ def pair_tables(ladder, made):
 def arm_table(ladder, made):
     """Controls and ablations, each run against the main arms of its seed."""
     rows = []
-    for arm in plan.CONTROLS | plan.FIRST_ABLATIONS | plan.WINDOW_LAYERS | plan.ABLATIONS:
+    for arm in plan.CONTROLS | plan.FIRST_ABLATIONS | plan.WINDOW_LAYERS | plan.E_MIXTURES | plan.ABLATIONS:
         for seed in range(1, plan.SEEDS[ladder] + 1):
             one, *main = (made.get(f"{ladder}-{name}-s{seed}") for name in (arm, "dense", "two-stage"))
             if not all(other and other.run and other.evaluated for other in (one, *main)):
@@ -152,7 +152,7 @@ def arm_table(ladder, made):
 def far_table(ladder, made):
     """What each arm of the ladder makes of far context, and Lighthouse in stage one against each other arm, by seed."""
     found = {}
-    for arm in plan.MAIN_ARMS | plan.E_CONTROLS:
+    for arm in plan.MAIN_ARMS | plan.E_CONTROLS | plan.E_MIXTURES:
         runs = (made.get(f"{ladder}-{arm}-s{seed}") for seed in range(1, plan.SEEDS[ladder] + 1))
         found[arm] = {one.record["seed"]: one for one in runs if one and one.run and one.evaluated}
     rows = [[arm, seed, f"{FINAL.loss(one.run):.4f}", f"{one.far_loss:.4f}", f"{one.far_worth:.4f}",
@@ -170,7 +170,7 @@ def far_table(ladder, made):
                      f"{'can say something' if worth >= USED_CONTEXT else '**says nothing**'} (at least {USED_CONTEXT:.0%}).")
     for arm, others in found.items():
         seeds = sorted(others.keys() & found["two-stage"].keys())
-        if arm == "two-stage" or len(seeds) < 2:
+        if arm == "two-stage" or arm in plan.E_MIXTURES or len(seeds) < 2:
             continue
         looks = {"loss": lambda one: FINAL.loss(one.run), "from 16,384 on": lambda one: one.far_loss,
                  "worth of far context": lambda one: one.far_worth}

@@ -81,11 +81,15 @@ def test_controls_come_right_after_the_main_pairs_of_their_ladder(ladder, arms):
     assert names[first:first + len(controls)] == controls
 
 
-def test_ladder_e_has_all_arms_of_two_seeds_before_the_others_and_differs_from_a2_in_its_text_and_theta():
+def test_ladder_e_has_all_arms_of_two_seeds_before_the_others_then_mixtures():
     names = [run.name for job in plan.far_jobs() for run in job]
     arms = ("dense", "two-stage", "window", "short", "window-layers")
-    for half, seeds in ((names[:10], (1, 2)), (names[10:], (3, 4))):
+    for half, seeds in ((names[:10], (1, 2)), (names[10:20], (3, 4))):
         assert set(half) == {f"e-{arm}-s{seed}" for arm in arms for seed in seeds}
+    assert names[20:] == [f"e-{arm}-s{seed}" for arm in plan.E_MIXTURES for seed in (1, 2)]
+
+
+def test_ladder_e_differs_from_a2_in_its_text_and_theta():
     one, other = (plan.make_run(ladder, "dense", 1, plan.DENSE).options for ladder in ("e", "a2"))
     assert {key for key in one if one[key] != other[key]} == {"model.rope_theta"}
     assert plan.LADDERS["e"].corpus != plan.LADDERS["a2"].corpus
