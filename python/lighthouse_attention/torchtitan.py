@@ -25,6 +25,7 @@ from .host_copy import HostCopy
 from .module import dense_attention
 from .operators import ops
 from .torchtitan_context import SharedRow, loss_of_any_length, share_rows, shared_dims
+from .window import SlidingWindow, check_window_layers
 
 values_of = HostCopy(torch.Tensor.tolist)
 
@@ -51,6 +52,8 @@ class LighthouseInnerAttention(VarlenAttention):
         """norm or dilated"""
         dilation: int = 4
         cover_prefix: bool = True
+        span: int | None = None
+        """Tokens of the sliding window of a layer that has one in stage one, in the place of a selection"""
         enabled: bool = True
         """False: a layer that stays dense in both stages"""
 
@@ -67,6 +70,7 @@ class LighthouseInnerAttention(VarlenAttention):
         name = "LighthouseInnerAttention"
         topk = 1 if config.topk is None else config.topk
         library.plan(name, 1, layout_of(name, config.num_levels, config.pooling_factor, topk, config.tile_topk))  # for its checks
+        self.span = config.span if config.span is None else SlidingWindow(config.span).span  # for its checks
         self.enabled = config.enabled
 
     def layout_of(self, seq_len, num_rows):
@@ -90,11 +94,12 @@ class LighthouseInnerAttention(VarlenAttention):
             if offsets is not None:  # documents of several rows are documents of one long row, with their budgets
                 q, k, v = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))
                 num_rows = batch
-        if self.enabled:
+        if self.enabled and self.span is None:
             options = self.options | self.layout_of(seq_len, num_rows)
             out = lighthouse_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, **shared, **options)
         else:
-            out = dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, **shared)
+            window = SlidingWindow(self.span, scale) if self.enabled else None
+            out = dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, attention=window, **shared)
         return out.reshape(q_BLNH.shape)
 
 
@@ -138,7 +143,7 @@ class LighthouseTrainer(Trainer):
         if self.parallel_dims.cp == 1:
             return inputs, labels, extra
         layers, num_tokens = self.attention_layers(), labels.numel()
-        selecting = next((layer for layer in layers if layer.enabled), layers[0])
+        selecting = next((layer for layer in layers if layer.enabled and layer.span is None), layers[0])
         offsets = offsets_of(extra.get("attention_masks"), len(inputs))
         inputs, labels, extra = share_rows(inputs, labels, extra, offsets, selecting.layout_of, self.parallel_dims.get_mesh("cp"))
         self.ntokens_seen += labels.numel() - num_tokens
@@ -152,20 +157,26 @@ class LighthouseTrainer(Trainer):
         return super().train_step(data_iterator)
 
 
-def use_lighthouse(config, *, lighthouse_steps=None, full_attention_layers=(), **options):
+def use_lighthouse(config, *, lighthouse_steps=None, full_attention_layers=(), window_layers=(), span=None, **options):
     """A torchtitan configuration of a decoder with grouped-query attention, with lighthouse attention in its layers.
 
     Args:
         config: a Trainer.Config with model_spec; it is changed.
         lighthouse_steps: steps of stage one; None: all.
         full_attention_layers: indices of layers that stay dense in both stages.
+        window_layers, span: indices of layers that attend to the latest `span` tokens in stage one, and select nothing.
         options: fields of LighthouseInnerAttention.Config.
 
     Returns:
         A LighthouseTrainer.Config.
+
+    Raises:
+        ValueError: a layer is in both, or there is a span without layers, or layers without a span.
     """
+    check_window_layers("use_lighthouse", full_attention_layers, window_layers, span)
     for index, layer in enumerate(config.model_spec.model.layers):
-        layer.attention.inner_attention = LighthouseInnerAttention.Config(enabled=index not in full_attention_layers, **options)
+        layer.attention.inner_attention = LighthouseInnerAttention.Config(
+            enabled=index not in full_attention_layers, span=span if index in window_layers else None, **options)
     config.training.disable_cuda_graphs = True  # the lengths of documents change
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(Trainer.Config)}
     return LighthouseTrainer.Config(**fields, lighthouse_steps=lighthouse_steps)

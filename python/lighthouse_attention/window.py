@@ -9,6 +9,16 @@ from .functional import integer, require
 from .inner import acceptable, for_every_query_head, may_share_keys, stock_attention, with_any_gradient
 
 
+def check_window_layers(name, dense, windows, span):
+    """Of the options of a model, as its function `name` was given them."""
+    both = set(dense) & set(windows)
+    require(not both, f"{name}: layer {min(both, default=0)} is in full_attention_layers and in window_layers; leave it in one of them")
+    require(bool(windows) == (span is not None), f"{name}: span is {span} and window_layers are {list(windows)}; give both or neither: "
+            "the layers, and the tokens that each of their queries sees")
+    if windows:
+        SlidingWindow(span)  # for its checks
+
+
 def in_window(num_rows, span, device):
     """[S, S], whether a query sees a key."""
     row = torch.arange(num_rows, device=device)

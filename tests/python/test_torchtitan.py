@@ -63,6 +63,20 @@ def test_disabled_is_dense():
     assert torch.equal(module(q, k, v), expected)
 
 
+@pytest.mark.parametrize("lengths", [[256], LENGTHS])
+def test_a_layer_with_a_window_sees_the_latest_tokens_of_its_document(lengths):
+    q, k, v = inputs()
+    metadata = create_varlen_metadata_for_document(positions_of(lengths, batch=2))
+    module = Attention.Config(span=20).build()
+    token, document = torch.arange(256), torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    distance = token[:, None] - token
+    seen = (distance >= 0) & (distance < 20) & (document[:, None] == document)
+    heads = [x.transpose(1, 2) for x in (q, k, v)]
+    for module.enabled, mask in [(True, seen), (False, (distance >= 0) & (document[:, None] == document))]:
+        expected = F.scaled_dot_product_attention(*heads, mask, scale=0.2, enable_gqa=True).transpose(1, 2)
+        torch.testing.assert_close(module(q, k, v, attention_masks=metadata, scale=0.2), expected)
+
+
 def test_debug_model_trains_in_both_stages():
     titan = config(topk=4, lighthouse_steps=10, full_attention_layers=(0,))
     torch.manual_seed(1)
@@ -107,6 +121,8 @@ def test_configuration():
     layers = [layer.attention.inner_attention for layer in titan.model_spec.model.layers]
     assert [layer.enabled for layer in layers] == [False, True, True, True, True, False]
     assert len({id(layer) for layer in layers}) == len(layers)
+    layers = [layer.attention.inner_attention for layer in config(window_layers=(0, 2), span=64).model_spec.model.layers]
+    assert [layer.span for layer in layers] == [64, None, 64, None, None, None] and all(layer.enabled for layer in layers)
 
 
 @pytest.mark.parametrize(("preset", "seq_len", "num_rows"), [
@@ -134,9 +150,13 @@ def test_is_found_by_the_command_line(monkeypatch):
 
 def test_wrong_options():
     for options, message in [(dict(topk=0), "topk is 0"), (dict(scorer="gla"), "norm or dilated"),
-                             (dict(window_size=(128, 0)), "window_size")]:
+                             (dict(window_size=(128, 0)), "window_size"), (dict(span=0), "span is 0")]:
         with pytest.raises(ValueError, match=message):
             Attention.Config(**options).build()
+    with pytest.raises(ValueError, match="use_lighthouse: layer 0 is in full_attention_layers and in window_layers"):
+        config(full_attention_layers=(0,), window_layers=(0, 1), span=64)
+    with pytest.raises(ValueError, match="give both or neither"):
+        config(window_layers=(0, 1))
     with pytest.raises(ValueError, match="must be VarlenMetadata"):
         Attention.Config().build()(*inputs(), attention_masks=types.SimpleNamespace())
     with pytest.raises(ValueError, match="out_transform"):
@@ -159,6 +179,21 @@ def test_ranks_that_share_rows_train_as_one_process():
     runs = [*train(2, two, two | dict(selective=True)),
             *train(4, dict(cp=2, batch=1), dict(cp=2, batch=1, replicate=2))]
     assert len(alone) == torchtitan_context_cases.STEPS and len(runs) == 4
+    for run in runs:
+        check_steps(run, alone)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the ranks are those of a CPU")
+def test_windows_on_ranks_train_as_in_one_process():
+    [[alone]] = train(1, dict(batch=4, span=40))
+    [run] = train(2, dict(cp=2, batch=2, span=40))
+    check_steps(run, alone)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the ranks are those of a CPU")
+def test_tensor_parallel_ranks_train_as_one_process():
+    [[alone]] = train(1, dict(batch=4))
+    runs = [*train(2, dict(tp=2, batch=4)), *train(4, dict(tp=2, cp=2, batch=2))]
     for run in runs:
         check_steps(run, alone)
 

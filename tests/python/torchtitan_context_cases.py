@@ -63,16 +63,18 @@ class Rows:
         return text[:-1], labels, torch.cat([torch.arange(length) for length in LENGTHS[row]])
 
 
-def trainer_config(batch, cp=1, replicate=1, selective=False, folder=None, load_step=-1):
-    """Of a run; `replicate` groups of ranks have the same shards of weights (HSDP). With a folder, it saves after every step."""
+def trainer_config(batch, cp=1, tp=1, replicate=1, span=None, selective=False, folder=None, load_step=-1):
+    """Of a run; `replicate` groups of ranks have the same shards of weights (HSDP); with a span
+    the dense layer has a window. With a folder, it saves after every step."""
     from lighthouse_attention import torchtitan as integration
     from torchtitan.distributed.activation_checkpoint import SelectiveAC
     config = integration.llama3_debugmodel_lighthouse()
     config.activation_checkpoint = SelectiveAC.Config() if selective else None
-    config = integration.use_lighthouse(config, topk=8, tile_topk=2, num_levels=2, full_attention_layers=(0,), lighthouse_steps=2)
+    first = dict(full_attention_layers=(0,)) if span is None else dict(window_layers=(0,), span=span)
+    config = integration.use_lighthouse(config, topk=8, tile_topk=2, num_levels=2, lighthouse_steps=2, **first)
     del config.model_spec.model.layers[2:]
     config.parallelism.context_parallel_degree, config.parallelism.data_parallel_replicate_degree = cp, replicate
-    config.parallelism.spmd_backend = "partial_dtensor"
+    config.parallelism.tensor_parallel_degree, config.parallelism.spmd_backend = tp, "partial_dtensor"
     training = config.training
     training.seq_len, training.local_batch_size, training.global_batch_size, training.steps = SEQ_LEN, batch, ROWS, STEPS
     training.mixed_precision_param = "float32"

@@ -2,7 +2,7 @@
 
 from .. import library
 from ..functional import integer, layout_of, require
-from ..window import SlidingWindow
+from ..window import check_window_layers
 
 NAME = "lighthouse"
 OF_A_LAYER = dict(topk=None, num_levels=3, pooling_factor=4, tile_topk=128, scorer="norm", dilation=4, cover_prefix=True)
@@ -27,12 +27,7 @@ def configure(config, options):
         require(not unknown, f"prepare: layers has the option '{min(unknown, default='')}'; options are {', '.join(OF_A_LAYER)}")
         check({name: options[name] for name in OF_A_LAYER} | own)
     dense, windows, span = (options[name] for name in ("full_attention_layers", "window_layers", "span"))
-    both = set(dense) & set(windows)
-    require(not both, f"prepare: layer {min(both, default=0)} is in full_attention_layers and in window_layers; leave it in one of them")
-    require(bool(windows) == (span is not None), f"prepare: span is {span} and window_layers are {list(windows)}; give both or neither: "
-            "the layers, and the tokens that each of their queries sees")
-    if windows:
-        SlidingWindow(span)  # for its checks
+    check_window_layers("prepare", dense, windows, span)
     config.lighthouse = options | dict(layers=layers, full_attention_layers=sorted(dense), window_layers=sorted(windows))
 
 
