@@ -11,7 +11,7 @@ RUN ?= runs/quick
 ARGS ?=
 
 .PHONY: train test docs gpu-test gpu-sanitize gpu-bench wheel release-check check-architectures build complete build-cpu build-sanitize \
-        test-release test-sanitize test-threads test-python fuzz setup setup-test format check-format tidy clean
+        test-release test-sanitize test-threads test-python test-torchtitan fuzz setup setup-test format check-format tidy clean
 
 ## Train a small decoder in two stages on the C++ headers of the installed torch. ARGS changes keys:
 ##   make train ARGS="--training.steps 20 --training.lighthouse_steps 12"
@@ -101,6 +101,9 @@ test-release: build
 	ctest --test-dir build/release -L cuda --output-on-failure --timeout 900
 test-python: build
 	OMP_NUM_THREADS=1 LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q -n 2 --dist loadfile tests/python
+## torchtitan and the torch that it needs: 6 GB more, and a few minutes.
+test-torchtitan: build
+	@scripts/test_torchtitan.sh
 # The tests that start threads of our own. torch is not compiled for this: its locks are not looked at, and one OpenMP thread
 # starts no others. Tests fork beside the saver's thread, and ask for more memory than there is. Of the tests of ranks the one of a
 # thread of ours: exceptions of gloo's threads look like races in the others. It ends a process whose threads stand still.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests lighthouse_attention.torchtitan with torchtitan 0.3 and a torch that it takes, newer than that of .venv, on the library
-# of build/release (run `make build` first). Kept in build/torchtitan-test for the next time (5 GB).
+# of build/release (run `make build` first). Kept in build/torchtitan-test for the next time (6 GB).
 # Usage: scripts/test_torchtitan.sh [pytest arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
