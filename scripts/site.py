@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Files that are pages of the site without being in docs/, and their names there.
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md",
-         "experiments/two_stage/README.md": "two_stage.md", "LICENSE": "LICENSE"}
+         "experiments/two_stage/README.md": "two_stage.md", "experiments/extension/README.md": "extension.md", "LICENSE": "LICENSE"}
 SOURCES = {page: file for file, page in PAGES.items()}
 FIRST_HEADERS = ("ops", "geometry", "score", "select", "gather", "scatter")  # the others by name
 LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")

@@ -5,6 +5,7 @@ import lzma
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from corpus_packages import CorpusError
@@ -36,12 +37,12 @@ def fetch_archive(package, folder):
 def read_files(archive):
     """Yields (path, size, read) of the regular files in the archive's order; read() works until the next is asked for."""
     try:
-        with tarfile.open(archive, "r|xz") as files:
+        with tarfile.open(archive, "r|*") as files:
             for member in files:
                 _, _, path = member.name.partition("/")
                 if member.isreg() and path:
                     yield path, member.size, lambda member=member: files.extractfile(member).read()
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
         raise CorpusError(f"cannot read '{archive}': {error}; remove the file to fetch it again") from error
 
 

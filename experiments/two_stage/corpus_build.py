@@ -9,7 +9,7 @@ from pathlib import Path
 
 from corpus_archive import sha256_of
 from corpus_packages import PACKAGES, CorpusError, Releases
-from corpus_releases import read_package
+from corpus_archives import read_package
 from corpus_select import is_held_out, is_text, kind_of, limits_of
 
 PARTS = ("train", "heldout")

@@ -51,6 +51,7 @@ class Rules:
     extensionless: tuple[str, ...]  # folders whose files without an extension are C++ headers
     held_out: tuple[str, ...]  # folders
     manifest_sha256: str  # of manifest.json: whoever gets it has the same corpus, byte for byte
+    chosen = ("",)  # beginnings of paths outside of which nothing is chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,16 @@ class Releases(Rules):
     version: str
     archives: tuple[Archive, ...]
     fewest: int  # a file is kept with so many different releases within the limits, or not at all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection(Rules):
+    """A corpus of parts of several packages, code and prose apart: code/PACKAGE/path, prose/PACKAGE/path."""
+
+    name: str
+    version: str
+    archives: tuple[Archive, ...]
+    chosen: tuple[str, ...]
 
 
 LLVM_14 = Archive(
@@ -142,4 +153,54 @@ LLVM_RELEASES = Releases(
     manifest_sha256="f41de33f17d57d71f265f0f3fac667ee19800da9aa10f27e5d1486f7d4482d8f",
 )
 
-PACKAGES = {package.name: package for package in (LLVM, LINUX, LLVM_RELEASES)}
+LONG_TEXTS = Collection(
+    name="long-texts",
+    version="of Debian 12",
+    licence="Apache-2.0 with LLVM exceptions (LLVM), Vim (Vim), PSF-2.0 (Python), BSD-3-Clause (Django, CMake, GHC)",
+    archives=(
+        LLVM_14,
+        Archive(
+            name="vim",
+            version="2:9.0.1378-2+deb12u2",
+            archive="vim_9.0.1378.orig.tar.xz",
+            archive_sha256="6f20c108c0fe5dbcb00a00080b3607feb024a499de2c4d004de9c3bd74516523",
+        ),
+        Archive(
+            name="python3.11",
+            version="3.11.2-6+deb12u9",
+            archive="python3.11_3.11.2.orig.tar.gz",
+            archive_sha256="2411c74bda5bbcfcddaf4531f66d1adc73f247f529aee981b029513aefdbf849",
+        ),
+        Archive(
+            name="python-django",
+            version="3:3.2.25-0+deb12u7",
+            archive="python-django_3.2.25.orig.tar.gz",
+            archive_sha256="7ca38a78654aee72378594d63e51636c04b8e28574f5505dff630895b5472777",
+        ),
+        Archive(
+            name="cmake",
+            version="3.25.1-1",
+            archive="cmake_3.25.1.orig.tar.gz",
+            archive_sha256="1c511d09516af493694ed9baf13c55947a36389674d657a2d5e0ccedc6b291d8",
+        ),
+        Archive(
+            name="ghc",
+            version="9.0.2-4",
+            archive="ghc_9.0.2.orig.tar.xz",
+            archive_sha256="140e42b96346322d1a39eb17602bcdc76e292028ad4a69286b230bab188a9197",
+        ),
+    ),
+    chosen=("code/llvm-toolchain-14/clang/lib/", "code/llvm-toolchain-14/llvm/lib/CodeGen/",
+            "code/llvm-toolchain-14/llvm/lib/Transforms/", "code/llvm-toolchain-14/lld/", "code/llvm-toolchain-14/flang/lib/",
+            "prose/llvm-toolchain-14/", "prose/vim/runtime/doc/", "prose/python3.11/Doc/", "prose/python-django/docs/",
+            "prose/cmake/Help/", "prose/ghc/docs/"),
+    source=Limits(min_bytes=8192),
+    test=None,
+    left_out=("prose/llvm-toolchain-14/llvm/docs/_build/", "prose/llvm-toolchain-14/clang/docs/tools/clang-formatted-files.txt"),
+    extensionless=(),
+    held_out=("code/llvm-toolchain-14/lld/", "code/llvm-toolchain-14/flang/", "prose/python3.11/Doc/whatsnew/",
+              "prose/python-django/docs/topics/", "prose/ghc/"),
+    manifest_sha256="c04dbf02f9a059ca279821a8caea100b14bcebc539b013e588bffa73ae66aa02",
+)
+
+PACKAGES = {package.name: package for package in (LLVM, LINUX, LLVM_RELEASES, LONG_TEXTS)}

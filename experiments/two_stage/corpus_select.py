@@ -29,7 +29,7 @@ def kind_of(package, path):
 
 def limits_of(package, path):
     """The limits that the path is under, or None where the package leaves it out."""
-    if kind_of(package, path) is None or path.startswith(package.left_out):
+    if kind_of(package, path) is None or path.startswith(package.left_out) or not path.startswith(package.chosen):
         return None
     return package.test if is_test(path) else package.source
 

@@ -48,7 +48,7 @@ InitModel read_model(const std::string& name) {
   std::error_code none;
   if (!fs::is_directory(folder, none)) {
     try {
-      return {name, model_preset(name), false, false, 0};
+      return {name, model_preset(name)};
     } catch (const ConfigError&) {
       throw UsageError("--model " + name + ": is neither a folder with " + kHuggingfaceConfigFile +
                        " nor a preset: " + CLI::detail::join(model_preset_names(), ", "));
@@ -60,7 +60,7 @@ InitModel read_model(const std::string& name) {
   }
   const bool trained =
       fs::exists(folder / kHuggingfaceWeightsFile, none) || fs::exists(folder / kHuggingfaceIndexFile, none);
-  return {name, read_huggingface_config(folder), true, trained, read_huggingface_positions(folder)};
+  return {name, read_huggingface_config(folder), /*is_folder=*/true, trained, read_huggingface_positions(folder)};
 }
 
 /// A corpus as `train` takes it, of a folder of lighthouse-prepare its two data sets.
@@ -103,19 +103,17 @@ void open_corpus(const Options& options, InitModel& model, InitCorpus& corpus) {
   corpus.validation_sequences = loader->num_validation_sequences();
 }
 
-void check_positions(const Options& options, const InitModel& model) {
-  if (!model.trained || model.positions == 0 || options.seq_len <= model.positions) return;
-  throw UsageError(detail::concat(
-      "--seq-len ", options.seq_len, ": the model in '", model.name, "' was made for ", model.positions,
-      " positions, and its RoPE must change for more: in its ", kHuggingfaceConfigFile, " set rope_theta to about ",
-      number_text(longer_rope_theta(model, options.seq_len)), " (now ", number_text(model.config.rope_theta),
-      "), or rope_scaling, and max_position_embeddings to ", options.seq_len));
+/// Weights that know fewer positions go on with a larger base.
+void lengthen(InitModel& model, int64_t seq_len) {
+  if (!model.trained || model.positions == 0 || seq_len <= model.positions) return;
+  model.config.rope_theta = longer_rope_theta(model, seq_len);
+  model.rope_changed = true;
 }
 
 void run_init(const Options& options) {
   check_output(options);
   InitModel model = read_model(options.model);
-  check_positions(options, model);
+  lengthen(model, options.seq_len);
   InitCorpus corpus = find_corpus(options);
   open_corpus(options, model, corpus);
   const PlanDevice device = options.device.resolve(DeviceChoice::kAuto);

@@ -21,17 +21,25 @@ constexpr int64_t kMostValidationSequences = 8;
 
 using Reasons = std::vector<std::pair<std::string, std::string>>;
 
+std::string longer_rope_text(const InitModel& model, const RunConfig& config) {
+  return detail::concat("a base to begin with for ", config.training.seq_len, " positions, of which the model has ",
+                        model.positions);
+}
+
 /// Where the keys of [model] come from, of those that have another value than where nothing is said.
 void add_model(const InitModel& model, const InitCorpus& corpus, const RunConfig& config, Reasons& reasons) {
   for (const Key& key : key_table()) {
     if (key.section() != "model" || key.name == kPresetKey) continue;
     if (value_toml(key, config) == value_toml(key, RunConfig{})) continue;
     const bool of_corpus = !model.is_folder && key.name == "model.vocab_size" && !corpus.is_text;
-    reasons.emplace_back(key.name, of_corpus         ? "tokens of the corpus's tokenizer, up to a multiple of 64"
+    reasons.emplace_back(key.name, of_corpus ? "tokens of the corpus's tokenizer, up to a multiple of 64"
+                                   : model.rope_changed && key.name == "model.rope_theta"
+                                       ? longer_rope_text(model, config)
                                    : model.is_folder ? "of config.json"
                                                      : "of the preset " + model.name);
   }
   if (model.trained) reasons.emplace_back("training.initial_weights", "training goes on from its weights");
+  if (model.rope_changed) reasons.emplace_back("training.initial_rope", "its RoPE was made for fewer positions");
 }
 
 void add_data(const InitCorpus& corpus, RunConfig& config, Reasons& reasons) {
@@ -90,6 +98,7 @@ std::string init_file(const InitModel& model, const InitCorpus& corpus, const Pl
                            {"data.path", corpus.data.path},
                            {"data.validation_path", corpus.data.validation_path},
                            {"logging.run_dir", "runs/" + std::filesystem::path(output).stem().string()}});
+  if (model.rope_changed) config.training.initial_rope = InitialRope::kChanged;
   reasons.emplace_back("logging.run_dir", "metrics and checkpoints; the same command goes on from there");
   add_model(model, corpus, config, reasons);
   add_data(corpus, config, reasons);

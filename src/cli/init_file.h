@@ -13,8 +13,9 @@ struct InitModel {
   std::string name;  ///< as it was given: a folder of transformers, or a preset
   ModelConfig config;
   bool is_folder = false;
-  bool trained = false;   ///< the folder has weights
-  int64_t positions = 0;  ///< that it was made for; 0: not known
+  bool trained = false;       ///< the folder has weights
+  int64_t positions = 0;      ///< that it was made for; 0: not known
+  bool rope_changed = false;  ///< config has longer_rope_theta, for more positions
 };
 
 struct InitCorpus {

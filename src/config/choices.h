@@ -18,6 +18,13 @@ constexpr std::array<std::string_view, 5> words_of(RopeScaling /*type*/) {
   return {"none", "linear", "dynamic", "yarn", "llama3"};
 }
 
+/// Of a model that training goes on from.
+enum class InitialRope {
+  kKept,     ///< as its config.json has it
+  kChanged,  ///< as [model] has it, for another context than the model was made for
+};
+constexpr std::array<std::string_view, 2> words_of(InitialRope /*type*/) { return {"kept", "changed"}; }
+
 /// Of stage 1: Lighthouse attention, or a control in its place.
 enum class AttentionMethod {
   kLighthouse,

@@ -91,6 +91,8 @@ std::vector<Key> training_keys() {
           "order in which their gradients are added; tree: the same bits for 1, 2, 4, 8, ... parallel.data"),
       KEY(training.seed, (IntegerRange{0}), "seed of the initial weights"),
       KEY(training.initial_weights, AnyValue{}, "folder of a Hugging Face model to start from; none: random weights"),
+      KEY(training.initial_rope, choice_of<InitialRope>(),
+          "of that model: kept as its folder says, or changed to that of [model], for a longer context"),
       KEY(training.precision, choice_of<Precision>(), "of matrix products and attention"),
       KEY(training.device, choice_of<DeviceChoice>(), "where to run"),
       KEY(training.threads, (IntegerRange{0, 1024}), "CPU threads; 0: one per core"),

@@ -67,6 +67,7 @@ struct TrainingConfig {
   Accumulation accumulation = Accumulation::kSequence;  ///< of a process
   int64_t seed = 1;                                     ///< of the initial weights
   std::string initial_weights;  ///< folder of a Hugging Face model to start from; empty: random weights
+  InitialRope initial_rope = InitialRope::kKept;  ///< changed: model.rope_* need not be the folder's
   Precision precision = Precision::kFp32;
   DeviceChoice device = DeviceChoice::kAuto;
   int64_t threads = 0;  ///< CPU threads; 0: one per core

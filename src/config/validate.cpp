@@ -74,6 +74,12 @@ void validate_parallel(const RunConfig& config) {
           ", the micro-batches of a step, which are dealt out; set both");
 }
 
+void validate_initial(const TrainingConfig& training) {
+  require(training.initial_rope == InitialRope::kKept || !training.initial_weights.empty(),
+          "training.initial_rope = \"", training.initial_rope,
+          "\": means something with training.initial_weights only, the model whose RoPE is changed; leave it \"kept\"");
+}
+
 void validate_recompute(const TrainingConfig& training) {
   require(!training.offload || training.recompute == Recompute::kFull,
           "training.offload = true: needs training.recompute = \"full\", not \"", training.recompute,
@@ -101,6 +107,7 @@ void validate(const RunConfig& config) {
   validate_method(config.attention, config.training.seq_len);
   validate_steps(config.training, config.optimizer);
   validate_parallel(config);
+  validate_initial(config.training);
   validate_recompute(config.training);
   validate_data(config);
 }

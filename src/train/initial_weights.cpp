@@ -37,12 +37,14 @@ std::string option_text(std::string toml) {
 
 /// The folder's model under the names of our configuration: every key that is to be changed is named at once, as
 /// options.
-void check_same_model(const ModelConfig& model, const fs::path& folder) {
+void check_same_model(const ModelConfig& model, const fs::path& folder, InitialRope rope) {
   RunConfig ours;
   ours.model = model;
   RunConfig theirs;
   theirs.model = read_huggingface_config(folder);
   theirs.model.init_std = model.init_std;  // of weights that are not drawn
+  const bool may_change = rope == InitialRope::kChanged;
+  bool is_changed = false;
   std::string differing;
   std::string options;
   for (const Key& key : key_table()) {
@@ -50,18 +52,28 @@ void check_same_model(const ModelConfig& model, const fs::path& folder) {
     const std::string wanted = value_toml(key, theirs);
     const std::string given = value_toml(key, ours);
     if (wanted == given) continue;
+    const bool of_rope = key.name.starts_with("model.rope_");
+    is_changed = is_changed || of_rope;
+    if (of_rope && may_change) continue;
     differing += detail::concat(differing.empty() ? "" : ", ", key.name, " (", wanted, " there, ", given, " here)");
     options += detail::concat(" --", key.name, " ", option_text(wanted));
   }
   LIGHTHOUSE_CHECK(differing.empty(), kKey, ": the model in '", folder.string(), "' differs in ", differing,
-                   "; set the folder's values:", options);
+                   is_changed && !may_change ? "; for another RoPE, as of a longer context, add "
+                                               "--training.initial_rope changed; or else set the folder's values:"
+                                             : "; set the folder's values:",
+                   options);
+  LIGHTHOUSE_CHECK(!may_change || is_changed,
+                   "training.initial_rope = \"changed\": model.rope_theta = ", model.rope_theta,
+                   " and all else of model.rope_* are those of the model in '", folder.string(),
+                   "'; set the base or the scaling that it is to have, or leave it \"kept\"");
 }
 
 }  // namespace
 
-void load_initial_weights(Decoder& decoder, const fs::path& folder) {
+void load_initial_weights(Decoder& decoder, const fs::path& folder, InitialRope rope) {
   check_files(folder);
-  check_same_model(decoder.config(), folder);
+  check_same_model(decoder.config(), folder, rope);
   load_huggingface_weights(decoder, folder);
 }
 

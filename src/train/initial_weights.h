@@ -10,9 +10,10 @@ namespace lighthouse {
 
 /// Copies the weights of a folder, with config.json and model.safetensors or shards with their index, into a
 /// decoder; what is 16 bits wide there is fp32 afterwards. Throws InvalidArgument when there is no such folder or file,
-/// naming every key of [model] that does not have the folder's value (but init_std, which then means nothing), for
-/// models that this decoder cannot run, and for weights that do not fit config.json; DamagedFile; std::system_error.
-void load_initial_weights(Decoder& decoder, const std::filesystem::path& folder);
+/// naming every key of [model] that does not have the folder's value (but init_std, which then means nothing, and with
+/// kChanged model.rope_*, of which one must differ), for models that this decoder cannot run, and for weights that do
+/// not fit config.json; DamagedFile; std::system_error.
+void load_initial_weights(Decoder& decoder, const std::filesystem::path& folder, InitialRope rope = InitialRope::kKept);
 
 /// RUN/initial_model: of the folder that a run began from what its exports carry over (ExportOptions::origin). A run
 /// that begins writes it, or removes that of an earlier beginning when `folder` is empty. Throws std::system_error.

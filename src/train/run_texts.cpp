@@ -13,7 +13,10 @@ namespace lighthouse {
 namespace {
 
 std::string begin_text(const TrainingConfig& training, int64_t step) {
-  if (step == 0 && !training.initial_weights.empty()) return "; weights from " + training.initial_weights;
+  if (step == 0 && !training.initial_weights.empty()) {
+    return "; weights from " + training.initial_weights +
+           (training.initial_rope == InitialRope::kChanged ? ", RoPE changed" : "");
+  }
   if (step == training.steps) return "; all steps are done already, for another run give another logging.run_dir";
   return step > 0 ? detail::concat("; resumed at step ", step) : "";
 }

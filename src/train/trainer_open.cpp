@@ -139,7 +139,7 @@ void Trainer::begin() {
     draw_parameters(decoder_.parameters(), config_.model.init_std, seed(config_));
   } else {
     check_tokenizer(config_.data, config_.training.initial_weights);
-    load_initial_weights(decoder_, config_.training.initial_weights);
+    load_initial_weights(decoder_, config_.training.initial_weights, config_.training.initial_rope);
   }
 }
 

@@ -22,7 +22,7 @@ import corpus_build
 import corpus_copies
 import corpus_pack
 import corpus_select
-from corpus_packages import PACKAGES, Archive, CorpusError, Limits, Package, Releases
+from corpus_packages import PACKAGES, Archive, Collection, CorpusError, Limits, Package, Releases
 
 COMMON = b"// The same licence stands at the head of every file, and that is no near-copy of anything.\n"
 
@@ -133,6 +133,22 @@ def test_releases_of_a_file_follow_each_other(tmp_path, monkeypatch):
     assert b"".join(train.values()) == (COPIED + COPIED + b"more" + COPIED[:-9] + 2 * prose(21, 3000) + b"y")
     assert not (tmp_path / "corpus" / "train" / "old").exists()
     assert list(contents(tmp_path / "corpus" / "heldout")) == ["tool/main.c/08.c", "tool/main.c/09.c"]
+
+
+def test_a_collection_has_code_and_prose_of_several_archives_apart(tmp_path, monkeypatch):
+    trees = {"first": {"lib/a.cpp": prose(31, 3000), "docs/guide.rst": prose(32, 3000), "held/b.cpp": prose(33, 3000)},
+             "second": {"doc/a.txt": prose(34, 3000), "doc/b.txt": prose(35, 3000), "src/a.cpp": prose(36, 3000)}}
+    archives = []
+    for name, tree in trees.items():
+        file = write_archive(tmp_path / "downloads" / f"{name}.tar.xz", tree)
+        archives.append(Archive(name=name, version="1", archive=file.name, archive_sha256=corpus_archive.sha256_of(file)))
+    package = pinned(Collection(
+        name="collection", version="1", archives=tuple(archives), chosen=("code/first/", "prose/first/docs/", "prose/second/doc/"),
+        licence="none", source=Limits(min_bytes=2048), test=None, left_out=(), extensionless=(),
+        held_out=("code/first/held/", "prose/second/doc/b.txt"), manifest_sha256=""), tmp_path, monkeypatch)
+    corpus_build.build(package, tmp_path / "corpus", tmp_path / "downloads", say=lambda line: None)
+    assert list(contents(tmp_path / "corpus" / "train")) == ["code/first/lib/a.cpp", "prose/first/docs/guide.rst", "prose/second/doc/a.txt"]
+    assert list(contents(tmp_path / "corpus" / "heldout")) == ["code/first/held/b.cpp", "prose/second/doc/b.txt"]
 
 
 def test_manifest(built):

@@ -148,11 +148,15 @@ def test_the_longest_that_fits_is_named_and_fits(init, long_corpus, tmp_path):
     assert f"the longest that fits is {longest}" in init("--force", seq_len=longest + 1024, exit_code=2, **options)
 
 
-def test_a_length_beyond_the_positions_of_the_model(init, here, tmp_path):
-    message = init(seq_len=2 * POSITIONS, exit_code=2)
-    assert f"was made for {POSITIONS} positions" in message and "max_position_embeddings to 4096" in message
-    theta = float(re.search(r"rope_theta to about ([\d.]+) \(now 10000.0\)", message)[1])
-    assert theta == pytest.approx(10000 * 2 ** (16 / 14), rel=0.05)
+def test_a_length_beyond_the_positions_of_the_model(lighthouse, init, here, tmp_path):
+    written = init(seq_len=2 * POSITIONS)
+    theta = written["model"]["rope_theta"]
+    assert theta == pytest.approx(10000 * 2 ** (16 / 14), rel=0.05) and written["training"]["initial_rope"] == "changed"
+    assert f"a base to begin with for {2 * POSITIONS} positions, of which the model has {POSITIONS}" in (tmp_path / "my.toml").read_text()
+    result = subprocess.run([lighthouse, "train", "--config", tmp_path / "my.toml", "--training.steps", "1", "--training.lighthouse_steps",
+                             "0", "--optimizer.warmup_steps", "0", "--logging.run_dir", tmp_path / "run"], capture_output=True, text=True,
+                            timeout=300)
+    assert result.returncode == 0 and "RoPE changed" in result.stderr, result.stderr
     changed = tmp_path / "longer"
     changed.mkdir()
     for file in (here / "model").iterdir():
@@ -165,6 +169,7 @@ def test_a_length_beyond_the_positions_of_the_model(init, here, tmp_path):
         (changed / "config.json").write_text(json.dumps(config | keys))
         written = init("--force", model=changed, seq_len=2 * POSITIONS)
         assert written["model"]["rope_theta"] == keys["rope_parameters"]["rope_theta"]
+        assert "initial_rope" not in written["training"], "the folder says it already"
     (changed / "model.safetensors").unlink()
     (changed / "config.json").write_text(json.dumps(config))
     assert "initial_weights" not in init("--force", model=changed, seq_len=2 * POSITIONS)["training"], "random weights learn any"

@@ -117,6 +117,34 @@ def test_options_of_the_refusal_are_the_right_ones(lighthouse, corpus, tmp_path)
               tmp_path / "run")
 
 
+def test_a_changed_rope_is_said_trained_with_and_exported(lighthouse, corpus, tmp_path):
+    """The first loss is transformers' with the new base, which config.json of the export has; so has a run that goes on."""
+    folder, run = tmp_path / "model", tmp_path / "run"
+    tiny_llama().save_pretrained(folder)
+    longer = {"model.rope_theta": 500000.0, "training.initial_rope": "changed"}
+    assert ("differs in model.rope_theta (10000.0 there, 500000.0 here); for another RoPE, as of a longer context, add "
+            "--training.initial_rope changed; or else set the folder's values: --model.rope_theta 10000.0\n"
+            ) in refusal(lighthouse, corpus, tmp_path, **{"model.rope_theta": 500000.0})
+    assert (f"training.initial_rope = \"changed\": model.rope_theta = 10000 and all else of model.rope_* are those of the model "
+            f"in '{folder}'; set the base") in refusal(lighthouse, corpus, tmp_path, **{"training.initial_rope": "changed"})
+    result = run_train(lighthouse, corpus, folder, run, **longer)
+    losses = losses_of(result, run)
+    assert f"weights from {folder}, RoPE changed" in result.stderr
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}))
+    exact = transformers_loss(folder, corpus)
+    error = abs(transformers_loss(folder, corpus, torch.float32) - exact)
+    assert abs(losses[0] - exact) <= 2 * error + exact * 4e-7
+    path.write_text(json.dumps(config))
+    assert abs(transformers_loss(folder, corpus) - exact) > 1e-4, "or the test is of nothing"
+    subprocess.run([lighthouse, "export", "--run", run, "--output", tmp_path / "out"], check=True, timeout=300)
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "out").rope_parameters["rope_theta"] == 500000.0
+    assert "all steps are done already" in run_train(lighthouse, corpus, folder, run, **longer).stderr
+    other = run_train(lighthouse, corpus, folder, run)
+    assert other.returncode == 2 and "the configuration differs in model.rope_theta" in other.stderr
+
+
 def test_what_the_decoder_cannot_run_is_refused(lighthouse, corpus, tmp_path):
     tiny_llama().save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "config.json"

@@ -41,6 +41,7 @@ RunConfig unusual_config() {
                      Accumulation::kTree,
                      INT64_MAX,
                      "my \"model\"",
+                     InitialRope::kChanged,
                      Precision::kBf16,
                      DeviceChoice::kCpu,
                      5,

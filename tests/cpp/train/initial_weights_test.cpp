@@ -95,6 +95,46 @@ TEST_F(InitialWeights, NameEveryKeyThatDiffers) {
   EXPECT_THAT(refusal(), HasSubstr("model.family (\"qwen3\" there, \"llama\" here)"));
 }
 
+TEST_F(InitialWeights, GoOnWithAnotherRopeWhereThatIsSaid) {
+  const double theta = config_.model.rope_theta;
+  config_.model.rope_theta = 8 * theta;
+  EXPECT_THAT(refusal(),
+              AllOf(HasSubstr("model.rope_theta ("),
+                    HasSubstr("for another RoPE, as of a longer context, add --training.initial_rope changed; "
+                              "or else set the folder's values: --model.rope_theta ")));
+  config_.training.initial_rope = InitialRope::kChanged;
+  {
+    const Trainer trainer(config_, {});
+    EXPECT_TRUE(same_tensors(trainer.decoder().parameters(), Decoder(config_.model, {}, 77).parameters()));
+    EXPECT_EQ(trainer.decoder().config().rope_theta, 8 * theta);
+  }
+  config_.model.rope_scaling = RopeScaling::kLinear;
+  config_.model.rope_factor = 4;
+  EXPECT_EQ(Trainer(config_, {}).decoder().config().rope_factor, 4);
+  config_.model.rms_norm_eps = 1e-3;
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("differs in model.rms_norm_eps"), HasSubstr("here); set the folder's values"),
+                               Not(HasSubstr("rope"))))
+      << "all else is to be the folder's";
+}
+
+TEST_F(InitialWeights, RefuseARopeThatIsSaidToBeChangedAndIsNot) {
+  config_.training.initial_rope = InitialRope::kChanged;
+  EXPECT_THAT(refusal(), AllOf(HasSubstr("training.initial_rope = \"changed\": model.rope_theta = "),
+                               HasSubstr("are those of the model in"), HasSubstr("or leave it \"kept\"")));
+}
+
+TEST_F(InitialWeights, AChangedRopeStaysInARunThatGoesOn) {
+  const double theta = config_.model.rope_theta;
+  config_.model.rope_theta = 8 * theta;
+  config_.training.initial_rope = InitialRope::kChanged;
+  train(config_);
+  config_.training.initial_weights.clear();
+  config_.training.initial_rope = InitialRope::kKept;  // read already, as the weights
+  EXPECT_EQ(Trainer(config_, {}).decoder().config().rope_theta, 8 * theta);
+  config_.model.rope_theta = theta;
+  EXPECT_THAT(refusal(), HasSubstr("the configuration differs in model.rope_theta"));
+}
+
 TEST_F(InitialWeights, NameTensorsThatDoNotFit) {
   const fs::path file = model() / "model.safetensors";
   const NamedTensors good = read_tensors(file);
