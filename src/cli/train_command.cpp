@@ -16,6 +16,9 @@
 #include "cli/terminal.h"
 #include "io/printable.h"
 #include "lighthouse/check.h"
+#include "parallel/world.h"
+#include "train/device.h"
+#include "train/out_of_memory.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
 #include "train/trainer.h"
@@ -87,6 +90,29 @@ void print_sample(const Trainer& trainer, const RunConfig& config, std::ostream&
                   sample_format(config), out, {}, [] { return StopSignals::received() == 0; });
 }
 
+/// The run is done: what is missing of memory now is no reason to fail.
+void try_to_print_sample(const Trainer& trainer, const RunConfig& config) {
+  try {
+    print_sample(trainer, config, std::cout);
+  } catch (const std::exception& error) {
+    const auto reason = out_of_memory_reason(error);
+    if (!reason) throw;
+    std::cerr << "\nwarning: out of memory in the sample: " << *reason << "; the run is done and saved" << std::endl;
+  }
+}
+
+void open_trainer(std::optional<Trainer>& trainer, const RunConfig& config, const TrainOptions& how) {
+  try {
+    trainer.emplace(config, how);
+  } catch (const std::exception& error) {
+    const auto reason = out_of_memory_reason(error);
+    if (!reason) throw;
+    const int64_t local_rank = how.world == nullptr ? 0 : how.world->launch().local_rank;
+    throw std::runtime_error(out_of_memory_message(config, resolve_device(config.training.device, local_rank),
+                                                   "while the run is opened, which changes no checkpoint", *reason));
+  }
+}
+
 /// --profile and --profile-steps "A:B".
 ProfileOptions profile_options(const Options& options) {
   ProfileOptions profile;
@@ -131,13 +157,13 @@ void run_train(const Options& options) {
   how.columns = drawing_columns(STDERR_FILENO);
   how.world = start.world.get();
   std::optional<Trainer> trainer;
-  say_once(start, [&] { trainer.emplace(start.config, how); });
+  say_once(start, [&] { open_trainer(trainer, start.config, how); });
   say_with_rank(start, [&] {
     const TrainResult result = trainer->run();
     if (!start.is_speaker()) return;
     print_summary(result, std::cout);
     if (!result.complete || start.config.logging.sample_tokens == 0) return;
-    if (StopSignals::received() == 0) print_sample(*trainer, start.config, std::cout);
+    if (StopSignals::received() == 0) try_to_print_sample(*trainer, start.config);
     if (const int signal = StopSignals::received()) {
       std::cerr << "the sample was stopped by " << StopSignals::name(signal) << "; the run is done and saved"
                 << std::endl;

@@ -2,9 +2,11 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
 
 #include "data/tokenizer_process.h"
+#include "io/errors.h"
 #include "io/input_file.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
@@ -20,16 +22,17 @@ std::string python() {
   return named != nullptr && *named != '\0' ? named : "python3";
 }
 
-/// eos_token_id is a number, several, or null.
-std::vector<int64_t> ends_of(const std::filesystem::path& folder) {
-  for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!std::filesystem::exists(folder / name)) continue;
-    const std::string source = (folder / name).string();
-    const json ends = parse_json(read_text_file(source), source).value("eos_token_id", json());
-    if (ends.is_number_integer()) return {ends.get<int64_t>()};
-    if (ends.is_array()) return reading(source, [&] { return ends.get<std::vector<int64_t>>(); });
+/// eos_token_id is a number, several, or null; none where it is not said.
+std::optional<std::vector<int64_t>> tokens_of(const json& config) {
+  if (!config.is_object()) throw DamagedFile("not a JSON object");
+  const auto found = config.find("eos_token_id");
+  if (found == config.end() || found->is_null()) return std::nullopt;
+  std::vector<int64_t> tokens;
+  for (const json& token : *found) {  // a number is a list of one
+    if (!token.is_number_integer()) throw DamagedFile("eos_token_id " + excerpt(*found) + " is not of integers");
+    if (token.is_number_unsigned()) tokens.push_back(whole_number(token, "eos_token_id"));  // -1: there is none
   }
-  return {};
+  return tokens;
 }
 
 json answer_of(ChildProcess& process) {
@@ -40,7 +43,17 @@ json answer_of(ChildProcess& process) {
 
 }  // namespace
 
-Tokenizer::Tokenizer(const std::filesystem::path& folder) : ends_(ends_of(folder)) {
+std::vector<int64_t> end_tokens(const std::filesystem::path& folder) {
+  for (const char* name : {"generation_config.json", "config.json"}) {
+    if (!std::filesystem::exists(folder / name)) continue;
+    const std::string source = (folder / name).string();
+    const json config = parse_json(read_text_file(source), source);
+    if (auto tokens = reading(source, [&] { return tokens_of(config); })) return *std::move(tokens);
+  }
+  return {};
+}
+
+Tokenizer::Tokenizer(const std::filesystem::path& folder) : ends_(end_tokens(folder)) {
   try {
     process_ =
         std::make_unique<ChildProcess>(std::vector<std::string>{python(), "-c", kTokenizerProcess, folder.string()});

@@ -12,6 +12,10 @@
 
 namespace lighthouse {
 
+/// Tokens after which a text is over, as generation_config.json of a folder says, or else its config.json; none: not
+/// said. Throws DamagedFile that names the file and what is no token.
+std::vector<int64_t> end_tokens(const std::filesystem::path& folder);
+
 /// A tokenizer.json of Hugging Face or a tokenizer.model of sentencepiece, in their own libraries: a Python process,
 /// $LIGHTHOUSE_PYTHON or else python3, that ends with this object. Not for several threads at once.
 class Tokenizer {
@@ -23,7 +27,7 @@ class Tokenizer {
   std::vector<int64_t> encode(const std::string& text);
   /// UTF-8, special tokens by name; of tokens that the vocabulary does not have, nothing.
   std::string decode(std::span<const int64_t> tokens);
-  /// Tokens after which a text is over, as generation_config.json or else config.json beside it says; none: not said.
+  /// end_tokens of its folder.
   const std::vector<int64_t>& ends() const { return ends_; }
 
  private:

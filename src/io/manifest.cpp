@@ -6,6 +6,7 @@
 
 #include "io/errors.h"
 #include "io/json_text.h"
+#include "io/shape.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -66,12 +67,8 @@ const json& array_member(const json& object, const char* name) {
 std::vector<int64_t> shape_member(const json& object) {
   const json& sizes = array_member(object, "shape");
   std::vector<int64_t> shape;
-  int64_t elements = 1;
-  for (const json& size : sizes) {
-    shape.push_back(whole_number(size, "size"));
-    require(!__builtin_mul_overflow(elements, shape.back(), &elements), "shape ", excerpt(sizes),
-            " has more than 2^63 elements");
-  }
+  for (const json& size : sizes) shape.push_back(whole_number(size, "size"));
+  require(bytes_of_shape(shape).has_value(), "shape ", excerpt(sizes), " has more than 2^63 elements");
   return shape;
 }
 

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "io/errors.h"
 #include "io/json_text.h"
 #include "io/manifest.h"
+#include "io/shape.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -24,11 +26,9 @@ struct PlacedRange {
 };
 
 int64_t elements_of(const std::vector<int64_t>& shape, const std::string& name) {
-  int64_t count = 1;
-  for (const int64_t size : shape) {
-    require(!__builtin_mul_overflow(count, size, &count), name, "its shape overflows 64 bits");
-  }
-  return count;
+  const std::optional<int64_t> count = bytes_of_shape(shape);
+  require(count.has_value(), name, "its shape overflows 64 bits");
+  return *count;
 }
 
 void check_ranges_of(const std::string& name, std::vector<PlacedRange> ranges) {

@@ -1,10 +1,12 @@
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "io/errors.h"
 #include "io/json_text.h"
 #include "io/safetensors.h"
+#include "io/shape.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -63,18 +65,17 @@ struct DataRange {
 StoredTensor parse_entry(const std::string& name, const json& entry, const DataRange& data) {
   if (!entry.is_object()) throw DamagedFile("its header entry is not an object");
   StoredTensor tensor{name, member_of_type(entry, "dtype", json::value_t::string).get<std::string>(), {}};
-  int64_t bytes = 0;
+  int64_t bytes_of_one = 0;
   try {
-    bytes = static_cast<int64_t>(element_bytes(tensor.dtype));
+    bytes_of_one = static_cast<int64_t>(element_bytes(tensor.dtype));
   } catch (const InvalidArgument& error) {
     throw DamagedFile(error.what());
   }
   const json& shape = member_of_type(entry, "shape", json::value_t::array);
   tensor.shape.reserve(shape.size());
-  for (const json& size : shape) {
-    tensor.shape.push_back(whole_number(size, "size"));
-    if (__builtin_mul_overflow(bytes, tensor.shape.back(), &bytes)) throw DamagedFile("its shape overflows 64 bits");
-  }
+  for (const json& size : shape) tensor.shape.push_back(whole_number(size, "size"));
+  const std::optional<int64_t> bytes = bytes_of_shape(tensor.shape, bytes_of_one);
+  if (!bytes) throw DamagedFile("its shape overflows 64 bits");
   const json& offsets = member_of_type(entry, "data_offsets", json::value_t::array);
   if (offsets.size() != 2) throw DamagedFile(detail::concat("data_offsets has ", offsets.size(), " numbers, not 2"));
   const int64_t begin = whole_number(offsets[0], "offset");
@@ -83,11 +84,11 @@ StoredTensor parse_entry(const std::string& name, const json& entry, const DataR
     throw DamagedFile(detail::concat("data_offsets ", offsets.dump(), " do not lie in the ", data.bytes,
                                      " data bytes of the file; it is truncated or damaged"));
   }
-  if (end - begin != bytes) {
-    throw DamagedFile(detail::concat("data_offsets span ", end - begin, " bytes; dtype and shape need ", bytes));
+  if (end - begin != *bytes) {
+    throw DamagedFile(detail::concat("data_offsets span ", end - begin, " bytes; dtype and shape need ", *bytes));
   }
   tensor.begin = data.begin + begin;
-  tensor.bytes = bytes;
+  tensor.bytes = *bytes;
   return tensor;
 }
 

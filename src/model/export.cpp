@@ -7,6 +7,7 @@
 
 #include "io/atomic_folder.h"
 #include "io/durable_file.h"
+#include "io/errors.h"
 #include "io/input_file.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
@@ -59,7 +60,10 @@ NamedTensors converted(const NamedTensors& tensors, at::ScalarType dtype) {
 using Files = std::map<std::string, std::string>;
 
 nlohmann::json read_json(const fs::path& path) {
-  return fs::exists(path) ? parse_json(read_text_file(path), path.string()) : nlohmann::json::object();
+  if (!fs::exists(path)) return nlohmann::json::object();
+  nlohmann::json object = parse_json(read_text_file(path), path.string());
+  if (!object.is_object()) throw DamagedFile(detail::concat("'", path.string(), "': not a JSON object"));
+  return object;
 }
 
 bool has(const nlohmann::json& object, const char* key) { return object.contains(key) && !object[key].is_null(); }

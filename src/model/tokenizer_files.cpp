@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 
+#include "io/errors.h"
 #include "io/input_file.h"
+#include "io/json_text.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
@@ -53,7 +55,11 @@ std::vector<std::string> tokenizer_files(const fs::path& folder) {
 bool has_text_tokenizer(const fs::path& folder) {
   const fs::path file = folder / "tokenizer.json";
   if (!fs::is_regular_file(file)) return fs::is_regular_file(folder / "tokenizer.model");
-  return nlohmann::ordered_json::parse(read_text_file(file), nullptr, /*allow_exceptions=*/false) != byte_tokenizer();
+  try {
+    return parse_json(read_text_file(file), file.string()) != nlohmann::json(byte_tokenizer());
+  } catch (const DamagedFile&) {  // not what we write
+    return true;
+  }
 }
 
 nlohmann::ordered_json byte_tokenizer() {

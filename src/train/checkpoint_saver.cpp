@@ -11,6 +11,7 @@
 
 #include "lighthouse/check.h"
 #include "train/background_thread.h"
+#include "train/out_of_memory.h"
 #include "train/text.h"
 
 namespace lighthouse {
@@ -45,7 +46,7 @@ CheckpointSaver::CheckpointSaver(std::filesystem::path run_dir, const Checkpoint
     for (at::Tensor* tensor : saved_tensors()) *tensor = host_memory_for(*tensor);
   } catch (const c10::Error& error) {
     throw std::runtime_error("no " + with_unit(static_cast<double>(bytes())) +
-                             "B of host memory to copy checkpoints to (" + error.what_without_backtrace() +
+                             "B of host memory to copy checkpoints to (" + words_of(error) +
                              "); checkpoint.asynchronous = false needs none: steps then wait until one is written");
   }
   if (device_.is_cuda()) copies_ = streams_of(device_).getStreamFromGlobalPool(device_);

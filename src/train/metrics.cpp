@@ -1,35 +1,18 @@
 #include "train/metrics.h"
 
-#include <sstream>
-
 #include "io/durable_file.h"
 #include "io/input_file.h"
-#include "io/json_text.h"
+#include "train/metrics_lines.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
 
 namespace {
 
-/// The step of a line of metrics.jsonl; nothing when a crash left only part of the line.
-std::optional<int64_t> step_of(const std::string& line) {
-  try {
-    return whole_member(parse_json(line, "line"), "step");
-  } catch (const DamagedFile&) {
-    return std::nullopt;
-  }
-}
-
 fs::path drop_after(const fs::path& path, int64_t step) {
   if (!fs::exists(path) || fs::is_symlink(path)) return path;  // AppendFile refuses a link
-  const std::string text = read_text_file(path);
-  std::string kept;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    const auto line_step = step_of(line);
-    if (line_step && *line_step <= step) kept += line + "\n";
-  }
-  if (kept != text) write_file_durably(path, kept);
+  std::string text = read_text_file(path);
+  if (keep_lines_up_to(step, text)) write_file_durably(path, text);
   return path;
 }
 

@@ -1,20 +1,18 @@
 """The short forms of the programs in tests/robust; docs/reliability.md has the numbers of the long ones."""
 
-import importlib.util
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import built
 
-ROBUST = Path(__file__).resolve().parents[1] / "robust"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "robust"))
 
 
 def program(name):
-    spec = importlib.util.spec_from_file_location(name, ROBUST / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(name)
 
 
 def test_the_safetensors_library_accepts_what_we_do(build_folder):
@@ -27,3 +25,14 @@ def test_the_safetensors_library_accepts_what_we_do(build_folder):
 
 def test_signals_at_random_moments(lighthouse):
     assert sum(program("signals").experiment(lighthouse, 4, report=lambda line: None).values()) == 4
+
+
+def test_memory_that_is_not_there(build_folder):
+    built(build_folder / "tests" / "robust" / "libfail_allocation.so")
+    assert sum(program("memory").experiment(build_folder, 3, report=lambda line: None).values()) == 3
+
+
+def test_memory_of_the_host_does_not_grow(lighthouse):
+    growth = program("growth")
+    # Of so few steps most is what grows once; a leak of one activation a step would be more.
+    assert growth.experiment(lighthouse, 400, report=lambda line: None) < 8 * growth.MOST_KIB

@@ -1,4 +1,4 @@
-// What the harnesses of this folder share: a file with the input's bytes, which the readers open by its name.
+// What the harnesses of this folder share: files with the input's bytes, which the readers open by their names.
 #pragma once
 
 #include <sys/mman.h>
@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <string_view>
 
@@ -33,6 +35,26 @@ class InputInFile {
 
  private:
   int descriptor_;
+};
+
+/// A folder in memory, which goes with the process.
+class Folder {
+ public:
+  Folder() : path_("/dev/shm/lighthouse-fuzz-XXXXXX") {
+    if (::mkdtemp(path_.data()) == nullptr) std::abort();
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  std::filesystem::path path() const { return path_; }
+  /// A file with `bytes` and nothing else.
+  void write(const std::string& name, std::string_view bytes) const {
+    std::ofstream(path() / name, std::ios::binary) << bytes;
+  }
+
+ private:
+  std::string path_;
 };
 
 }  // namespace lighthouse::fuzz

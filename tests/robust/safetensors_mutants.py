@@ -24,6 +24,7 @@ DELIBERATE = {
     "stands twice": "two tensors, or two members of anything, of one name: the library keeps the last",
     "unknown dtype": "dtypes that torch tensors of this program do not have: F8, U16, U32, U64, complex",
     "is not an object": "metadata of null",
+    "its shape overflows": "tensors without elements whose strides have more than 64 bits",
 }
 PIECES = ["0", "1", "-1", "1.0", "1e0", "null", "{}", "[]", '"a"', '"F32"', '"U16"', '"F8_E4M3"', ",", ":", " ", "\n", "\\u0061",
           "18446744073709551616", "9223372036854775808", '"__metadata__":{"a":"b"},', '"x":1,', "\0", "\x7f", "\u00e9"]

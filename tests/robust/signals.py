@@ -20,16 +20,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tiny_run import command, write_corpus
+
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
-KEYS = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 16,
-        "model.ffn_dim": 48, "attention.topk": 4, "training.seq_len": 64, "training.steps": 150, "training.lighthouse_steps": 100,
-        "training.device": "cpu", "training.threads": 1, "optimizer.warmup_steps": 2, "validation.sequences": 2,
-        "validation.interval": 10, "checkpoint.interval": 5, "logging.sample_tokens": 2000}
-
-
-def command(lighthouse, corpus, run):
-    keys = KEYS | {"data.path": corpus, "logging.run_dir": run}
-    return [lighthouse, "train", *(str(word) for key, value in keys.items() for word in (f"--{key}", value))]
 
 
 def outcome(process, errors, name, run):
@@ -63,8 +56,7 @@ def send(lighthouse, corpus, run, name, wait):
 def experiment(lighthouse, count, seed=1, report=print):
     source, outcomes = random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="lighthouse-signals-") as folder:
-        corpus = Path(folder) / "t.txt"
-        corpus.write_text("the light house stands at sea, far from land. " * 2000)
+        corpus = write_corpus(Path(folder) / "t.txt")
         begin = time.monotonic()
         subprocess.run(command(lighthouse, corpus, Path(folder) / "whole"), check=True, capture_output=True)
         whole = time.monotonic() - begin

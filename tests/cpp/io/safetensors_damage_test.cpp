@@ -71,6 +71,7 @@ std::vector<Damage> damages() {
       {"ShapeIsNumber", with_entry(R"("F32")", "2", "[0,8]"), "shape is of type number"},
       {"ShapeOverflows", with_entry(R"("F32")", "[4294967296,4294967296,2]", "[0,8]"), "overflows"},
       {"ShapeWrapsToSize", with_entry(R"("F32")", "[4611686018427387905,2]", "[0,8]"), "overflows"},
+      {"EmptyWithStridesThatOverflow", with_entry(R"("F32")", "[0,4611686018427387904,2]", "[0,0]"), "overflows"},
       {"SizePast63Bits", with_entry(R"("U8")", "[9223372036854775808]", "[0,8]"), "9223372036854775808"},
       {"SizePast64Bits", with_entry(R"("U8")", "[99999999999999999999]", "[0,8]"), "is not an integer"},
       {"OneOffset", with_entry(R"("F32")", "[2]", "[8]"), "has 1 numbers"},

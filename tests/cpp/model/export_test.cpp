@@ -121,6 +121,20 @@ TEST(Export, ReplacesOnlyAnExportAndOnlyWhenTold) {
   EXPECT_EQ(count_entries(folder.path()), 1U);
 }
 
+// They were an error of the JSON library's that named no file.
+TEST(Export, NamesSettingsOfTheOriginThatAreNoObjects) {
+  const TemporaryFolder folder;
+  const Decoder decoder(small_model(), {}, 1);
+  for (const char* name : {"generation_config.json", "config.json"}) {
+    const TemporaryFolder origin;
+    write_bytes(origin / name, "[1]");
+    ExportOptions options;
+    options.origin = origin.path();
+    EXPECT_THAT(message_of<DamagedFile>([&] { export_huggingface(decoder, folder / "model", options); }),
+                AllOf(HasSubstr(name), HasSubstr("not a JSON object")));
+  }
+}
+
 TEST(Export, RefusesWrongTargetsAndOptions) {
   const TemporaryFolder folder;
   const Decoder decoder(small_model(), {}, 1);
@@ -248,8 +262,10 @@ TEST_F(LoadHuggingface, NamesMissingFiles) {
   const fs::path index = folder() / "model.safetensors.index.json";
   write_bytes(index, R"({"weight_map": {"a": "part-1.safetensors"}})");
   EXPECT_THAT(missing(), HasSubstr("part-1.safetensors"));
-  write_bytes(index, R"({"weight_map": {"a": "../model.safetensors"}})");
-  EXPECT_THAT(damaged(), HasSubstr("tensor \"a\" is not the name of a file in this folder"));
+  for (const char* name : {"../model.safetensors", "..", ".", "", "/etc/passwd", "a\\u0000b"}) {
+    write_bytes(index, std::string(R"({"weight_map": {"a": ")") + name + R"("}})");
+    EXPECT_THAT(damaged(), HasSubstr("tensor \"a\" is not the name of a file in this folder")) << name;
+  }
   write_bytes(index, R"({"weight_map": 1})");
   EXPECT_THAT(damaged(), HasSubstr("weight_map"));
   fs::remove(folder() / "config.json");

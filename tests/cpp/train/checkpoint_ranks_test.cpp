@@ -13,6 +13,7 @@
 
 #include "cpp/io/full_disk.h"
 #include "cpp/train/local_ranks.h"
+#include "cpp/train/sorted.h"
 #include "cpp/train/train_support.h"
 #include "io/errors.h"
 #include "io/manifest.h"
@@ -20,6 +21,7 @@
 #include "model/huggingface_config.h"
 #include "model/import.h"
 #include "parallel/pieces.h"
+#include "support/environment_number.h"
 #include "train/checkpoint.h"
 #include "train/run_saver.h"
 
@@ -104,13 +106,6 @@ void expect_whole(const Checkpoint& found, int64_t step) {
   EXPECT_EQ(found.state_json, part(step, {}).state_json);
   EXPECT_TRUE(same_tensors(sorted(found.model), sorted(weights(step))));
   EXPECT_TRUE(same_tensors(sorted(found.optimizer), sorted(moments(step))));
-}
-
-std::vector<std::string> names_in(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 /// What each of `size` ranks loads is what it should of `step`; the warnings of the first.
@@ -349,19 +344,14 @@ TEST(CheckpointOfRanks, LeftoversOfTheSameStepDoNoHarm) {
   }
 }
 
-/// 12; for a long run so many as LIGHTHOUSE_TEST_KILLS says.
-int num_kills() {
-  const char* wanted = std::getenv("LIGHTHOUSE_TEST_KILLS");
-  return wanted == nullptr ? 12 : std::stoi(wanted);
-}
-
 TEST(CheckpointOfRanks, KilledAtAnyMomentLeaveAWholeOne) {
   constexpr int64_t kRanks = 4;
   const TemporaryFolder run;
   std::mt19937 generator(1);
   int64_t reached = 0;
   save(run.path(), 0, kRanks);
-  for (int round = 0; round < num_kills(); ++round) {
+  const int num_kills = environment_number("LIGHTHOUSE_TEST_KILLS", 12);
+  for (int round = 0; round < num_kills; ++round) {
     LocalRanks ranks(kRanks);
     std::vector<pid_t> children;
     for (int64_t rank = 0; rank < kRanks; ++rank) {

@@ -13,7 +13,9 @@
 namespace lighthouse {
 namespace {
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr int64_t kElements = 1 << 20;
 
@@ -54,6 +56,16 @@ TEST_P(Saver, WritesTheTensorsOfTheStart) {
     EXPECT_TRUE(same_tensors(whole_tensors(newest().optimizer), optimizer));
   }
   EXPECT_EQ(list_checkpoints(folder_.path()).size(), 2);
+}
+
+// The place in torch stood in the message.
+TEST(SaverWithoutMemory, SaysWhatWouldDo) {
+  const TemporaryFolder folder;
+  const NamedTensors huge = {{"huge", at::full({1}, 1.0F).expand({int64_t{1} << 50})}};
+  const std::string message = message_of<std::runtime_error>(
+      [&] { CheckpointSaver(folder.path(), {.keep = 2, .asynchronous = true}, huge, {}); });
+  EXPECT_THAT(message, AllOf(HasSubstr("of host memory to copy checkpoints to (out of memory: "),
+                             HasSubstr("checkpoint.asynchronous = false"), Not(HasSubstr("enforce fail"))));
 }
 
 TEST_P(Saver, SynchronousOnesAreWholeWhenStartReturns) {

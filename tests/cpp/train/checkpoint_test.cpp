@@ -1,8 +1,6 @@
 #include "train/checkpoint.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/arange.h>
-#include <ATen/ops/remainder.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
@@ -12,8 +10,7 @@
 #include <system_error>
 
 #include "cpp/io/full_disk.h"
-#include "cpp/io/temporary_folder.h"
-#include "cpp/train/train_support.h"
+#include "cpp/train/checkpoint_support.h"
 #include "io/errors.h"
 #include "lighthouse/check.h"
 
@@ -27,49 +24,6 @@ using ::testing::IsEmpty;
 
 // Forked children compute too, and a pool of threads does not survive a fork.
 const bool kOneThread = (at::set_num_threads(1), true);
-
-/// Values that depend on the step, so that tensors of two checkpoints are not taken for one another.
-at::Tensor counting(int64_t step, at::IntArrayRef shape, at::ScalarType dtype) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return at::remainder(at::arange(7 * step, 7 * step + count, at::kLong), 101).reshape(shape).to(dtype);
-}
-
-Checkpoint example(int64_t step) {
-  return {step,
-          {{"embed.weight", counting(step, {5, 3}, at::kFloat)}, {"a.bias", counting(step, {7}, at::kBFloat16)}},
-          whole_ranges({{"embed.weight.exp_avg", counting(step + 1, {5, 3}, at::kFloat)},
-                        {"step", counting(step, {}, at::kLong)}}),
-          R"({"position": )" + std::to_string(step * 10) + "}",
-          ""};
-}
-
-bool same(const Checkpoint& a, const Checkpoint& b) {
-  return a.step == b.step && a.state_json == b.state_json && same_tensors(a.model, b.model) &&
-         same_tensors(a.optimizer, b.optimizer);
-}
-
-std::vector<std::string> names_in(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-/// The newest whole checkpoint and what was said about the others.
-struct Loaded {
-  std::vector<std::string> warnings;
-  std::optional<Checkpoint> checkpoint;
-
-  explicit Loaded(const fs::path& run)
-      : checkpoint(load_latest_checkpoint(run, [this](const std::string& text) { warnings.push_back(text); })) {}
-};
-
-void flip_bit(const fs::path& path, size_t byte, int bit = 0) {
-  std::string bytes = read_bytes(path);
-  bytes.at(byte) = static_cast<char>(bytes.at(byte) ^ (1 << bit));
-  write_bytes(path, bytes);
-}
 
 TEST(Checkpoint, RoundTripIsExactInEveryDtype) {
   const TemporaryFolder run;
@@ -179,133 +133,6 @@ TEST(Checkpoint, NoneAtAll) {
   write_bytes(run / "checkpoints/step-00000001", "a file");
   fs::create_directories(run / "checkpoints/.lighthouse-tmp-1-1");
   EXPECT_FALSE(Loaded(run.path()).checkpoint);
-}
-
-/// One way to spoil a checkpoint, and what must be said.
-struct Damage {
-  const char* name;
-  void (*spoil)(const fs::path& folder);
-  const char* file;
-  const char* says;
-};
-
-size_t place_of(const fs::path& file, const std::string& text) { return read_bytes(file).find(text); }
-
-class CheckpointDamage : public ::testing::TestWithParam<Damage> {};
-
-TEST_P(CheckpointDamage, IsNamedAndTheOneBeforeIsLoaded) {
-  const TemporaryFolder run;
-  save_checkpoint(run.path(), example(10), 5);
-  save_checkpoint(run.path(), example(20), 5);
-  GetParam().spoil(run / "checkpoints/step-00000020");
-  const Loaded loaded(run.path());
-  ASSERT_TRUE(loaded.checkpoint);
-  EXPECT_TRUE(same(*loaded.checkpoint, example(10)));
-  EXPECT_THAT(loaded.warnings,
-              ElementsAre(AllOf(HasSubstr("step-00000020"), HasSubstr(GetParam().file), HasSubstr(GetParam().says))));
-  GetParam().spoil(run / "checkpoints/step-00000010");
-  std::vector<std::string> warnings;
-  EXPECT_THAT(message_of<DamagedFile>([&] {
-                load_latest_checkpoint(run.path(), [&](const std::string& text) { warnings.push_back(text); });
-              }),
-              HasSubstr("none of the 2 checkpoints"));
-  EXPECT_EQ(warnings.size(), 2U);
-}
-INSTANTIATE_TEST_SUITE_P(
-    Ways, CheckpointDamage,
-    ::testing::Values(
-        Damage{"NoManifest", [](const fs::path& folder) { fs::remove(folder / "manifest.json"); }, "manifest.json",
-               "partial"},
-        Damage{"EmptyManifest", [](const fs::path& folder) { write_bytes(folder / "manifest.json", ""); },
-               "manifest.json", "not JSON"},
-        Damage{"ManifestBit",
-               [](const fs::path& folder) {
-                 flip_bit(folder / "manifest.json", place_of(folder / "manifest.json", "\"step\": ") + 8);
-               },
-               "manifest.json", "its checksum differs"},
-        Damage{"ManifestNestedDeep",
-               [](const fs::path& folder) { write_bytes(folder / "manifest.json", std::string(58'000, '[')); },
-               "manifest.json", "nested more than 128 deep"},
-        Damage{"NoModel", [](const fs::path& folder) { fs::remove(folder / "model.safetensors"); }, "model.safetensors",
-               "No such file"},
-        Damage{"NoOptimizer", [](const fs::path& folder) { fs::remove(folder / "optimizer.safetensors"); },
-               "optimizer.safetensors", "No such file"},
-        Damage{"NoState", [](const fs::path& folder) { fs::remove(folder / "state.json"); }, "state.json",
-               "No such file"},
-        Damage{"ModelTruncated", [](const fs::path& folder) { fs::resize_file(folder / "model.safetensors", 100); },
-               "model.safetensors", "100 bytes; the manifest says"},
-        Damage{"ModelLonger", [](const fs::path& folder) { fs::resize_file(folder / "model.safetensors", 100'000); },
-               "model.safetensors", "100000 bytes"},
-        Damage{"ModelHeader", [](const fs::path& folder) { flip_bit(folder / "model.safetensors", 3); },
-               "model.safetensors", "header length"},
-        Damage{"ModelMetadata",
-               [](const fs::path& folder) {
-                 const fs::path path = folder / "model.safetensors";
-                 flip_bit(path, place_of(path, "metadata") + 16);
-               },
-               "model.safetensors", "checksum of the file"},
-        Damage{"LastTensorOfModel",
-               [](const fs::path& folder) {
-                 flip_bit(folder / "model.safetensors", fs::file_size(folder / "model.safetensors") - 1, 7);
-               },
-               "model.safetensors", "tensor \"a.bias\": checksum"},
-        Damage{"TensorRenamed",
-               [](const fs::path& folder) {
-                 const fs::path path = folder / "optimizer.safetensors";
-                 flip_bit(path, place_of(path, "exp_avg"));
-               },
-               "optimizer.safetensors", "no tensor \"embed.weight.exp_avg\""},
-        Damage{"TensorOfAnotherDtype",
-               [](const fs::path& folder) {
-                 const fs::path path = folder / "model.safetensors";
-                 std::string bytes = read_bytes(path);
-                 bytes.replace(bytes.find("BF16\""), 6, "I16\" ,");
-                 write_bytes(path, bytes);
-               },
-               "model.safetensors", "tensor \"a.bias\": dtype I16"},
-        Damage{"OptimizerTensor",
-               [](const fs::path& folder) {
-                 flip_bit(folder / "optimizer.safetensors", fs::file_size(folder / "optimizer.safetensors") - 60);
-               },
-               "optimizer.safetensors", "tensor \"embed.weight.exp_avg\": checksum"},
-        Damage{"StateBit", [](const fs::path& folder) { flip_bit(folder / "state.json", 14, 1); }, "state.json",
-               "checksum of the file"},
-        Damage{"FilesSwapped",
-               [](const fs::path& folder) {
-                 fs::copy_file(folder / "optimizer.safetensors", folder / "model.safetensors",
-                               fs::copy_options::overwrite_existing);
-               },
-               "model.safetensors", "the manifest says"}),
-    [](const auto& instance) { return instance.param.name; });
-
-TEST(CheckpointDamageOf, AManifestOfAnotherStep) {
-  const TemporaryFolder run;
-  save_checkpoint(run.path(), example(10), 5);
-  fs::rename(run / "checkpoints/step-00000010", run / "checkpoints/step-00000020");
-  EXPECT_THAT(message_of<DamagedFile>([&] { load_checkpoint(run / "checkpoints/step-00000020"); }),
-              AllOf(HasSubstr("manifest.json"), HasSubstr("step 10 is not that of the folder")));
-}
-
-// One bit of any byte of any file.
-TEST(CheckpointDamageOf, AnyBit) {
-  const TemporaryFolder run;
-  save_checkpoint(run.path(), example(10), 1);
-  const fs::path folder = run / "checkpoints/step-00000010";
-  for (const std::string name : {"manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"}) {
-    const std::string good = read_bytes(folder / name);
-    size_t accepted = 0;
-    for (size_t byte = 0; byte < good.size(); ++byte) {
-      flip_bit(folder / name, byte, static_cast<int>(byte % 8));
-      try {
-        load_checkpoint(folder);
-        ++accepted;
-      } catch (const DamagedFile& error) {
-        EXPECT_THAT(error.what(), HasSubstr("step-00000010")) << name << " byte " << byte;
-      }
-      write_bytes(folder / name, good);
-    }
-    EXPECT_EQ(accepted, 0U) << name;
-  }
 }
 
 TEST(CheckpointArguments, AreChecked) {

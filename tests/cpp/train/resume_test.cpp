@@ -8,11 +8,9 @@
 #include <map>
 #include <thread>
 
-#include "cpp/train/train_support.h"
+#include "cpp/train/resumed_runs.h"
 #include "io/errors.h"
 #include "lighthouse/check.h"
-#include "train/checkpoint.h"
-#include "train/trainer.h"
 
 namespace lighthouse {
 namespace {
@@ -20,54 +18,6 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-/// All that a finished run leaves behind and that no clock decides.
-struct Outcome {
-  Checkpoint checkpoint;
-  nlohmann::json state;
-  std::vector<nlohmann::json> metrics;
-};
-
-Outcome outcome(const RunConfig& config) {
-  const fs::path run_dir = config.logging.run_dir;
-  Outcome result{load_checkpoint(list_checkpoints(run_dir).front()), {}, read_timeless_metrics(run_dir)};
-  result.state = nlohmann::json::parse(result.checkpoint.state_json);
-  result.state.erase("seconds");
-  result.state.erase("train_seconds");
-  result.state.erase("config");  // holds the run folder
-  return result;
-}
-
-void expect_same(const Outcome& actual, const Outcome& expected) {
-  EXPECT_EQ(actual.checkpoint.step, expected.checkpoint.step);
-  EXPECT_TRUE(same_tensors(actual.checkpoint.model, expected.checkpoint.model)) << "weights differ";
-  EXPECT_TRUE(same_tensors(actual.checkpoint.optimizer, expected.checkpoint.optimizer)) << "moments differ";
-  EXPECT_EQ(actual.state, expected.state);
-  EXPECT_EQ(actual.metrics, expected.metrics);
-}
-
-TrainOptions with_hook(std::function<void(int64_t)> hook) {
-  TrainOptions options;
-  options.on_gradients = [hook = std::move(hook)](int64_t step, const NamedTensors&) { hook(step); };
-  return options;
-}
-
-/// Runs until a signal comes in the step that begins after `step` steps.
-TrainResult run_until_signal(const RunConfig& config, int64_t step, int signal_number = SIGTERM) {
-  return train(config, with_hook([=](int64_t current) {
-                 if (current == step) std::raise(signal_number);
-               }));
-}
-
-struct Crash {};
-
-/// Dies, as by an error that nobody foresaw, in the step that begins after `step` steps.
-void run_until_crash(const RunConfig& config, int64_t step) {
-  EXPECT_THROW(train(config, with_hook([=](int64_t current) {
-                       if (current == step) throw Crash{};
-                     })),
-               Crash);
-}
 
 class Resume : public ::testing::Test {
  protected:

@@ -10,6 +10,7 @@
 #include "cpp/train/train_support.h"
 #include "train/console.h"
 #include "train/metrics.h"
+#include "train/metrics_lines.h"
 #include "train/run_log.h"
 #include "train/tensorboard_writer.h"
 #include "train/text.h"
@@ -70,6 +71,17 @@ TEST(Metrics, GoingOnDropsLaterStepsAndBrokenLines) {
   MetricsFile(folder / "metrics.jsonl", 0).write(record_of(1));
   EXPECT_THAT(steps_in(folder.path()), ElementsAre(1));
   EXPECT_EQ(count_entries(folder.path()), 1);
+}
+
+TEST(Metrics, LinesOfOthersGoAndThoseOfStepsStay) {
+  const std::string one = R"({"step": 1, "loss": 2})", two = R"({"step": 2})";
+  for (const char* other : {"", "[]", "3", "{}", R"({"step": -1})", R"({"step": 1.5})", R"({"step": 3})",
+                            "\xEF\xBB\xBF{}", R"({"step": 1, "step": 2})", R"({"step": 9223372036854775808})"}) {
+    std::string text = other + ("\n" + one) + "\n" + other + "\n" + two;
+    EXPECT_TRUE(keep_lines_up_to(2, text)) << other;
+    EXPECT_EQ(text, one + "\n" + two + "\n") << other;
+    EXPECT_FALSE(keep_lines_up_to(2, text)) << other;
+  }
 }
 
 TEST(Metrics, LinesThatDoNotFitTheDiskAreAbsentNotTorn) {

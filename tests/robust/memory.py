@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Lets an allocation of a tensor's memory fail at random points of runs: start, building, step, validation, saving, sample.
+
+    python tests/robust/memory.py --count 20 --build build/release
+
+Each run must say where, end with exit 1 (in the sample, when all is saved, with 0), leave whole checkpoints only, and end
+with the bits of an undisturbed run when the same command is given again.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tiny_run import command, write_corpus
+
+KEYS = {"training.steps": 12, "training.lighthouse_steps": 8, "validation.interval": 5, "checkpoint.interval": 3,
+        "checkpoint.keep": 20, "logging.sample_tokens": 40}
+PLACES = {"opening": "out of memory while the run is opened, which changes no checkpoint: ",
+          "copies for checkpoints": "of host memory to copy checkpoints to (out of memory: ",
+          "step": ", which did not reach the weights: ", "validation": "out of memory in the validation after step ",
+          "saving": "is not saved: out of memory", "sample": "warning: out of memory in the sample: "}
+GO_ON = ("saving", "sample")
+RAW = ("[enforce fail", "terminate called", "[json.exception", "c10::", "Exception raised from")
+
+
+def run(lighthouse, build, corpus, folder, fail=None, count=None):
+    environment = os.environ | {"LD_PRELOAD": str(build / "tests/robust/libfail_allocation.so"), "OMP_NUM_THREADS": "1"}
+    if fail is not None:
+        environment["LIGHTHOUSE_FAIL_ALLOCATION"] = str(fail)
+    if count is not None:
+        environment["LIGHTHOUSE_COUNT_ALLOCATIONS"] = str(count)
+    return subprocess.run(command(lighthouse, corpus, folder, KEYS), capture_output=True, text=True, timeout=120, env=environment)
+
+
+def checkpoints(folder):
+    """What the manifests of a run say of the tensors, by step."""
+    manifests = [json.loads(path.read_text()) for path in folder.glob("checkpoints/step-*/manifest.json")]
+    return {manifest["step"]: [file["tensors"] for file in manifest["files"]] for manifest in manifests}
+
+
+def place_of(result):
+    """Where memory ran out, as the run says."""
+    for raw in RAW:
+        assert raw not in result.stderr, result.stderr[-1500:]
+    found = [place for place, words in PLACES.items() if words in result.stderr]
+    assert len(found) == 1, f"exit {result.returncode}, places {found}: {result.stderr[-1500:]}"
+    assert result.returncode == (0 if found[0] in GO_ON else 1), result.stderr[-1500:]
+    return found[0]
+
+
+def ranges_of(total):
+    """Of the allocations of a run: those of the start, those of the end with the sample, and all."""
+    return (0, total // 50), (total * 4 // 5, total), (0, total)
+
+
+def experiment(build, count, seed=1, report=print):
+    lighthouse, source, places = build / "bin/lighthouse", random.Random(seed), Counter()
+    with tempfile.TemporaryDirectory(prefix="lighthouse-memory-") as name:
+        folder = Path(name)
+        corpus = write_corpus(folder / "t.txt")
+        whole = run(lighthouse, build, corpus, folder / "whole", count=folder / "count")
+        assert whole.returncode == 0, whole.stderr
+        total, expected = int((folder / "count").read_text()), checkpoints(folder / "whole")
+        for number in range(count):
+            target = folder / str(number)
+            fail = source.randrange(*ranges_of(total)[number % 3])
+            result = run(lighthouse, build, corpus, target, fail)
+            places[place_of(result)] += 1
+            for step, tensors in checkpoints(target).items():
+                assert tensors == expected[step], f"allocation {fail}: other bits in step {step}"
+            again = run(lighthouse, build, corpus, target)
+            assert again.returncode == 0, f"allocation {fail}: {again.stderr[-1500:]}"
+            assert checkpoints(target)[12] == expected[12], f"allocation {fail}: other bits at the end"
+    for place, number in places.most_common():
+        report(f"{number:5} {place}")
+    report(f"of {total} allocations of a run")
+    return places
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--build", type=Path, default=Path("build/release"))
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    try:
+        experiment(arguments.build.resolve(), arguments.count, arguments.seed)
+    except (AssertionError, subprocess.TimeoutExpired) as failure:
+        sys.exit(f"memory: {failure}")
+
+
+if __name__ == "__main__":
+    main()
