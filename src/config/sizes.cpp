@@ -42,6 +42,8 @@ std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t
   return attention.topk_per_layer.empty() ? attention.topk : attention.topk_per_layer.at(static_cast<size_t>(layer));
 }
 
+bool selects_in_gather(const ModelConfig& model, Scorer scorer) { return scorer == Scorer::kNorm && !model.qk_norm(); }
+
 bool has_lighthouse_stage(const RunConfig& config) {
   return config.training.lighthouse_steps > 0 && config.attention.method == AttentionMethod::kLighthouse;
 }

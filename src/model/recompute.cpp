@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "model/part_clock.h"
+#include "ops/saved_gathering.h"
 
 namespace lighthouse {
 namespace {
@@ -23,22 +24,22 @@ struct State : torch::CustomClassHolder {
 
 struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& x, const c10::intrusive_ptr<State>& state) {
-    if (state->stash) {
-      state->place = state->stash->store(x);
-    } else {
-      context->save_for_backward({x});
-    }
+    if (state->stash) state->place = state->stash->store(x);
     context->saved_data["state"] = c10::IValue::make_capsule(state);
-    const Residual out = state->layer({x, std::nullopt});
+    ops::Gathering selected;
+    const Residual out = state->layer({x, std::nullopt}, selected);
+    ops::save(context, {state->stash ? at::Tensor() : x}, selected);
     return {out.x, *out.update};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto state = c10::static_intrusive_pointer_cast<State>(context->saved_data["state"].toCapsule());
-    const at::Tensor kept = state->stash ? state->stash->fetch(state->place) : context->get_saved_variables()[0];
+    const variable_list saved = context->get_saved_variables();
+    ops::Gathering selected = ops::saved_gathering(context, saved);
+    const at::Tensor kept = state->stash ? state->stash->fetch(state->place) : saved[0];
     const at::Tensor x = kept.detach().set_requires_grad(true);
     const at::AutoGradMode with_grad(true);
-    const Residual out = state->layer({x, std::nullopt});
+    const Residual out = state->layer({x, std::nullopt}, selected);
     torch::autograd::backward({out.x, *out.update}, {gradients[0], gradients[1]});
     return {x.grad(), at::Tensor()};
   }

@@ -73,10 +73,19 @@ int64_t backward_temporaries(const RunConfig& config, const LayerShape& layer, c
   return config.training.recompute == Recompute::kSelective ? most + kept.gate_up : most;
 }
 
+/// Selection and slots of a Lighthouse layer.
+int64_t selection_bytes(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
+  return layer.lighthouse ? s.batch * config.model.num_kv_heads * (layer.own_slots() + layer.own_rows()) * kInt32 : 0;
+}
+
 /// What a layer keeps from its forward to its backward, on the device.
 int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
   const KeptBytes kept = layer_kept(config, layer);
-  if (config.training.recompute == Recompute::kFull) return config.training.offload ? 0 : s.tokens * s.dim * s.element;
+  if (config.training.recompute == Recompute::kFull) {
+    const bool again = selects_in_gather(config.model, config.attention.scorer);
+    return (config.training.offload ? 0 : s.tokens * s.dim * s.element) +
+           (again ? 0 : selection_bytes(config, layer, s));
+  }
   return config.training.recompute == Recompute::kSelective ? kept.all() - kept.gate_up : kept.all();
 }
 
@@ -181,7 +190,6 @@ class Peak {
 
 KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   const Sizes s(config);
-  const int64_t kv_heads = config.model.num_kv_heads;
   const int64_t own_rows = s.batch * layer.own_rows();
   KeptBytes kept{};
   kept.residual = s.tokens * 2 * s.dim * s.element;
@@ -192,7 +200,7 @@ KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   kept.attention = s.batch * layer.most_attended(2 * s.own_q_channels * s.element + s.own_heads * kFp32,
                                                  2 * s.own_kv_channels * s.element);                  // q, o; k, v
   if (shared) kept.attention += (layer.lighthouse ? own_rows : s.tokens) * s.q_channels * s.element;  // o of all heads
-  if (layer.lighthouse) kept.attention += s.batch * kv_heads * (layer.own_slots() + own_rows / s.batch) * kInt32;
+  kept.attention += selection_bytes(config, layer, s);
   return kept;
 }
 

@@ -48,6 +48,7 @@ struct LayerTime {
 };
 struct LayerTimes {
   LayerTime forward, both;
+  double selection = 0;  ///< of forward: scores and selection, if passes of their own make them
 };
 
 class Costs {
@@ -98,7 +99,7 @@ class Costs {
     return sharers == 1 ? 0 : copy(kOrderPasses * bytes * sharers / (sharers - 1), kRowShare);
   }
   double recompute(const LayerTimes& layer) const {
-    if (config_.training.recompute == Recompute::kFull) return layer.forward.sum();
+    if (config_.training.recompute == Recompute::kFull) return layer.forward.sum() - layer.selection;
     return config_.training.recompute == Recompute::kSelective ? product(2 * s_.ffn * s_.dim) : 0;
   }
   /// A layer's input goes out beside its forward and comes back beside the backward of the layer above.
@@ -144,22 +145,23 @@ class Costs {
     const double o = bytes(s_.tokens * s_.q_channels);
     const double o_rows = bytes(s_.batch * shape.own_rows() * s_.q_channels);
     const double coarse = bytes(s_.batch * shape.num_coarse * s_.qkv) / static_cast<double>(num_sharers());
-    const bool norm = selects_by_norm();
+    const bool norm = selects_in_gather();
     const double read =
         norm ? bytes(s_.batch * shape.tokens_read * s_.qkv) / static_cast<double>(num_sharers()) + coarse : qkv;
     const double forward = (norm ? qkv + coarse : 0) + read + rows + o_rows + o;
     const double backward = o + o_rows + rows + qkv;
     times.forward.stages = copy(forward, kStageShare) + kSelectSeconds + scorer_seconds();
+    times.selection = norm ? 0 : kSelectSeconds + scorer_seconds();
     times.both.stages = times.forward.stages + copy(backward, kStageShare);
   }
   /// One pass scores, pools and turns.
-  bool selects_by_norm() const { return config_.attention.scorer == Scorer::kNorm && !config_.model.qk_norm(); }
+  bool selects_in_gather() const { return lighthouse::selects_in_gather(config_.model, config_.attention.scorer); }
   double scorer_seconds() const {
     const Scorer scorer = config_.attention.scorer;
     const double qkv = bytes(s_.tokens * s_.qkv);
     if (scorer == Scorer::kGla) return copy(2 * qkv, kGlaShare);
     const double q_and_k = bytes(s_.tokens * (s_.q_channels + s_.kv_channels));
-    if (scorer == Scorer::kNorm) return selects_by_norm() ? 0 : copy(q_and_k, kStageShare);
+    if (scorer == Scorer::kNorm) return selects_in_gather() ? 0 : copy(q_and_k, kStageShare);
     if (scorer == Scorer::kRandom) return copy(q_and_k, kStageShare);
     const auto length = static_cast<double>(config_.training.seq_len) / static_cast<double>(config_.attention.dilation);
     const double attention = static_cast<double>(s_.batch) * scorer_flops(config_) /
@@ -170,7 +172,7 @@ class Costs {
 
   void add_rows(const LayerShape& shape, LayerTimes& times) const {
     const double ffn = static_cast<double>(s_.ffn) / static_cast<double>(s_.dim);
-    const bool turned = shape.lighthouse && selects_by_norm();
+    const bool turned = shape.lighthouse && selects_in_gather();
     const double forward = kRowForwardPasses + (turned ? kTurnPasses : kRopeForwardPasses) + kRowForwardFfnPasses * ffn;
     const double backward =
         kRowBackwardPasses + (turned ? kTurnPasses : kRopeBackwardPasses) + kRowBackwardFfnPasses * ffn;

@@ -143,6 +143,21 @@ TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
   EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 3 * input + tokens);
 }
 
+// Where a scorer of its own selects: 26 layers' rows and entries of 8 heads. 98,304 + 24,576 + 6,144 entries.
+TEST(MemoryTest, FullRecomputationKeepsTheSelectionToo) {
+  RunConfig config = paper_config();
+  config.training.recompute = Recompute::kFull;
+  const auto kept = [&](Scorer scorer) {
+    config.attention.scorer = scorer;
+    return step_memory(config, kLighthouse, true).kept;
+  };
+  const int64_t selections = 26 * int64_t{8} * (129024 + 18432) * 4;
+  EXPECT_EQ(kept(Scorer::kDilated), kept(Scorer::kNorm) + selections);
+  EXPECT_EQ(kept(Scorer::kGla), kept(Scorer::kDilated));
+  config.model.family = ModelFamily::kQwen3;
+  EXPECT_EQ(kept(Scorer::kNorm), kept(Scorer::kDilated));
+}
+
 TEST(MemoryTest, DeterministicWorkspaces) {
   RunConfig config = paper_config();
   config.attention.full_attention_layers = {};

@@ -123,6 +123,22 @@ TEST(TimeTest, RecomputationTakesTime) {
   EXPECT_GE(step_time(config, kDense, h200()).total(), full.total());
 }
 
+// The selection is kept, so whatever scores, the same is computed again.
+TEST(TimeTest, WhatSelectsIsNotComputedAgain) {
+  RunConfig config = one_sequence();
+  config.training.recompute = Recompute::kFull;
+  const auto of = [&](Scorer scorer) {
+    config.attention.scorer = scorer;
+    return step_time(config, kLighthouse, h200());
+  };
+  const StepTime dilated = of(Scorer::kDilated), gla = of(Scorer::kGla), random = of(Scorer::kRandom);
+  EXPECT_GT(dilated.lighthouse, gla.lighthouse + 0.3);
+  EXPECT_DOUBLE_EQ(dilated.recompute, gla.recompute);
+  EXPECT_DOUBLE_EQ(dilated.recompute, random.recompute);
+  config.training.recompute = Recompute::kNone;
+  EXPECT_EQ(of(Scorer::kDilated).lighthouse, dilated.lighthouse);
+}
+
 TEST(TimeTest, DeterministicAttentionTakesLonger) {
   RunConfig config = one_sequence();
   const StepTime before = step_time(config, kLighthouse, h200());
