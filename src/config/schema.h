@@ -74,6 +74,8 @@ std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t
 bool selects_in_gather(const ModelConfig& model, Scorer scorer);
 /// Whether the run has steps with Lighthouse attention.
 bool has_lighthouse_stage(const RunConfig& config);
+/// Layers whose inputs wait in host memory, the first ones: backward comes to them last.
+int64_t offloaded_layers(const RunConfig& config);
 /// Of all micro-batches of an optimizer step.
 int64_t sequences_per_step(const TrainingConfig& training);
 int64_t tokens_per_step(const TrainingConfig& training);

@@ -48,6 +48,12 @@ bool has_lighthouse_stage(const RunConfig& config) {
   return config.training.lighthouse_steps > 0 && config.attention.method == AttentionMethod::kLighthouse;
 }
 
+int64_t offloaded_layers(const RunConfig& config) {
+  const TrainingConfig& training = config.training;
+  if (!training.offload) return 0;
+  return training.offload_layers == 0 ? config.model.num_layers : training.offload_layers;
+}
+
 int64_t sequences_per_step(const TrainingConfig& training) {
   return training.batch_size * training.gradient_accumulation;
 }

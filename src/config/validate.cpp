@@ -74,10 +74,14 @@ void validate_parallel(const RunConfig& config) {
           ", the micro-batches of a step, which are dealt out; set both");
 }
 
-void validate_recompute(const TrainingConfig& training) {
+void validate_recompute(const TrainingConfig& training, int64_t num_layers) {
   require(!training.offload || training.recompute == Recompute::kFull,
           "training.offload = true: needs training.recompute = \"full\", not \"", training.recompute,
           "\"; what goes to host memory is the one tensor a layer that full recomputation keeps");
+  require(training.offload || training.offload_layers == 0, "training.offload_layers = ", training.offload_layers,
+          ": needs training.offload = true; without, leave it 0");
+  require(training.offload_layers <= num_layers, "training.offload_layers = ", training.offload_layers,
+          ": must be at most model.num_layers = ", num_layers, "; 0 is all of them");
 }
 
 void validate_data(const RunConfig& config) {
@@ -101,7 +105,7 @@ void validate(const RunConfig& config) {
   validate_method(config.attention, config.training.seq_len);
   validate_steps(config.training, config.optimizer);
   validate_parallel(config);
-  validate_recompute(config.training);
+  validate_recompute(config.training, config.model.num_layers);
   validate_data(config);
 }
 

@@ -191,7 +191,8 @@ Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span
 Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const {
   Residual stream{embed(tokens, weights_.embed_tokens, compute_.embed_tokens), std::nullopt};  // [B, N, dim]
   const bool recomputes = execution_.recompute == Recompute::kFull && at::GradMode::is_enabled();
-  const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
+  const auto offload_layers = static_cast<size_t>(execution_.offload_layers);
+  const auto stash = recomputes && offload_layers > 0 ? std::make_shared<HostStash>() : nullptr;
   PassPlans plans(tokens, pass);
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
     Layer layer{index,
@@ -209,8 +210,8 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
     if (pass.held != nullptr && layer.lighthouse) {
       selected = ops::invert_selection("Decoder", (*pass.held)[index], layer.plan, /*check=*/true);
     }
-    stream =
-        recomputes ? recomputed(stream, function_of(layer, pass), stash) : decoder_layer(stream, layer, pass, selected);
+    stream = recomputes ? recomputed(stream, function_of(layer, pass), stash, index < offload_layers)
+                        : decoder_layer(stream, layer, pass, selected);
     if (pass.recorded != nullptr) (*pass.recorded)[index] = selected.selection;
   }
   return stream;

@@ -47,12 +47,14 @@ struct HostStash::Impl {
 HostStash::HostStash() : impl_(std::make_unique<Impl>()) {}
 HostStash::~HostStash() = default;
 
+size_t HostStash::keep(const at::Tensor& x) {
+  impl_->entries.emplace_back().device = x;
+  return impl_->entries.size() - 1;
+}
+
 size_t HostStash::store(const at::Tensor& x) {
+  if (!x.is_cuda()) return keep(x);
   Entry& entry = impl_->entries.emplace_back();
-  if (!x.is_cuda()) {
-    entry.device = x;
-    return impl_->entries.size() - 1;
-  }
   if (!impl_->copies) impl_->copies = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, x.get_device());
   entry.host = at::empty_like(x, x.options().device(at::kCPU).pinned_memory(true));
   impl_->copies_wait();

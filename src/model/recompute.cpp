@@ -19,12 +19,13 @@ using torch::autograd::variable_list;
 struct State : torch::CustomClassHolder {
   LayerFunction layer;
   std::shared_ptr<HostStash> stash;  ///< null: the input is kept by autograd
+  bool offload = false;              ///< what the stash is given goes to the host
   size_t place = 0;                  ///< in the stash
 };
 
 struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& x, const c10::intrusive_ptr<State>& state) {
-    if (state->stash) state->place = state->stash->store(x);
+    if (state->stash) state->place = state->offload ? state->stash->store(x) : state->stash->keep(x);
     context->saved_data["state"] = c10::IValue::make_capsule(state);
     ops::Gathering selected;
     const Residual out = state->layer({x, std::nullopt}, selected);
@@ -47,12 +48,13 @@ struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
 
 }  // namespace
 
-Residual recomputed(const Residual& in, LayerFunction layer, const std::shared_ptr<HostStash>& stash) {
+Residual recomputed(const Residual& in, LayerFunction layer, const std::shared_ptr<HostStash>& stash, bool offload) {
   enter_part(Part::kOther);
   const at::Tensor x = in.update ? in.x + *in.update : in.x;
   auto state = c10::make_intrusive<State>();
   state->layer = std::move(layer);
   state->stash = stash;
+  state->offload = offload;
   const variable_list out = RecomputedFunction::apply(x, state);
   return {out[0], out[1]};
 }

@@ -102,12 +102,8 @@ class Costs {
     if (config_.training.recompute == Recompute::kFull) return layer.forward.sum() - layer.selection;
     return config_.training.recompute == Recompute::kSelective ? product(2 * s_.ffn * s_.dim) : 0;
   }
-  /// A layer's input goes out beside its forward and comes back beside the backward of the layer above.
-  double offload(const LayerTimes& layer) const {
-    if (!config_.training.offload) return 0;
-    const double transfer = vector_ / profile_.host_bytes_per_s;
-    return std::max(0.0, transfer - layer.forward.sum()) + std::max(0.0, transfer - layer.both.sum());
-  }
+  /// Of the input of one layer, to the host or back.
+  double transfer() const { return vector_ / profile_.host_bytes_per_s; }
 
  private:
   void add_attention(const LayerShape& shape, LayerTimes& times) const {
@@ -191,12 +187,40 @@ class Costs {
 
 }  // namespace
 
+namespace {
+
+/// Seconds of one micro-batch that backward waits for the inputs of layers. Copies come one after another beside the
+/// layers: out from the begin of a layer's forward, back from the begin of the backward of the layer above.
+double offload_seconds(const std::vector<double>& forward, double loss, const std::vector<double>& backward,
+                       size_t num_offloaded, double transfer) {
+  const size_t num_layers = forward.size();
+  double now = 0, copied = 0, waited = 0;
+  const auto copy = [&] { copied = std::max(copied, now) + transfer; };
+  for (size_t layer = 0; layer < num_layers; ++layer) {
+    if (layer < num_offloaded) copy();
+    now += forward[layer];
+  }
+  now += loss;
+  for (size_t layer = num_layers; layer-- > 0;) {
+    if (layer < num_offloaded) {
+      if (layer + 1 == num_layers) copy();  // there is none above
+      waited += std::max(0.0, copied - now);
+      now = std::max(now, copied);
+    }
+    if (layer > 0 && layer <= num_offloaded) copy();
+    now += backward[layer];
+  }
+  return waited;
+}
+
+}  // namespace
+
 StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile, int64_t node_size) {
   const Costs costs(config, profile);
   const auto micro_batches = static_cast<double>(costs.micro_batches());
   StepTime time;
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
-  std::vector<double> backward;  // of each layer
+  std::vector<double> forward, backward;  // of each layer
   for (const LayerShape& shape : layers) {
     const LayerTimes layer = costs.layer(shape);
     time.products += micro_batches * layer.both.products;
@@ -204,10 +228,12 @@ StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile
     time.lighthouse += micro_batches * layer.both.stages;
     time.rows += micro_batches * layer.both.rows;
     time.recompute += micro_batches * costs.recompute(layer);
-    time.offload += micro_batches * costs.offload(layer);
+    forward.push_back(layer.forward.sum());
     backward.push_back(layer.both.sum() - layer.forward.sum() + costs.recompute(layer));
   }
   time.head = micro_batches * costs.head();
+  time.offload = micro_batches * offload_seconds(forward, costs.head(), backward,
+                                                 static_cast<size_t>(offloaded_layers(config)), costs.transfer());
   time.optimizer = costs.optimizer();
   const double host = micro_batches * static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds;
   time.launches = std::max(0.0, host - time.total());

@@ -62,7 +62,7 @@ TEST(Recompute, ChangesNoBit) {
       const auto kept = results(model, {.dtype = dtype});
       expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kSelective}));
       expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kFull}));
-      expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kFull, .offload = true}));
+      expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kFull, .offload_layers = 2}));
     }
   }
 }
@@ -106,9 +106,18 @@ TEST(Recompute, OfEveryScorerChangesNoBit) {
         SCOPED_TRACE(std::string(word(scorer)) + (qk_norm ? ", QK-norm" : ""));
         const auto kept = of({});
         expect_same_bits(kept, of({.recompute = Recompute::kFull}));
-        expect_same_bits(kept, of({.recompute = Recompute::kFull, .offload = true}));
+        expect_same_bits(kept, of({.recompute = Recompute::kFull, .offload_layers = 4}));
       }
     }
+  }
+}
+
+TEST(Recompute, WithAnyNumberOfLayersOffloadedChangesNoBit) {
+  const AttentionConfig attention = all_kinds(Scorer::kDilated, /*cover_prefix=*/true);
+  const auto kept = results(four_layers(false), {}, {}, attention);
+  for (int64_t count = 0; count <= 5; ++count) {
+    expect_same_bits(
+        kept, results(four_layers(false), {.recompute = Recompute::kFull, .offload_layers = count}, {}, attention));
   }
 }
 

@@ -143,6 +143,29 @@ TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
   EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 3 * input + tokens);
 }
 
+// The first layers' inputs are on the host, and of those that backward comes to one or two on the device.
+TEST(MemoryTest, OffloadedLayersTakeHostMemoryInstead) {
+  RunConfig config = paper_config();
+  config.training.seq_len = 1 << 20;
+  config.training.recompute = Recompute::kFull;
+  config.checkpoint.asynchronous = false;
+  const int64_t input = (int64_t{1} << 20) * 1024 * 2;
+  const int64_t none = step_memory(config, kLighthouse, true).allocated();
+  config.training.offload = true;
+  int64_t before = none;
+  for (const int64_t count : {1, 10, 29, 30}) {
+    config.training.offload_layers = count;
+    const StepMemory memory = step_memory(config, kLighthouse, true);
+    EXPECT_EQ(memory.host, count * input) << count;
+    EXPECT_LE(memory.allocated(), before) << count;
+    EXPECT_GE(memory.allocated(), none - count * input) << count;
+    before = memory.allocated();
+  }
+  EXPECT_LE(before, none - 27 * input);
+  config.training.offload_layers = 0;
+  EXPECT_EQ(step_memory(config, kLighthouse, true).allocated(), before);
+}
+
 // Where a scorer of its own selects: 26 layers' rows and entries of 8 heads. 98,304 + 24,576 + 6,144 entries.
 TEST(MemoryTest, FullRecomputationKeepsTheSelectionToo) {
   RunConfig config = paper_config();
