@@ -1,6 +1,7 @@
 #include "plan/memory.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "config/schema.h"
 #include "ops/cudnn_limits.h"
@@ -8,6 +9,7 @@
 #include "parallel/pieces.h"
 #include "parallel/tree_schedule.h"
 #include "plan/device_profile.h"
+#include "plan/pinned_blocks.h"
 
 namespace lighthouse {
 namespace {
@@ -125,7 +127,8 @@ StepMemory persistent(const RunConfig& config, const Sizes& s) {
     const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
     memory.copies = (model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim) * s.element;
   }
-  memory.host = offloaded_layers(config) * s.tokens * s.dim * s.element;
+  const std::vector<int64_t> blocks = pinned_blocks(s.tokens * s.dim * s.element);
+  memory.host = offloaded_layers(config) * std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
   if (config.checkpoint.asynchronous) memory.host += memory.weights + memory.moments;
   return memory;
 }
