@@ -68,7 +68,8 @@ def table(lighthouse, name):
                 first = report["alternatives"][0]
                 report = plan(lighthouse, [*options, *first["options"].split()])
                 report["recompute"] = ", ".join(
-                    "offload" if key == "training.offload" else value for key, value in first["settings"].items())
+                    "offload" if key == "training.offload" else value
+                    for key, value in first["settings"].items() if key != "training.offload_layers")
             text += row(report, seq_len, world_size)
     return text
 

@@ -52,6 +52,7 @@ Json ranks_json(const RunConfig& config, const PlanRanks& ranks) {
       {"context", config.parallel.context},
       {"recompute", word(config.training.recompute)},
       {"offload", config.training.offload},
+      {"offload_layers", offloaded_layers(config)},
       {"measured", {{"all_to_all", rates_json(links.all_to_all)}, {"all_gather", rates_json(links.all_gather)}}},
       {"assumed", {{"node_bytes_per_s", links.node_bytes_per_s}}},
       {"shares", Json::array()}};

@@ -73,6 +73,7 @@ struct TrainingConfig {
   int64_t threads = 0;  ///< CPU threads; 0: one per core
   Recompute recompute = Recompute::kNone;
   bool offload = false;        ///< keep layer inputs in host memory; needs recompute = full
+  int64_t offload_layers = 0;  ///< offload: of so many layers, the first; 0: of all
   bool deterministic = false;  ///< repeat the bits of a run on a GPU too, at a price in attention
   bool operator==(const TrainingConfig&) const = default;
 };

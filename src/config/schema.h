@@ -69,8 +69,13 @@ bool is_dense_layer(const AttentionConfig& attention, int64_t layer);
 int64_t window_span(const AttentionConfig& attention, int64_t layer);
 /// k of a layer's Lighthouse attention; nullopt for one that has none in stage 1 either.
 std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t layer);
+/// Whether a Lighthouse layer selects in the pass that gathers: where the norm scorer is given the heads that attention
+/// is. Other selections are made by passes of their own, and kept where the layer is computed again.
+bool selects_in_gather(const ModelConfig& model, Scorer scorer);
 /// Whether the run has steps with Lighthouse attention.
 bool has_lighthouse_stage(const RunConfig& config);
+/// Layers whose inputs wait in host memory, the first ones: backward comes to them last.
+int64_t offloaded_layers(const RunConfig& config);
 /// Of all micro-batches of an optimizer step.
 int64_t sequences_per_step(const TrainingConfig& training);
 int64_t tokens_per_step(const TrainingConfig& training);

@@ -42,8 +42,16 @@ std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t
   return attention.topk_per_layer.empty() ? attention.topk : attention.topk_per_layer.at(static_cast<size_t>(layer));
 }
 
+bool selects_in_gather(const ModelConfig& model, Scorer scorer) { return scorer == Scorer::kNorm && !model.qk_norm(); }
+
 bool has_lighthouse_stage(const RunConfig& config) {
   return config.training.lighthouse_steps > 0 && config.attention.method == AttentionMethod::kLighthouse;
+}
+
+int64_t offloaded_layers(const RunConfig& config) {
+  const TrainingConfig& training = config.training;
+  if (!training.offload) return 0;
+  return training.offload_layers == 0 ? config.model.num_layers : training.offload_layers;
 }
 
 int64_t sequences_per_step(const TrainingConfig& training) {

@@ -80,10 +80,14 @@ void validate_initial(const TrainingConfig& training) {
           "\": means something with training.initial_weights only, the model whose RoPE is changed; leave it \"kept\"");
 }
 
-void validate_recompute(const TrainingConfig& training) {
+void validate_recompute(const TrainingConfig& training, int64_t num_layers) {
   require(!training.offload || training.recompute == Recompute::kFull,
           "training.offload = true: needs training.recompute = \"full\", not \"", training.recompute,
           "\"; what goes to host memory is the one tensor a layer that full recomputation keeps");
+  require(training.offload || training.offload_layers == 0, "training.offload_layers = ", training.offload_layers,
+          ": needs training.offload = true; without, leave it 0");
+  require(training.offload_layers <= num_layers, "training.offload_layers = ", training.offload_layers,
+          ": must be at most model.num_layers = ", num_layers, "; 0 is all of them");
 }
 
 void validate_data(const RunConfig& config) {
@@ -108,7 +112,7 @@ void validate(const RunConfig& config) {
   validate_steps(config.training, config.optimizer);
   validate_parallel(config);
   validate_initial(config.training);
-  validate_recompute(config.training);
+  validate_recompute(config.training, config.model.num_layers);
   validate_data(config);
 }
 

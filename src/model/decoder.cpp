@@ -17,6 +17,7 @@
 #include "model/part_clock.h"
 #include "model/pass_plans.h"
 #include "model/recompute.h"
+#include "ops/gathering.h"
 
 namespace lighthouse {
 namespace {
@@ -39,6 +40,16 @@ int64_t longest_document(const std::vector<int64_t>& cu_seqlens) {
 bool has_rope(const ModelConfig& model, size_t layer) {
   const std::vector<int64_t>& without = model.layers_without_rope;
   return std::find(without.begin(), without.end(), static_cast<int64_t>(layer)) == without.end();
+}
+
+/// What recomputed() runs. A selection that is made in the pass that gathers is made again with it: from what is given
+/// gather would read every token once more, and heads would be turned by a pass of their own.
+LayerFunction function_of(const Layer& layer, const Pass& pass) {
+  const bool again = layer.lighthouse && selects_in_gather(pass.model, layer.lighthouse->score.scorer);
+  return [layer, pass, again](const Residual& in, ops::Gathering& selected) {
+    ops::Gathering not_kept;
+    return decoder_layer(in, layer, pass, again ? not_kept : selected);
+  };
 }
 
 }  // namespace
@@ -180,7 +191,8 @@ Pass Decoder::begin_pass(const at::Tensor& tokens, AttentionMode mode, std::span
 Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const Pass& pass) const {
   Residual stream{embed(tokens, weights_.embed_tokens, compute_.embed_tokens), std::nullopt};  // [B, N, dim]
   const bool recomputes = execution_.recompute == Recompute::kFull && at::GradMode::is_enabled();
-  const auto stash = recomputes && execution_.offload ? std::make_shared<HostStash>() : nullptr;
+  const auto offload_layers = static_cast<size_t>(execution_.offload_layers);
+  const auto stash = recomputes && offload_layers > 0 ? std::make_shared<HostStash>() : nullptr;
   PassPlans plans(tokens, pass);
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
     Layer layer{index,
@@ -194,10 +206,13 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
     layer.row = plans.row(layer.lighthouse);
     layer.plan = layer.row != nullptr ? layer.row->part : plans.plan(layer.lighthouse);
     if (layer.plan == nullptr) layer.lighthouse.reset();
-    stream = recomputes
-                 ? recomputed(
-                       stream, [layer, pass](const Residual& in) { return decoder_layer(in, layer, pass); }, stash)
-                 : decoder_layer(stream, layer, pass);
+    ops::Gathering selected;
+    if (pass.held != nullptr && layer.lighthouse) {
+      selected = ops::invert_selection("Decoder", (*pass.held)[index], layer.plan, /*check=*/true);
+    }
+    stream = recomputes ? recomputed(stream, function_of(layer, pass), stash, index < offload_layers)
+                        : decoder_layer(stream, layer, pass, selected);
+    if (pass.recorded != nullptr) (*pass.recorded)[index] = selected.selection;
   }
   return stream;
 }

@@ -20,7 +20,7 @@ void check_decoder(const ModelConfig& model, const AttentionConfig& attention, c
   const at::ScalarType dtype = execution.dtype;
   LIGHTHOUSE_CHECK(dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kDouble, "Decoder: compute dtype ",
                    c10::toString(dtype), " must be float, bfloat16 or double");
-  LIGHTHOUSE_CHECK(!execution.offload || execution.recompute == Recompute::kFull,
+  LIGHTHOUSE_CHECK(execution.offload_layers == 0 || execution.recompute == Recompute::kFull,
                    "Decoder: offload keeps layer inputs in host memory; it needs recompute = full, which keeps nothing "
                    "else");
 }

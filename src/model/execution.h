@@ -14,7 +14,7 @@ struct Execution {
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   Recompute recompute = Recompute::kNone;
-  bool offload = false;        ///< CUDA, with kFull: layer inputs wait in pinned host memory
+  int64_t offload_layers = 0;  ///< CUDA, with kFull: inputs of so many layers, the first, wait in pinned host memory
   bool deterministic = false;  ///< attention on CUDA repeats its bits (lighthouse/ops.h says how, and its price)
 };
 

@@ -12,7 +12,9 @@ struct HostStash::Impl {
 HostStash::HostStash() : impl_(std::make_unique<Impl>()) {}
 HostStash::~HostStash() = default;
 
-size_t HostStash::store(const at::Tensor& x) {
+size_t HostStash::store(const at::Tensor& x) { return keep(x); }
+
+size_t HostStash::keep(const at::Tensor& x) {
   impl_->tensors.push_back(x);
   return impl_->tensors.size() - 1;
 }

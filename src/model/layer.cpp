@@ -8,6 +8,7 @@
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include "config/schema.h"
 #include "lighthouse/check.h"
 #include "model/feed_forward.h"
 #include "model/output_projection.h"
@@ -81,15 +82,9 @@ std::optional<at::Tensor> score_gate(const at::Tensor& x, const LayerWeights& we
   return at::log_sigmoid(at::linear(normed, weights.score_gate)) * kGateScale;
 }
 
-/// What Lighthouse attention of this layer is told, but for scores.
-AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, const Pass& pass) {
+/// What attention is told, but for scores.
+AttentionOptions attention_options(const Pass& pass) {
   AttentionOptions options;
-  options.score_config = layer.lighthouse->score;
-  if (pass.held != nullptr) {
-    options.selection = (*pass.held)[layer.index];
-  } else {
-    options.gate = score_gate(x, layer.weights, pass.model.rms_norm_eps);
-  }
   options.deterministic = pass.deterministic;
   return options;
 }
@@ -97,7 +92,6 @@ AttentionOptions attention_options(const at::Tensor& x, const Layer& layer, cons
 /// Scores of heads from elsewhere than the scorer within attention: normed heads all have the same norm, so theirs come
 /// from the heads before; random ones are no scorer of the operators.
 void score_ahead(const Heads& heads, bool qk_norm, const Layer& layer, AttentionOptions& options) {
-  if (options.selection) return;
   if (options.score_config.scorer == Scorer::kRandom) {
     options.scores = random_scores(heads.q.detach(), heads.k.detach());
     options.score_config = {};
@@ -126,14 +120,15 @@ struct Prepared {
   Heads heads;
   AttentionOptions options;
 };
-Prepared prepare(const Residual& in, const Layer& layer, const Pass& pass) {
+/// `selects`: with what its selection is made by.
+Prepared prepare(const Residual& in, const Layer& layer, const Pass& pass, bool selects = false) {
   const bool qk_norm = pass.model.qk_norm();
   auto [x, heads] = qkv_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps, pass.model.head_dim,
                                    qk_norm ? Rotation() : rotation_of(layer, pass));
-  AttentionOptions options;
-  options.deterministic = pass.deterministic;
-  if (layer.lighthouse) {
-    options = attention_options(x, layer, pass);
+  AttentionOptions options = attention_options(pass);
+  if (selects) {
+    options.score_config = layer.lighthouse->score;
+    options.gate = score_gate(x, layer.weights, pass.model.rms_norm_eps);
     score_ahead(heads, qk_norm, layer, options);
   }
   if (qk_norm) heads = normed_and_rotated(heads, layer.weights, pass);
@@ -141,31 +136,36 @@ Prepared prepare(const Residual& in, const Layer& layer, const Pass& pass) {
 }
 
 /// What attention on gathered rows adds to the residual stream.
-at::Tensor attended(const ops::GatheredRows& rows, const AttentionOptions& options, const Layer& layer,
-                    const Pass& pass) {
+at::Tensor attended(const ops::GatheredRows& rows, const AttentionOptions& options, const Layer& layer) {
   if (layer.row != nullptr) {
     return shared_output_projection(attend_on_heads(rows, options, *layer.row), rows.gathering, layer.row,
                                     layer.weights, layer.compute);
   }
-  const at::Tensor o_rows = ops::attend(rows, layer.plan, options);
-  if (pass.recorded != nullptr) (*pass.recorded)[layer.index] = rows.gathering.selection;
-  return output_projection(o_rows, rows.gathering, layer.weights, layer.compute);
+  return output_projection(ops::attend(rows, layer.plan, options), rows.gathering, layer.weights, layer.compute);
 }
 
 /// Attention on what the norm scorer selects of the heads that attention is given.
-Residual selected_attention(const Residual& in, const Layer& layer, const Pass& pass) {
+Residual selected_attention(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected) {
   const auto [x, rows] = selected_projection(in, layer.weights, layer.compute, pass.model.rms_norm_eps,
                                              pass.model.head_dim, rotation_of(layer, pass), layer.plan);
-  return {x, attended(rows, attention_options(x, layer, pass), layer, pass)};
+  selected = rows.gathering;
+  return {x, attended(rows, attention_options(pass), layer)};
 }
 
-/// Attention on what any scorer, scores made ahead or a tape selects.
-Residual scored_attention(const Residual& in, const Layer& layer, const Pass& pass) {
-  const auto [x, heads, options] = prepare(in, layer, pass);
+/// Attention on what any scorer or scores made ahead select.
+Residual scored_attention(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected) {
+  const auto [x, heads, options] = prepare(in, layer, pass, /*selects=*/true);
   const ops::GatheredRows rows = layer.row != nullptr
                                      ? select_and_gather(heads.q, heads.k, heads.v, options, layer.row)
                                      : ops::select_and_gather(heads.q, heads.k, heads.v, layer.plan, options);
-  return {x, attended(rows, options, layer, pass)};
+  selected = rows.gathering;
+  return {x, attended(rows, options, layer)};
+}
+
+/// Attention on what was selected before.
+Residual given_attention(const Residual& in, const Layer& layer, const Pass& pass, const ops::Gathering& selected) {
+  const auto [x, heads, options] = prepare(in, layer, pass);
+  return {x, attended({ops::gather_rows(heads.q, heads.k, heads.v, selected), selected}, options, layer)};
 }
 
 /// Attention in a window, of one document of a row that ranks share.
@@ -182,26 +182,27 @@ InnerAttention shared_window(const Layer& layer, const Pass& pass) {
 Residual shared_dense_attention(const Residual& in, const Layer& layer, const Pass& pass) {
   auto [x, heads, options] = prepare(in, layer, pass);
   if (layer.window > 0) options.attention = shared_window(layer, pass);
-  return {x, attended({{heads.q, heads.k, heads.v}, {}}, options, layer, pass)};
+  return {x, attended({{heads.q, heads.k, heads.v}, {}}, options, layer)};
 }
 
-enum class LayerAttention { kCached, kDense, kSharedDense, kSelected, kScored };
+enum class LayerAttention { kCached, kDense, kSharedDense, kSelected, kScored, kGiven };
 
-LayerAttention attention_of(const Layer& layer, const Pass& pass) {
+LayerAttention attention_of(const Layer& layer, const Pass& pass, const ops::Gathering& selected) {
   if (pass.cache != nullptr) return LayerAttention::kCached;
   if (!layer.lighthouse) return layer.row != nullptr ? LayerAttention::kSharedDense : LayerAttention::kDense;
-  const bool of_norms = layer.lighthouse->score.scorer == Scorer::kNorm && !pass.model.qk_norm();
-  return of_norms && pass.held == nullptr ? LayerAttention::kSelected : LayerAttention::kScored;
+  if (selected.selection.defined()) return LayerAttention::kGiven;
+  return selects_in_gather(pass.model, layer.lighthouse->score.scorer) ? LayerAttention::kSelected
+                                                                       : LayerAttention::kScored;
 }
 
 /// x + in.update and what attention adds to it.
-Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass) {
+Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected) {
   const PartScope part(Part::kAttention);
   const auto through_tokens = [&](const auto& attention) -> Residual {
     const Prepared prepared = prepare(in, layer, pass);
     return {prepared.x, output_projection(attention(prepared), std::nullopt, layer.weights, layer.compute)};
   };
-  switch (attention_of(layer, pass)) {
+  switch (attention_of(layer, pass, selected)) {
     case LayerAttention::kCached:
       return through_tokens(
           [&](const Prepared& prepared) { return cached_attention(prepared.heads, layer.index, pass); });
@@ -210,9 +211,11 @@ Residual self_attention(const Residual& in, const Layer& layer, const Pass& pass
     case LayerAttention::kSharedDense:
       return shared_dense_attention(in, layer, pass);
     case LayerAttention::kSelected:
-      return selected_attention(in, layer, pass);
+      return selected_attention(in, layer, pass, selected);
     case LayerAttention::kScored:
-      return scored_attention(in, layer, pass);
+      return scored_attention(in, layer, pass, selected);
+    case LayerAttention::kGiven:
+      return given_attention(in, layer, pass, selected);
   }
   throw InvalidArgument("decoder_layer: no such attention");
 }
@@ -224,8 +227,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return at::rms_norm(x.to(dtype), weight.sizes(), weight.to(dtype), eps);
 }
 
-Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass) {
-  return feed_forward(self_attention(in, layer, pass), layer.weights, layer.compute, pass.model.rms_norm_eps,
+Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected) {
+  return feed_forward(self_attention(in, layer, pass, selected), layer.weights, layer.compute, pass.model.rms_norm_eps,
                       pass.keep_gate_up);
 }
 

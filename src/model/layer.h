@@ -36,7 +36,7 @@ struct Pass {
   KvCache* cache = nullptr;         ///< not null: the tokens go on from those in the cache; dense attention only
   RowShare share = {};              ///< of ranks that have the row together
 
-  SelectionTape* recorded = nullptr;    ///< not null, [num_layers]: Lighthouse layers write their selections to it
+  SelectionTape* recorded = nullptr;    ///< not null, [num_layers]: becomes what Lighthouse layers select
   const SelectionTape* held = nullptr;  ///< not null, [num_layers]: selections to take instead of scoring anything
 };
 
@@ -61,7 +61,8 @@ struct Layer {
 /// x [.., C] times its inverse root mean square over C, times weight [C]; in fp32, or fp64 if x is.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-/// [B, N, dim] to [B, N, dim], in the compute dtype.
-Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass);
+/// [B, N, dim] to [B, N, dim], in the compute dtype. A Lighthouse layer attends to what `selected` says, and scores
+/// nothing; where that is empty it selects, and leaves there what it has selected.
+Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected);
 
 }  // namespace lighthouse

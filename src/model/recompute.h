@@ -1,4 +1,4 @@
-// Layers that keep nothing but their input.
+// Layers that keep nothing but their input and their selection.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,13 +8,14 @@
 
 #include "model/host_stash.h"
 #include "model/residual.h"
+#include "ops/gathering.h"
 
 namespace lighthouse {
 
-/// layer(in), without keeping what it would for backward: backward runs it again, on the sum of in. `layer` must give
-/// the same bits again and own what it needs. With a stash the sum waits there; the layers of a pass must then come in
-/// order.
-using LayerFunction = std::function<Residual(const Residual& in)>;
-Residual recomputed(const Residual& in, LayerFunction layer, const std::shared_ptr<HostStash>& stash);
+/// layer(in, selected), without keeping what it would for backward: backward runs it again, on the sum of in. `layer`
+/// must give the same bits again and own what it needs. It is given nothing selected, and in backward what it has left
+/// there. With a stash the sum waits in it, on the host if `offload`; the layers of a pass must then come in order.
+using LayerFunction = std::function<Residual(const Residual& in, ops::Gathering& selected)>;
+Residual recomputed(const Residual& in, LayerFunction layer, const std::shared_ptr<HostStash>& stash, bool offload);
 
 }  // namespace lighthouse

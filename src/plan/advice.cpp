@@ -15,16 +15,19 @@ namespace {
 
 using Settings = std::vector<std::pair<std::string, std::string>>;
 
-/// Ways to keep less, from what `training` has on: each computes more again than the one before.
-std::vector<Settings> recompute_settings(const TrainingConfig& training, bool on_cuda) {
+/// Ways to keep less, from what the configuration has on: each computes more again than the one before, and the last
+/// offloads all layers.
+std::vector<Settings> recompute_settings(const RunConfig& config, bool on_cuda) {
+  const TrainingConfig& training = config.training;
   std::vector<Settings> list = {{}};
   for (const Recompute more : {Recompute::kSelective, Recompute::kFull}) {
     if (more > training.recompute) list.push_back({{"training.recompute", std::string(word(more))}});
   }
-  if (on_cuda && !training.offload) {
-    Settings full = list.back();
-    full.emplace_back("training.offload", "true");
-    list.push_back(full);
+  if (on_cuda && offloaded_layers(config) < config.model.num_layers) {
+    Settings all = list.back();
+    if (!training.offload) all.emplace_back("training.offload", "true");
+    if (training.offload_layers > 0) all.emplace_back("training.offload_layers", "0");
+    list.push_back(all);
   }
   return list;
 }
@@ -45,16 +48,38 @@ Alternative make_alternative(const RunConfig& config, const Settings& settings, 
   return alternative;
 }
 
-/// With `base` changed, the first way to keep less that fits.
-std::optional<Alternative> first_that_fits(const RunConfig& config, const Settings& base, int64_t device_bytes,
-                                           bool on_cuda, const DeviceProfile& profile) {
-  for (const Settings& more : recompute_settings(config.training, on_cuda)) {
+/// Of a way that fits and offloads all layers, where `before` of them were offloaded and did not fit: as few as fit.
+Settings with_fewest_offloaded(const Alternative& all, int64_t before, int64_t device_bytes, bool on_cuda) {
+  RunConfig config = all.config;
+  int64_t few = before, many = config.model.num_layers;
+  while (many - few > 1) {
+    config.training.offload_layers = few + (many - few) / 2;
+    (run_bytes(config, on_cuda) <= device_bytes ? many : few) = config.training.offload_layers;
+  }
+  Settings settings = all.settings;
+  if (many == config.model.num_layers) return settings;
+  if (settings.back().first == "training.offload_layers") settings.pop_back();
+  settings.emplace_back("training.offload_layers", std::to_string(many));
+  return settings;
+}
+
+/// With `base` changed, the ways to keep less up to the first that fits, or all.
+std::vector<Alternative> ways_to_fit(const RunConfig& config, const Settings& base, int64_t device_bytes, bool on_cuda,
+                                     const DeviceProfile& profile, int64_t node_size = kNodeSize) {
+  std::vector<Alternative> ways;
+  const int64_t before = offloaded_layers(config);
+  for (const Settings& more : recompute_settings(config, on_cuda)) {
     Settings settings = base;
     settings.insert(settings.end(), more.begin(), more.end());
-    Alternative alternative = make_alternative(config, settings, on_cuda, profile);
-    if (alternative.bytes <= device_bytes) return alternative;
+    ways.push_back(make_alternative(config, settings, on_cuda, profile, node_size));
+    if (ways.back().bytes > device_bytes) continue;
+    if (offloaded_layers(ways.back().config) > before) {
+      settings = with_fewest_offloaded(ways.back(), before, device_bytes, on_cuda);
+      ways.back() = make_alternative(config, settings, on_cuda, profile, node_size);
+    }
+    break;
   }
-  return std::nullopt;
+  return ways;
 }
 
 /// What keeps `data` x `context` ranks from sharing the work; "" where nothing does.
@@ -106,9 +131,10 @@ std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_by
   }
   std::vector<Alternative> list;
   for (const Settings& base : bases) {
-    std::optional<Alternative> found = first_that_fits(config, base, device_bytes, on_cuda, profile);
-    const auto adds_to = [&](const Alternative& other) { return contains_all(found->settings, other.settings); };
-    if (found && std::none_of(list.begin(), list.end(), adds_to)) list.push_back(*std::move(found));
+    Alternative found = ways_to_fit(config, base, device_bytes, on_cuda, profile).back();
+    const auto adds_to = [&](const Alternative& other) { return contains_all(found.settings, other.settings); };
+    if (found.bytes <= device_bytes && std::none_of(list.begin(), list.end(), adds_to))
+      list.push_back(std::move(found));
   }
   // bf16 changes the result: it comes last, whatever it saves.
   std::stable_sort(list.begin(), list.end(), [&](const Alternative& a, const Alternative& b) {
@@ -137,13 +163,7 @@ std::vector<Alternative> shares(const RunConfig& config, int64_t num_ranks, int6
     }
     const Settings base = {{"parallel.data", std::to_string(num_ranks / context)},
                            {"parallel.context", std::to_string(context)}};
-    std::vector<Alternative> ways;
-    for (const Settings& more : recompute_settings(config.training, on_cuda)) {
-      Settings settings = base;
-      settings.insert(settings.end(), more.begin(), more.end());
-      ways.push_back(make_alternative(config, settings, on_cuda, profile, node_size));
-      if (ways.back().bytes <= device_bytes) break;
-    }
+    const std::vector<Alternative> ways = ways_to_fit(config, base, device_bytes, on_cuda, profile, node_size);
     list.push_back(
         *std::min_element(ways.begin(), ways.end(), [](const auto& a, const auto& b) { return a.bytes < b.bytes; }));
   }

@@ -1,6 +1,7 @@
 #include "plan/memory.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "config/schema.h"
 #include "ops/cudnn_limits.h"
@@ -8,6 +9,7 @@
 #include "parallel/pieces.h"
 #include "parallel/tree_schedule.h"
 #include "plan/device_profile.h"
+#include "plan/pinned_blocks.h"
 
 namespace lighthouse {
 namespace {
@@ -18,17 +20,16 @@ constexpr int64_t kFp32 = 4;
 constexpr int64_t kInt32 = 4;
 
 // What was not derived but estimated or measured stands here.
-constexpr int64_t kCudaContext = 600 * kMiB;   // context, loaded kernels, cuBLAS and cuDNN
-constexpr int64_t kCpuProcess = 400 * kMiB;    // the program and libtorch
-constexpr double kFragmentation = 0.03;        // of what comes and goes: blocks that the allocator cannot use
-constexpr int64_t kTokenBytes = 2 * 8;         // a token and its target, int64
-constexpr int64_t kLogitsChunk = kGiB;         // the loss makes logits in chunks of at most this many bytes
-constexpr int64_t kFfnBackwardDim = 3;         // C-sized: gradient of the output, normed input, its gradient
-constexpr int64_t kFfnBackwardFfn = 1;         // F-sized: gradient of the activation
-constexpr int64_t kAttentionBackwardDim = 2;   // C-sized: gradient of the residual, normed input
-constexpr int64_t kOffloadLayersOnDevice = 2;  // the layer at work and the one on its way
-constexpr int64_t kBlockCopies = 18;           // bytes a channel: o, its gradient, parts and sums of dq, dk, dv
-constexpr int64_t kExchangeCopies = 3;         // of rows that ranks exchange: sent, received, in order
+constexpr int64_t kCudaContext = 600 * kMiB;  // context, loaded kernels, cuBLAS and cuDNN
+constexpr int64_t kCpuProcess = 400 * kMiB;   // the program and libtorch
+constexpr double kFragmentation = 0.03;       // of what comes and goes: blocks that the allocator cannot use
+constexpr int64_t kTokenBytes = 2 * 8;        // a token and its target, int64
+constexpr int64_t kLogitsChunk = kGiB;        // the loss makes logits in chunks of at most this many bytes
+constexpr int64_t kFfnBackwardDim = 3;        // C-sized: gradient of the output, normed input, its gradient
+constexpr int64_t kFfnBackwardFfn = 1;        // F-sized: gradient of the activation
+constexpr int64_t kAttentionBackwardDim = 2;  // C-sized: gradient of the residual, normed input
+constexpr int64_t kBlockCopies = 18;          // bytes a channel: o, its gradient, parts and sums of dq, dk, dv
+constexpr int64_t kExchangeCopies = 3;        // of rows that ranks exchange: sent, received, in order
 
 /// Workspace of one attention backward over S rows.
 int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, const Sizes& sizes) {
@@ -73,10 +74,18 @@ int64_t backward_temporaries(const RunConfig& config, const LayerShape& layer, c
   return config.training.recompute == Recompute::kSelective ? most + kept.gate_up : most;
 }
 
-/// What a layer keeps from its forward to its backward, on the device.
-int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
+/// Selection and slots of a Lighthouse layer.
+int64_t selection_bytes(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
+  return layer.lighthouse ? s.batch * config.model.num_kv_heads * (layer.own_slots() + layer.own_rows()) * kInt32 : 0;
+}
+
+/// What a layer keeps from its forward to its backward, on the device. `offloaded`: its input is not there.
+int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s, bool offloaded) {
   const KeptBytes kept = layer_kept(config, layer);
-  if (config.training.recompute == Recompute::kFull) return config.training.offload ? 0 : s.tokens * s.dim * s.element;
+  if (config.training.recompute == Recompute::kFull) {
+    const bool again = selects_in_gather(config.model, config.attention.scorer);
+    return (offloaded ? 0 : s.tokens * s.dim * s.element) + (again ? 0 : selection_bytes(config, layer, s));
+  }
   return config.training.recompute == Recompute::kSelective ? kept.all() - kept.gate_up : kept.all();
 }
 
@@ -85,8 +94,13 @@ int64_t kept_around(const RunConfig& config, const Sizes& s) {
   const int64_t vector = s.tokens * s.dim * s.element;
   const int64_t rotation = s.tokens / s.batch * config.model.head_dim * kFp32;  // cosines and sines
   const int64_t of_loss = vector;  // the gradient of what the last norm is given
-  const int64_t returning = config.training.offload ? kOffloadLayersOnDevice * vector : 0;
-  return s.tokens * kTokenBytes + rotation + of_loss + returning;
+  return s.tokens * kTokenBytes + rotation + of_loss;
+}
+
+/// Inputs of offloaded layers that are on the device in the backward of a layer: its own, and that of the layer below,
+/// on its way back. In the loss, after the last layer: that one's, on its way out.
+int64_t inputs_on_device(int64_t layer, int64_t num_offloaded) {
+  return (layer < num_offloaded ? 1 : 0) + (layer > 0 && layer <= num_offloaded ? 1 : 0);
 }
 
 /// What the norms of q and k keep of a token. They are given views of one product. Where they read it as it is, all of
@@ -113,7 +127,8 @@ StepMemory persistent(const RunConfig& config, const Sizes& s) {
     const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
     memory.copies = (model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim) * s.element;
   }
-  if (config.training.offload) memory.host = model.num_layers * s.tokens * s.dim * s.element;
+  const std::vector<int64_t> blocks = pinned_blocks(s.tokens * s.dim * s.element);
+  memory.host = offloaded_layers(config) * std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
   if (config.checkpoint.asynchronous) memory.host += memory.weights + memory.moments;
   return memory;
 }
@@ -181,7 +196,6 @@ class Peak {
 
 KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   const Sizes s(config);
-  const int64_t kv_heads = config.model.num_kv_heads;
   const int64_t own_rows = s.batch * layer.own_rows();
   KeptBytes kept{};
   kept.residual = s.tokens * 2 * s.dim * s.element;
@@ -192,7 +206,7 @@ KeptBytes layer_kept(const RunConfig& config, const LayerShape& layer) {
   kept.attention = s.batch * layer.most_attended(2 * s.own_q_channels * s.element + s.own_heads * kFp32,
                                                  2 * s.own_kv_channels * s.element);                  // q, o; k, v
   if (shared) kept.attention += (layer.lighthouse ? own_rows : s.tokens) * s.q_channels * s.element;  // o of all heads
-  if (layer.lighthouse) kept.attention += s.batch * kv_heads * (layer.own_slots() + own_rows / s.batch) * kInt32;
+  kept.attention += selection_bytes(config, layer, s);
   return kept;
 }
 
@@ -201,21 +215,29 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
   const int64_t all_gradients = num_parameters(config.model) * kFp32;
   const int64_t layer_gradients = layer_parameters(config.model) * kFp32;
+  const int64_t num_offloaded = offloaded_layers(config);
+  const auto num_layers = static_cast<int64_t>(layers.size());
+  const auto offloaded = [&](int64_t layer) {
+    return inputs_on_device(layer, num_offloaded) * s.tokens * s.dim * s.element;
+  };
   const int64_t chunk = std::clamp<int64_t>(kLogitsChunk / (s.vocab * s.element), 1, s.tokens);
 
   Peak peak(persistent(config, s), on_cuda);
   for (const PassGradients& pass : passes_of(config, s)) {
     int64_t kept = kept_around(config, s);
-    for (const LayerShape& layer : layers) kept += kept_by(config, layer, s);
-    peak.see("the loss", pass.before, kept, (chunk * s.vocab + 2 * s.tokens * s.dim) * s.element, 0);
-    for (size_t layer = layers.size(); layer-- > 0;) {
-      const auto seen = static_cast<int64_t>(layers.size() - layer);
-      const int64_t gradients = pass.before + std::min(seen, pass.num_layers) * layer_gradients;
+    const auto kept_by_layer = [&](int64_t layer) {
+      return kept_by(config, layers[static_cast<size_t>(layer)], s, layer < num_offloaded);
+    };
+    for (int64_t layer = 0; layer < num_layers; ++layer) kept += kept_by_layer(layer);
+    peak.see("the loss", pass.before, kept + offloaded(num_layers),
+             (chunk * s.vocab + 2 * s.tokens * s.dim) * s.element, 0);
+    for (int64_t layer = num_layers; layer-- > 0;) {
+      const LayerShape& shape = layers[static_cast<size_t>(layer)];
+      const int64_t gradients = pass.before + std::min(num_layers - layer, pass.num_layers) * layer_gradients;
       const std::string name = "backward of layer " + std::to_string(layer);
-      peak.see(name + (layers[layer].lighthouse ? " (lighthouse)" : " (dense)"), gradients, kept,
-               backward_temporaries(config, layers[layer], s) + pass.buffers,
-               attention_workspace(config, layers[layer], s));
-      kept -= kept_by(config, layers[layer], s);
+      peak.see(name + (shape.lighthouse ? " (lighthouse)" : " (dense)"), gradients, kept + offloaded(layer),
+               backward_temporaries(config, shape, s) + pass.buffers, attention_workspace(config, shape, s));
+      kept -= kept_by_layer(layer);
     }
     if (pass.sums > 0) peak.see("the sum of gradients", pass.sums, 0, 0, 0);
   }

@@ -176,6 +176,10 @@ void choose_share(const StartingRequest& request, Choices& choices) {
     choices.choose("training.offload", training.offload ? "true" : "false",
                    training.offload ? "needed to fit; layer inputs wait in pinned host memory" : "not needed to fit");
   }
+  if (training.offload_layers > 0) {
+    choices.choose("training.offload_layers", training.offload_layers,
+                   "as few as fit, the first: of them backward needs the inputs last");
+  }
   if (request.num_ranks == 1) return;
   choices.choose("parallel.data", point.config.parallel.data, "groups of GPUs that sequences of a step are dealt to");
   choices.choose("parallel.context", point.config.parallel.context,

@@ -48,6 +48,7 @@ struct LayerTime {
 };
 struct LayerTimes {
   LayerTime forward, both;
+  double selection = 0;  ///< of forward: scores and selection, if passes of their own make them
 };
 
 class Costs {
@@ -98,15 +99,11 @@ class Costs {
     return sharers == 1 ? 0 : copy(kOrderPasses * bytes * sharers / (sharers - 1), kRowShare);
   }
   double recompute(const LayerTimes& layer) const {
-    if (config_.training.recompute == Recompute::kFull) return layer.forward.sum();
+    if (config_.training.recompute == Recompute::kFull) return layer.forward.sum() - layer.selection;
     return config_.training.recompute == Recompute::kSelective ? product(2 * s_.ffn * s_.dim) : 0;
   }
-  /// A layer's input goes out beside its forward and comes back beside the backward of the layer above.
-  double offload(const LayerTimes& layer) const {
-    if (!config_.training.offload) return 0;
-    const double transfer = vector_ / profile_.host_bytes_per_s;
-    return std::max(0.0, transfer - layer.forward.sum()) + std::max(0.0, transfer - layer.both.sum());
-  }
+  /// Of the input of one layer, to the host or back.
+  double transfer() const { return vector_ / profile_.host_bytes_per_s; }
 
  private:
   void add_attention(const LayerShape& shape, LayerTimes& times) const {
@@ -144,22 +141,23 @@ class Costs {
     const double o = bytes(s_.tokens * s_.q_channels);
     const double o_rows = bytes(s_.batch * shape.own_rows() * s_.q_channels);
     const double coarse = bytes(s_.batch * shape.num_coarse * s_.qkv) / static_cast<double>(num_sharers());
-    const bool norm = selects_by_norm();
+    const bool norm = selects_in_gather();
     const double read =
         norm ? bytes(s_.batch * shape.tokens_read * s_.qkv) / static_cast<double>(num_sharers()) + coarse : qkv;
     const double forward = (norm ? qkv + coarse : 0) + read + rows + o_rows + o;
     const double backward = o + o_rows + rows + qkv;
     times.forward.stages = copy(forward, kStageShare) + kSelectSeconds + scorer_seconds();
+    times.selection = norm ? 0 : kSelectSeconds + scorer_seconds();
     times.both.stages = times.forward.stages + copy(backward, kStageShare);
   }
   /// One pass scores, pools and turns.
-  bool selects_by_norm() const { return config_.attention.scorer == Scorer::kNorm && !config_.model.qk_norm(); }
+  bool selects_in_gather() const { return lighthouse::selects_in_gather(config_.model, config_.attention.scorer); }
   double scorer_seconds() const {
     const Scorer scorer = config_.attention.scorer;
     const double qkv = bytes(s_.tokens * s_.qkv);
     if (scorer == Scorer::kGla) return copy(2 * qkv, kGlaShare);
     const double q_and_k = bytes(s_.tokens * (s_.q_channels + s_.kv_channels));
-    if (scorer == Scorer::kNorm) return selects_by_norm() ? 0 : copy(q_and_k, kStageShare);
+    if (scorer == Scorer::kNorm) return selects_in_gather() ? 0 : copy(q_and_k, kStageShare);
     if (scorer == Scorer::kRandom) return copy(q_and_k, kStageShare);
     const auto length = static_cast<double>(config_.training.seq_len) / static_cast<double>(config_.attention.dilation);
     const double attention = static_cast<double>(s_.batch) * scorer_flops(config_) /
@@ -170,7 +168,7 @@ class Costs {
 
   void add_rows(const LayerShape& shape, LayerTimes& times) const {
     const double ffn = static_cast<double>(s_.ffn) / static_cast<double>(s_.dim);
-    const bool turned = shape.lighthouse && selects_by_norm();
+    const bool turned = shape.lighthouse && selects_in_gather();
     const double forward = kRowForwardPasses + (turned ? kTurnPasses : kRopeForwardPasses) + kRowForwardFfnPasses * ffn;
     const double backward =
         kRowBackwardPasses + (turned ? kTurnPasses : kRopeBackwardPasses) + kRowBackwardFfnPasses * ffn;
@@ -189,12 +187,40 @@ class Costs {
 
 }  // namespace
 
+namespace {
+
+/// Seconds of one micro-batch that backward waits for the inputs of layers. Copies come one after another beside the
+/// layers: out from the begin of a layer's forward, back from the begin of the backward of the layer above.
+double offload_seconds(const std::vector<double>& forward, double loss, const std::vector<double>& backward,
+                       size_t num_offloaded, double transfer) {
+  const size_t num_layers = forward.size();
+  double now = 0, copied = 0, waited = 0;
+  const auto copy = [&] { copied = std::max(copied, now) + transfer; };
+  for (size_t layer = 0; layer < num_layers; ++layer) {
+    if (layer < num_offloaded) copy();
+    now += forward[layer];
+  }
+  now += loss;
+  for (size_t layer = num_layers; layer-- > 0;) {
+    if (layer < num_offloaded) {
+      if (layer + 1 == num_layers) copy();  // there is none above
+      waited += std::max(0.0, copied - now);
+      now = std::max(now, copied);
+    }
+    if (layer > 0 && layer <= num_offloaded) copy();
+    now += backward[layer];
+  }
+  return waited;
+}
+
+}  // namespace
+
 StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile& profile, int64_t node_size) {
   const Costs costs(config, profile);
   const auto micro_batches = static_cast<double>(costs.micro_batches());
   StepTime time;
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
-  std::vector<double> backward;  // of each layer
+  std::vector<double> forward, backward;  // of each layer
   for (const LayerShape& shape : layers) {
     const LayerTimes layer = costs.layer(shape);
     time.products += micro_batches * layer.both.products;
@@ -202,10 +228,12 @@ StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile
     time.lighthouse += micro_batches * layer.both.stages;
     time.rows += micro_batches * layer.both.rows;
     time.recompute += micro_batches * costs.recompute(layer);
-    time.offload += micro_batches * costs.offload(layer);
+    forward.push_back(layer.forward.sum());
     backward.push_back(layer.both.sum() - layer.forward.sum() + costs.recompute(layer));
   }
   time.head = micro_batches * costs.head();
+  time.offload = micro_batches * offload_seconds(forward, costs.head(), backward,
+                                                 static_cast<size_t>(offloaded_layers(config)), costs.transfer());
   time.optimizer = costs.optimizer();
   const double host = micro_batches * static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds;
   time.launches = std::max(0.0, host - time.total());

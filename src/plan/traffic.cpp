@@ -28,9 +28,11 @@ LayerExchange exchange_of(const RunConfig& config, const LayerShape& shape) {
 TrafficByName shared_traffic(const RunConfig& config, bool lighthouse, int64_t sharer) {
   TrafficByName traffic;
   for (const LayerShape& shape : layer_shapes(config, lighthouse)) {
-    const LayerExchange layer = exchange_of(config, shape);
-    add(traffic, forward_traffic(layer, sharer), config.training.recompute == Recompute::kFull ? 2 : 1);
+    LayerExchange layer = exchange_of(config, shape);
+    add(traffic, forward_traffic(layer, sharer));
     add(traffic, backward_traffic(layer, sharer));
+    layer.scores_by_heads = false;  // the selection is kept
+    if (config.training.recompute == Recompute::kFull) add(traffic, forward_traffic(layer, sharer));
   }
   return traffic;
 }

@@ -4,6 +4,7 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "config/schema.h"
 #include "lighthouse/check.h"
 #include "plan/flops.h"
 
@@ -73,9 +74,10 @@ at::ScalarType resolve_precision(Precision precision) {
   return precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat;
 }
 
-Execution resolve_execution(const TrainingConfig& training, int64_t local_rank) {
+Execution resolve_execution(const RunConfig& config, int64_t local_rank) {
+  const TrainingConfig& training = config.training;
   return {resolve_precision(training.precision), resolve_device(training.device, local_rank), training.recompute,
-          training.offload, training.deterministic};
+          offloaded_layers(config), training.deterministic};
 }
 
 std::optional<double> peak_flops(const TrainingConfig& training, at::Device device) {

@@ -22,11 +22,19 @@ constexpr int64_t kVersion = 1;
 /// backward recomputes, and where inputs wait for it, does not change a bit; initial weights have been read.
 bool may_change(std::string_view key) {
   constexpr std::array<std::string_view, 4> kSections = {"parallel.", "validation.", "checkpoint.", "logging."};
-  constexpr std::array<std::string_view, 12> kKeys = {
-      kPresetKey,         "training.initial_weights", "training.initial_rope",
-      "training.device",  "training.threads",         "training.recompute",
-      "training.offload", "training.deterministic",   "data.path",
-      "data.format",      "data.validation_path",     "data.extensions"};
+  constexpr std::array<std::string_view, 13> kKeys = {kPresetKey,
+                                                      "training.initial_weights",
+                                                      "training.initial_rope",
+                                                      "training.device",
+                                                      "training.threads",
+                                                      "training.recompute",
+                                                      "training.offload",
+                                                      "training.offload_layers",
+                                                      "training.deterministic",
+                                                      "data.path",
+                                                      "data.format",
+                                                      "data.validation_path",
+                                                      "data.extensions"};
   return std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end() ||
          std::any_of(kSections.begin(), kSections.end(), [&](auto section) { return key.starts_with(section); });
 }

@@ -56,7 +56,7 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
       loader_(config_.data, config_.training.seq_len, config_.model.vocab_size, /*split_len=*/0,
               config_.training.batch_size),
       decoder_(Decoder::unset(config_.model, config_.attention, seed(config_),
-                              resolve_execution(config_.training, local_rank(options.world)))),
+                              resolve_execution(config_, local_rank(options.world)))),
       identity_{config_, loader_.identity(), environment_on(decoder_.device()), mesh_.data_size(),
                 mesh_.context_size()},
       state_(config_.training),

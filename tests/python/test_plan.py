@@ -78,6 +78,10 @@ def test_keys_change_the_plan(report):
                        "--checkpoint.asynchronous=false")
     assert offloaded["memory_bytes"] < full
     assert offloaded["stages"][0]["memory_bytes"]["host"] == 30 * 98304 * 1024 * 2
+    some = report(*PAPER, "--device", "h200", "--training.recompute=full", "--training.offload=true",
+                  "--training.offload_layers=10", "--checkpoint.asynchronous=false")
+    assert offloaded["memory_bytes"] < some["memory_bytes"] < full
+    assert some["stages"][0]["memory_bytes"]["host"] == 10 * 98304 * 1024 * 2
 
 
 def test_a_run_of_one_stage_has_one_column(plan, report):

@@ -163,19 +163,21 @@ TEST_P(DecoderCuda, HeldSelectionsInBFloat16ErrAsOnTheCpu) {
 TEST_P(DecoderCuda, RecomputationAndOffloadChangeNoBit) {
   const Case& c = GetParam();
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    const auto results = [&](Recompute recompute, bool offload) {
-      const Execution execution{dtype, at::Device(at::kCUDA, 0), recompute, offload, /*deterministic=*/true};
+    const auto results = [&](Recompute recompute, int64_t offload_layers) {
+      const Execution execution{dtype, at::Device(at::kCUDA, 0), recompute, offload_layers, /*deterministic=*/true};
       return loss_and_gradients(make_decoder(c, execution), c.cu_seqlens);
     };
-    const std::vector<at::Tensor> kept = results(Recompute::kNone, false);
-    for (const auto& [recompute, offload] : {std::pair{Recompute::kNone, false},
-                                             {Recompute::kSelective, false},
-                                             {Recompute::kFull, false},
-                                             {Recompute::kFull, true}}) {
-      const std::vector<at::Tensor> again = results(recompute, offload);
+    const std::vector<at::Tensor> kept = results(Recompute::kNone, 0);
+    for (const auto& [recompute, offload_layers] : {std::pair{Recompute::kNone, 0},
+                                                    {Recompute::kSelective, 0},
+                                                    {Recompute::kFull, 0},
+                                                    {Recompute::kFull, 1},
+                                                    {Recompute::kFull, 1000}}) {
+      const std::vector<at::Tensor> again = results(recompute, offload_layers);
       for (size_t i = 0; i < kept.size(); ++i) {
-        EXPECT_TRUE(same_bits(again[i], kept[i])) << c10::toString(dtype) << " recompute "
-                                                  << static_cast<int>(recompute) << " offload " << offload << ' ' << i;
+        EXPECT_TRUE(same_bits(again[i], kept[i]))
+            << c10::toString(dtype) << " recompute " << static_cast<int>(recompute) << " offload " << offload_layers
+            << ' ' << i;
       }
     }
   }
@@ -209,11 +211,11 @@ TEST(HostStashCuda, GivesBackWhatWasStoredThoughItsMemoryIsUsedAgain) {
   const auto tensor_of = [](double value) {
     return at::full({int64_t{1} << 24}, value, at::TensorOptions().device(at::kCUDA).dtype(at::kFloat));
   };
-  constexpr int kCount = 6;
+  constexpr int kStored = 6, kCount = 8;
   HostStash stash;
   std::vector<size_t> places;
   for (int i = 0; i < kCount; ++i) {
-    places.push_back(stash.store(tensor_of(i)));
+    places.push_back(i < kStored ? stash.store(tensor_of(i)) : stash.keep(tensor_of(i)));
     tensor_of(-1);  // takes the freed memory, if it is free
   }
   for (int i = kCount - 1; i >= 0; --i) {

@@ -2,12 +2,17 @@
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
+#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "config/schema.h"
 #include "cpp/model/model_support.h"
 #include "model/decoder.h"
 #include "model/feed_forward.h"
@@ -31,8 +36,9 @@ AttentionConfig short_lighthouse() {
 
 /// Loss and gradients of all parameters.
 std::vector<at::Tensor> results(const ModelConfig& model, const Execution& execution,
-                                const std::vector<int64_t>& cu_seqlens = {}) {
-  const Decoder decoder(model, short_lighthouse(), 5, execution);
+                                const std::vector<int64_t>& cu_seqlens = {},
+                                const AttentionConfig& attention = short_lighthouse()) {
+  const Decoder decoder(model, attention, 5, execution);
   spread_norms(decoder);
   const at::Tensor tokens = random_tokens(1, 150, 31);
   const at::Tensor loss = decoder.loss(tokens, random_tokens(1, 150, 31, 2), AttentionMode::kLighthouse, cu_seqlens);
@@ -56,7 +62,7 @@ TEST(Recompute, ChangesNoBit) {
       const auto kept = results(model, {.dtype = dtype});
       expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kSelective}));
       expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kFull}));
-      expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kFull, .offload = true}));
+      expect_same_bits(kept, results(model, {.dtype = dtype, .recompute = Recompute::kFull, .offload_layers = 2}));
     }
   }
 }
@@ -66,6 +72,112 @@ TEST(Recompute, OwnsTheOffsetsOfPackedDocuments) {
   const std::vector<int64_t> cu_seqlens{0, 70, 71, 150};
   expect_same_bits(results(small_model(), {}, cu_seqlens),
                    results(small_model(), {.recompute = Recompute::kFull}, cu_seqlens));
+}
+
+/// Two Lighthouse layers of different topk with a dense one and a window between them.
+AttentionConfig all_kinds(Scorer scorer, bool cover_prefix) {
+  AttentionConfig attention = short_lighthouse();
+  attention.scorer = scorer;
+  attention.cover_prefix = cover_prefix;
+  attention.topk_per_layer = {4, 4, 4, 8};
+  attention.window_layers = {2};
+  attention.span = 20;
+  return attention;
+}
+constexpr int kNumSelecting = 2;
+
+ModelConfig four_layers(bool qk_norm) {
+  ModelConfig model = small_model();
+  model.num_layers = 4;
+  if (qk_norm) model.family = ModelFamily::kQwen3;
+  return model;
+}
+
+constexpr Scorer kScorers[] = {Scorer::kNorm, Scorer::kDilated, Scorer::kGla, Scorer::kRandom};
+
+TEST(Recompute, OfEveryScorerChangesNoBit) {
+  for (const Scorer scorer : kScorers) {
+    for (const bool qk_norm : {false, true}) {
+      for (const auto& cu_seqlens : {std::vector<int64_t>(), {0, 70, 71, 150}}) {
+        const AttentionConfig attention = all_kinds(scorer, /*cover_prefix=*/!qk_norm);
+        const auto of = [&](const Execution& execution) {
+          return results(four_layers(qk_norm), execution, cu_seqlens, attention);
+        };
+        SCOPED_TRACE(std::string(word(scorer)) + (qk_norm ? ", QK-norm" : ""));
+        const auto kept = of({});
+        expect_same_bits(kept, of({.recompute = Recompute::kFull}));
+        expect_same_bits(kept, of({.recompute = Recompute::kFull, .offload_layers = 4}));
+      }
+    }
+  }
+}
+
+TEST(Recompute, WithAnyNumberOfLayersOffloadedChangesNoBit) {
+  const AttentionConfig attention = all_kinds(Scorer::kDilated, /*cover_prefix=*/true);
+  const auto kept = results(four_layers(false), {}, {}, attention);
+  for (int64_t count = 0; count <= 5; ++count) {
+    expect_same_bits(
+        kept, results(four_layers(false), {.recompute = Recompute::kFull, .offload_layers = count}, {}, attention));
+  }
+}
+
+/// How often functions were called while it lives, by the names that profilers see. One at a time.
+class Calls {
+ public:
+  Calls() : handle_(at::addGlobalCallback(at::RecordFunctionCallback(&seen).scopes({at::RecordScope::FUNCTION}))) {
+    counts.clear();
+  }
+  ~Calls() { at::removeCallback(handle_); }
+  Calls(const Calls&) = delete;
+  Calls& operator=(const Calls&) = delete;
+
+  int of(const std::string& name) const {
+    const std::lock_guard lock(mutex);
+    return counts[name];
+  }
+
+ private:
+  static std::unique_ptr<at::ObserverContext> seen(const at::RecordFunction& function) {
+    const std::lock_guard lock(mutex);
+    ++counts[function.name()];
+    return nullptr;
+  }
+  static inline std::mutex mutex;
+  static inline std::map<std::string, int> counts;
+  at::CallbackHandle handle_;
+};
+
+// Scores of q and k are made of norms, of the tokens or of what attends to them, or else by gla's pass.
+TEST(Recompute, ScoresAndSelectsOnceALayer) {
+  const auto expect_once = [](Scorer scorer, bool qk_norm) {
+    SCOPED_TRACE(std::string(word(scorer)) + (qk_norm ? ", QK-norm" : ""));
+    std::map<std::string, int> once;
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+      const Calls calls;
+      results(four_layers(qk_norm), {.recompute = recompute}, {}, all_kinds(scorer, /*cover_prefix=*/true));
+      EXPECT_EQ(calls.of("lighthouse::_select_entries"), kNumSelecting);
+      EXPECT_EQ(calls.of("lighthouse::_gather_by_norm"), 0);
+      for (const char* name : {"lighthouse::_token_norms", "lighthouse::_gla_scores"}) {
+        if (recompute == Recompute::kNone) once[name] = calls.of(name);
+        EXPECT_EQ(calls.of(name), once[name]) << name;
+      }
+      EXPECT_GE(once["lighthouse::_token_norms"] + once["lighthouse::_gla_scores"], kNumSelecting);
+      const int num_forward = recompute == Recompute::kFull ? 2 : 1;
+      EXPECT_EQ(calls.of("lighthouse::_gather_rows"), num_forward * kNumSelecting);
+    }
+  };
+  for (const Scorer scorer : kScorers) {
+    for (const bool qk_norm : {false, true}) {
+      if (!selects_in_gather(four_layers(qk_norm), scorer)) expect_once(scorer, qk_norm);
+    }
+  }
+}
+
+TEST(Recompute, SelectsAgainWhereGatherScores) {
+  const Calls calls;
+  results(four_layers(false), {.recompute = Recompute::kFull}, {}, all_kinds(Scorer::kNorm, true));
+  EXPECT_EQ(calls.of("lighthouse::_gather_by_norm"), 2 * kNumSelecting);
+  EXPECT_EQ(calls.of("lighthouse::_gather_rows"), 0);
 }
 
 TEST(Recompute, SecondBackwardIsRefused) {

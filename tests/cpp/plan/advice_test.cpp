@@ -81,6 +81,34 @@ TEST(AlternativesTest, TheLeastRecomputationThatFits) {
   EXPECT_EQ(first(79), "--training.batch_size 1 --training.gradient_accumulation 64");
 }
 
+TEST(AlternativesTest, OffloadsAsFewLayersAsFit) {
+  RunConfig config = paper_config();
+  config.training.seq_len = 262144;
+  RunConfig full = config;
+  full.training.recompute = Recompute::kFull;
+  const int64_t kept = run_bytes(full, true);
+  full.training.offload = true;
+  const int64_t offloaded = run_bytes(full, true);
+  for (const int64_t device : {offloaded, (kept + offloaded) / 2, kept - 1}) {
+    const std::vector<Alternative> list = alternatives(config, device, true, h200());
+    ASSERT_EQ(list.size(), 1);
+    EXPECT_LE(list[0].bytes, device);
+    full = list[0].config;
+    EXPECT_TRUE(full.training.offload);
+    full.training.offload_layers = offloaded_layers(full) - 1;
+    full.training.offload = full.training.offload_layers > 0;
+    EXPECT_GT(run_bytes(full, true), device);
+  }
+  // One that offloads too few.
+  full.training.recompute = Recompute::kFull;
+  full.training.offload = true;
+  full.training.offload_layers = 1;
+  const std::vector<Alternative> list = alternatives(full, (kept + offloaded) / 2, true, h200());
+  ASSERT_EQ(list.size(), 1);
+  EXPECT_EQ(list[0].settings.size(), 1);
+  EXPECT_EQ(list[0].settings[0].first, "training.offload_layers");
+}
+
 TEST(AlternativesTest, NoOffloadOnTheCpu) {
   for (const auto& [config, device] : tight_cases()) {
     for (const Alternative& alternative : alternatives(config, device, false, h200())) {

@@ -14,6 +14,7 @@
 #include <new>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "config/schema.h"
 #include "cpp/parallel/ranks.h"
@@ -146,8 +147,11 @@ TEST_P(KeptByALayer, IsWhatAutogradKeeps) {
 
 // Of the first rank, which nothing is carried to.
 TEST(Kept, ByALayerOfRanksThatShareSequencesIsWhatAutogradKeeps) {
-  for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
+  for (const auto& [recompute, scorer] : {std::pair{Recompute::kNone, Scorer::kNorm},
+                                          {Recompute::kFull, Scorer::kNorm},
+                                          {Recompute::kFull, Scorer::kDilated}}) {
     RunConfig three = config_of(3, recompute);
+    three.attention.scorer = scorer;
     three.model.num_heads = 4;
     three.model.num_kv_heads = 2;
     three.attention.topk = 4;
@@ -164,7 +168,7 @@ TEST(Kept, ByALayerOfRanksThatShareSequencesIsWhatAutogradKeeps) {
         return std::to_string(of_three - bytes_kept(two, mode, group.get()));
       });
       EXPECT_EQ(outcomes.front().text, std::to_string(bytes_planned(three, mode) - bytes_planned(two, mode)))
-          << recompute << (mode == AttentionMode::kDense ? ", dense" : ", lighthouse");
+          << recompute << ", " << scorer << (mode == AttentionMode::kDense ? ", dense" : ", lighthouse");
     }
   }
 }

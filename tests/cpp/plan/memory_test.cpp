@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <functional>
 
+#include "plan/pinned_blocks.h"
 #include "plan_support.h"
 
 namespace lighthouse {
@@ -141,6 +144,76 @@ TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
   EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 31 * input + tokens);
   config.training.offload = true;
   EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 3 * input + tokens);
+}
+
+// The first layers' inputs are on the host, and of those that backward comes to one or two on the device.
+TEST(MemoryTest, OffloadedLayersTakeHostMemoryInstead) {
+  RunConfig config = paper_config();
+  config.training.seq_len = 1 << 20;
+  config.training.recompute = Recompute::kFull;
+  config.checkpoint.asynchronous = false;
+  const int64_t input = (int64_t{1} << 20) * 1024 * 2;
+  const int64_t none = step_memory(config, kLighthouse, true).allocated();
+  config.training.offload = true;
+  int64_t before = none;
+  for (const int64_t count : {1, 10, 29, 30}) {
+    config.training.offload_layers = count;
+    const StepMemory memory = step_memory(config, kLighthouse, true);
+    EXPECT_EQ(memory.host, count * input) << count;
+    EXPECT_LE(memory.allocated(), before) << count;
+    EXPECT_GE(memory.allocated(), none - count * input) << count;
+    before = memory.allocated();
+  }
+  EXPECT_LE(before, none - 27 * input);
+  config.training.offload_layers = 0;
+  EXPECT_EQ(step_memory(config, kLighthouse, true).allocated(), before);
+}
+
+TEST(PinnedBlocks, ArePowersOfTwoThatHoldLittleMoreThanIsAskedFor) {
+  EXPECT_EQ(pinned_blocks(0), std::vector<int64_t>());
+  EXPECT_EQ(pinned_blocks(1), (std::vector<int64_t>{4096}));
+  EXPECT_EQ(pinned_blocks(192 << 20), (std::vector<int64_t>{128 << 20, 64 << 20}));
+  for (int64_t bytes = 1; bytes < int64_t{1} << 40; bytes += 1 + bytes / 7) {
+    const std::vector<int64_t> blocks = pinned_blocks(bytes);
+    EXPECT_LE(blocks.size(), 6) << bytes;
+    int64_t sum = 0, before = int64_t{1} << 40;
+    for (const int64_t block : blocks) {
+      EXPECT_TRUE(std::has_single_bit(static_cast<uint64_t>(block))) << bytes;
+      EXPECT_LT(block, before) << bytes;
+      EXPECT_LT(sum, bytes) << "no block is empty";
+      before = block;
+      sum += block;
+    }
+    EXPECT_GE(sum, bytes);
+    EXPECT_LE(sum, std::max(bytes + bytes / 32, (bytes + 4095) / 4096 * 4096)) << bytes;
+  }
+}
+
+// 100,352 tokens of 1,024 channels in bf16 are 196 MiB, which torch alone would make 256.
+TEST(MemoryTest, PinnedMemoryIsThatOfItsBlocks) {
+  RunConfig config = paper_config();
+  config.training.seq_len = 100352;
+  config.training.recompute = Recompute::kFull;
+  config.training.offload = true;
+  config.checkpoint.asynchronous = false;
+  EXPECT_EQ(step_memory(config, kLighthouse, true).host, 30 * int64_t{196} << 20);
+  config.training.seq_len = 100352 + 64;
+  EXPECT_EQ(step_memory(config, kLighthouse, true).host, 30 * int64_t{200} << 20);
+}
+
+// Where a scorer of its own selects: 26 layers' rows and entries of 8 heads. 98,304 + 24,576 + 6,144 entries.
+TEST(MemoryTest, FullRecomputationKeepsTheSelectionToo) {
+  RunConfig config = paper_config();
+  config.training.recompute = Recompute::kFull;
+  const auto kept = [&](Scorer scorer) {
+    config.attention.scorer = scorer;
+    return step_memory(config, kLighthouse, true).kept;
+  };
+  const int64_t selections = 26 * int64_t{8} * (129024 + 18432) * 4;
+  EXPECT_EQ(kept(Scorer::kDilated), kept(Scorer::kNorm) + selections);
+  EXPECT_EQ(kept(Scorer::kGla), kept(Scorer::kDilated));
+  config.model.family = ModelFamily::kQwen3;
+  EXPECT_EQ(kept(Scorer::kNorm), kept(Scorer::kDilated));
 }
 
 TEST(MemoryTest, DeterministicWorkspaces) {

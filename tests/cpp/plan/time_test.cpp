@@ -123,6 +123,46 @@ TEST(TimeTest, RecomputationTakesTime) {
   EXPECT_GE(step_time(config, kDense, h200()).total(), full.total());
 }
 
+// At the measured rate only the input of the last layer comes back without a layer above to hide it. At a twentieth
+// the copies take most of the step.
+TEST(TimeTest, OffloadIsWaitedForWhereTheLinkIsSlow) {
+  RunConfig config = one_sequence();
+  config.training.recompute = Recompute::kFull;
+  config.training.offload = true;
+  const auto waited = [&](int64_t count, double slower) {
+    DeviceProfile profile = h200();
+    profile.host_bytes_per_s /= slower;
+    config.training.offload_layers = count;
+    return step_time(config, kLighthouse, profile).offload;
+  };
+  const double transfer = 98304.0 * 1024 * 2 / h200().host_bytes_per_s;
+  EXPECT_NEAR(waited(30, 1), transfer, 1e-9);
+  EXPECT_EQ(waited(29, 1), 0);
+  EXPECT_EQ(waited(1, 1), 0);
+  double before = waited(30, 20);
+  EXPECT_GT(before, 30 * 20 * transfer);
+  for (const int64_t count : {29, 20, 10, 1}) {
+    EXPECT_LT(waited(count, 20), before) << count;
+    before = waited(count, 20);
+  }
+}
+
+// The selection is kept, so whatever scores, the same is computed again.
+TEST(TimeTest, WhatSelectsIsNotComputedAgain) {
+  RunConfig config = one_sequence();
+  config.training.recompute = Recompute::kFull;
+  const auto of = [&](Scorer scorer) {
+    config.attention.scorer = scorer;
+    return step_time(config, kLighthouse, h200());
+  };
+  const StepTime dilated = of(Scorer::kDilated), gla = of(Scorer::kGla), random = of(Scorer::kRandom);
+  EXPECT_GT(dilated.lighthouse, gla.lighthouse + 0.3);
+  EXPECT_DOUBLE_EQ(dilated.recompute, gla.recompute);
+  EXPECT_DOUBLE_EQ(dilated.recompute, random.recompute);
+  config.training.recompute = Recompute::kNone;
+  EXPECT_EQ(of(Scorer::kDilated).lighthouse, dilated.lighthouse);
+}
+
 TEST(TimeTest, DeterministicAttentionTakesLonger) {
   RunConfig config = one_sequence();
   const StepTime before = step_time(config, kLighthouse, h200());

@@ -210,6 +210,7 @@ TEST_F(Resume, MayChangeWhatDoesNotChangeTheResult) {
   run.logging.tensorboard = false;
   run.training.recompute = Recompute::kFull;
   run.training.offload = true;
+  run.training.offload_layers = 1;
   run.training.deterministic = true;
   train(run);
   expect_same(outcome(run), expected);
