@@ -136,6 +136,7 @@ build/tidy/build.ninja: CMakeLists.txt
 	@$(CONFIGURE) -B build/tidy -DLIGHTHOUSE_CUDA=OFF -DLIGHTHOUSE_PRECOMPILE=OFF >/dev/null
 TIDY ?= .
 tidy: setup-test build/tidy/build.ninja
+	@cmake --build build/tidy --target lighthouse_commit >/dev/null
 	@run-clang-tidy.py -p build/tidy -quiet -hide-progress -extra-arg=-idirafter$$(c++ -print-file-name=include) -j $$(nproc) $(TIDY)
 clean:
 	rm -rf build
