@@ -8,7 +8,7 @@
 namespace lighthouse {
 namespace {
 
-Outputs outputs(const Decoder& decoder, at::Tensor hidden, const Batch& batch) {
+Outputs outputs(const Decoder& decoder, const at::Tensor& hidden, const Batch& batch) {
   const at::Tensor losses = decoder.head_losses(hidden, batch.targets);
   return {hidden.select(0, 0), losses.select(0, 0)};
 }

@@ -75,8 +75,8 @@ const CallPlan& PlanArgument::get(const char* operation, int64_t batch, std::opt
   }
   const CallPlan& plan = part_ ? *own_ : *made_;
   const int64_t planned = plan.sequence().seq_len;
-  LIGHTHOUSE_CHECK(seq_len.value_or(planned) == planned, operation, ": there are ", *seq_len,
-                   " tokens, but the plan is of ", planned);
+  const int64_t given = seq_len.value_or(planned);
+  LIGHTHOUSE_CHECK(given == planned, operation, ": there are ", given, " tokens, but the plan is of ", planned);
   if (plan.is_packed()) check_batch(operation, batch);
   return plan;
 }

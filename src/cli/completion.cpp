@@ -24,7 +24,7 @@ std::vector<std::string> choices_of(const CLI::Option& option) {
 
 /// By what help shows for the value, or the name of the key.
 bool takes_path(const CLI::Option& option, const std::string& name) {
-  const std::string shown = option.get_option_text();
+  const std::string& shown = option.get_option_text();
   for (const char* word : {"FILE", "FOLDER", "RUN", "PATH"}) {
     if (shown.starts_with(word)) return true;
   }

@@ -25,9 +25,11 @@ WorldOptions options_of(const RunConfig& config, const Launch& launch) {
   return options;
 }
 
-std::optional<Launch> launch_here() {
+/// None where this process is alone.
+std::optional<Launch> launch_of_several() {
   try {
-    return launch_from_environment();
+    std::optional<Launch> launch = launch_from_environment();
+    return launch && launch->world_size > 1 ? launch : std::nullopt;
   } catch (const InvalidArgument&) {
     if (!is_other_rank([](const char* name) -> const char* { return std::getenv(name); })) throw;
     throw Silenced{std::current_exception()};
@@ -76,13 +78,11 @@ std::string words_of(const std::exception_ptr& error) {
   throw Silenced{error};
 }
 
-bool is_alone(const std::optional<Launch>& launch) { return !launch || launch->world_size == 1; }
-
 }  // namespace
 
 RankStart start_ranks(const std::function<RunConfig()>& load) {
-  const std::optional<Launch> launch = launch_here();
-  if (is_alone(launch)) return {load(), nullptr};
+  const std::optional<Launch> launch = launch_of_several();
+  if (!launch) return {load(), nullptr};
   RankStart start;
   WorldOptions options;
   try {
@@ -96,8 +96,8 @@ RankStart start_ranks(const std::function<RunConfig()>& load) {
 }
 
 void refuse_start(const std::exception_ptr& error) {
-  const std::optional<Launch> launch = launch_here();
-  if (is_alone(launch)) std::rethrow_exception(error);
+  const std::optional<Launch> launch = launch_of_several();
+  if (!launch) std::rethrow_exception(error);
   end_all(*launch, error);
 }
 

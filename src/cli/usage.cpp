@@ -12,8 +12,9 @@ constexpr int kHelpColumn = 44;
 
 /// The innermost command that was read.
 const CLI::App& parsed_command(const CLI::App& app) {
-  const auto commands = app.get_subcommands();
-  return commands.empty() ? app : parsed_command(*commands.front());
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  return *command;
 }
 
 std::vector<std::string> option_names(const CLI::App& command) {

@@ -17,7 +17,12 @@ CLI::Option* add_word_option(CLI::App& command, const std::string& name, Field& 
   if (allowed.empty()) allowed.assign(all.begin(), all.end());
   return command
       .add_option_function<std::string>(
-          name, [&field](const std::string& text) { field = find_word<E>(text).value(); }, help)
+          name,
+          [&field](const std::string& text) {
+            const E value = find_word<E>(text).value();
+            field = value;
+          },
+          help)
       ->check(CLI::IsMember(std::move(allowed)));
 }
 

@@ -84,7 +84,7 @@ std::optional<Value> read_as(const WordField& /*type*/, const toml::node& node) 
   return read_exact<std::string>(node);
 }
 std::optional<Value> read_as(const double* /*type*/, const toml::node& node) {
-  if (node.is_integer()) return static_cast<double>(*node.value_exact<int64_t>());  // as clip_norm = 1
+  if (const auto* whole = node.as_integer()) return static_cast<double>(whole->get());  // as clip_norm = 1
   return read_exact<double>(node);
 }
 template <typename T>
@@ -101,16 +101,16 @@ void set_key(RunConfig& config, const Key& key, const toml::node& node, const st
   if (value && assign(key, config, *value)) return;
   std::string message = place(source, node.source()) + key.name + " = " + shown(node) + ": must be " + expectation(key);
   const auto* choice = std::get_if<NameChoice>(&key.limits);
-  if (choice != nullptr && node.is_string()) {
-    message += did_you_mean(nearest_name(*node.value_exact<std::string>(), choice->names));
-  }
+  const auto* given = node.as_string();
+  if (choice != nullptr && given != nullptr) message += did_you_mean(nearest_name(given->get(), choice->names));
   throw ConfigError(message);
 }
 
 /// Files of versions before there was model.family have model.qk_norm in its place.
 bool set_retired_key(RunConfig& config, const std::string& name, const toml::node& node) {
-  if (name != "model.qk_norm" || !node.is_boolean()) return false;
-  if (*node.value_exact<bool>()) config.model.family = ModelFamily::kQwen3;
+  const auto* given = node.as_boolean();
+  if (name != "model.qk_norm" || given == nullptr) return false;
+  if (given->get()) config.model.family = ModelFamily::kQwen3;
   return true;
 }
 

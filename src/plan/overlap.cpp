@@ -1,6 +1,7 @@
 #include "plan/overlap.h"
 
 #include <algorithm>
+#include <ranges>
 
 #include "parallel/mesh_shape.h"
 #include "parallel/pieces.h"
@@ -42,9 +43,9 @@ double exposed_seconds(const RunConfig& config, double seconds, const std::vecto
   const std::vector<double> times = completion_times(config.model, backward);
   const double each = seconds / static_cast<double>(buckets.size());
   double exchanged = 0;  // when all buckets so far have been
-  for (auto bucket = buckets.rbegin(); bucket != buckets.rend(); ++bucket) {
+  for (const auto& bucket : std::views::reverse(buckets)) {
     double complete = 0;
-    for (const std::vector<Piece>& of_rank : *bucket) {
+    for (const std::vector<Piece>& of_rank : bucket) {
       if (!of_rank.empty()) complete = std::max(complete, times[static_cast<size_t>(of_rank.front().parameter)]);
     }
     exchanged = std::max(exchanged, complete) + each;

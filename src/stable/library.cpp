@@ -80,7 +80,7 @@ ThreeTensors gather_rows_backward(const Tensor& dq_rows, const Tensor& dk_rows, 
 calls::TensorView optional_view(const std::optional<Tensor>& x) { return x ? view(*x) : calls::TensorView(); }
 
 Tensor scatter_rows(const Tensor& rows, const Tensor& selection, const Tensor& slots, int64_t seq_len, Integers layout,
-                    OptionalIntegers cu_seqlens, std::optional<Tensor> carried) {
+                    OptionalIntegers cu_seqlens, const std::optional<Tensor>& carried) {
   StableContext context(rows);
   const calls::TensorView crossing = optional_view(carried);
   calls::scatter_rows(context, view(rows), {plan_of(layout, cu_seqlens, seq_len), view(selection), view(slots)},
@@ -89,7 +89,7 @@ Tensor scatter_rows(const Tensor& rows, const Tensor& selection, const Tensor& s
 }
 
 Tensor scatter_rows_backward(const Tensor& dout, const Tensor& selection, const Tensor& slots, Integers layout,
-                             OptionalIntegers cu_seqlens, std::optional<Tensor> dout_after) {
+                             OptionalIntegers cu_seqlens, const std::optional<Tensor>& dout_after) {
   StableContext context(dout);
   const calls::TensorView crossing = optional_view(dout_after);
   calls::scatter_rows_backward(context, view(dout), {plan_of(layout, cu_seqlens), view(selection), view(slots)},

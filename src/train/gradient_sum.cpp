@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <memory>
+#include <ranges>
 #include <utility>
 #include <vector>
 
@@ -87,9 +88,9 @@ void sum_gradients(const NamedTensors& parameters, int64_t count, Accumulation a
   const Act end = [&](size_t i) {
     const at::NoGradGuard no_grad;
     at::Tensor& gradient = parameters[i].second.mutable_grad();
-    for (auto sum = sums.rbegin(); sum != sums.rend(); ++sum) {
-      (*sum)[i].add_(gradient);
-      gradient = std::exchange((*sum)[i], at::Tensor());
+    for (auto& sum : std::views::reverse(sums)) {
+      sum[i].add_(gradient);
+      gradient = std::exchange(sum[i], at::Tensor());
     }
     gradient = gradient.contiguous();
     is_complete[i] = true;

@@ -96,7 +96,7 @@ std::string SwitchTracker::add_loss(int64_t step, double loss) {
 std::string SwitchTracker::add_validation(int64_t step, double dense, std::optional<double> lighthouse) {
   if (!switches_) return "";
   if (step == lighthouse_steps_ && lighthouse) {
-    report_.pre_switch_validation = *lighthouse;
+    report_.pre_switch_validation = lighthouse;
     report_.validation_jump = dense - *lighthouse;
     return "step " + std::to_string(step) + ": switch to dense attention: validation loss " + fixed(*lighthouse, 4) +
            " with Lighthouse attention, " + fixed(dense, 4) + " (" + signed_fixed(*report_.validation_jump, 4) +

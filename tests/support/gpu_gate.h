@@ -11,7 +11,7 @@ namespace lighthouse::test_support {
 /// promises so many, as `make gpu-test` does of one: all skipped is not all passed.
 inline bool gpu_gate(int present, int needed = 1) {
   const char* promise = std::getenv("LIGHTHOUSE_REQUIRE_GPU");
-  if (present < needed && promise != nullptr && std::atoi(promise) >= needed) {
+  if (present < needed && promise != nullptr && std::strtol(promise, nullptr, 10) >= needed) {
     throw std::runtime_error("CUDA devices that are seen: " + std::to_string(present) + ", LIGHTHOUSE_REQUIRE_GPU is " +
                              promise);
   }

@@ -115,9 +115,9 @@ TEST(LookaheadMeter, PairsLossesByDistanceToTheCut) {
     EXPECT_EQ(mean.num_targets, 2 * num_targets);
   };
   expect(result.by_distance[0].difference, -1, 1);
-  expect(result.by_distance[1].difference, -(16 * 17 / 2 - 1 - 3) / 14.0, 14);
-  expect(result.by_distance[2].difference, -(32 * 33 / 2 - 16 * 17 / 2) / 16.0, 16);
-  expect(result.difference, -(32 * 33 / 2 - 3) / 31.0, 31);
+  expect(result.by_distance[1].difference, -(16 * 17 / 2.0 - 1 - 3) / 14, 14);
+  expect(result.by_distance[2].difference, -(32 * 33 / 2.0 - 16 * 17 / 2.0) / 16, 16);
+  expect(result.difference, -(32 * 33 / 2.0 - 3) / 31, 31);
   EXPECT_EQ(result.by_distance[3].difference.num_targets, 0);
 }
 

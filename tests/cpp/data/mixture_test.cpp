@@ -27,8 +27,9 @@ TEST(MixtureSchedule, EverySourceHasItsShareOfEveryBeginning) {
     for (size_t each = 0; each < weights.size(); ++each) {
       EXPECT_EQ(schedule.count(each, entry + 1), counts[each]);
       const double wanted = weights[each] / 10.011 * static_cast<double>(entry + 1);
-      const auto periods = static_cast<double>(1 + entry / MixtureSchedule::kPeriod);
-      EXPECT_LE(std::abs(static_cast<double>(counts[each]) - wanted), 2 * periods) << entry << " " << each;
+      const int64_t periods = 1 + entry / MixtureSchedule::kPeriod;
+      EXPECT_LE(std::abs(static_cast<double>(counts[each]) - wanted), static_cast<double>(2 * periods))
+          << entry << " " << each;
     }
   }
 }
