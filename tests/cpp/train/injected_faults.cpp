@@ -54,12 +54,13 @@ fs::path absolute(int folder, const char* path) {
   return (folder == AT_FDCWD ? fs::current_path() : fs::path(path_of(folder))) / path;
 }
 
+std::mutex one_at_a_time;  // of all calls: one in `change` would be one for each kind of call
+
 /// `what` is asked, where somebody is told, after the call.
 template <typename Result = int, typename Call, typename What>
 Result change(int error, const Call& call, const What& what) {
   if (error == 0 && before_change != nullptr) error = before_change();
   if (after_change == nullptr) return made_or<Result>(error, call);
-  static std::mutex one_at_a_time;
   const std::lock_guard lock(one_at_a_time);
   const auto result = made_or<Result>(error, call);
   const int number = errno;
