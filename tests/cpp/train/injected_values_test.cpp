@@ -10,7 +10,6 @@
 #include <limits>
 #include <random>
 #include <set>
-#include <thread>
 
 #include "cpp/train/train_support.h"
 #include "support/environment_number.h"
@@ -30,7 +29,7 @@ class Injection {
   Injection(int64_t call, float value, uint64_t seed, std::set<const void*> kept)
       : call_(call), value_(value), random_(seed), kept_(std::move(kept)) {
     current_ = this;
-    handle_ = at::addGlobalCallback(at::RecordFunctionCallback(visit).needsInputs(true));
+    handle_ = at::addThreadLocalCallback(at::RecordFunctionCallback(visit).needsInputs(true));
   }
   ~Injection() {
     end();
@@ -50,7 +49,7 @@ class Injection {
 
  private:
   static std::unique_ptr<at::ObserverContext> visit(const at::RecordFunction& function) {
-    if (current_ != nullptr && std::this_thread::get_id() == current_->thread_) current_->take(function);
+    if (current_ != nullptr) current_->take(function);
     return nullptr;
   }
 
@@ -74,13 +73,12 @@ class Injection {
     where_ = function.name();
   }
 
-  static inline Injection* current_ = nullptr;
+  static inline thread_local Injection* current_ = nullptr;
   at::CallbackHandle handle_ = 0;
   int64_t call_, calls_ = 0;
   float value_;
   std::mt19937_64 random_;
   std::set<const void*> kept_;
-  std::thread::id thread_ = std::this_thread::get_id();
   std::string where_;
   at::Tensor held_;  ///< whose memory nobody else gets
   float* place_ = nullptr;
