@@ -5,9 +5,10 @@ import math
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python"))
+from lighthouse_report.student import estimate  # noqa: E402
+
 KINDS = ("code", "prose")
-# Student's 97.5 % quantile by degrees of freedom: for 32 sequences, and for what tests take; else the normal distribution's.
-QUANTILES = {1: 12.706, 3: 3.182, 7: 2.365, 15: 2.131, 31: 2.040}
 
 
 def read(folder):
@@ -28,11 +29,8 @@ def mean_of(positions, begin, end=math.inf):
 
 
 def difference(run, dense):
-    """Mean and half of the 95 % interval of the losses of sequences, paired."""
-    pairs = [run[kind]["sequences"][index] - loss for kind in KINDS for index, loss in dense[kind]["sequences"].items()]
-    mean, count = sum(pairs) / len(pairs), len(pairs)
-    deviation = math.sqrt(sum((pair - mean) ** 2 for pair in pairs) / (count - 1))
-    return mean, QUANTILES.get(count - 1, 1.96) * deviation / math.sqrt(count)
+    """The estimate of the mean difference of the losses of sequences, paired."""
+    return estimate([run[kind]["sequences"][index] - loss for kind in KINDS for index, loss in dense[kind]["sequences"].items()])
 
 
 def seconds(folder):
@@ -56,8 +54,8 @@ def row_of(folder, results):
                   f"{mean_of(positions, longest // 2):.4f}"]
     rival = results / rival_of(folder.name)
     if rival != folder and (folder / "metrics.jsonl").exists() and (rival / "eval-prose.json").exists():
-        mean, half = difference(run, read(rival))
-        cells.append(f"{mean:+.4f} ± {half:.4f}")
+        found = difference(run, read(rival))
+        cells.append(f"{found.mean:+.4f} ± {found.high - found.mean:.4f}")
     else:
         cells.append("")
     return "| " + " | ".join(cells) + " |"

@@ -70,8 +70,14 @@ class LighthouseInnerAttention(VarlenAttention):
         name = "LighthouseInnerAttention"
         topk = 1 if config.topk is None else config.topk
         library.plan(name, 1, layout_of(name, config.num_levels, config.pooling_factor, topk, config.tile_topk))  # for its checks
-        self.span = config.span if config.span is None else SlidingWindow(config.span).span  # for its checks
+        if config.span is not None:
+            SlidingWindow(config.span)  # for its checks
+        self.span = config.span
         self.enabled = config.enabled
+
+    @property
+    def selects(self):
+        return self.enabled and self.span is None
 
     def layout_of(self, seq_len, num_rows):
         """Options of a row of `num_rows` times `seq_len` tokens."""
@@ -94,7 +100,7 @@ class LighthouseInnerAttention(VarlenAttention):
             if offsets is not None:  # documents of several rows are documents of one long row, with their budgets
                 q, k, v = (x.flatten(0, 1).unsqueeze(0) for x in (q, k, v))
                 num_rows = batch
-        if self.enabled and self.span is None:
+        if self.selects:
             options = self.options | self.layout_of(seq_len, num_rows)
             out = lighthouse_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, **shared, **options)
         else:
@@ -143,7 +149,7 @@ class LighthouseTrainer(Trainer):
         if self.parallel_dims.cp == 1:
             return inputs, labels, extra
         layers, num_tokens = self.attention_layers(), labels.numel()
-        selecting = next((layer for layer in layers if layer.enabled and layer.span is None), layers[0])
+        selecting = next((layer for layer in layers if layer.selects), layers[0])
         offsets = offsets_of(extra.get("attention_masks"), len(inputs))
         inputs, labels, extra = share_rows(inputs, labels, extra, offsets, selecting.layout_of, self.parallel_dims.get_mesh("cp"))
         self.ntokens_seen += labels.numel() - num_tokens

@@ -133,8 +133,8 @@ std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_by
   for (const Settings& base : bases) {
     Alternative found = ways_to_fit(config, base, device_bytes, on_cuda, profile).back();
     const auto adds_to = [&](const Alternative& other) { return contains_all(found.settings, other.settings); };
-    if (found.bytes <= device_bytes && std::none_of(list.begin(), list.end(), adds_to))
-      list.push_back(std::move(found));
+    if (found.bytes > device_bytes || std::any_of(list.begin(), list.end(), adds_to)) continue;
+    list.push_back(std::move(found));
   }
   // bf16 changes the result: it comes last, whatever it saves.
   std::stable_sort(list.begin(), list.end(), [&](const Alternative& a, const Alternative& b) {

@@ -185,10 +185,6 @@ class Costs {
   double vector_;          ///< bytes of C channels of all tokens
 };
 
-}  // namespace
-
-namespace {
-
 /// Seconds of one micro-batch that backward waits for the inputs of layers. Copies come one after another beside the
 /// layers: out from the begin of a layer's forward, back from the begin of the backward of the layer above.
 double offload_seconds(const std::vector<double>& forward, double loss, const std::vector<double>& backward,

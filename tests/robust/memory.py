@@ -7,17 +7,15 @@ Each run must say where, end with exit 1 (in the sample, when all is saved, with
 with the bits of an undisturbed run when the same command is given again.
 """
 
-import argparse
 import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tiny_run import command, write_corpus
+from tiny_run import command, main, write_corpus
 
 KEYS = {"training.steps": 12, "training.lighthouse_steps": 8, "validation.interval": 5, "checkpoint.interval": 3,
         "checkpoint.keep": 20, "logging.sample_tokens": 40}
@@ -83,17 +81,5 @@ def experiment(build, count, seed=1, report=print):
     return places
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--build", type=Path, default=Path("build/release"))
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    try:
-        experiment(arguments.build.resolve(), arguments.count, arguments.seed)
-    except (AssertionError, subprocess.TimeoutExpired) as failure:
-        sys.exit(f"memory: {failure}")
-
-
 if __name__ == "__main__":
-    main()
+    main(experiment, __doc__, 20, build="build/release")

@@ -8,19 +8,17 @@ its newest checkpoint is of the last step that it says. Before the libraries are
 time of a start for, the system's default holds; such runs are counted apart.
 """
 
-import argparse
 import json
 import random
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
-from tiny_run import command, write_corpus
+from tiny_run import command, main, write_corpus
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 
@@ -69,17 +67,5 @@ def experiment(lighthouse, count, seed=1, report=print):
     return outcomes
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--lighthouse", type=Path, default=Path("build/release/bin/lighthouse"))
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    try:
-        experiment(arguments.lighthouse.resolve(), arguments.count, arguments.seed)
-    except (AssertionError, subprocess.TimeoutExpired) as failure:
-        sys.exit(f"signals: {failure}")
-
-
 if __name__ == "__main__":
-    main()
+    main(experiment, __doc__, 100, lighthouse="build/release/bin/lighthouse")

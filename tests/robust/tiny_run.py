@@ -1,4 +1,9 @@
-"""A run of milliseconds a step, which the programs of this folder disturb."""
+"""A run of milliseconds a step, which the programs of this folder disturb, and how they are called."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
 
 KEYS = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 16,
         "model.ffn_dim": 48, "attention.topk": 4, "training.seq_len": 64, "training.steps": 150, "training.lighthouse_steps": 100,
@@ -15,3 +20,17 @@ def command(lighthouse, corpus, run, others=None):
 def write_corpus(path):
     path.write_text("the light house stands at sea, far from land. " * 2000)
     return path
+
+
+def main(experiment, description, count, **program):
+    """experiment(PATH, count, seed) of a program that is called with --count, --seed and `program`: an option and its default path."""
+    [(option, default)] = program.items()
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=count)
+    parser.add_argument(f"--{option}", type=Path, default=Path(default))
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    try:
+        experiment(getattr(arguments, option).resolve(), arguments.count, arguments.seed)
+    except (AssertionError, subprocess.TimeoutExpired) as failure:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {failure}")

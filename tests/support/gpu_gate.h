@@ -1,6 +1,7 @@
 // Tests that need a GPU are skipped where there is none, unless one is promised.
 #pragma once
 
+#include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -16,6 +17,12 @@ inline bool gpu_gate(int present, int needed = 1) {
                              promise);
   }
   return present >= needed;
+}
+
+/// Ends the program with the exit code that ctest counts as skipped.
+[[noreturn]] inline void skip_program() {
+  std::puts("skipped: no CUDA device");
+  std::exit(77);
 }
 
 }  // namespace lighthouse::test_support

@@ -21,6 +21,7 @@ using ops_test::Inputs;
 using ops_test::kResultNames;
 using ops_test::OpsCase;
 using ops_test::Results;
+using parallel_test::on_gpus;
 using parallel_test::run_ranks;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -302,8 +303,7 @@ TEST(ContextAttention, OfRanksThatShareRowsErrsLittleMoreThanStock) {
 }
 
 TEST(ContextAttention, OfLongRowsHasTheBitsOfOneGPU) {
-  const char* device = std::getenv("LIGHTHOUSE_TEST_DEVICE");
-  if (device == nullptr || !at::Device(device).is_cuda()) GTEST_SKIP() << "too long for a CPU";
+  if (!on_gpus()) GTEST_SKIP() << "too long for a CPU";
   for (const int64_t size : {2, 4}) {
     for (const auto& outcome : run_ranks(size, compare_long)) {
       EXPECT_EQ(outcome.exit_code, 0) << outcome.text;

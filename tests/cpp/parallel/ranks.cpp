@@ -13,7 +13,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
@@ -109,19 +108,13 @@ bool is_stopped(const Child& child) {
 /// there are none.
 void need_gpus(int64_t size) {
   if (test_support::gpu_gate(num_gpus(), static_cast<int>(size))) return;
-  if (num_gpus() == 0) {
-    std::puts("skipped: no CUDA device");
-    std::exit(77);
-  }
+  if (num_gpus() == 0) test_support::skip_program();
   skip(std::to_string(size) + " ranks, " + std::to_string(num_gpus()) + " GPUs");
 }
 
 }  // namespace
 
-bool on_gpus() {
-  const char* device = std::getenv("LIGHTHOUSE_TEST_DEVICE");
-  return device != nullptr && at::Device(device).is_cuda();
-}
+bool on_gpus() { return named_test_device().is_cuda(); }
 
 /// Asked by a process of its own: one that has used CUDA cannot be forked.
 int num_gpus() {
