@@ -49,7 +49,7 @@ def read_files(archive):
 def _download(package, path):
     by_hand = f"; or put {package.archive} with SHA-256 {package.archive_sha256} into '{path.parent}' by hand"
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="apt.") as scratch:
-        scratch = Path(scratch)
+        scratch = Path(scratch).resolve()  # apt runs in it
         (scratch / "sources.list").write_text("".join(f"deb-src [trusted=yes] {line}\n" for line in _debian_archives(by_hand)))
         for name in ("lists/partial", "archives/partial"):
             (scratch / name).mkdir(parents=True)

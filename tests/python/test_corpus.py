@@ -249,6 +249,23 @@ def test_archive_that_lost_the_version(package, tmp_path, monkeypatch):
     assert not any((tmp_path / "elsewhere").iterdir())
 
 
+def test_archive_is_fetched_into_a_folder_named_from_here(package, tmp_path, monkeypatch):
+    """apt runs in a folder of its own, where a relative path would lead elsewhere."""
+    folders = []
+
+    def apt(command, cwd=None, **options):
+        folders.extend(word.partition("=")[2] for word in command if word.startswith("Dir::"))
+        if "source" in command:
+            (Path(cwd) / package.archive).write_bytes(b"")
+        return subprocess.CompletedProcess(command, 0, "Debian|somewhere/ suite main\n", "")
+
+    monkeypatch.setattr(corpus_archive.subprocess, "run", apt)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match="has SHA-256"):
+        corpus_archive.fetch_archive(package, "elsewhere")
+    assert folders and all(Path(folder).is_absolute() for folder in folders if folder != "-")
+
+
 def test_wrong_usage():
     with pytest.raises(SystemExit) as stopped:
         corpus.main(["build"])
