@@ -1,8 +1,6 @@
 #include "cli/local_launch.h"
 
-#include <arpa/inet.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +15,8 @@
 #include <optional>
 #include <system_error>
 
+#include "parallel/free_port.h"
+
 namespace lighthouse::cli {
 namespace {
 
@@ -24,22 +24,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kLastWords{15};  // to name a rank that is lost: two looks at the store, and its timeout
 constexpr std::chrono::seconds kLeaving{30};    // after SIGTERM, as torchrun
 constexpr std::array kForwarded = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
-
-[[noreturn]] void throw_errno(const char* what) { throw std::system_error(errno, std::generic_category(), what); }
-
-uint16_t free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  if (socket < 0) throw_errno("launch: no socket");
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  auto* const generic = reinterpret_cast<sockaddr*>(&address);
-  const bool found = ::bind(socket, generic, length) == 0 && ::getsockname(socket, generic, &length) == 0;
-  ::close(socket);
-  if (!found) throw_errno("launch: no free port");
-  return ntohs(address.sin_port);
-}
 
 class Processes {
  public:

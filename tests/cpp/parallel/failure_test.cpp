@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cpp/parallel/ranks.h"
+#include "parallel/free_port.h"
 #include "parallel/watch.h"
 
 namespace lighthouse {
@@ -88,7 +89,7 @@ TEST(LostRanks, AnErrorOfRankZeroIsNamedByTheOthersThoughItHostsTheStore) {
 TEST(Starts, RanksThatDoNotComeAreNamed) {
   Launch launch;
   launch.world_size = 4;
-  launch.port = parallel_test::free_port();
+  launch.port = free_port();
   const auto outcomes = run_processes(2, [&](int64_t rank) -> std::string {
     Launch mine = launch;
     mine.rank = rank;
@@ -101,10 +102,9 @@ TEST(Starts, RanksThatDoNotComeAreNamed) {
 TEST(Starts, APortThatIsTakenIsNamed) {
   Launch launch;
   launch.world_size = 2;
-  launch.port = parallel_test::free_port();
+  launch.port = free_port();
   const auto outcomes = run_processes(2, [&](int64_t) -> std::string {
-    Launch mine = launch;  // both are rank 0
-    World world(mine, {.timeout = kTimeout, .patience = kTimeout});
+    World world(launch, {.timeout = kTimeout, .patience = kTimeout});  // both are rank 0
     return "";
   });
   const std::string both = outcomes[0].text + outcomes[1].text;
@@ -116,7 +116,7 @@ TEST(Starts, AnAddressThatDoesNotAnswerIsNamed) {
   Launch launch;
   launch.world_size = 2;
   launch.rank = 1;
-  launch.port = parallel_test::free_port();
+  launch.port = free_port();
   const auto outcomes = run_processes(1, [&](int64_t) -> std::string {
     World world(launch, {.timeout = kTimeout, .patience = kTimeout});
     return "";

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "lighthouse/check.h"
+#include "parallel/free_port.h"
 
 namespace lighthouse {
 namespace {
@@ -30,6 +31,14 @@ std::string refusal(const Variables& variables) {
     return error.what();
   }
   return "accepted";
+}
+
+TEST(FreePort, LiesBelowThoseOfConnections) {
+  for (int i = 0; i < 100; ++i) {
+    const uint16_t port = free_port();
+    EXPECT_GE(port, 20'000);
+    EXPECT_LT(port, 32'768);
+  }
 }
 
 TEST(Launch, NoneWithoutALauncher) {

@@ -3,21 +3,19 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
-#include <arpa/inet.h>
 #include <c10/core/DeviceGuard.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <numeric>
 #include <stdexcept>
 
+#include "parallel/free_port.h"
 #include "support/test_device.h"
 
 namespace lighthouse::parallel_test {
@@ -161,20 +159,6 @@ std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOption
         return body(world);
       },
       options.limit);
-}
-
-uint16_t free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  if (::bind(socket, generic, length) != 0 || ::getsockname(socket, generic, &length) != 0) {
-    throw std::runtime_error(std::string("no free port: ") + std::strerror(errno));
-  }
-  ::close(socket);
-  return ntohs(address.sin_port);
 }
 
 }  // namespace lighthouse::parallel_test

@@ -36,9 +36,6 @@ std::vector<Outcome> run_ranks(int64_t size, const Body& body, const RanksOption
 /// Whether the test device is CUDA.
 bool on_gpus();
 
-/// A port that was free just now.
-uint16_t free_port();
-
 /// CUDA devices of this machine.
 int num_gpus();
 
