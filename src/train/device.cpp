@@ -58,7 +58,7 @@ at::Device resolve_device(DeviceChoice choice, int64_t local_rank) {
   LIGHTHOUSE_CHECK(at::hasCUDA(),
                    "training.device = \"cuda\": this build has no CUDA or the machine no GPU that it can use (see "
                    "lighthouse info); use cpu or auto");
-  const auto num_gpus = static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount());
+  const int64_t num_gpus = static_cast<uint8_t>(at::detail::getCUDAHooks().deviceCount());
   LIGHTHOUSE_CHECK(num_gpus == 1 || local_rank < num_gpus, "process ", local_rank + 1,
                    " of this machine has no GPU: ", num_gpus, " are there; start as many processes as GPUs");
   const int64_t index = num_gpus == 1 ? 0 : local_rank;

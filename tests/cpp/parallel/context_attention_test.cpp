@@ -320,7 +320,7 @@ TEST(ContextAttention, NamesWhatRanksCannotShare) {
     const std::vector<Span> tokens = context_spans(c.config, c.seq_len, 2);
     const Inputs mine = part(inputs, tokens[static_cast<size_t>(world.rank())]);
     std::string messages;
-    const auto refused = [&](const Inputs& x, AttentionOptions options) {
+    const auto refused = [&](const Inputs& x, const AttentionOptions& options) {
       try {
         lighthouse_attention(x.q, x.k, x.v, options, tokens, *group);
         messages += "accepted\n";

@@ -102,7 +102,9 @@ TEST(Pieces, OfALargeModelAreBalanced) {
     std::vector<int64_t> elements(static_cast<size_t>(ranks), 0);
     const std::vector<int64_t> owners = owners_of(pieces, ranks);
     for (size_t i = 0; i < pieces.size(); ++i) elements[static_cast<size_t>(owners[i])] += pieces[i].size();
-    EXPECT_LE(*std::max_element(elements.begin(), elements.end()), total / ranks * 1.1) << ranks;
+    EXPECT_LE(*std::max_element(elements.begin(), elements.end()),
+              1.1 * static_cast<double>(total) / static_cast<double>(ranks))
+        << ranks;
   }
 }
 

@@ -20,7 +20,6 @@ namespace {
 using parallel_test::on_gpus;
 using parallel_test::Outcome;
 using parallel_test::run_ranks;
-using ::testing::HasSubstr;
 
 std::vector<int64_t> all_ranks(const World& world) {
   std::vector<int64_t> ranks(static_cast<size_t>(world.size()));

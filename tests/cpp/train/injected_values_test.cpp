@@ -1,4 +1,5 @@
 // NaN, infinities and spikes at random places of a step: none reaches the weights.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/record_function.h>

@@ -13,7 +13,6 @@
 namespace lighthouse {
 namespace {
 namespace fs = std::filesystem;
-using ::testing::ElementsAre;
 
 std::optional<WriteLog> write_log;
 

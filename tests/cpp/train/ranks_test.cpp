@@ -23,14 +23,11 @@
 
 namespace lighthouse {
 namespace {
-namespace fs = std::filesystem;
 using parallel_test::Outcome;
 using parallel_test::run_processes;
 using parallel_test::run_ranks;
 using ::testing::AllOf;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 using Change = std::function<void(int64_t rank, RunConfig& config, TrainOptions& options)>;
 
