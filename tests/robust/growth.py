@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measures how much the memory of a run on the CPU grows from step to step.
+"""Measures how much the memory of a run grows from step to step.
 
     python tests/robust/growth.py --steps 10000 --lighthouse build/release/bin/lighthouse
+    python tests/robust/growth.py --steps 3000 --device cuda
 
 The resident memory of the process is read every 100 steps; what is reported is the median of the second half of the run
-over that of the quarter before it, in KiB for 1,000 steps. It must be below 1 MiB.
+over that of the quarter before it, in KiB for 1,000 steps. It must be below 1 MiB. On a GPU the most memory in tensors must not
+grow from the middle of the last stage on.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from pathlib import Path
 from tiny_run import command, write_corpus
 
 KEYS = {"validation.interval": 500, "checkpoint.interval": 500, "logging.sample_tokens": 0, "training.seq_len": 32, "model.num_layers": 1}
+KEYS_ON_CUDA = {"training.device": "cuda", "model.head_dim": 64, "training.seq_len": 512}  # what stock kernels take
 MOST_KIB = 1024
 
 
@@ -61,10 +64,17 @@ def growth(samples):
     return (kib_b - kib_a) / (step_b - step_a) * 1000
 
 
-def experiment(lighthouse, steps, report=print):
+def growth_on_device(metrics):
+    """Bytes in tensors at most, at the end less in the middle of the last stage."""
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    peaks = [line["peak_memory"] for line in lines if line["stage"] == lines[-1]["stage"] and line.get("peak_memory")]
+    return peaks[-1] - peaks[len(peaks) // 2]
+
+
+def experiment(lighthouse, steps, device="cpu", report=print):
     with tempfile.TemporaryDirectory(prefix="lighthouse-growth-") as folder:
         corpus, run = write_corpus(Path(folder) / "t.txt"), Path(folder) / "run"
-        keys = KEYS | {"training.steps": steps, "training.lighthouse_steps": steps * 2 // 3}
+        keys = KEYS | (KEYS_ON_CUDA if device == "cuda" else {}) | {"training.steps": steps, "training.lighthouse_steps": steps * 2 // 3}
         process = subprocess.Popen(command(lighthouse, corpus, run, keys), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
             samples = samples_of(process, run / "metrics.jsonl", every=max(1, steps // 100))
@@ -72,9 +82,11 @@ def experiment(lighthouse, steps, report=print):
         finally:
             process.kill()
         assert process.returncode == 0, errors[-1000:]
+        on_device = growth_on_device(run / "metrics.jsonl") if device == "cuda" else 0
     found = growth(samples)
     report(f"{steps} steps: {found:.0f} KiB for 1,000 steps; {samples[0][1]} KiB at step {samples[0][0]}, "
-           f"{samples[-1][1]} KiB at step {samples[-1][0]}")
+           f"{samples[-1][1]} KiB at step {samples[-1][0]}" + (f"; on the device {on_device} bytes" if device == "cuda" else ""))
+    assert on_device == 0, f"tensors on the device take {on_device} bytes more at the end than in the middle of the last stage"
     return found
 
 
@@ -82,8 +94,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--lighthouse", type=Path, default=Path("build/release/bin/lighthouse"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
-    found = experiment(arguments.lighthouse.resolve(), arguments.steps)
+    found = experiment(arguments.lighthouse.resolve(), arguments.steps, arguments.device)
     if found >= MOST_KIB:
         sys.exit(f"growth: {found:.0f} KiB for 1,000 steps, more than {MOST_KIB}")
 
