@@ -1,6 +1,7 @@
 """torchtitan 0.3: its Llama 3 debug model with lighthouse attention, in both stages, with packed documents."""
 
 import collections
+import json
 import types
 
 import pytest
@@ -207,6 +208,17 @@ def test_checkpoints_resume_with_any_number_of_ranks(tmp_path):
     assert (tmp_path / "checkpoint" / "step-1").is_dir() and again.shape[1] == alone.shape[1] == ranks.shape[1] - 1
     check_steps(again, ranks[0, 1:])
     check_steps(alone, ranks[0, 1:])
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="the ranks are those of a CPU")
+def test_bench_times_both_stages():
+    first, second = run_ranks(2, torchtitan_context_cases.bench, "--debug-model", "--layers", "2", "--seq-len", "512", "--steps", "1",
+                              with_group=False)
+    one, two = map(json.loads, first.splitlines())
+    assert second == "" and (one["stage"], two["stage"]) == ("one", "two")
+    for stage in (one, two):
+        assert (stage["ranks"], stage["seq_len"], stage["layers"], len(stage["losses"])) == (2, 512, 2, 3)
+        assert stage["tokens_per_s"] == pytest.approx(512 / stage["seconds"], rel=0.05)
 
 
 def check_steps(ranks, expected):

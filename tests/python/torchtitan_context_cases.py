@@ -1,9 +1,11 @@
 """torchtitan's trainer on Gloo ranks of a CPU, for which it asks for a GPU in a few places; run by test_torchtitan.py."""
 
 import os
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from ranks import run_program
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import distribute_tensor
 
@@ -94,14 +96,18 @@ def same_weights(model):
         parameter.copy_(distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None))
 
 
+def sum_as_gloo_does(trainer):
+    for module in trainer.model_parts[0].modules():
+        if isinstance(module, FSDPModule):
+            module.set_force_sum_reduction_for_comms(True)  # Gloo has no other sum by 1.0
+
+
 def train(**options):
     """(loss, norm of the gradient) of each step, over all ranks."""
     config = trainer_config(**options)
     config.tokenizer, config.dataloader = Part(lambda **unused: None), Part(Rows)
     trainer = config.build()
-    for module in trainer.model_parts[0].modules():
-        if isinstance(module, FSDPModule):
-            module.set_force_sum_reduction_for_comms(True)  # Gloo has no other sum by 1.0
+    sum_as_gloo_does(trainer)
     same_weights(trainer.model_parts[0])
     steps = []
     trainer.metrics_processor.log = lambda step, loss, largest, norm, **more: steps.append((float(loss), float(norm)))
@@ -118,6 +124,20 @@ def train_each(runs):
         results.append(train(**options))
         dist.destroy_process_group()
     return results
+
+
+def bench(*arguments):
+    """What bench/torchtitan_steps.py prints."""
+    on_the_cpu()
+    from lighthouse_attention.torchtitan import LighthouseTrainer
+    init = LighthouseTrainer.__init__
+
+    def init_for_gloo(self, config):
+        init(self, config)
+        sum_as_gloo_does(self)
+
+    LighthouseTrainer.__init__ = init_for_gloo
+    return run_program(str(Path(__file__).parents[2] / "bench" / "torchtitan_steps.py"), arguments)
 
 
 class Part:
