@@ -26,6 +26,7 @@ def argument_parser(description, folder):
     parser.add_argument("--program", type=Path, default=ROOT / "build/release/bin/lighthouse", help="lighthouse")
     parser.add_argument("--results", type=Path, default=folder / "results", help="records of the runs that are made")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / folder.name, help="run folders")
+    parser.add_argument("--cards", type=int, default=1, help="cards, each of which makes runs of its own (1)")
     parser.add_argument("--minutes", type=float, default=25, help="end after that; runs under way are saved (25)")
     parser.add_argument("--only", default="*", help="runs whose name matches, as 'a-*'")
     parser.add_argument("--list", action="store_true", help="say where the plan stands, and end")
@@ -70,7 +71,8 @@ class Results:
 
 
 class Runner:
-    """Makes runs. Those of an experiment have a `name`; a class of its own says what is called for one."""
+    """Makes runs, on one card or several. Those of an experiment have a `name`; a class of its own says which there are and what is
+    called for one."""
 
     def __init__(self, arguments, results, folder):
         self.arguments = arguments
@@ -78,6 +80,15 @@ class Runner:
         self.deadline = time.monotonic() + 60 * arguments.minutes
         self.results = results
         self.lock = threading.Condition()
+        self.taken = {}  # runs by name, of some card
+
+    def jobs(self):
+        """Lists of runs that one card makes one after another, in the order of the plan."""
+        raise NotImplementedError
+
+    def is_ready(self, run):
+        """Whether what it needs of other runs is there."""
+        return True
 
     def commands(self, run):
         """(command, name of a file of the run folder for its output or None for the log) of each, one after another."""
@@ -136,6 +147,38 @@ class Runner:
             return False
         print(f"card {card}: {run.name} {self.results.describe(run)}, {time.monotonic() - start:.0f} s", flush=True)
         return True
+
+    def next_job(self):
+        """Runs for one card, now taken; None when none is left. Waits for what other cards make."""
+        with self.lock:
+            while time.monotonic() < self.deadline:
+                waits = False
+                for job in self.jobs():
+                    left = [run for run in job if self.results.record(run) is None]
+                    if not left or left[0].name in self.taken:
+                        continue
+                    if self.is_ready(left[0]):
+                        self.taken |= {run.name: run for run in left}
+                        return left
+                    waits = True
+                if not waits or all(self.results.record(run) for run in self.taken.values()):
+                    return None
+                self.lock.wait(1)
+        return None
+
+    def work(self, card):
+        while job := self.next_job():
+            for run in job:
+                if not self.make_and_say(run, card):
+                    return
+
+    def run_all(self):
+        workers = [threading.Thread(target=self.work, args=(card,)) for card in range(self.arguments.cards)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        self.say_where_it_stands([run for job in self.jobs() for run in job])
 
     def say_where_it_stands(self, runs):
         made = sum(self.results.record(run) is not None for run in runs)

@@ -36,6 +36,9 @@ class Runner(shared.Runner):
         layers = json.loads(config.read_text())["num_hidden_layers"] if config.exists() else 0  # --list needs no model
         self.runs = self.chosen(plan.runs(layers, arguments.seq_len, arguments.steps))
 
+    def jobs(self):
+        return [[run] for run in self.runs]
+
     def corpus(self, part, kind):
         return self.arguments.tokens / f"{part}-{kind}" / "train"
 
@@ -82,11 +85,6 @@ class Runner(shared.Runner):
         return {str(self.arguments.config): f"experiments/{HERE.name}/extension.toml", str(self.arguments.model): MODEL,
                 str(self.arguments.tokens): TOKENS} | super().names(run)
 
-    def run_all(self):
-        for run in self.runs:
-            if self.results.record(run) is None and not self.make_and_say(run, card=0):
-                return
-
 
 def rope_theta(config):
     """model.rope_theta of a configuration."""
@@ -108,7 +106,6 @@ def main():
         if not path.exists():
             sys.exit(f"'{path}' is missing; run.sh makes it")
     runner.run_all()
-    runner.say_where_it_stands(runner.runs)
     print(summarize.table(arguments.results))
 
 

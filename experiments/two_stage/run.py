@@ -6,8 +6,6 @@ not made again. A run that the end of the time stops goes on at the next call, o
 import json
 import math
 import sys
-import threading
-import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -23,7 +21,6 @@ EVALUATION = ["--task", "loss,position,passkey,copy", "--context", "4096", "--se
 def parse_arguments():
     parser = shared.argument_parser(__doc__, HERE)
     parser.add_argument("--corpus", type=Path, help="folder with train and heldout (that of each ladder in .corpus)")
-    parser.add_argument("--cards", type=int, default=1, help="cards, each of which makes runs of its own (1)")
     parser.add_argument("--list-corpora", action="store_true", help="name the folders of .corpus that are read, and end")
     return parser.parse_args()
 
@@ -66,10 +63,9 @@ class Results(shared.Results):
 class Runner(shared.Runner):
     def __init__(self, arguments):
         super().__init__(arguments, Results(arguments.results), HERE)
-        self.taken = set()
 
-    def all_jobs(self):
-        """Jobs in the order of the plan, those for the rate of a ladder before its first."""
+    def jobs(self):
+        """Those for the rate of a ladder come before its first."""
         jobs = []
         for job in plan.jobs():
             ladder = job[0].ladder
@@ -78,25 +74,8 @@ class Runner(shared.Runner):
             jobs.append(job)
         return [runs for runs in map(self.chosen, jobs) if runs]
 
-    def next_job(self):
-        """Runs for one card, marked as taken; None when none is left. Waits for a rate that another card looks for."""
-        with self.lock:
-            while time.monotonic() < self.deadline:
-                waits = False
-                for job in self.all_jobs():
-                    left = [run for run in job if self.results.record(run) is None]
-                    if not left or left[0].name in self.taken:
-                        continue
-                    if left[0].seed != plan.RATE_SEED and self.results.rate(left[0].ladder) is None:
-                        waits = True
-                        continue
-                    self.taken.update(run.name for run in left)
-                    return left
-                if not waits or not any(run.seed == plan.RATE_SEED and self.results.record(run) is None
-                                        for job in self.all_jobs() for run in job):
-                    return None
-                self.lock.wait(1)
-        return None
+    def is_ready(self, run):
+        return run.seed == plan.RATE_SEED or self.results.rate(run.ladder) is not None
 
     def corpus(self, run):
         return self.arguments.corpus or ROOT / corpus_name(run)
@@ -123,24 +102,11 @@ class Runner(shared.Runner):
     def names(self, run):
         return {str(self.arguments.program): "lighthouse", str(self.corpus(run)): corpus_name(run)} | super().names(run)
 
-    def work(self, card):
-        while job := self.next_job():
-            for run in job:
-                if not self.make_and_say(run, card):
-                    return
-
-    def run_all(self):
-        workers = [threading.Thread(target=self.work, args=(card,)) for card in range(self.arguments.cards)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-
 
 def main():
     arguments = parse_arguments()
     runner = Runner(arguments)
-    runs = [run for job in runner.all_jobs() for run in job]
+    runs = [run for job in runner.jobs() for run in job]
     if not runs:
         sys.exit(f"no run is named like '{arguments.only}'")
     if arguments.list:
@@ -155,8 +121,6 @@ def main():
         if not path.exists():
             sys.exit(f"'{path}' is missing; run.sh makes it")
     runner.run_all()
-    runs = [run for job in runner.all_jobs() for run in job]
-    runner.say_where_it_stands(runs)
 
 
 if __name__ == "__main__":
