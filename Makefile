@@ -115,17 +115,14 @@ test-threads: setup-test build/thread/build.ninja
 test-sanitize: build-sanitize
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 ctest --test-dir build/sanitize -j 2 --output-on-failure --timeout 1800
 
-## libFuzzer on every harness of tests/robust, FUZZ_SECONDS each, with the address and undefined-behaviour sanitizers of clang.
-## Inputs that are new are kept in build/fuzz/corpus; what ends a harness is left beside it.
+## libFuzzer on every harness of tests/robust, FUZZ_SECONDS each, one on each core at a time, with the address and undefined-behaviour
+## sanitizers of clang. Inputs that are new are kept in build/fuzz/corpus; what ends a harness is left beside it.
 FUZZ_SECONDS ?= 600
-fuzz: setup
+fuzz:
+	@scripts/setup.sh fuzz
 	@cmake -G Ninja -S tests/robust -B build/fuzz -DPython3_EXECUTABLE=$(CURDIR)/.venv/bin/python -DCMAKE_CXX_COMPILER=clang++ >/dev/null
 	@cmake --build build/fuzz
-	@cd build/fuzz && for seeds in $(CURDIR)/tests/robust/seeds/*; do \
-	  name=$$(basename $$seeds); mkdir -p corpus/$$name; echo "fuzz_$$name"; \
-	  ./fuzz_$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=$$name- corpus/$$name $$seeds || exit 1; \
-	done
+	@ls tests/robust/seeds | xargs -P $$(nproc) -I NAME tests/robust/fuzz.sh NAME $(FUZZ_SECONDS)
 
 SOURCES = $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 format:

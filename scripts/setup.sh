@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes this checkout ready to build: tools and libraries from Debian or Ubuntu, a virtual environment with torch.
-# Does nothing where all is there already. Usage: scripts/setup.sh [test]
+# Does nothing where all is there already. Usage: scripts/setup.sh [test | fuzz]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -26,6 +26,10 @@ if command -v c++ >/dev/null; then
   for pair in "${libraries[@]}"; do have_header "${pair%%:*}" || missing+=("${pair##*:}"); done
 else
   missing+=(g++ "${libraries[@]##*:}")
+fi
+if [ "${1:-}" = fuzz ] && ! echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' |
+  clang++ -fsanitize=fuzzer,address -o /dev/null -x c++ - 2>/dev/null; then
+  missing+=(clang "$(apt-cache depends clang 2>/dev/null | sed -n 's/.* clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1)")
 fi
 if ((${#missing[@]})); then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
