@@ -10,7 +10,7 @@ import socket
 import sys
 import traceback
 
-SECONDS = 120  # a machine may be busy; what hangs ends sooner, by the timeout of the group
+SECONDS = 240  # a machine may be busy; what hangs ends sooner, by the timeout of the group
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["torch._dynamo", "torch.distributed", "lighthouse_attention.huggingface"])
 
