@@ -9,6 +9,7 @@ if ! "./fuzz_$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=1024 -verbosity=
   tail -n 40 "$1.log" >&2
   exit 255
 fi
-stat() { sed -n "s/^stat::$1: *//p" "$2"; }
-echo "fuzz_$1: $(stat number_of_executed_units "$1.log") executions in $2 s, none over $(($(stat slowest_unit_time_sec "$1.log") + 1)) s," \
-  "at most $(stat peak_rss_mb "$1.log") MiB"
+log=$1.log
+stat() { sed -n "s/^stat::$1: *//p" "$log"; }
+echo "fuzz_$1: $(stat number_of_executed_units) executions in $2 s, none over $(($(stat slowest_unit_time_sec) + 1)) s," \
+  "at most $(stat peak_rss_mb) MiB"
