@@ -33,18 +33,16 @@ struct Kept {
 };
 
 void rotate_product(const QkvProduct& product, const QkvArguments& qkv) {
-  const auto& [cos, sin] = qkv.rotation;
-  if (cos.defined()) rotate_heads_(product.heads, qkv.num_heads + qkv.num_kv_heads, cos, sin);
+  if (qkv.rotation.defined()) rotate_heads_(product.heads, qkv.num_heads + qkv.num_kv_heads, qkv.rotation);
 }
 
 /// Turns the heads of the product, where gather does not.
 ops::GatheredRows turned_rows(const QkvProduct& product, const QkvArguments& qkv, const calls::SharedPlan& plan) {
-  const auto& [cos, sin] = qkv.rotation;
   const at::Tensor q = product.q(qkv);
   const at::Tensor k = product.k(qkv);
   const at::Tensor v = product.v(qkv);
-  if (cos.defined()) {
-    auto rows = ops::gather_turned_by_norm(q, k, v, {cos, sin}, plan);
+  if (qkv.rotation.defined()) {
+    auto rows = ops::gather_turned_by_norm(q, k, v, qkv.rotation, plan);
     if (rows) return *std::move(rows);
   }
   rotate_product(product, qkv);
@@ -52,14 +50,14 @@ ops::GatheredRows turned_rows(const QkvProduct& product, const QkvArguments& qkv
 }
 
 /// pack_head_gradients of gather's adjoint.
-at::Tensor packed_gradient(const Rows& rows, const ops::Gathering& gathering, const ops::Angles& angles,
+at::Tensor packed_gradient(const Rows& rows, const ops::Gathering& gathering, const Rotation& rotation,
                            const at::Tensor& inverse_rms) {
-  if (angles.cos.defined()) {
-    const auto packed = ops::gather_rows_backward_turned(rows, gathering, angles, inverse_rms);
+  if (rotation.defined()) {
+    const auto packed = ops::gather_rows_backward_turned(rows, gathering, rotation, inverse_rms);
     if (packed) return packed->flatten(2).flatten(0, 1);
   }
   const auto [dq, dk, dv] = ops::gather_rows_backward(rows, gathering);
-  return pack_head_gradients(dq, dk, dv, angles.cos, angles.sin, inverse_rms);
+  return pack_head_gradients(dq, dk, dv, rotation, inverse_rms);
 }
 
 /// The gathering, of a plan that is not null, leaves by `made` and not as a result: nothing would make zero gradients
@@ -94,10 +92,9 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
     const Kept kept(saved);
     const Rows given{with_contiguous_channels(gradients[1]), with_contiguous_channels(gradients[2]),
                      with_contiguous_channels(gradients[3])};
-    const auto& [cos, sin] = kept.rotation;
     const at::Tensor packed =
-        is_gathered ? packed_gradient(given, ops::saved_gathering(context, saved), {cos, sin}, kept.inverse_rms)
-                    : pack_head_gradients(given.q, given.k, given.v, cos, sin, kept.inverse_rms);
+        is_gathered ? packed_gradient(given, ops::saved_gathering(context, saved), kept.rotation, kept.inverse_rms)
+                    : pack_head_gradients(given.q, given.k, given.v, kept.rotation, kept.inverse_rms);
     const int64_t num_heads = given.q.size(is_gathered ? 1 : 2);
     const QkvGradients all = qkv_product_backward(packed, gradients[0], kept.x, kept.inverse_rms, kept.norm,
                                                   kept.matrix, num_heads * given.q.size(3));

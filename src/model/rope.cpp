@@ -40,7 +40,7 @@ Rotation make_rotation(std::span<const int64_t> cu_seqlens, const RopeFrequencie
 }
 
 at::Tensor rotate(const at::Tensor& x, const Rotation& rotation, at::ScalarType dtype) {
-  return rotated(x, rotation.cos, rotation.sin).to(dtype);
+  return rotated(x, rotation).to(dtype);
 }
 
 }  // namespace lighthouse

@@ -8,17 +8,12 @@
 #include <span>
 
 #include "model/rope_frequencies.h"
+#include "nn/rotation.h"
 #include "parallel/context_plan.h"
 
 namespace lighthouse {
 
-/// Cosine and sine of position * frequency, fp32 [N, 1, D/2]: they broadcast over batch and heads. Undefined: heads do
-/// not turn.
-struct Rotation {
-  at::Tensor cos, sin;
-};
-
-/// For positions first, first + 1, ..., first + seq_len - 1.
+/// Cosine and sine of position * frequency, for positions first, first + 1, ..., first + seq_len - 1.
 Rotation make_rotation(int64_t first, int64_t seq_len, const RopeFrequencies& frequencies);
 /// For packed documents [cu_seqlens[i], cu_seqlens[i + 1]): positions restart at 0 in each. Of `tokens` of the row, or
 /// of all.

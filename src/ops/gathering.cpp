@@ -14,9 +14,9 @@ const float* constants(const char* name, const at::Tensor& values, int64_t count
   return values.const_data_ptr<float>();
 }
 
-HeadTurn turn_of(const Angles& angles, int64_t seq_len, int64_t head_dim, const at::Tensor& like) {
+HeadTurn turn_of(const Rotation& rotation, int64_t seq_len, int64_t head_dim, const at::Tensor& like) {
   const int64_t count = seq_len * head_dim / 2;
-  return {constants("cos", angles.cos, count, like), constants("sin", angles.sin, count, like), nullptr};
+  return {constants("cos", rotation.cos, count, like), constants("sin", rotation.sin, count, like), nullptr};
 }
 
 }  // namespace
@@ -77,9 +77,9 @@ at::Tensor carry_rows(const at::Tensor& rows, const Gathering& gathering) {
 }
 
 std::optional<GatheredRows> gather_turned_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                  const Angles& angles, const calls::SharedPlan& plan) {
+                                                  const Rotation& rotation, const calls::SharedPlan& plan) {
   if (!q.is_cuda()) return std::nullopt;
-  const auto turn = [&] { return turn_of(angles, q.size(1), q.size(3), q); };
+  const auto turn = [&] { return turn_of(rotation, q.size(1), q.size(3), q); };
   bool turned = false;
   const Results rows = run("lighthouse::_gather_by_norm", q, [&](auto& context) {
     turned = calls::gather_turned_by_norm(context, view(q, k, v), turn, plan);
@@ -89,11 +89,11 @@ std::optional<GatheredRows> gather_turned_by_norm(const at::Tensor& q, const at:
 }
 
 std::optional<at::Tensor> gather_rows_backward_turned(const Rows& rows, const Gathering& gathering,
-                                                      const Angles& angles, const at::Tensor& row_scale) {
+                                                      const Rotation& rotation, const at::Tensor& row_scale) {
   if (!rows.q.is_cuda()) return std::nullopt;
   const int64_t seq_len = gathering.plan->sequence().seq_len;
   const auto turn = [&] {
-    HeadTurn back = turn_of(angles, seq_len, rows.q.size(3), rows.q);
+    HeadTurn back = turn_of(rotation, seq_len, rows.q.size(3), rows.q);
     back.row_scale = constants("row_scale", row_scale, rows.q.size(0) * seq_len, rows.q);
     return back;
   };

@@ -10,6 +10,7 @@
 
 #include "calls/plan.h"
 #include "lighthouse/ops.h"
+#include "nn/rotation.h"
 
 namespace lighthouse::ops {
 
@@ -63,23 +64,17 @@ at::Tensor carry_rows(const at::Tensor& rows, const Gathering& gathering);
 GatheredRows gather_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                             const calls::SharedPlan& plan);
 
-/// Of every token, fp32 [N, D/2]: channel c turns with channel c + D/2.
-struct Angles {
-  const at::Tensor& cos;
-  const at::Tensor& sin;
-};
-
 // Gather and its adjoint with RoPE as part of them, for a layer whose heads are not turned yet; without autograd, for
 // use inside autograd functions. None where no kernel does that (lighthouse/cuda_stages.h: can_turn_tokens,
 // can_turn_gradients).
 
 /// gather_by_norm of q and k turned, with the same bits.
 std::optional<GatheredRows> gather_turned_by_norm(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                                  const Angles& angles, const calls::SharedPlan& plan);
+                                                  const Rotation& rotation, const calls::SharedPlan& plan);
 /// What gather_rows_backward makes, dq and dk turned back and every token times its row_scale fp32 [B, N], rounded
 /// once: [B, N, H + 2 * H_kv, D], dq, dk and dv behind one another.
 std::optional<at::Tensor> gather_rows_backward_turned(const Rows& rows, const Gathering& gathering,
-                                                      const Angles& angles, const at::Tensor& row_scale);
+                                                      const Rotation& rotation, const at::Tensor& row_scale);
 
 /// int32 offsets on the device of `like`, without pinned memory: a CUDA graph replays them.
 at::Tensor offsets_like(const at::Tensor& like, at::IntArrayRef offsets);

@@ -55,14 +55,14 @@ INSTANTIATE_TEST_SUITE_P(Cases, TurnedGatherCuda,
 
 /// Packed heads, as a projection leaves them, and what turns them.
 struct Inputs {
-  at::Tensor heads, cos, sin, row_scale;
+  at::Tensor heads, row_scale;
+  Rotation rotation;
   at::Tensor q, k, v;
 
   Inputs(const Case& c, int64_t head_dim, at::ScalarType dtype)
       : heads(normal({c.batch, c.seq_len, c.total_heads(), head_dim}, 1, dtype)) {
     const at::Tensor angle = normal({c.seq_len, 1, head_dim / 2}, 9, at::kDouble) * 10;
-    cos = angle.cos().to(at::kFloat);
-    sin = angle.sin().to(at::kFloat);
+    rotation = {angle.cos().to(at::kFloat), angle.sin().to(at::kFloat)};
     row_scale = normal({c.batch * c.seq_len}, 5, at::kFloat).abs();
     q = heads.narrow(2, 0, c.num_heads);
     k = heads.narrow(2, c.num_heads, c.num_kv_heads);
@@ -71,7 +71,7 @@ struct Inputs {
 };
 
 std::optional<ops::GatheredRows> gathered(const Case& c, const Inputs& in) {
-  return ops::gather_turned_by_norm(in.q, in.k, in.v, {in.cos, in.sin}, c.plan());
+  return ops::gather_turned_by_norm(in.q, in.k, in.v, in.rotation, c.plan());
 }
 
 TEST_P(TurnedGatherCuda, GathersTheBitsOfTurnedHeads) {
@@ -81,7 +81,7 @@ TEST_P(TurnedGatherCuda, GathersTheBitsOfTurnedHeads) {
   const auto rows = gathered(c, in);
   ASSERT_TRUE(rows);
   expect_same_bits(in.heads, before, "the heads");
-  rotate_heads_(in.heads, c.num_heads + c.num_kv_heads, in.cos, in.sin);
+  rotate_heads_(in.heads, c.num_heads + c.num_kv_heads, in.rotation);
   const ops::GatheredRows expected = ops::gather_by_norm(in.q, in.k, in.v, c.plan());
   expect_same_bits(rows->gathering.selection, expected.gathering.selection, "selection");
   expect_same_bits(rows->gathering.slots, expected.gathering.slots, "slots");
@@ -91,11 +91,11 @@ TEST_P(TurnedGatherCuda, GathersTheBitsOfTurnedHeads) {
 }
 
 /// pack_head_gradients of gather's adjoint, in fp64 on the CPU, given rows by head.
-at::Tensor packed_on_cpu(const Rows& rows, const ops::Gathering& gathering, const at::Tensor& cos,
-                         const at::Tensor& sin, const at::Tensor& row_scale) {
+at::Tensor packed_on_cpu(const Rows& rows, const ops::Gathering& gathering, const Rotation& rotation,
+                         const at::Tensor& row_scale) {
   const ops::Gathering on_cpu{gathering.plan, gathering.selection.cpu(), gathering.slots.cpu()};
   const auto [dq, dk, dv] = ops::gather_rows_backward({exact(rows.q), exact(rows.k), exact(rows.v)}, on_cpu);
-  return pack_head_gradients(dq, dk, dv, cos, sin, exact(row_scale));
+  return pack_head_gradients(dq, dk, dv, rotation, exact(row_scale));
 }
 
 TEST_P(TurnedGatherCuda, AdjointIsRoundedOnce) {
@@ -110,16 +110,16 @@ TEST_P(TurnedGatherCuda, AdjointIsRoundedOnce) {
     return normal({c.batch, length, heads, head_dim}, seed, dtype).transpose(1, 2);
   };
   const Rows rows{by_row(c.num_heads, 2), normal(selected->k.sizes(), 3, dtype), by_row(c.num_kv_heads, 4)};
-  const auto packed = [&] { return ops::gather_rows_backward_turned(rows, gathering, {in.cos, in.sin}, in.row_scale); };
+  const auto packed = [&] { return ops::gather_rows_backward_turned(rows, gathering, in.rotation, in.row_scale); };
   const auto actual = packed();
   ASSERT_TRUE(actual);
-  const at::Tensor value = packed_on_cpu(rows, gathering, in.cos.cpu(), in.sin.cpu(), in.row_scale);
+  const at::Tensor value = packed_on_cpu(rows, gathering, {in.rotation.cos.cpu(), in.rotation.sin.cpu()}, in.row_scale);
   // A token is a sum over levels, turned by two products and a sum, and scaled. Absolute values of the rows, turned by
   // cos = 1 and sin = -1 or 1 (back, to the first and the second half), add up what the terms of a channel are at most.
   const Rows sizes{rows.q.abs(), rows.k.abs(), rows.v.abs()};
-  const at::Tensor ones = at::ones_like(in.cos.cpu());
-  const at::Tensor magnitude = packed_on_cpu(sizes, gathering, ones, ones, in.row_scale)
-                                   .maximum(packed_on_cpu(sizes, gathering, ones, -ones, in.row_scale));
+  const at::Tensor ones = at::ones_like(in.rotation.cos.cpu());
+  const at::Tensor magnitude = packed_on_cpu(sizes, gathering, {ones, ones}, in.row_scale)
+                                   .maximum(packed_on_cpu(sizes, gathering, {ones, -ones}, in.row_scale));
   expect_close(actual->flatten(2).flatten(0, 1), value, magnitude * static_cast<double>(c.selection.num_levels + 3),
                "packed");
   expect_same_bits(*packed(), *actual, "repeat");

@@ -71,12 +71,12 @@ TEST_F(LargeTest, Heads) {
   tail(all_angles).copy_(angle);
   const at::Tensor last = tail(x).clone().view({1, kTail, 64, 128});
   const at::Tensor all = x.view({1, kTokens, 64, 128});
-  rotate_heads_(all, 56, all_angles.cos(), all_angles.sin());
-  rotate_heads_(last, 56, angle.cos(), angle.sin());
+  rotate_heads_(all, 56, {all_angles.cos(), all_angles.sin()});
+  rotate_heads_(last, 56, {angle.cos(), angle.sin()});
   expect_same_bits(tail(x).flatten(), last.flatten(), "rotated");
   const auto packed = [](const at::Tensor& heads, const at::Tensor& angles) {
-    return pack_head_gradients(heads.narrow(2, 0, 48), heads.narrow(2, 48, 8), heads.narrow(2, 56, 8), angles.cos(),
-                               angles.sin(), angles.select(2, 0).select(1, 0).contiguous());
+    return pack_head_gradients(heads.narrow(2, 0, 48), heads.narrow(2, 48, 8), heads.narrow(2, 56, 8),
+                               {angles.cos(), angles.sin()}, angles.select(2, 0).select(1, 0).contiguous());
   };
   expect_same_bits(tail(packed(all, all_angles)), packed(last, angle), "packed");
 }
