@@ -18,20 +18,21 @@
 #include "model/import.h"
 #include "model/tokenizer_files.h"
 #include "plan/starting_point.h"
+#include "plan/time.h"
 #include "train/prepared_corpus.h"
 
 namespace lighthouse::cli {
 namespace {
 namespace fs = std::filesystem;
 
-struct Options {
+struct InitArguments {
   std::string model, data, validation, output;
   int64_t seq_len = 0, world_size = 1;
   PlanDeviceOptions device;
   bool force = false;
 };
 
-void check_output(const Options& options) {
+void check_output(const InitArguments& options) {
   std::error_code none;
   const fs::path path = options.output, folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   const std::string given = "--output " + options.output + ": ";
@@ -64,7 +65,7 @@ InitModel read_model(const std::string& name) {
 }
 
 /// A corpus as `train` takes it, of a folder of lighthouse-prepare its two data sets.
-InitCorpus find_corpus(const Options& options) {
+InitCorpus find_corpus(const InitArguments& options) {
   InitCorpus corpus;
   corpus.data.path = options.data;
   corpus.data.validation_path = options.validation;
@@ -82,7 +83,7 @@ InitCorpus find_corpus(const Options& options) {
 }
 
 /// The corpus is there, long enough, and of tokens that the model reads. A preset gets the vocabulary of its corpus.
-void open_corpus(const Options& options, InitModel& model, InitCorpus& corpus) {
+void open_corpus(const InitArguments& options, InitModel& model, InitCorpus& corpus) {
   constexpr int64_t kRound = 64;  // products of matrices are fastest so
   const std::optional<int64_t> vocabulary = prepared_vocabulary(corpus.data);
   if (!model.is_folder && vocabulary) {
@@ -110,15 +111,17 @@ void lengthen(InitModel& model, int64_t seq_len) {
   model.rope_changed = true;
 }
 
-void run_init(const Options& options) {
+void run_init(const InitArguments& options) {
   check_output(options);
   InitModel model = read_model(options.model);
   lengthen(model, options.seq_len);
   InitCorpus corpus = find_corpus(options);
   open_corpus(options, model, corpus);
   const PlanDevice device = options.device.resolve(DeviceChoice::kAuto);
-  const StartingRequest request{model.config,        model.trained, options.seq_len,    corpus.tokens,
-                                device.memory_bytes, device.cuda,   options.world_size, device.ranking()};
+  const StartingRequest request{
+      model.config,       model.trained,       options.seq_len,
+      corpus.tokens,      device.memory_bytes, device.cuda,
+      options.world_size, device.ranking(),    device.host_share(options.world_size, kNodeSize)};
   const StartingPoint start = in_words_of_options([&] { return starting_point(request); });
   write_file_durably(options.output, init_file(model, corpus, device, options.output, start));
   std::cout << options.output << '\n';
@@ -130,7 +133,7 @@ void run_init(const Options& options) {
 void add_init_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("init", "Write a commented configuration for a model, a corpus, a length and a device");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<InitArguments>();
   command
       ->add_option("--model", options->model,
                    "Folder of transformers: with weights training goes on from them; or a preset: " +

@@ -13,7 +13,7 @@
 namespace lighthouse::cli {
 namespace {
 
-struct Options {
+struct PlanArguments {
   PlanDeviceOptions device;
   std::optional<int64_t> world_size, nodes;
   bool json = false;
@@ -22,7 +22,7 @@ struct Options {
 
 /// How many ranks there are, and how they share the work: as the configuration says, or, where it says nothing, in the
 /// fastest way that fits.
-PlanRanks share_out(const Options& options, const PlanDevice& device, RunConfig& config) {
+PlanRanks share_out(const PlanArguments& options, const PlanDevice& device, RunConfig& config) {
   ParallelConfig& parallel = config.parallel;
   const bool given = parallel.data > 0 || parallel.context > 1;
   PlanRanks ranks;
@@ -49,7 +49,7 @@ PlanRanks share_out(const Options& options, const PlanDevice& device, RunConfig&
   return ranks;
 }
 
-void run_plan(const Options& options) {
+void run_plan(const PlanArguments& options) {
   RunConfig config = options.config->load();
   const PlanDevice device = options.device.resolve(config.training.device);
   const PlanRanks ranks = share_out(options, device, config);
@@ -60,15 +60,20 @@ void run_plan(const Options& options) {
     print_plan(report, std::cout);
   }
   if (report["fits"].get<bool>()) return;
-  throw std::runtime_error("does not fit: it takes about " + memory_text(report["memory_bytes"].get<int64_t>()) +
-                           " and " + device.name + " has " + memory_text(device.memory_bytes));
+  const auto takes = [](int64_t bytes) { return "does not fit: it takes about " + memory_text(bytes); };
+  const auto bytes = report["memory_bytes"].get<int64_t>();
+  if (bytes > device.memory_bytes) {
+    throw std::runtime_error(takes(bytes) + " and " + device.name + " has " + memory_text(device.memory_bytes));
+  }
+  throw std::runtime_error(takes(report["host_bytes"].get<int64_t>()) + " of the host, which has " +
+                           memory_text(report["host_memory_bytes"].get<int64_t>()) + " for each GPU");
 }
 
 }  // namespace
 
 void add_plan_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("plan", "Predict memory and time of a configuration before it is launched");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanArguments>();
   options->config = std::make_unique<ConfigOptions>(*command);
   add_plan_device_options(*command, options->device);
   constexpr IntegerRange kOfMachines{1, 1 << 20};

@@ -15,16 +15,18 @@ namespace {
 // Offered for completion; with --memory every name will do.
 constexpr const char* kDeviceNames = "{auto,cpu,h200,h100,b200,a100,l40s,l4}";
 
-PlanDevice this_cpu() {
-  const int64_t bytes = static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  return {"the CPU", false, bytes, std::nullopt};
-}
+int64_t memory_of_this_machine() { return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE); }
+
+PlanDevice this_cpu() { return {"the CPU", false, memory_of_this_machine(), std::nullopt, std::nullopt}; }
 
 /// The device that `lighthouse train` would take here.
 PlanDevice device_here(DeviceChoice wanted) {
   if (wanted == DeviceChoice::kCpu) return this_cpu();
   const CudaInfo cuda = cuda_info();
-  if (!cuda.devices.empty()) return {cuda.devices.front().name, true, cuda.devices.front().memory_bytes, std::nullopt};
+  if (!cuda.devices.empty()) {
+    const auto& gpu = cuda.devices.front();
+    return {gpu.name, true, gpu.memory_bytes, std::nullopt, memory_of_this_machine()};
+  }
   if (wanted == DeviceChoice::kAuto) return this_cpu();
   throw UsageError("training.device = \"cuda\": " + cuda.why_not + "; name the device to plan for, as --device h200");
 }
@@ -36,7 +38,7 @@ PlanDevice device_by_name(const std::string& name, bool memory_given) {
                      "GiB, as --memory 80");
   }
   const DeviceProfile* profile = find_profile(name);
-  return {name, true, profile == nullptr ? 0 : profile->memory_bytes, std::nullopt};
+  return {name, true, profile == nullptr ? 0 : profile->memory_bytes, std::nullopt, std::nullopt};
 }
 
 }  // namespace
@@ -47,6 +49,10 @@ PlanDevice PlanDeviceOptions::resolve(DeviceChoice wanted) const {
                                        : device_by_name(device, memory_gib.has_value());
   constexpr double kGiB = 1024.0 * 1024 * 1024;
   if (memory_gib) found.memory_bytes = static_cast<int64_t>(*memory_gib * kGiB);
+  if (host_memory_gib && !found.cuda) {
+    throw UsageError("--host-memory: is of the machine that a GPU is in; of the CPU give --memory");
+  }
+  if (host_memory_gib) found.host_bytes = static_cast<int64_t>(*host_memory_gib * kGiB);
   if (found.memory_bytes == 0) throw UsageError("--device " + found.name + ": give its memory too, as --memory 80");
   if (tflops.has_value() != bandwidth.has_value()) {
     throw UsageError("--device-tflops and --device-bandwidth: a time needs both");
@@ -71,6 +77,10 @@ void add_plan_device_options(CLI::App& command, PlanDeviceOptions& options) {
       ->option_text("auto");
   constexpr NumberRange kOfDevices{.min = 0, .max = 1e6, .min_excluded = true};
   within(command.add_option("--memory", options.memory_gib, "Memory of the device in GiB; known of h200 and h100"),
+         kOfDevices)
+      ->option_text("GIB");
+  within(command.add_option("--host-memory", options.host_memory_gib,
+                            "Memory in GiB of the machine that the GPUs are in; known of this one"),
          kOfDevices)
       ->option_text("GIB");
   within(command.add_option("--device-tflops", options.tflops,

@@ -99,9 +99,13 @@ std::string why_no_time(const PlanDevice& device) {
          (device.cuda ? "; --device-tflops and --device-bandwidth give a rough figure" : "");
 }
 
-Json alternatives_json(const RunConfig& config, const PlanDevice& device) {
+Json alternatives_json(const RunConfig& config, const PlanDevice& device, std::optional<int64_t> host_bytes) {
+  const int64_t bytes = run_bytes(config, device.cuda);
+  std::vector<Alternative> found = alternatives(config, device.memory_bytes, device.cuda, device.ranking());
+  if (host_bytes && bytes <= device.memory_bytes && run_host_bytes(config) > *host_bytes) found = {{{}, config}};
+  if (host_bytes) found = within_host(found, device.memory_bytes, *host_bytes, device.ranking());
   Json list = Json::array();
-  for (const Alternative& alternative : alternatives(config, device.memory_bytes, device.cuda, device.ranking())) {
+  for (const Alternative& alternative : found) {
     Json settings = Json::object();
     for (const auto& [key, value] : alternative.settings) settings[key] = value;
     list.push_back({{"options", settings_text(alternative)},
@@ -117,6 +121,8 @@ Json alternatives_json(const RunConfig& config, const PlanDevice& device) {
 Json plan_report(const RunConfig& config, const PlanDevice& device, const PlanRanks& ranks) {
   const std::optional<DeviceProfile>& profile = device.profile;
   const int64_t bytes = run_bytes(config, device.cuda);
+  const int64_t host_bytes = device.cuda ? run_host_bytes(config) : 0;
+  const std::optional<int64_t> host = device.host_share(ranks.world_size, ranks.node_size);
   Json report = {{"device",
                   {{"name", device.name},
                    {"memory_bytes", device.memory_bytes},
@@ -128,9 +134,11 @@ Json plan_report(const RunConfig& config, const PlanDevice& device, const PlanRa
                  {"why_no_time", why_no_time(device)},
                  {"run_seconds", profile ? Json(run_seconds(config, *profile, ranks.node_size)) : Json(nullptr)},
                  {"memory_bytes", bytes},
-                 {"fits", bytes <= device.memory_bytes},
+                 {"host_bytes", host_bytes},
+                 {"host_memory_bytes", host ? Json(*host) : Json(nullptr)},
+                 {"fits", bytes <= device.memory_bytes && host_bytes <= host.value_or(host_bytes)},
                  {"is_close", static_cast<double>(bytes) > kCloseShare * static_cast<double>(device.memory_bytes)},
-                 {"alternatives", alternatives_json(config, device)},
+                 {"alternatives", alternatives_json(config, device, host)},
                  {"largest_seq_len", largest_seq_len(config, device.memory_bytes, device.cuda)}};
   if (ranks.world_size > 1) report["ranks"] = ranks_json(config, ranks);
   for (const bool lighthouse : stages_of(config.training)) {

@@ -19,8 +19,9 @@ struct PlanRanks {
 };
 
 /// Memory and time of both stages, whether they fit, and what would: the object that --json prints. "time" is null, and
-/// "why_no_time" says why, on a device without a profile. Of several ranks, memory is that of the one that takes most,
-/// and "ranks" and the "traffic" and "efficiency" of stages are there.
+/// "why_no_time" says why, on a device without a profile; so is "host_memory_bytes", of the host for each rank, where
+/// that is not known. Of several ranks, memory is that of the one that takes most, and "ranks" and the "traffic" and
+/// "efficiency" of stages are there.
 nlohmann::ordered_json plan_report(const RunConfig& config, const PlanDevice& device, const PlanRanks& ranks = {});
 
 /// The same for people.

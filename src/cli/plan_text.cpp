@@ -169,7 +169,7 @@ void print_fit(const Json& report, std::ostream& out) {
   if (report["fits"].get<bool>()) {
     out << "it fits" << (report["is_close"].get<bool>() ? ", barely: predictions are good to 10 %" : "") << '\n';
   } else if (list.empty()) {
-    out << "it does not fit, nor with recomputation, smaller micro-batches or bf16\n";
+    out << "it does not fit, nor with recomputation, smaller micro-batches, bf16 or fewer kept inputs\n";
   } else {
     out << "it does not fit; these do, cheapest first:\n";
   }

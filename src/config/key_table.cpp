@@ -97,6 +97,8 @@ std::vector<Key> training_keys() {
       KEY(training.device, choice_of<DeviceChoice>(), "where to run"),
       KEY(training.threads, (IntegerRange{0, 1024}), "CPU threads; 0: one per core"),
       KEY(training.recompute, choice_of<Recompute>(), "what backward computes again instead of keeping it"),
+      KEY(training.recompute_layers, (IntegerRange{1, 1024}),
+          "full: layers computed again from one kept input, all but the last of them twice"),
       KEY(training.offload, AnyValue{}, "keep layer inputs in host memory; needs recompute = full"),
       KEY(training.offload_layers, (IntegerRange{0, 1024}), "offload: of how many layers, the first ones; 0: of all"),
       KEY(training.deterministic, AnyValue{}, "repeat the bits of a run on a GPU, at a price in attention"),

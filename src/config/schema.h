@@ -74,8 +74,12 @@ std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t
 bool selects_in_gather(const ModelConfig& model, Scorer scorer);
 /// Whether the run has steps with Lighthouse attention.
 bool has_lighthouse_stage(const RunConfig& config);
+/// How often backward runs all of a layer's forward again: 0, 1 for the last of recompute_layers, 2 for those below.
+int64_t times_recomputed(const RunConfig& config, int64_t layer);
 /// Layers whose inputs wait in host memory, the first ones: backward comes to them last.
 int64_t offloaded_layers(const RunConfig& config);
+/// Inputs that wait there: those of all these layers, or one for each recompute_layers.
+int64_t offloaded_inputs(const RunConfig& config);
 /// Of all micro-batches of an optimizer step.
 int64_t sequences_per_step(const TrainingConfig& training);
 int64_t tokens_per_step(const TrainingConfig& training);

@@ -48,10 +48,21 @@ bool has_lighthouse_stage(const RunConfig& config) {
   return config.training.lighthouse_steps > 0 && config.attention.method == AttentionMethod::kLighthouse;
 }
 
+int64_t times_recomputed(const RunConfig& config, int64_t layer) {
+  if (config.training.recompute != Recompute::kFull) return 0;
+  const bool is_last = (layer + 1) % config.training.recompute_layers == 0 || layer + 1 == config.model.num_layers;
+  return is_last ? 1 : 2;
+}
+
 int64_t offloaded_layers(const RunConfig& config) {
   const TrainingConfig& training = config.training;
   if (!training.offload) return 0;
   return training.offload_layers == 0 ? config.model.num_layers : training.offload_layers;
+}
+
+int64_t offloaded_inputs(const RunConfig& config) {
+  const int64_t each = config.training.recompute_layers;
+  return (offloaded_layers(config) + each - 1) / each;
 }
 
 int64_t sequences_per_step(const TrainingConfig& training) {

@@ -84,6 +84,11 @@ void validate_recompute(const TrainingConfig& training, int64_t num_layers) {
   require(!training.offload || training.recompute == Recompute::kFull,
           "training.offload = true: needs training.recompute = \"full\", not \"", training.recompute,
           "\"; what goes to host memory is the one tensor a layer that full recomputation keeps");
+  require(training.recompute_layers == 1 || training.recompute == Recompute::kFull,
+          "training.recompute_layers = ", training.recompute_layers, ": needs training.recompute = \"full\", not \"",
+          training.recompute, "\", which keeps no inputs alone; leave it 1");
+  require(training.recompute_layers <= num_layers, "training.recompute_layers = ", training.recompute_layers,
+          ": must be at most model.num_layers = ", num_layers);
   require(training.offload || training.offload_layers == 0, "training.offload_layers = ", training.offload_layers,
           ": needs training.offload = true; without, leave it 0");
   require(training.offload_layers <= num_layers, "training.offload_layers = ", training.offload_layers,

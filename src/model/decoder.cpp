@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include "config/schema.h"
 #include "lighthouse/check.h"
@@ -193,6 +194,8 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
   const bool recomputes = execution_.recompute == Recompute::kFull && at::GradMode::is_enabled();
   const auto offload_layers = static_cast<size_t>(execution_.offload_layers);
   const auto stash = recomputes && offload_layers > 0 ? std::make_shared<HostStash>() : nullptr;
+  const auto recompute_layers = static_cast<size_t>(execution_.recompute_layers);
+  std::vector<LayerFunction> together;  // that are computed again from one input
   PassPlans plans(tokens, pass);
   for (size_t index = 0; index < weights_.layers.size(); ++index) {
     Layer layer{index,
@@ -210,8 +213,14 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
     if (pass.held != nullptr && layer.lighthouse) {
       selected = ops::invert_selection("Decoder", (*pass.held)[index], layer.plan, /*check=*/true);
     }
-    stream = recomputes ? recomputed(stream, function_of(layer, pass), stash, index < offload_layers)
-                        : decoder_layer(stream, layer, pass, selected);
+    if (recomputes) {
+      const size_t first = index - together.size();
+      together.push_back(function_of(layer, pass));
+      if (together.size() < recompute_layers && index + 1 < weights_.layers.size()) continue;
+      stream = recomputed(stream, std::exchange(together, {}), stash, first < offload_layers);
+    } else {
+      stream = decoder_layer(stream, layer, pass, selected);
+    }
     if (pass.recorded != nullptr) (*pass.recorded)[index] = selected.selection;
   }
   return stream;

@@ -23,6 +23,8 @@ void check_decoder(const ModelConfig& model, const AttentionConfig& attention, c
   LIGHTHOUSE_CHECK(execution.offload_layers == 0 || execution.recompute == Recompute::kFull,
                    "Decoder: offload keeps layer inputs in host memory; it needs recompute = full, which keeps nothing "
                    "else");
+  LIGHTHOUSE_CHECK(execution.recompute_layers >= 1, "Decoder: recompute_layers = ", execution.recompute_layers,
+                   " must be at least 1");
 }
 
 void check_token_tensor(const at::Tensor& tokens, const char* name, at::Device device) {

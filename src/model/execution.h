@@ -14,8 +14,9 @@ struct Execution {
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
   Recompute recompute = Recompute::kNone;
-  int64_t offload_layers = 0;  ///< CUDA, with kFull: inputs of so many layers, the first, wait in pinned host memory
-  bool deterministic = false;  ///< attention on CUDA repeats its bits (lighthouse/ops.h says how, and its price)
+  int64_t offload_layers = 0;    ///< CUDA, with kFull: inputs of so many layers, the first, wait in pinned host memory
+  int64_t recompute_layers = 1;  ///< with kFull: so many layers are computed again from the input of the first of them
+  bool deterministic = false;    ///< attention on CUDA repeats its bits (lighthouse/ops.h says how, and its price)
 };
 
 }  // namespace lighthouse

@@ -16,8 +16,10 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+at::Tensor sum_of(const Residual& stream) { return stream.update ? stream.x + *stream.update : stream.x; }
+
 struct State : torch::CustomClassHolder {
-  LayerFunction layer;
+  std::vector<LayerFunction> layers;
   std::shared_ptr<HostStash> stash;  ///< null: the input is kept by autograd
   bool offload = false;              ///< what the stash is given goes to the host
   size_t place = 0;                  ///< in the stash
@@ -27,32 +29,42 @@ struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& x, const c10::intrusive_ptr<State>& state) {
     if (state->stash) state->place = state->offload ? state->stash->store(x) : state->stash->keep(x);
     context->saved_data["state"] = c10::IValue::make_capsule(state);
-    ops::Gathering selected;
-    const Residual out = state->layer({x, std::nullopt}, selected);
+    std::vector<ops::Gathering> selected(state->layers.size());
+    Residual stream{x, std::nullopt};
+    for (size_t i = 0; i < selected.size(); ++i) stream = state->layers[i]({sum_of(stream), std::nullopt}, selected[i]);
     ops::save(context, {state->stash ? at::Tensor() : x}, selected);
-    return {out.x, *out.update};
+    return {stream.x, *stream.update};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto state = c10::static_intrusive_pointer_cast<State>(context->saved_data["state"].toCapsule());
     const variable_list saved = context->get_saved_variables();
-    ops::Gathering selected = ops::saved_gathering(context, saved);
-    const at::Tensor kept = state->stash ? state->stash->fetch(state->place) : saved[0];
-    const at::Tensor x = kept.detach().set_requires_grad(true);
-    const at::AutoGradMode with_grad(true);
-    const Residual out = state->layer({x, std::nullopt}, selected);
-    torch::autograd::backward({out.x, *out.update}, {gradients[0], gradients[1]});
-    return {x.grad(), at::Tensor()};
+    std::vector<ops::Gathering> selected = ops::saved_gatherings(context, saved);
+    std::vector<at::Tensor> inputs{state->stash ? state->stash->fetch(state->place) : saved[0]};
+    for (size_t i = 0; i + 1 < selected.size(); ++i) {
+      const at::NoGradGuard no_grad;
+      inputs.push_back(sum_of(state->layers[i]({inputs[i], std::nullopt}, selected[i])));
+    }
+    at::Tensor dx = gradients[0], dupdate = gradients[1];
+    for (size_t i = selected.size(); i-- > 0; inputs.pop_back()) {
+      const at::Tensor x = inputs[i].detach().set_requires_grad(true);
+      const at::AutoGradMode with_grad(true);
+      const Residual out = state->layers[i]({x, std::nullopt}, selected[i]);
+      torch::autograd::backward({out.x, *out.update}, {dx, dupdate});
+      dx = dupdate = x.grad();
+    }
+    return {dx, at::Tensor()};
   }
 };
 
 }  // namespace
 
-Residual recomputed(const Residual& in, LayerFunction layer, const std::shared_ptr<HostStash>& stash, bool offload) {
+Residual recomputed(const Residual& in, std::vector<LayerFunction> layers, const std::shared_ptr<HostStash>& stash,
+                    bool offload) {
   enter_part(Part::kOther);
-  const at::Tensor x = in.update ? in.x + *in.update : in.x;
+  const at::Tensor x = sum_of(in);
   auto state = c10::make_intrusive<State>();
-  state->layer = std::move(layer);
+  state->layers = std::move(layers);
   state->stash = stash;
   state->offload = offload;
   const variable_list out = RecomputedFunction::apply(x, state);

@@ -15,9 +15,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-struct PlanHolder : torch::CustomClassHolder {
-  explicit PlanHolder(calls::SharedPlan held) : plan(std::move(held)) {}
-  calls::SharedPlan plan;
+struct PlansHolder : torch::CustomClassHolder {
+  std::vector<calls::SharedPlan> plans;
 };
 
 /// Gradients arrive with any strides, among them 0 where a sum was expanded; the kernels need contiguous channels.
@@ -120,15 +119,25 @@ struct GatherByNorm : torch::autograd::Function<GatherByNorm> {
 
 }  // namespace
 
-void save(AutogradContext* context, variable_list tensors, const Gathering& gathering) {
-  tensors.insert(tensors.end(), {gathering.selection, gathering.slots});
+void save(AutogradContext* context, variable_list tensors, std::span<const Gathering> gatherings) {
+  auto holder = c10::make_intrusive<PlansHolder>();
+  for (const Gathering& gathering : gatherings) {
+    tensors.insert(tensors.end(), {gathering.selection, gathering.slots});
+    holder->plans.push_back(gathering.plan);
+  }
   context->save_for_backward(std::move(tensors));
-  context->saved_data["plan"] = c10::IValue::make_capsule(c10::make_intrusive<PlanHolder>(gathering.plan));
+  context->saved_data["plans"] = c10::IValue::make_capsule(std::move(holder));
 }
 
-Gathering saved_gathering(AutogradContext* context, const variable_list& saved) {
-  const auto holder = context->saved_data["plan"].toCapsule();
-  return {static_cast<const PlanHolder&>(*holder).plan, saved[saved.size() - 2], saved.back()};
+std::vector<Gathering> saved_gatherings(AutogradContext* context, const variable_list& saved) {
+  const auto holder = context->saved_data["plans"].toCapsule();
+  const auto& plans = static_cast<const PlansHolder&>(*holder).plans;
+  std::vector<Gathering> gatherings;
+  for (size_t i = saved.size() - 2 * plans.size(); const calls::SharedPlan& plan : plans) {
+    gatherings.push_back({plan, saved[i], saved[i + 1]});
+    i += 2;
+  }
+  return gatherings;
 }
 
 Rows gather_rows(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Gathering& gathering) {

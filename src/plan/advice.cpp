@@ -98,6 +98,22 @@ std::string problem_of(const RunConfig& config, int64_t data, int64_t context) {
   }
 }
 
+/// Ways to keep less on the host, each costing more time than the one before.
+std::vector<Settings> host_settings(const RunConfig& config) {
+  const Settings at_once = {{"checkpoint.asynchronous", "false"}};
+  std::vector<Settings> list = {{}};
+  if (config.checkpoint.asynchronous) list.push_back(at_once);
+  if (!config.training.offload) return list;
+  for (int64_t layers = config.training.recompute_layers + 1; layers <= config.model.num_layers; ++layers) {
+    const Settings fewer = {{"training.recompute_layers", std::to_string(layers)}};
+    list.push_back(fewer);
+    if (!config.checkpoint.asynchronous) continue;
+    list.push_back(at_once);
+    list.back().insert(list.back().end(), fewer.begin(), fewer.end());
+  }
+  return list;
+}
+
 bool contains_all(const Settings& settings, const Settings& part) {
   return std::all_of(part.begin(), part.end(), [&](const auto& setting) {
     return std::find(settings.begin(), settings.end(), setting) != settings.end();
@@ -142,6 +158,21 @@ std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_by
     const bool b_changes = b.config.training.precision != config.training.precision;
     return a_changes != b_changes ? b_changes : a.seconds < b.seconds;
   });
+  return list;
+}
+
+std::vector<Alternative> within_host(const std::vector<Alternative>& all, int64_t device_bytes, int64_t host_bytes,
+                                     const DeviceProfile& profile) {
+  std::vector<Alternative> list;
+  for (const Alternative& one : all) {
+    for (const Settings& less : host_settings(one.config)) {
+      Alternative found = make_alternative(one.config, less, /*on_cuda=*/true, profile);
+      if (found.bytes > device_bytes || run_host_bytes(found.config) > host_bytes) continue;
+      found.settings.insert(found.settings.begin(), one.settings.begin(), one.settings.end());
+      list.push_back(std::move(found));
+      break;
+    }
+  }
   return list;
 }
 

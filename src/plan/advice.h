@@ -30,6 +30,11 @@ struct Alternative {
 std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_bytes, bool on_cuda,
                                       const DeviceProfile& profile);
 
+/// Configurations that fit a device but take more than `host_bytes` of the host a rank, with what makes them fit that
+/// too: checkpoints written at once, then fewer kept inputs. Those that nothing makes fit are left out.
+std::vector<Alternative> within_host(const std::vector<Alternative>& all, int64_t device_bytes, int64_t host_bytes,
+                                     const DeviceProfile& profile);
+
 /// Throws InvalidArgument unless parallel.data x parallel.context ranks can share the work of a configuration.
 void check_share(const RunConfig& config);
 

@@ -15,21 +15,20 @@ namespace lighthouse {
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
-constexpr int64_t kGiB = int64_t{1} << 30;
 constexpr int64_t kFp32 = 4;
 constexpr int64_t kInt32 = 4;
 
 // What was not derived but estimated or measured stands here.
-constexpr int64_t kCudaContext = 600 * kMiB;  // context, loaded kernels, cuBLAS and cuDNN
-constexpr int64_t kCpuProcess = 400 * kMiB;   // the program and libtorch
-constexpr double kFragmentation = 0.03;       // of what comes and goes: blocks that the allocator cannot use
-constexpr int64_t kTokenBytes = 2 * 8;        // a token and its target, int64
-constexpr int64_t kLogitsChunk = kGiB;        // the loss makes logits in chunks of at most this many bytes
-constexpr int64_t kFfnBackwardDim = 3;        // C-sized: gradient of the output, normed input, its gradient
-constexpr int64_t kFfnBackwardFfn = 1;        // F-sized: gradient of the activation
-constexpr int64_t kAttentionBackwardDim = 2;  // C-sized: gradient of the residual, normed input
-constexpr int64_t kBlockCopies = 18;          // bytes a channel: o, its gradient, parts and sums of dq, dk, dv
-constexpr int64_t kExchangeCopies = 3;        // of rows that ranks exchange: sent, received, in order
+constexpr int64_t kCudaContext = 600 * kMiB;        // context, loaded kernels, cuBLAS and cuDNN
+constexpr int64_t kCpuProcess = 400 * kMiB;         // the program and libtorch
+constexpr double kFragmentation = 0.03;             // of what comes and goes: blocks that the allocator cannot use
+constexpr int64_t kTokenBytes = 2 * 8;              // a token and its target, int64
+constexpr int64_t kLogitsChunk = int64_t{1} << 30;  // the loss makes logits in chunks of at most this many bytes
+constexpr int64_t kFfnBackwardDim = 3;              // C-sized: gradient of the output, normed input, its gradient
+constexpr int64_t kFfnBackwardFfn = 1;              // F-sized: gradient of the activation
+constexpr int64_t kAttentionBackwardDim = 2;        // C-sized: gradient of the residual, normed input
+constexpr int64_t kBlockCopies = 18;                // bytes a channel: o, its gradient, parts and sums of dq, dk, dv
+constexpr int64_t kExchangeCopies = 3;              // of rows that ranks exchange: sent, received, in order
 
 /// Workspace of one attention backward over S rows.
 int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, const Sizes& sizes) {
@@ -79,12 +78,12 @@ int64_t selection_bytes(const RunConfig& config, const LayerShape& layer, const 
   return layer.lighthouse ? s.batch * config.model.num_kv_heads * (layer.own_slots() + layer.own_rows()) * kInt32 : 0;
 }
 
-/// What a layer keeps from its forward to its backward, on the device. `offloaded`: its input is not there.
-int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s, bool offloaded) {
+/// What a layer keeps from its forward to its backward, on the device. `input`: with full recomputation, that too.
+int64_t kept_by(const RunConfig& config, const LayerShape& layer, const Sizes& s, bool input) {
   const KeptBytes kept = layer_kept(config, layer);
   if (config.training.recompute == Recompute::kFull) {
     const bool again = selects_in_gather(config.model, config.attention.scorer);
-    return (offloaded ? 0 : s.tokens * s.dim * s.element) + (again ? 0 : selection_bytes(config, layer, s));
+    return (input ? s.tokens * s.dim * s.element : 0) + (again ? 0 : selection_bytes(config, layer, s));
   }
   return config.training.recompute == Recompute::kSelective ? kept.all() - kept.gate_up : kept.all();
 }
@@ -97,10 +96,16 @@ int64_t kept_around(const RunConfig& config, const Sizes& s) {
   return s.tokens * kTokenBytes + rotation + of_loss;
 }
 
-/// Inputs of offloaded layers that are on the device in the backward of a layer: its own, and that of the layer below,
-/// on its way back. In the loss, after the last layer: that one's, on its way out.
-int64_t inputs_on_device(int64_t layer, int64_t num_offloaded) {
-  return (layer < num_offloaded ? 1 : 0) + (layer > 0 && layer <= num_offloaded ? 1 : 0);
+/// Inputs beside those that are kept there which are on the device in the backward of a layer. Of offloaded ones: its
+/// own, and the next, on its way back; in the loss, after the last layer, the last, on its way out. Of layers that have
+/// one kept input together: those that it was followed to.
+int64_t inputs_on_device(const RunConfig& config, int64_t layer) {
+  const int64_t together = config.training.recompute_layers;
+  const bool is_loss = layer == config.model.num_layers;
+  const int64_t input = is_loss ? (layer + together - 1) / together : layer / together;
+  const int64_t num_offloaded = offloaded_inputs(config);
+  return (input < num_offloaded ? 1 : 0) + (input > 0 && input <= num_offloaded ? 1 : 0) +
+         (is_loss ? 0 : layer % together);
 }
 
 /// What the norms of q and k keep of a token. They are given views of one product. Where they read it as it is, all of
@@ -128,7 +133,7 @@ StepMemory persistent(const RunConfig& config, const Sizes& s) {
     memory.copies = (model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim) * s.element;
   }
   const std::vector<int64_t> blocks = pinned_blocks(s.tokens * s.dim * s.element);
-  memory.host = offloaded_layers(config) * std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
+  memory.host = offloaded_inputs(config) * std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
   if (config.checkpoint.asynchronous) memory.host += memory.weights + memory.moments;
   return memory;
 }
@@ -170,9 +175,9 @@ std::vector<PassGradients> passes_of(const RunConfig& config, const Sizes& s) {
 }
 
 /// A step's memory as its moments go by; remembers the one that took most.
-class Peak {
+class StepPeak {
  public:
-  Peak(StepMemory persistent, bool on_cuda) : most_(std::move(persistent)), on_cuda_(on_cuda), base_(most_) {}
+  StepPeak(StepMemory persistent, bool on_cuda) : most_(std::move(persistent)), on_cuda_(on_cuda), base_(most_) {}
 
   void see(const std::string& name, int64_t gradients, int64_t kept, int64_t temporaries, int64_t workspace) {
     StepMemory now = base_;
@@ -215,27 +220,27 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
   const int64_t all_gradients = num_parameters(config.model) * kFp32;
   const int64_t layer_gradients = layer_parameters(config.model) * kFp32;
-  const int64_t num_offloaded = offloaded_layers(config);
   const auto num_layers = static_cast<int64_t>(layers.size());
-  const auto offloaded = [&](int64_t layer) {
-    return inputs_on_device(layer, num_offloaded) * s.tokens * s.dim * s.element;
+  const auto inputs = [&](int64_t layer) { return inputs_on_device(config, layer) * s.tokens * s.dim * s.element; };
+  const auto keeps_input = [&](int64_t layer) {
+    return layer % config.training.recompute_layers == 0 && layer >= offloaded_layers(config);
   };
   const int64_t chunk = std::clamp<int64_t>(kLogitsChunk / (s.vocab * s.element), 1, s.tokens);
 
-  Peak peak(persistent(config, s), on_cuda);
+  StepPeak peak(persistent(config, s), on_cuda);
   for (const PassGradients& pass : passes_of(config, s)) {
     int64_t kept = kept_around(config, s);
     const auto kept_by_layer = [&](int64_t layer) {
-      return kept_by(config, layers[static_cast<size_t>(layer)], s, layer < num_offloaded);
+      return kept_by(config, layers[static_cast<size_t>(layer)], s, keeps_input(layer));
     };
     for (int64_t layer = 0; layer < num_layers; ++layer) kept += kept_by_layer(layer);
-    peak.see("the loss", pass.before, kept + offloaded(num_layers),
-             (chunk * s.vocab + 2 * s.tokens * s.dim) * s.element, 0);
+    peak.see("the loss", pass.before, kept + inputs(num_layers), (chunk * s.vocab + 2 * s.tokens * s.dim) * s.element,
+             0);
     for (int64_t layer = num_layers; layer-- > 0;) {
       const LayerShape& shape = layers[static_cast<size_t>(layer)];
       const int64_t gradients = pass.before + std::min(num_layers - layer, pass.num_layers) * layer_gradients;
       const std::string name = "backward of layer " + std::to_string(layer);
-      peak.see(name + (shape.lighthouse ? " (lighthouse)" : " (dense)"), gradients, kept + offloaded(layer),
+      peak.see(name + (shape.lighthouse ? " (lighthouse)" : " (dense)"), gradients, kept + inputs(layer),
                backward_temporaries(config, shape, s) + pass.buffers, attention_workspace(config, shape, s));
       kept -= kept_by_layer(layer);
     }
@@ -259,5 +264,7 @@ int64_t run_bytes(const RunConfig& config, bool on_cuda) {
   }
   return most;
 }
+
+int64_t run_host_bytes(const RunConfig& config) { return persistent(config, Sizes(config)).host; }
 
 }  // namespace lighthouse

@@ -38,6 +38,9 @@ std::vector<bool> stages_of(const TrainingConfig& training);
 /// The largest of all stages' step_memory().total().
 int64_t run_bytes(const RunConfig& config, bool on_cuda);
 
+/// What it takes of the host, on a GPU: step_memory().host, the same in both stages.
+int64_t run_host_bytes(const RunConfig& config);
+
 /// What one layer keeps for backward, in bytes: the terms of step_memory().kept, for tests and tables.
 struct KeptBytes {
   int64_t residual;   ///< the layer's input and the sum after attention, C each

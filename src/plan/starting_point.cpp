@@ -159,12 +159,27 @@ int64_t longest_that_fits(const StartingRequest& request) {
                 "or a smaller model");
 }
 
+/// With less of the host, where it has not so much.
+Alternative within_host_of(const StartingRequest& request, const Alternative& found) {
+  const int64_t needed = run_host_bytes(found.config);
+  if (!request.on_cuda || !request.host_bytes || needed <= *request.host_bytes) return found;
+  const std::vector<Alternative> fitting =
+      within_host({found}, request.device_bytes, *request.host_bytes, request.profile);
+  LIGHTHOUSE_CHECK(
+      !fitting.empty(), "training.seq_len ", request.seq_len, ": takes ", memory_text(needed),
+      " of the host, which has ", memory_text(*request.host_bytes),
+      " for each device, and no fewer kept inputs fit both; give a machine with more memory or more devices "
+      "(--world-size), or a shorter length");
+  return fitting.front();
+}
+
 void choose_share(const StartingRequest& request, Choices& choices) {
   StartingPoint& point = choices.point;
   const auto comfortable = static_cast<int64_t>(kCloseShare * static_cast<double>(request.device_bytes));
   Alternative found = share_of(request, point.config, comfortable);
   if (found.bytes > comfortable) found = share_of(request, point.config, request.device_bytes);
   if (found.bytes > request.device_bytes) refuse(request, found);
+  found = within_host_of(request, found);
   point.config = found.config;
   point.bytes = found.bytes;
   point.is_close = found.bytes > comfortable;
@@ -179,6 +194,13 @@ void choose_share(const StartingRequest& request, Choices& choices) {
   if (training.offload_layers > 0) {
     choices.choose("training.offload_layers", training.offload_layers,
                    "as few as fit, the first: of them backward needs the inputs last");
+  }
+  if (training.recompute_layers > 1) {
+    choices.choose("training.recompute_layers", training.recompute_layers,
+                   "layers to one kept input, as few as make the inputs fit host memory");
+  }
+  if (request.host_bytes && !point.config.checkpoint.asynchronous) {
+    choices.choose("checkpoint.asynchronous", "false", "a copy to write from does not fit host memory");
   }
   if (request.num_ranks == 1) return;
   choices.choose("parallel.data", point.config.parallel.data, "groups of GPUs that sequences of a step are dealt to");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,6 +22,8 @@ struct StartingRequest {
   bool on_cuda = false;        ///< else the CPU
   int64_t num_ranks = 1;       ///< devices that train together
   DeviceProfile profile = {};  ///< that ways which fit are ranked by
+
+  std::optional<int64_t> host_bytes = {};  ///< of the host, for each of its devices; if known
 };
 
 struct StartingPoint {

@@ -98,8 +98,9 @@ class Costs {
     const auto sharers = static_cast<double>(num_sharers());
     return sharers == 1 ? 0 : copy(kOrderPasses * bytes * sharers / (sharers - 1), kRowShare);
   }
-  double recompute(const LayerTimes& layer) const {
-    if (config_.training.recompute == Recompute::kFull) return layer.forward.sum() - layer.selection;
+  double recompute(const LayerTimes& layer, int64_t index) const {
+    const auto times = static_cast<double>(times_recomputed(config_, index));
+    if (times > 0) return times * (layer.forward.sum() - layer.selection);
     return config_.training.recompute == Recompute::kSelective ? product(2 * s_.ffn * s_.dim) : 0;
   }
   /// Of the input of one layer, to the host or back.
@@ -185,8 +186,19 @@ class Costs {
   double vector_;          ///< bytes of C channels of all tokens
 };
 
-/// Seconds of one micro-batch that backward waits for the inputs of layers. Copies come one after another beside the
-/// layers: out from the begin of a layer's forward, back from the begin of the backward of the layer above.
+/// Of so many values together, one after another; of those that are left at the end.
+std::vector<double> sums_of(const std::vector<double>& values, size_t together) {
+  std::vector<double> sums;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i % together == 0) sums.push_back(0);
+    sums.back() += values[i];
+  }
+  return sums;
+}
+
+/// Seconds of one micro-batch that backward waits for the inputs of layers, or of layers that have one together. Copies
+/// come one after another beside the layers: out from the begin of a layer's forward, back from the begin of the
+/// backward of the layer above.
 double offload_seconds(const std::vector<double>& forward, double loss, const std::vector<double>& backward,
                        size_t num_offloaded, double transfer) {
   const size_t num_layers = forward.size();
@@ -217,19 +229,21 @@ StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile
   StepTime time;
   const std::vector<LayerShape> layers = layer_shapes(config, lighthouse);
   std::vector<double> forward, backward;  // of each layer
-  for (const LayerShape& shape : layers) {
-    const LayerTimes layer = costs.layer(shape);
+  for (size_t index = 0; index < layers.size(); ++index) {
+    const LayerTimes layer = costs.layer(layers[index]);
+    const double recompute = costs.recompute(layer, static_cast<int64_t>(index));
     time.products += micro_batches * layer.both.products;
     time.attention += micro_batches * layer.both.attention;
     time.lighthouse += micro_batches * layer.both.stages;
     time.rows += micro_batches * layer.both.rows;
-    time.recompute += micro_batches * costs.recompute(layer);
+    time.recompute += micro_batches * recompute;
     forward.push_back(layer.forward.sum());
-    backward.push_back(layer.both.sum() - layer.forward.sum() + costs.recompute(layer));
+    backward.push_back(layer.both.sum() - layer.forward.sum() + recompute);
   }
   time.head = micro_batches * costs.head();
-  time.offload = micro_batches * offload_seconds(forward, costs.head(), backward,
-                                                 static_cast<size_t>(offloaded_layers(config)), costs.transfer());
+  const auto together = static_cast<size_t>(config.training.recompute_layers);
+  time.offload = micro_batches * offload_seconds(sums_of(forward, together), costs.head(), sums_of(backward, together),
+                                                 static_cast<size_t>(offloaded_inputs(config)), costs.transfer());
   time.optimizer = costs.optimizer();
   const double host = micro_batches * static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds;
   time.launches = std::max(0.0, host - time.total());

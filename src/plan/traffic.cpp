@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "config/schema.h"
 #include "parallel/mesh_shape.h"
 #include "parallel/pieces.h"
 #include "plan/shape.h"
@@ -27,12 +28,15 @@ LayerExchange exchange_of(const RunConfig& config, const LayerShape& shape) {
 /// Of ranks that share sequences, one micro-batch.
 TrafficByName shared_traffic(const RunConfig& config, bool lighthouse, int64_t sharer) {
   TrafficByName traffic;
-  for (const LayerShape& shape : layer_shapes(config, lighthouse)) {
-    LayerExchange layer = exchange_of(config, shape);
+  const std::vector<LayerShape> shapes = layer_shapes(config, lighthouse);
+  for (size_t index = 0; index < shapes.size(); ++index) {
+    LayerExchange layer = exchange_of(config, shapes[index]);
     add(traffic, forward_traffic(layer, sharer));
     add(traffic, backward_traffic(layer, sharer));
     layer.scores_by_heads = false;  // the selection is kept
-    if (config.training.recompute == Recompute::kFull) add(traffic, forward_traffic(layer, sharer));
+    for (int64_t i = times_recomputed(config, static_cast<int64_t>(index)); i > 0; --i) {
+      add(traffic, forward_traffic(layer, sharer));
+    }
   }
   return traffic;
 }

@@ -76,8 +76,12 @@ at::ScalarType resolve_precision(Precision precision) {
 
 Execution resolve_execution(const RunConfig& config, int64_t local_rank) {
   const TrainingConfig& training = config.training;
-  return {resolve_precision(training.precision), resolve_device(training.device, local_rank), training.recompute,
-          offloaded_layers(config), training.deterministic};
+  return {resolve_precision(training.precision),
+          resolve_device(training.device, local_rank),
+          training.recompute,
+          offloaded_layers(config),
+          training.recompute_layers,
+          training.deterministic};
 }
 
 std::optional<double> peak_flops(const TrainingConfig& training, at::Device device) {

@@ -21,7 +21,8 @@ at::Device resolve_device(DeviceChoice choice, int64_t local_rank = 0);
 void use_device(at::Device device);
 /// The dtype of matrix products and attention.
 at::ScalarType resolve_precision(Precision precision);
-/// How training.precision, device, recompute, offload, offload_layers and deterministic make a decoder compute.
+/// How training.precision, device, recompute, recompute_layers, offload, offload_layers and deterministic make a
+/// decoder compute.
 Execution resolve_execution(const RunConfig& config, int64_t local_rank = 0);
 
 /// As the driver names it, "NVIDIA H100 80GB HBM3"; "" on the CPU.

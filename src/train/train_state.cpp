@@ -22,12 +22,13 @@ constexpr int64_t kVersion = 1;
 /// backward recomputes, and where inputs wait for it, does not change a bit; initial weights have been read.
 bool may_change(std::string_view key) {
   constexpr std::array<std::string_view, 4> kSections = {"parallel.", "validation.", "checkpoint.", "logging."};
-  constexpr std::array<std::string_view, 13> kKeys = {kPresetKey,
+  constexpr std::array<std::string_view, 14> kKeys = {kPresetKey,
                                                       "training.initial_weights",
                                                       "training.initial_rope",
                                                       "training.device",
                                                       "training.threads",
                                                       "training.recompute",
+                                                      "training.recompute_layers",
                                                       "training.offload",
                                                       "training.offload_layers",
                                                       "training.deterministic",

@@ -84,6 +84,24 @@ def test_keys_change_the_plan(report):
     assert some["stages"][0]["memory_bytes"]["host"] == 10 * 98304 * 1024 * 2
 
 
+def test_what_waits_on_the_host_must_fit_there(plan, report):
+    options = [*PAPER, "--device", "h200", "--training.recompute=full", "--training.offload=true", "--training.seq_len=524288"]
+    unlimited = report(*options)
+    assert unlimited["fits"] and unlimited["host_memory_bytes"] is None
+    needed = unlimited["host_bytes"]
+    assert report(*options, "--host-memory", needed / GIB + 0.01)["fits"]
+    half = report(*options, "--host-memory", needed / GIB / 2, exit_code=1)
+    assert not half["fits"] and half["memory_bytes"] == unlimited["memory_bytes"]
+    assert [list(way["settings"]) for way in half["alternatives"]] == [["checkpoint.asynchronous", "training.recompute_layers"]]
+    for way in half["alternatives"]:
+        assert report(*options, "--host-memory", needed / GIB / 2, *way["options"].split())["memory_bytes"] == way["memory_bytes"]
+    message = plan(*options, "--host-memory", 1, exit_code=1).stderr
+    assert "of the host, which has 1.0 GiB for each GPU" in message
+    two = [*options, "--world-size", 2, "--parallel.context", 2]  # of which both are on one host
+    assert report(*two, "--host-memory", 300)["host_memory_bytes"] == 150 * GIB
+    assert "is of the machine that a GPU is in" in plan(*PAPER, "--device", "cpu", "--host-memory", 9, exit_code=2).stderr
+
+
 def test_a_run_of_one_stage_has_one_column(plan, report):
     for options, attention in (["--training.lighthouse_steps", "0"], "dense"), (
             ["--training.lighthouse_steps", "16000"], "lighthouse"):

@@ -163,21 +163,24 @@ TEST_P(DecoderCuda, HeldSelectionsInBFloat16ErrAsOnTheCpu) {
 TEST_P(DecoderCuda, RecomputationAndOffloadChangeNoBit) {
   const Case& c = GetParam();
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    const auto results = [&](Recompute recompute, int64_t offload_layers) {
-      const Execution execution{dtype, at::Device(at::kCUDA, 0), recompute, offload_layers, /*deterministic=*/true};
+    const auto results = [&](Recompute recompute, int64_t offload_layers, int64_t recompute_layers) {
+      const Execution execution{dtype,          at::Device(at::kCUDA, 0), recompute,
+                                offload_layers, recompute_layers,         /*deterministic=*/true};
       return loss_and_gradients(make_decoder(c, execution), c.cu_seqlens);
     };
-    const std::vector<at::Tensor> kept = results(Recompute::kNone, 0);
-    for (const auto& [recompute, offload_layers] : {std::pair{Recompute::kNone, 0},
-                                                    {Recompute::kSelective, 0},
-                                                    {Recompute::kFull, 0},
-                                                    {Recompute::kFull, 1},
-                                                    {Recompute::kFull, 1000}}) {
-      const std::vector<at::Tensor> again = results(recompute, offload_layers);
+    const std::vector<at::Tensor> kept = results(Recompute::kNone, 0, 1);
+    for (const auto& [recompute, offload_layers, recompute_layers] : {std::tuple{Recompute::kNone, 0, 1},
+                                                                      {Recompute::kSelective, 0, 1},
+                                                                      {Recompute::kFull, 0, 1},
+                                                                      {Recompute::kFull, 1, 1},
+                                                                      {Recompute::kFull, 1000, 1},
+                                                                      {Recompute::kFull, 0, 2},
+                                                                      {Recompute::kFull, 1000, 2}}) {
+      const std::vector<at::Tensor> again = results(recompute, offload_layers, recompute_layers);
       for (size_t i = 0; i < kept.size(); ++i) {
         EXPECT_TRUE(same_bits(again[i], kept[i]))
             << c10::toString(dtype) << " recompute " << static_cast<int>(recompute) << " offload " << offload_layers
-            << ' ' << i;
+            << " together " << recompute_layers << ' ' << i;
       }
     }
   }

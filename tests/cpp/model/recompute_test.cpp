@@ -121,6 +121,21 @@ TEST(Recompute, WithAnyNumberOfLayersOffloadedChangesNoBit) {
   }
 }
 
+TEST(Recompute, OfSeveralLayersFromOneInputChangesNoBit) {
+  for (const Scorer scorer : kScorers) {
+    const AttentionConfig attention = all_kinds(scorer, /*cover_prefix=*/true);
+    const auto kept = results(four_layers(false), {}, {}, attention);
+    for (const auto& [together, offload_layers] :
+         {std::pair<int64_t, int64_t>{2, 0}, {2, 1}, {2, 4}, {3, 0}, {3, 3}, {4, 0}, {9, 4}}) {
+      SCOPED_TRACE(std::string(word(scorer)) + ", " + std::to_string(together));
+      expect_same_bits(
+          kept, results(four_layers(false),
+                        {.recompute = Recompute::kFull, .offload_layers = offload_layers, .recompute_layers = together},
+                        {}, attention));
+    }
+  }
+}
+
 /// How often functions were called while it lives, by the names that profilers see. One at a time.
 class Calls {
  public:
@@ -171,6 +186,15 @@ TEST(Recompute, ScoresAndSelectsOnceALayer) {
       if (!selects_in_gather(four_layers(qk_norm), scorer)) expect_once(scorer, qk_norm);
     }
   }
+}
+
+// All but the last of three, and of the one that is left, run once more.
+TEST(Recompute, OfSeveralLayersRunsTheLastOnce) {
+  const Calls calls;
+  results(four_layers(false), {.recompute = Recompute::kFull, .recompute_layers = 3}, {},
+          all_kinds(Scorer::kDilated, true));
+  EXPECT_EQ(calls.of("lighthouse::_select_entries"), kNumSelecting);
+  EXPECT_EQ(calls.of("lighthouse::_gather_rows"), 3 + 2);  // of layers 0 and 3
 }
 
 TEST(Recompute, SelectsAgainWhereGatherScores) {

@@ -14,8 +14,6 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-const DeviceProfile& h200() { return *find_profile("h200"); }
-
 /// The paper's model at lengths and batches that do not fit, on devices of several sizes.
 std::vector<std::pair<RunConfig, int64_t>> tight_cases() {
   std::vector<std::pair<RunConfig, int64_t>> cases;
@@ -107,6 +105,37 @@ TEST(AlternativesTest, OffloadsAsFewLayersAsFit) {
   ASSERT_EQ(list.size(), 1);
   EXPECT_EQ(list[0].settings.size(), 1);
   EXPECT_EQ(list[0].settings[0].first, "training.offload_layers");
+}
+
+// 4,194,304 tokens: 30 inputs of 8 GiB on the host, where only some of them fit.
+TEST(WithinHost, KeepsAsFewInputsAsFit) {
+  RunConfig config = paper_config();
+  config.training.seq_len = 1 << 22;
+  config.training.steps = config.training.lighthouse_steps = 100;
+  config.attention.full_attention_layers = {};
+  config.attention.num_levels = 4;
+  config.attention.topk = 4096;
+  config.training.recompute = Recompute::kFull;
+  config.training.offload = true;
+  const int64_t device = 160 * kGiB;
+  ASSERT_LE(run_bytes(config, true), device);
+  const Alternative as_it_is{{{"training.offload", "true"}}, config};
+  const auto options = [&](int64_t host) {
+    const std::vector<Alternative> list = within_host({as_it_is}, device, host, h200());
+    EXPECT_LE(list.size(), 1);
+    if (!list.empty()) {
+      EXPECT_LE(list[0].bytes, device);
+      EXPECT_LE(run_host_bytes(list[0].config), host);
+    }
+    return list.empty() ? "" : settings_text(list[0]);
+  };
+  EXPECT_EQ(options(256 * kGiB), "--training.offload true");
+  EXPECT_EQ(options(240 * kGiB), "--training.offload true --checkpoint.asynchronous false");
+  EXPECT_EQ(options(128 * kGiB), "--training.offload true --training.recompute_layers 2");
+  EXPECT_EQ(options(120 * kGiB),
+            "--training.offload true --checkpoint.asynchronous false --training.recompute_layers 2");
+  EXPECT_EQ(options(100 * kGiB), "--training.offload true --training.recompute_layers 3");
+  EXPECT_EQ(options(kGiB), "");
 }
 
 TEST(AlternativesTest, NoOffloadOnTheCpu) {

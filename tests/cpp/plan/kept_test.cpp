@@ -87,7 +87,8 @@ class LiveBytes final : public c10::Allocator {
 /// What lives on after a forward pass and its loss; of a rank that shares its sequences in `group`, if one is given.
 int64_t bytes_kept(const RunConfig& config, AttentionMode mode, Group* group = nullptr) {
   const Execution execution{.dtype = config.training.precision == Precision::kBf16 ? at::kBFloat16 : at::kFloat,
-                            .recompute = config.training.recompute};
+                            .recompute = config.training.recompute,
+                            .recompute_layers = config.training.recompute_layers};
   const Decoder decoder(config.model, config.attention, 1, execution);
   RowShare share;
   if (group != nullptr) share = {decoder.token_spans(config.training.seq_len, {}, group->size()), group};
@@ -142,6 +143,21 @@ TEST_P(KeptByALayer, IsWhatAutogradKeeps) {
     EXPECT_EQ(bytes_kept(three, mode) - bytes_kept(two, mode),
               bytes_planned(three, mode) - bytes_planned(two, mode) + more_on_the_cpu(three))
         << (mode == AttentionMode::kDense ? "dense" : "lighthouse");
+  }
+}
+
+// Of four layers the last two, which have one input.
+TEST(Kept, ByLayersThatShareAnInputIsWhatAutogradKeeps) {
+  for (const Scorer scorer : {Scorer::kNorm, Scorer::kDilated}) {
+    RunConfig four = config_of(4, Recompute::kFull);
+    four.attention.scorer = scorer;
+    four.training.recompute_layers = 2;
+    RunConfig two = four;
+    two.model.num_layers = 2;
+    for (const AttentionMode mode : {AttentionMode::kDense, AttentionMode::kLighthouse}) {
+      EXPECT_EQ(bytes_kept(four, mode) - bytes_kept(two, mode), bytes_planned(four, mode) - bytes_planned(two, mode))
+          << scorer << (mode == AttentionMode::kDense ? ", dense" : ", lighthouse");
+    }
   }
 }
 

@@ -15,9 +15,6 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr bool kLighthouse = true;
-constexpr bool kDense = false;
-
 double gib(int64_t bytes) { return static_cast<double>(bytes) / kGiB; }
 
 TEST(KeptTest, LighthouseLayerOfThePaperByHand) {
@@ -46,7 +43,7 @@ TEST(KeptTest, DenseLayerWithGroupedHeadsByHand) {
 }
 
 TEST(MemoryTest, WhatStaysThroughTheStep) {
-  const StepMemory memory = step_memory(paper_config(), kDense, true);
+  const StepMemory memory = step_memory(paper_config(), kStage2, true);
   EXPECT_EQ(memory.weights, 267'973'632 * int64_t{4});
   EXPECT_EQ(memory.moments, 2 * memory.weights);
   const int64_t norms = 30 * 2 * 1024 + 1024;
@@ -54,18 +51,18 @@ TEST(MemoryTest, WhatStaysThroughTheStep) {
   EXPECT_EQ(memory.host, memory.weights + memory.moments);  // what checkpoints are written from
   RunConfig fp32 = paper_config();
   fp32.training.precision = Precision::kFp32;
-  EXPECT_EQ(step_memory(fp32, kDense, true).copies, 0);
+  EXPECT_EQ(step_memory(fp32, kStage2, true).copies, 0);
   fp32.checkpoint.asynchronous = false;
-  EXPECT_EQ(step_memory(fp32, kDense, true).host, 0);
+  EXPECT_EQ(step_memory(fp32, kStage2, true).host, 0);
 }
 
 TEST(MemoryTest, PaperFitsWhereItIsKnownToFit) {
   const RunConfig config = paper_config();
-  const StepMemory lighthouse = step_memory(config, kLighthouse, true);
+  const StepMemory lighthouse = step_memory(config, kStage1, true);
   EXPECT_GT(gib(lighthouse.total()), 41);
   EXPECT_LT(gib(lighthouse.total()), 45);
   EXPECT_THAT(lighthouse.peak, HasSubstr("layer 29 (dense)"));
-  const StepMemory dense = step_memory(config, kDense, true);
+  const StepMemory dense = step_memory(config, kStage2, true);
   const double kept_more = 26 * (gib(98304 * int64_t{4} * 1024 * 2) - 0.15);  // 26 layers more with q, k, v and o
   EXPECT_NEAR(gib(dense.total() - lighthouse.total()), kept_more, 1.0);
 }
@@ -73,18 +70,18 @@ TEST(MemoryTest, PaperFitsWhereItIsKnownToFit) {
 // Gradients come as what was kept goes; accumulated ones are there all along.
 TEST(MemoryTest, GradientsAtThePeak) {
   RunConfig config = paper_config();
-  EXPECT_EQ(step_memory(config, kDense, true).gradients, 267'973'632 * int64_t{4});
+  EXPECT_EQ(step_memory(config, kStage2, true).gradients, 267'973'632 * int64_t{4});
   config.training.gradient_accumulation = 1;
   const int64_t layer = 4 * (int64_t{1024} * (4 * 1024 + 3 * 1536) + 2 * 1024);
-  EXPECT_EQ(step_memory(config, kDense, true).gradients, layer + 256 * 1024 * 4);  // of the last layer and the head
+  EXPECT_EQ(step_memory(config, kStage2, true).gradients, layer + 256 * 1024 * 4);  // of the last layer and the head
 }
 
 // Ranks exchange gradients while backward goes on: two buckets of 128 MiB, each sent and received.
 TEST(MemoryTest, GradientsUnderWayAreThereInBackward) {
   RunConfig config = paper_config();
-  const StepMemory alone = step_memory(config, kDense, true);
+  const StepMemory alone = step_memory(config, kStage2, true);
   config.parallel.data = 2;
-  const StepMemory two = step_memory(config, kDense, true);
+  const StepMemory two = step_memory(config, kStage2, true);
   EXPECT_EQ(two.peak, alone.peak);
   EXPECT_EQ(two.temporaries - alone.temporaries, kGiB / 2);
 }
@@ -93,7 +90,7 @@ TEST(MemoryTest, ShortSequencesTakeMostAtTheEnd) {
   RunConfig config = paper_config();
   config.training.gradient_accumulation = 1;
   config.training.seq_len = 64;
-  const StepMemory memory = step_memory(config, kDense, true);
+  const StepMemory memory = step_memory(config, kStage2, true);
   EXPECT_THAT(memory.peak, HasSubstr("layer 0"));
   EXPECT_NEAR(gib(memory.gradients), 1.0, 0.01);
 }
@@ -103,13 +100,13 @@ TEST(MemoryTest, ALargeVocabularyTakesMostInTheLoss) {
   config.model.vocab_size = 128256;
   config.training.seq_len = 65536;
   config.attention.topk = 64;
-  const StepMemory memory = step_memory(config, kLighthouse, true);
+  const StepMemory memory = step_memory(config, kStage1, true);
   EXPECT_EQ(memory.peak, "the loss");
   EXPECT_NEAR(gib(memory.temporaries), 1.0, 0.01);  // a chunk of logits
 }
 
 TEST(MemoryTest, RecomputationKeepsLess) {
-  for (const bool lighthouse : {kLighthouse, kDense}) {
+  for (const bool lighthouse : {kStage1, kStage2}) {
     RunConfig config = paper_config();
     std::vector<int64_t> totals;
     for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
@@ -127,11 +124,11 @@ TEST(MemoryTest, RecomputationKeepsLess) {
 TEST(MemoryTest, WhatIsComputedAgainIsThereForOneLayer) {
   RunConfig config = paper_config();
   const KeptBytes kept = layer_kept(config, layer_shapes(config, false)[0]);
-  const int64_t none = step_memory(config, kDense, true).temporaries;
+  const int64_t none = step_memory(config, kStage2, true).temporaries;
   config.training.recompute = Recompute::kSelective;
-  EXPECT_EQ(step_memory(config, kDense, true).temporaries - none, kept.gate_up);
+  EXPECT_EQ(step_memory(config, kStage2, true).temporaries - none, kept.gate_up);
   config.training.recompute = Recompute::kFull;
-  EXPECT_EQ(step_memory(config, kDense, true).temporaries - none, kept.all());
+  EXPECT_EQ(step_memory(config, kStage2, true).temporaries - none, kept.all());
 }
 
 // 30 inputs of layers, 2.1 GB each, at 1,048,576 tokens; offloaded, two of them stay.
@@ -141,9 +138,9 @@ TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
   config.training.recompute = Recompute::kFull;
   const int64_t input = (int64_t{1} << 20) * 1024 * 2;
   const int64_t tokens = (int64_t{1} << 20) * (16 + 128 * 4);  // and their rotation
-  EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 31 * input + tokens);
+  EXPECT_EQ(step_memory(config, kStage1, true).kept, 31 * input + tokens);
   config.training.offload = true;
-  EXPECT_EQ(step_memory(config, kLighthouse, true).kept, 3 * input + tokens);
+  EXPECT_EQ(step_memory(config, kStage1, true).kept, 3 * input + tokens);
 }
 
 // The first layers' inputs are on the host, and of those that backward comes to one or two on the device.
@@ -153,12 +150,12 @@ TEST(MemoryTest, OffloadedLayersTakeHostMemoryInstead) {
   config.training.recompute = Recompute::kFull;
   config.checkpoint.asynchronous = false;
   const int64_t input = (int64_t{1} << 20) * 1024 * 2;
-  const int64_t none = step_memory(config, kLighthouse, true).allocated();
+  const int64_t none = step_memory(config, kStage1, true).allocated();
   config.training.offload = true;
   int64_t before = none;
   for (const int64_t count : {1, 10, 29, 30}) {
     config.training.offload_layers = count;
-    const StepMemory memory = step_memory(config, kLighthouse, true);
+    const StepMemory memory = step_memory(config, kStage1, true);
     EXPECT_EQ(memory.host, count * input) << count;
     EXPECT_LE(memory.allocated(), before) << count;
     EXPECT_GE(memory.allocated(), none - count * input) << count;
@@ -166,7 +163,30 @@ TEST(MemoryTest, OffloadedLayersTakeHostMemoryInstead) {
   }
   EXPECT_LE(before, none - 27 * input);
   config.training.offload_layers = 0;
-  EXPECT_EQ(step_memory(config, kLighthouse, true).allocated(), before);
+  EXPECT_EQ(step_memory(config, kStage1, true).allocated(), before);
+}
+
+// In the backward of the last layer those that its input was followed to are there as well.
+TEST(MemoryTest, SeveralLayersKeepOneInput) {
+  RunConfig config = paper_config();
+  config.training.seq_len = 1 << 20;
+  config.training.recompute = Recompute::kFull;
+  config.checkpoint.asynchronous = false;
+  const int64_t input = (int64_t{1} << 20) * 1024 * 2;
+  const int64_t each = step_memory(config, kStage1, true).kept;
+  for (const int64_t together : {2, 3, 30}) {
+    config.training.recompute_layers = together;
+    EXPECT_EQ(step_memory(config, kStage1, true).kept, each - (30 - 30 / together) * input + (together - 1) * input)
+        << together;
+  }
+  config.training.offload = true;
+  for (const int64_t together : {1, 2, 3, 4, 30}) {
+    config.training.recompute_layers = together;
+    EXPECT_EQ(step_memory(config, kStage1, true).host, (30 + together - 1) / together * input) << together;
+  }
+  config.training.recompute_layers = 4;
+  config.training.offload_layers = 9;  // inputs of layers 0, 4 and 8
+  EXPECT_EQ(step_memory(config, kStage1, true).host, 3 * input);
 }
 
 TEST(PinnedBlocks, ArePowersOfTwoThatHoldLittleMoreThanIsAskedFor) {
@@ -196,9 +216,9 @@ TEST(MemoryTest, PinnedMemoryIsThatOfItsBlocks) {
   config.training.recompute = Recompute::kFull;
   config.training.offload = true;
   config.checkpoint.asynchronous = false;
-  EXPECT_EQ(step_memory(config, kLighthouse, true).host, 30 * int64_t{196} << 20);
+  EXPECT_EQ(step_memory(config, kStage1, true).host, 30 * int64_t{196} << 20);
   config.training.seq_len = 100352 + 64;
-  EXPECT_EQ(step_memory(config, kLighthouse, true).host, 30 * int64_t{200} << 20);
+  EXPECT_EQ(step_memory(config, kStage1, true).host, 30 * int64_t{200} << 20);
 }
 
 // Where a scorer of its own selects: 26 layers' rows and entries of 8 heads. 98,304 + 24,576 + 6,144 entries.
@@ -207,7 +227,7 @@ TEST(MemoryTest, FullRecomputationKeepsTheSelectionToo) {
   config.training.recompute = Recompute::kFull;
   const auto kept = [&](Scorer scorer) {
     config.attention.scorer = scorer;
-    return step_memory(config, kLighthouse, true).kept;
+    return step_memory(config, kStage1, true).kept;
   };
   const int64_t selections = 26 * int64_t{8} * (129024 + 18432) * 4;
   EXPECT_EQ(kept(Scorer::kDilated), kept(Scorer::kNorm) + selections);
@@ -220,14 +240,14 @@ TEST(MemoryTest, DeterministicWorkspaces) {
   RunConfig config = paper_config();
   config.attention.full_attention_layers = {};
   const int64_t dq = int64_t{18432} * 1024 * 4;
-  EXPECT_EQ(step_memory(config, kLighthouse, true).workspace, dq);
+  EXPECT_EQ(step_memory(config, kStage1, true).workspace, dq);
   config.training.deterministic = true;
-  EXPECT_EQ(step_memory(config, kLighthouse, true).workspace, dq + 2 * int64_t{18432} * 18432 * 2);  // two heads
-  EXPECT_EQ(step_memory(config, kDense, true).workspace,  // three blocks of 32,768 rows, one head at a time
+  EXPECT_EQ(step_memory(config, kStage1, true).workspace, dq + 2 * int64_t{18432} * 18432 * 2);  // two heads
+  EXPECT_EQ(step_memory(config, kStage2, true).workspace,  // three blocks of 32,768 rows, one head at a time
             int64_t{98304} * 1024 * 4 + int64_t{32768} * 1024 * 18 + 2 * int64_t{32768} * 32768);
-  EXPECT_EQ(step_memory(config, kDense, false).workspace, 0);
+  EXPECT_EQ(step_memory(config, kStage2, false).workspace, 0);
   config.training.precision = Precision::kFp32;
-  EXPECT_EQ(step_memory(config, kDense, true).workspace, 17 * int64_t{98304} * 1024 * 4);  // ceil(132 / 8) splits
+  EXPECT_EQ(step_memory(config, kStage2, true).workspace, 17 * int64_t{98304} * 1024 * 4);  // ceil(132 / 8) splits
 }
 
 struct Growth {
@@ -264,7 +284,7 @@ TEST(MemoryTest, StagesThatARunHas) {
   EXPECT_EQ(stages_of(config.training), (std::vector<bool>{true, false}));
   config.training.lighthouse_steps = config.training.steps;
   EXPECT_EQ(stages_of(config.training), std::vector<bool>{true});
-  EXPECT_EQ(run_bytes(config, true), step_memory(config, kLighthouse, true).total());
+  EXPECT_EQ(run_bytes(config, true), step_memory(config, kStage1, true).total());
   config.training.lighthouse_steps = 0;
   EXPECT_EQ(stages_of(config.training), std::vector<bool>{false});
 }
@@ -273,7 +293,7 @@ TEST(MemoryTest, WhatCannotBeCountedIsRefused) {
   RunConfig config = paper_config();
   config.training.seq_len = int64_t{1} << 30;
   config.training.batch_size = int64_t{1} << 20;
-  EXPECT_THROW(step_memory(config, kDense, true), std::invalid_argument);
+  EXPECT_THROW(step_memory(config, kStage2, true), std::invalid_argument);
 }
 
 }  // namespace

@@ -2,10 +2,15 @@
 #pragma once
 
 #include "config/schema.h"
+#include "plan/device_profile.h"
 
 namespace lighthouse {
 
 inline constexpr int64_t kGiB = int64_t{1} << 30;
+inline constexpr bool kStage1 = true;
+inline constexpr bool kStage2 = false;
+
+inline const DeviceProfile& h200() { return *find_profile("NVIDIA H200"); }
 
 /// configs/paper.toml: 98,304 tokens, L = 3, p = 4, k = 1,536, dense layers {0, 1, 28, 29}, bf16.
 inline RunConfig paper_config() {

@@ -95,6 +95,24 @@ TEST(StartingPointTest, TheLongestThatFitsDoesAndNoLongerOne) {
   EXPECT_THAT(refusal(wanted), HasSubstr(words + std::to_string(wanted.seq_len - 1024)));
 }
 
+TEST(StartingPointTest, FewerInputsAreKeptWhereTheHostIsSmall) {
+  StartingRequest wanted = request("paper", 1 << 21, 141);
+  const StartingPoint point = starting_point(wanted);
+  ASSERT_TRUE(point.config.training.offload);
+  EXPECT_EQ(point.config.training.recompute_layers, 1);
+  const int64_t needed = run_host_bytes(point.config);
+  wanted.host_bytes = needed;
+  EXPECT_EQ(starting_point(wanted).config, point.config);
+  wanted.host_bytes = needed / 2;
+  const StartingPoint less = starting_point(wanted);
+  EXPECT_GE(less.config.training.recompute_layers, 2);
+  EXPECT_LE(run_host_bytes(less.config), needed / 2);
+  EXPECT_LE(less.bytes, wanted.device_bytes);
+  EXPECT_THAT(to_toml(less.config, less.reasons), HasSubstr("as few as make the inputs fit host memory"));
+  wanted.host_bytes = kGiB;
+  EXPECT_THAT(refusal(wanted), HasSubstr("of the host, which has 1.0 GiB for each device"));
+}
+
 TEST(StartingPointTest, ASmallCorpusHasSmallBatches) {
   StartingRequest wanted = request("paper", 8192, 80);
   EXPECT_EQ(starting_point(wanted).config.training.gradient_accumulation, 64);  // 2^19 tokens

@@ -84,13 +84,13 @@ TrafficByName sent_in_a_step(World& world, const RunConfig& config, bool lightho
   return sent;
 }
 
-struct Variant {
+struct Sharing {
   const char* name;
   std::function<void(RunConfig&)> change;
 };
-void PrintTo(const Variant& variant, std::ostream* stream) { *stream << variant.name; }
+void PrintTo(const Sharing& variant, std::ostream* stream) { *stream << variant.name; }
 
-class TrafficOf : public testing::TestWithParam<Variant> {};
+class TrafficOf : public testing::TestWithParam<Sharing> {};
 
 TEST_P(TrafficOf, AStepIsWhatIsPlanned) {
   RunConfig config = shared_config(2);
@@ -106,7 +106,7 @@ TEST_P(TrafficOf, AStepIsWhatIsPlanned) {
   }
 }
 
-const Variant kVariants[] = {
+const Sharing kSharings[] = {
     {"norm", [](RunConfig&) {}},
     {"gla", [](RunConfig& config) { config.attention.scorer = Scorer::kGla; }},
     {"dilated_recomputed",
@@ -130,7 +130,7 @@ const Variant kVariants[] = {
        config.parallel.context = 4;
      }},
 };
-INSTANTIATE_TEST_SUITE_P(Variants, TrafficOf, testing::ValuesIn(kVariants),
+INSTANTIATE_TEST_SUITE_P(Variants, TrafficOf, testing::ValuesIn(kSharings),
                          [](const auto& instance) { return std::string(instance.param.name); });
 
 TEST(Traffic, IsThatOfTheFormulaInTheDocumentation) {

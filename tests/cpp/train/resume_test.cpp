@@ -209,6 +209,7 @@ TEST_F(Resume, MayChangeWhatDoesNotChangeTheResult) {
   run.checkpoint.keep = 5;
   run.logging.tensorboard = false;
   run.training.recompute = Recompute::kFull;
+  run.training.recompute_layers = 2;
   run.training.offload = true;
   run.training.offload_layers = 1;
   run.training.deterministic = true;
