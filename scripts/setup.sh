@@ -66,9 +66,9 @@ if ! at_least "$cmake_version" 3.25; then
 fi
 if ! cat "${cat_files[@]}" | cmp -s - "$stamp"; then
   say "installing ${cat_files[*]} into .venv (torch is about 5 GB; a few minutes)"
-  [ -x .venv/bin/python ] || python3 -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check "${requirements[@]}"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-headers.txt ||
+  [ -x .venv/bin/python ] || python3 -m venv .venv  # --no-compile: Python compiles what it imports, a small part of it
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "${requirements[@]}"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements-headers.txt ||
     say "no requirements-headers.txt here: deterministic attention on CUDA will be FlashAttention-2"
   cat requirements.txt requirements-headers.txt >.venv/requirements.stamp
   cat "${cat_files[@]}" >"$stamp"

@@ -9,7 +9,7 @@ python=$folder/bin/python
 if [ ! -e "$folder/ready" ]; then
   rm -rf "$folder"
   python3 -m venv "$folder"
-  "$python" -m pip install --quiet --disable-pip-version-check "torch==2.15.0" "torchtitan==0.3.0" "$(grep '^pytest==' requirements-test.txt)" \
+  "$python" -m pip install --quiet --disable-pip-version-check --no-compile "torch==2.15.0" "torchtitan==0.3.0" "$(grep '^pytest==' requirements-test.txt)" \
     "$(grep '^transformers' requirements-test.txt)"
   touch "$folder/ready"
 fi

@@ -23,7 +23,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct AuditArguments {
   std::string run;
   std::string model;
   std::string data;
@@ -42,7 +42,7 @@ struct AuditedModel {
 };
 
 /// The configuration of the model with what the command line asks for.
-RunConfig configure(RunConfig config, const Options& options) {
+RunConfig configure(RunConfig config, const AuditArguments& options) {
   if (!options.data.empty()) {
     config.data.path = config.data.validation_path = options.data;
     config.data.mixture.clear();
@@ -51,7 +51,7 @@ RunConfig configure(RunConfig config, const Options& options) {
   return options.attention->apply_to(std::move(config));
 }
 
-AuditedModel open_model(const Options& options) {
+AuditedModel open_audited(const AuditArguments& options) {
   if (options.run.empty() == options.model.empty()) {
     throw UsageError("give the model: --run RUN, a run folder, or --model FOLDER, an exported one");
   }
@@ -111,8 +111,8 @@ void print_header(const Json& report) {
             << attention["tile_topk"] << ", scorer " << attention["scorer"].get<std::string>() << "\n\n";
 }
 
-void run_audit(const Options& options) {
-  const AuditedModel model = open_model(options);
+void run_audit(const AuditArguments& options) {
+  const AuditedModel model = open_audited(options);
   if (options.sequences < 2) {
     throw UsageError("--sequences " + std::to_string(options.sequences) +
                      ": must be at least 2; one sequence is changed to tokens of another");
@@ -141,7 +141,7 @@ void run_audit(const Options& options) {
 
 void add_audit_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("audit", "Measure what is causal in a model with Lighthouse attention");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<AuditArguments>();
   command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->option_text("RUN");
   command->add_option("--model", options->model, "Folder of 'lighthouse export' or transformers; needs --data")
       ->option_text("FOLDER");

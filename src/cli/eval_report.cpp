@@ -18,7 +18,7 @@ std::string number(const Json& value, int digits) { return value.is_null() ? "-"
 std::string percent(const Json& share) { return fixed(100 * share.get<double>(), 0) + " %"; }
 
 /// Rows of cells, as wide as their widest, to the right.
-void print_table(const std::vector<std::vector<std::string>>& rows, std::ostream& out) {
+void print_columns(const std::vector<std::vector<std::string>>& rows, std::ostream& out) {
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
@@ -76,7 +76,7 @@ void print_position(const Json& task, std::ostream& out) {
     }
   }
   out << "\nloss in nats by position\n";
-  print_table(rows, out);
+  print_columns(rows, out);
 }
 
 void print_context(const Json& task, std::ostream& out) {
@@ -102,7 +102,7 @@ void print_retrieval(const std::string& name, const Json& task, std::ostream& ou
   }
   rows.front().insert(rows.front().end(), {"all", "95 %", "log p"});
   out << '\n' << name << ": right digits by depth; chance " << percent(task["chance"]) << '\n';
-  print_table(rows, out);
+  print_columns(rows, out);
 }
 
 void print_copy(const Json& task, std::ostream& out) {
@@ -111,7 +111,7 @@ void print_copy(const Json& task, std::ostream& out) {
     rows.push_back({cell["distance"].dump(), number(cell["bits_per_byte"], 3), number(cell["standard_error"], 3)});
   }
   out << "\ncopy: bits a byte of a repeated string; chance " << number(task["chance_bits"], 0) << '\n';
-  print_table(rows, out);
+  print_columns(rows, out);
 }
 
 }  // namespace

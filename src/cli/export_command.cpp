@@ -14,7 +14,7 @@
 namespace lighthouse::cli {
 namespace {
 
-struct Options {
+struct ExportArguments {
   std::string run;
   std::string output;
   std::string tokenizer;
@@ -23,13 +23,13 @@ struct Options {
 };
 
 /// The one that is given, or else that of the corpus, where the model from which training began has brought none.
-std::filesystem::path choose_tokenizer(const Options& options, const std::filesystem::path& origin) {
+std::filesystem::path choose_tokenizer(const ExportArguments& options, const std::filesystem::path& origin) {
   if (!options.tokenizer.empty()) return options.tokenizer;
   const std::filesystem::path kept = std::filesystem::path(options.run) / kTokenizerFolder;
   return tokenizer_files(origin).empty() && std::filesystem::is_directory(kept) ? kept : std::filesystem::path();
 }
 
-void run_export(const Options& options) {
+void run_export(const ExportArguments& options) {
   const LoadedRun run = open_run(options.run, DeviceChoice::kCpu, Precision::kFp32);
   ExportOptions how;
   how.dtype = resolve_precision(options.dtype);
@@ -46,7 +46,7 @@ void run_export(const Options& options) {
 
 void add_export_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("export", "Write a run's model as a folder that transformers loads");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ExportArguments>();
   command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->required()->option_text("RUN");
   command->add_option("--output", options->output, "Folder to write; complete or not there at all")
       ->required()

@@ -18,7 +18,7 @@
 namespace lighthouse::cli {
 namespace {
 
-struct Options {
+struct GenerateArguments {
   std::string run;
   std::string model;
   std::string prompt;
@@ -29,7 +29,7 @@ struct Options {
 };
 
 /// A file that the command line names and that is not there is wrong usage, whatever it is for.
-std::string read_prompt(const Options& options) {
+std::string read_prompt(const GenerateArguments& options) {
   if (options.prompt_file.empty()) return options.prompt;
   try {
     return read_text_file(options.prompt_file);
@@ -44,7 +44,7 @@ struct Model {
   std::filesystem::path tokenizer;
 };
 
-Model open_model(const Options& options) {
+Model open_generator(const GenerateArguments& options) {
   if (!options.model.empty()) {
     if (!std::filesystem::exists(std::filesystem::path(options.model) / kHuggingfaceConfigFile)) {
       throw UsageError("--model: '" + options.model + "' is no folder with a " + kHuggingfaceConfigFile +
@@ -57,7 +57,7 @@ Model open_model(const Options& options) {
   return {std::move(run.decoder), tokenizer_of(options.run, run.config)};
 }
 
-void run_generate(const Options& options) {
+void run_generate(const GenerateArguments& options) {
   if (options.run.empty() == options.model.empty()) {
     throw UsageError("give the model: --run RUN, a run folder, or --model FOLDER, an exported one");
   }
@@ -65,7 +65,7 @@ void run_generate(const Options& options) {
     throw UsageError("give what to go on from: --prompt TEXT or --prompt-file FILE");
   }
   const std::string prompt = read_prompt(options);
-  const auto [decoder, tokenizer] = open_model(options);
+  const auto [decoder, tokenizer] = open_generator(options);
   const TokenFormat format = options.numbers ? TokenFormat::numbers() : TokenFormat::of(decoder.config(), tokenizer);
   write_generated(decoder, parse_tokens(prompt, format), options.generate, format, std::cout, format.ends());
 }
@@ -74,7 +74,7 @@ void run_generate(const Options& options) {
 
 void add_generate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Write on from a prompt, with dense attention and a KV cache");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<GenerateArguments>();
   command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->option_text("RUN");
   command->add_option("--model", options->model, "Folder of 'lighthouse export' or transformers")
       ->option_text("FOLDER");

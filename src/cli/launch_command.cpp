@@ -13,11 +13,11 @@ namespace {
 
 constexpr int64_t kMostProcesses = 1024;
 
-struct Options {
+struct LaunchArguments {
   int64_t count = 0;  ///< 0: not given
 };
 
-void run_launch(const Options& options, const std::vector<std::string>& command) {
+void run_launch(const LaunchArguments& options, const std::vector<std::string>& command) {
   if (options.count == 0) throw UsageError("give how many processes to start, as -n 2");
   if (command.empty() || command.front() != "train") {
     throw UsageError((command.empty() ? std::string("no command") : command.front() + ": not a command to launch") +
@@ -31,7 +31,7 @@ void run_launch(const Options& options, const std::vector<std::string>& command)
 
 void add_launch_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("launch", "Train by several processes of this machine");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LaunchArguments>();
   within(command->add_option("-n,--processes", options->count, "How many: one for each GPU, or parts of a CPU"),
          IntegerRange{1, kMostProcesses})
       ->option_text("N");

@@ -66,7 +66,7 @@ Failure failure_of(const CLI::App& app, const std::exception_ptr& failure) {
     const bool never = code == std::errc::too_many_symbolic_link_levels || code == std::errc::filename_too_long;
     return {never ? kWrongUsage : kFailed, detail::concat("'", error.path1().string(), "': ", code.message())};
   } catch (const std::exception& error) {
-    return {kFailed, words_of(error)};
+    return {kFailed, lighthouse::words_of(error)};
   }
 }
 

@@ -55,7 +55,7 @@ std::unique_ptr<World> join(const Launch& launch, const WorldOptions& options) {
   }
 }
 
-std::string words_of(const std::exception_ptr& error) {
+std::string first_line_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const std::exception& said) {
@@ -73,7 +73,7 @@ std::string words_of(const std::exception_ptr& error) {
   } catch (const std::runtime_error&) {
     std::rethrow_exception(error);
   }
-  world->abandon(words_of(error));
+  world->abandon(first_line_of(error));
   if (world->is_speaker()) std::rethrow_exception(error);
   throw Silenced{error};
 }

@@ -28,7 +28,7 @@ namespace {
 
 constexpr int64_t kPromptTokens = 64;  // of the sample: enough to tell what kind of text goes on
 
-struct Options {
+struct TrainArguments {
   std::string resume = "auto";
   bool print_config = false;
   std::string profile_file;
@@ -114,7 +114,7 @@ void open_trainer(std::optional<Trainer>& trainer, const RunConfig& config, cons
 }
 
 /// --profile and --profile-steps "A:B".
-ProfileOptions profile_options(const Options& options) {
+ProfileOptions profile_options(const TrainArguments& options) {
   ProfileOptions profile;
   profile.file = options.profile_file;
   if (options.profile_steps.empty()) return profile;
@@ -129,7 +129,7 @@ ProfileOptions profile_options(const Options& options) {
   return profile;
 }
 
-RunConfig load_config(const Options& options) {
+RunConfig load_config(const TrainArguments& options) {
   RunConfig config = options.config->load();
   if (config.data.path.empty() && config.data.mixture.empty()) {
     throw ConfigError(
@@ -139,7 +139,7 @@ RunConfig load_config(const Options& options) {
   return config;
 }
 
-void run_train(const Options& options) {
+void run_train(const TrainArguments& options) {
   if (options.print_config) {
     std::cout << to_toml(options.config->load());
     return;
@@ -175,7 +175,7 @@ void run_train(const Options& options) {
 
 void add_train_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "Train a decoder in two stages, or resume a run");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TrainArguments>();
   options->config = std::make_unique<ConfigOptions>(*command);
   command
       ->add_option("--resume", options->resume,

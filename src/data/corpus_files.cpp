@@ -69,7 +69,8 @@ struct Binary {
 constexpr std::string_view kDecompress = "decompress it first, or make tokens of it with lighthouse-prepare";
 constexpr std::string_view kUnpack = "unpack it into a folder first";
 constexpr std::string_view kTokens = "write its tokens as a Megatron-LM data set, PREFIX.bin and PREFIX.idx";
-constexpr std::string_view kPair = "set data.path to PREFIX of PREFIX.bin and PREFIX.idx, a Megatron-LM data set";
+constexpr std::string_view kNameThePair =
+    "set data.path to PREFIX of PREFIX.bin and PREFIX.idx, a Megatron-LM data set";
 constexpr std::string_view kPrepare = "make tokens of its text with lighthouse-prepare";
 constexpr std::string_view kText = "write its text to files first";
 constexpr std::array kBinaries = {
@@ -101,8 +102,8 @@ constexpr std::array kBinaries = {
     Binary{".npz", "arrays of numpy", kTokens},
     Binary{".ds", "a file of tokens", "keep such files in a folder of their own, or set data.format to datatrove"},
     Binary{".mds", "a file of tokens", kTokens},
-    Binary{".bin", "a file of tokens", kPair},
-    Binary{".idx", "the index of a data set", kPair},
+    Binary{".bin", "a file of tokens", kNameThePair},
+    Binary{".idx", "the index of a data set", kNameThePair},
     Binary{".tfrecord", "a file of records", kTokens},
     Binary{".h5", "an HDF5 file", kTokens},
     Binary{".hdf5", "an HDF5 file", kTokens},

@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "data/open_or_refuse.h"
+#include "data/widen.h"
 #include "io/checksum.h"
 #include "io/errors.h"
 #include "io/input_file.h"
@@ -16,7 +17,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kTokensEnding = ".ds";
-constexpr const char* kPair = "a file of datatrove is NAME.ds with NAME.ds.index";
+constexpr const char* kDatatrovePair = "a file of datatrove is NAME.ds with NAME.ds.index";
 
 std::vector<fs::path> list_files(const fs::path& path) {
   if (!fs::is_directory(path)) return {path};
@@ -30,15 +31,6 @@ std::vector<fs::path> list_files(const fs::path& path) {
 }
 
 fs::path beside(const fs::path& file, const char* ending) { return file.string() + ending; }
-
-template <typename T>
-void widen(const std::byte* data, std::span<int64_t> out) {
-  for (size_t position = 0; position < out.size(); ++position) {
-    T value;
-    std::memcpy(&value, data + position * sizeof(T), sizeof(T));
-    out[position] = int64_t{value};
-  }
-}
 
 class DatatroveSource final : public TokenSource {
  public:
@@ -91,9 +83,9 @@ class DatatroveSource final : public TokenSource {
     LIGHTHOUSE_CHECK(
         !fs::exists(beside(path, ".loss")), "data: '", path.string(),
         "' has a mask of the loss beside it, which is not read; write the data set without save_loss_metadata");
-    const int64_t bytes = open_or_refuse(kPair, [&] { return InputFile(path).size(); });
+    const int64_t bytes = open_or_refuse(kDatatrovePair, [&] { return InputFile(path).size(); });
     const fs::path index_path = beside(path, ".index");
-    const std::vector<std::byte> index = open_or_refuse(kPair, [&] { return read_file(index_path); });
+    const std::vector<std::byte> index = open_or_refuse(kDatatrovePair, [&] { return read_file(index_path); });
     const int64_t begin = num_tokens();
     add_documents(index, index_path);
     const std::string name = path.filename().string();

@@ -1,12 +1,11 @@
 // Megatron-LM's indexed data sets.
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <system_error>
-#include <type_traits>
 
 #include "data/open_or_refuse.h"
 #include "data/token_source.h"
+#include "data/widen.h"
 #include "io/checksum.h"
 #include "io/errors.h"
 #include "io/input_file.h"
@@ -16,24 +15,8 @@ namespace lighthouse {
 
 namespace {
 
-constexpr const char* kPair = "a Megatron-LM data set is a pair PREFIX.bin and PREFIX.idx";
+constexpr const char* kMegatronPair = "a Megatron-LM data set is a pair PREFIX.bin and PREFIX.idx";
 constexpr char kMagic[] = {'M', 'M', 'I', 'D', 'I', 'D', 'X', '\0', '\0'};
-
-/// The values of an unaligned little-endian array, widened. A float that is no integer becomes -1, which no vocabulary
-/// holds.
-template <typename T>
-void widen(const std::byte* data, std::span<int64_t> out) {
-  for (size_t position = 0; position < out.size(); ++position) {
-    T value;
-    std::memcpy(&value, data + position * sizeof(T), sizeof(T));
-    if constexpr (std::is_floating_point_v<T>) {
-      constexpr T kMax = 9e15;  // beyond, neighbouring integers are not told apart
-      out[position] = value == std::trunc(value) && std::fabs(value) < kMax ? static_cast<int64_t>(value) : -1;
-    } else {
-      out[position] = int64_t{value};  // signed dtypes keep their sign: a negative token is an error, not a large one
-    }
-  }
-}
 
 struct TokenType {
   size_t bytes;
@@ -106,8 +89,8 @@ class MegatronSource final : public TokenSource {
   explicit MegatronSource(const std::string& prefix)
       : index_path_(prefix + ".idx"),
         data_path_(prefix + ".bin"),
-        data_(open_or_refuse(kPair, [&] { return InputFile(data_path_); })) {
-    const std::vector<std::byte> index = open_or_refuse(kPair, [&] { return read_file(index_path_); });
+        data_(open_or_refuse(kMegatronPair, [&] { return InputFile(data_path_); })) {
+    const std::vector<std::byte> index = open_or_refuse(kMegatronPair, [&] { return read_file(index_path_); });
     read_index(index);
     LIGHTHOUSE_CHECK(num_tokens() > 0, "data: '", index_path_,
                      "' lists no token; set data.path to a data set with text");

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <stdexcept>
+#include <string>
+
+#include "lighthouse/check.h"
 
 namespace lighthouse {
 
@@ -10,5 +13,11 @@ class DamagedFile : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+/// "source: what"
+template <typename... Parts>
+[[noreturn]] void throw_damaged(const std::string& source, const Parts&... what) {
+  throw DamagedFile(detail::concat(source, ": ", what...));
+}
 
 }  // namespace lighthouse

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "io/errors.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -11,11 +12,6 @@ namespace {
 
 using nlohmann::json;
 using TakeMember = std::function<void(const std::string& name, const json& value)>;
-
-template <typename... Parts>
-[[noreturn]] void fail(const std::string& source, const Parts&... what) {
-  throw DamagedFile(detail::concat(source, ": ", what...));
-}
 
 /// Makes a value of what the parser reports. The parser's own builder has no limit of depth, and one that is called
 /// back takes a time that grows with the square of an object's members.
@@ -45,7 +41,7 @@ class Builder : public nlohmann::json_sax<json> {
       return true;
     }
     const auto [place, is_new] = open_.back()->emplace(name, nullptr);
-    if (!is_new) fail(source_, "the name ", quoted(name), " stands twice in one object");
+    if (!is_new) throw_damaged(source_, "the name ", quoted(name), " stands twice in one object");
     member_ = &*place;
     return true;
   }
@@ -54,14 +50,14 @@ class Builder : public nlohmann::json_sax<json> {
     std::string what = words_of(error);
     constexpr size_t kMost = 300;  // the message holds all of a token, however long
     if (what.size() > kMost) what = what.substr(0, kMost) + "...";
-    fail(source_, "not JSON: ", what);
+    throw_damaged(source_, "not JSON: ", what);
   }
 
  private:
   bool takes_members() const { return take_ != nullptr && open_.size() == 1; }
 
   json* place(json value) {
-    if (take_ != nullptr && open_.empty() && !value.is_object()) fail(source_, "not a JSON object");
+    if (take_ != nullptr && open_.empty() && !value.is_object()) throw_damaged(source_, "not a JSON object");
     if (open_.empty()) return &(root_ = std::move(value));
     if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
     return &(*member_ = std::move(value));
@@ -72,7 +68,7 @@ class Builder : public nlohmann::json_sax<json> {
     return true;
   }
   bool open(json value) {
-    if (open_.size() >= kMaxJsonDepth) fail(source_, "nested more than ", kMaxJsonDepth, " deep");
+    if (open_.size() >= kMaxJsonDepth) throw_damaged(source_, "nested more than ", kMaxJsonDepth, " deep");
     open_.push_back(place(std::move(value)));
     return true;
   }
@@ -92,8 +88,9 @@ class Builder : public nlohmann::json_sax<json> {
 
 void parse(std::string_view text, const std::string& source, Builder& builder) {
   // The parser takes a zero byte for the end of the text and would pass over all that follows, and skips a mark.
-  if (text.find('\0') != std::string_view::npos) fail(source, "not JSON: it has a zero byte");
-  if (text.starts_with("\xEF\xBB\xBF")) fail(source, "not JSON: it begins with a byte order mark; save it without");
+  if (text.find('\0') != std::string_view::npos) throw_damaged(source, "not JSON: it has a zero byte");
+  if (text.starts_with("\xEF\xBB\xBF"))
+    throw_damaged(source, "not JSON: it begins with a byte order mark; save it without");
   json::sax_parse(text, &builder);
 }
 

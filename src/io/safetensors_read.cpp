@@ -18,22 +18,17 @@ constexpr const char* kMetadata = "__metadata__";
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own library
 
-template <typename... Parts>
-[[noreturn]] void fail(const std::string& source, const Parts&... what) {
-  throw DamagedFile(detail::concat(source, ": ", what...));
-}
-
 /// The JSON text between the length and the data.
 std::string header_text(const InputFile& file, const std::string& source) {
   const auto size = static_cast<uint64_t>(file.size());
-  if (size == 0) fail(source, "empty file");
-  if (size < kLengthBytes) fail(source, "truncated: ", size, " bytes, the header length alone takes 8");
+  if (size == 0) throw_damaged(source, "empty file");
+  if (size < kLengthBytes) throw_damaged(source, "truncated: ", size, " bytes, the header length alone takes 8");
   uint64_t length = 0;
   file.read(0, std::as_writable_bytes(std::span(&length, 1)));
-  if (length == 0) fail(source, "header length is 0");
+  if (length == 0) throw_damaged(source, "header length is 0");
   if (length > size - kLengthBytes || length > kMaxHeaderBytes) {
-    fail(source, "header length ", length, " is more than the file holds or the format allows (",
-         std::min<uint64_t>(size - kLengthBytes, kMaxHeaderBytes), ")");
+    throw_damaged(source, "header length ", length, " is more than the file holds or the format allows (",
+                  std::min<uint64_t>(size - kLengthBytes, kMaxHeaderBytes), ")");
   }
   std::string text(length, '\0');
   file.read(kLengthBytes, std::as_writable_bytes(std::span(text)));
@@ -41,10 +36,10 @@ std::string header_text(const InputFile& file, const std::string& source) {
 }
 
 std::map<std::string, std::string> read_metadata(const json& value, const std::string& source) {
-  if (!value.is_object()) fail(source, kMetadata, " is not an object");
+  if (!value.is_object()) throw_damaged(source, kMetadata, " is not an object");
   std::map<std::string, std::string> metadata;
   for (const auto& [key, text] : value.items()) {
-    if (!text.is_string()) fail(source, kMetadata, " ", quoted(key), " is not a string");
+    if (!text.is_string()) throw_damaged(source, kMetadata, " ", quoted(key), " is not a string");
     metadata[key] = text.get<std::string>();
   }
   return metadata;
@@ -96,7 +91,7 @@ StoredTensor read_entry(const std::string& name, const json& entry, const DataRa
   try {
     return parse_entry(name, entry, data);
   } catch (const DamagedFile& error) {
-    fail(file, "tensor ", quoted(name), ": ", error.what());
+    throw_damaged(file, "tensor ", quoted(name), ": ", error.what());
   }
 }
 
@@ -105,13 +100,14 @@ void check_cover(const std::vector<StoredTensor>& tensors, const DataRange& data
   int64_t covered = data.begin;
   for (const StoredTensor& tensor : tensors) {
     if (tensor.begin != covered) {
-      fail(file, "tensor ", quoted(tensor.name),
-           tensor.begin < covered ? ": overlaps the tensor before it" : ": bytes before it belong to no tensor");
+      throw_damaged(
+          file, "tensor ", quoted(tensor.name),
+          tensor.begin < covered ? ": overlaps the tensor before it" : ": bytes before it belong to no tensor");
     }
     covered = tensor.begin + tensor.bytes;
   }
   const int64_t rest = data.begin + data.bytes - covered;
-  if (rest != 0) fail(file, rest, " bytes at its end belong to no tensor");
+  if (rest != 0) throw_damaged(file, rest, " bytes at its end belong to no tensor");
 }
 
 /// Places in `tensors`, by name.
@@ -122,7 +118,8 @@ std::vector<size_t> sorted_by_name(const std::vector<StoredTensor>& tensors, con
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return name(a) < name(b); });
   const auto twice =
       std::adjacent_find(order.begin(), order.end(), [&](size_t a, size_t b) { return name(a) == name(b); });
-  if (twice != order.end()) fail(file, "header: the name ", quoted(name(*twice)), " stands twice in one object");
+  if (twice != order.end())
+    throw_damaged(file, "header: the name ", quoted(name(*twice)), " stands twice in one object");
   return order;
 }
 
@@ -136,7 +133,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   bool has_metadata = false;
   const auto take = [&](const std::string& name, const json& value) {
     if (name != kMetadata) return tensors_.push_back(read_entry(name, value, data, source));
-    if (std::exchange(has_metadata, true)) fail(source, kMetadata, " stands twice");
+    if (std::exchange(has_metadata, true)) throw_damaged(source, kMetadata, " stands twice");
     metadata_ = read_metadata(value, source);
   };
   read_json_members(text, source + ": header", take);
@@ -152,7 +149,7 @@ const StoredTensor& SafetensorsFile::tensor(const std::string& name) const {
       std::lower_bound(by_name_.begin(), by_name_.end(), name,
                        [&](size_t place, const std::string& wanted) { return tensors_[place].name < wanted; });
   if (found == by_name_.end() || tensors_[*found].name != name) {
-    fail(detail::concat("'", path_.string(), "'"), "no tensor ", quoted(name));
+    throw_damaged(detail::concat("'", path_.string(), "'"), "no tensor ", quoted(name));
   }
   return tensors_[*found];
 }

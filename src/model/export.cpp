@@ -12,6 +12,7 @@
 #include "io/json_text.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
+#include "model/huggingface_rope.h"
 #include "model/tensor_file.h"
 #include "model/tokenizer_files.h"
 
@@ -22,8 +23,6 @@ namespace {
 
 constexpr std::array kModelFiles = {kHuggingfaceWeightsFile, kHuggingfaceConfigFile, kGenerationFile};
 constexpr std::array kSpecialTokens = {"bos_token_id", "eos_token_id", "pad_token_id"};
-constexpr const char* kMaxPositions = "max_position_embeddings";
-
 bool is_exported(const std::string& name) {
   return std::find(kModelFiles.begin(), kModelFiles.end(), name) != kModelFiles.end() || is_tokenizer_file(name);
 }

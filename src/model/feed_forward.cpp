@@ -13,18 +13,18 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-struct Arguments {
+struct FeedForwardArguments {
   at::Tensor gate_up_proj, down_proj;  ///< in the compute dtype
   double eps;
   bool keep_gate_up;
 };
 
 /// What is kept for backward.
-struct Kept {
+struct KeptByFeedForward {
   at::Tensor h, inverse_rms, norm, gate_up_proj, down_proj;
   at::Tensor gate_up;  ///< undefined: it is multiplied out again
 
-  explicit Kept(const variable_list& saved)
+  explicit KeptByFeedForward(const variable_list& saved)
       : h(saved[0]),
         inverse_rms(saved[1]),
         norm(saved[2]),
@@ -36,7 +36,7 @@ struct Kept {
 struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& x, const std::optional<at::Tensor>& update,
                                const at::Tensor& norm, const at::Tensor& /*gate_proj*/, const at::Tensor& /*up_proj*/,
-                               const at::Tensor& /*down_proj*/, const Arguments& arguments) {
+                               const at::Tensor& /*down_proj*/, const FeedForwardArguments& arguments) {
     const PartScope other(Part::kOther);
     const auto [h, normed, inverse_rms] = add_rms_norm(x, update.value_or(at::Tensor()), norm, arguments.eps);
     const at::Tensor gate_up = project(normed, arguments.gate_up_proj);
@@ -56,7 +56,7 @@ struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
         context->saved_data.count("overwritten") == 0,
         "feed_forward: a second backward pass, and the first has overwritten what forward kept; run forward again");
     if (context->saved_data["overwrites"].toBool()) context->saved_data["overwritten"] = true;
-    const Kept kept(context->get_saved_variables());
+    const KeptByFeedForward kept(context->get_saved_variables());
     const auto& [h, inverse_rms, norm, gate_up_proj, down_proj, kept_gate_up] = kept;
     const at::Tensor gate_up =
         kept_gate_up.defined()
@@ -89,7 +89,7 @@ Residual feed_forward(const Residual& in, const LayerWeights& weights, const Com
                       bool keep_gate_up) {
   const variable_list outputs = FeedForwardFunction::apply(
       in.x, in.update, weights.post_attention_norm, weights.gate_proj, weights.up_proj, weights.down_proj,
-      Arguments{compute.gate_up_proj, compute.down_proj, eps, keep_gate_up});
+      FeedForwardArguments{compute.gate_up_proj, compute.down_proj, eps, keep_gate_up});
   return {outputs[0], outputs[1]};
 }
 

@@ -20,7 +20,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-struct Arguments {
+struct LossArguments {
   at::Tensor head;     ///< [vocab, dim] in the compute dtype
   at::Tensor targets;  ///< [rows]
   double eps;
@@ -41,7 +41,7 @@ int64_t rows_per_chunk(const at::Tensor& head, int64_t logit_bytes) {
 }
 
 /// Cross entropy [rows], fp32 or fp64, of head(normed) and, where `gradients` is not null, its gradients.
-at::Tensor row_losses(const at::Tensor& normed, const Arguments& arguments, HeadGradients* gradients) {
+at::Tensor row_losses(const at::Tensor& normed, const LossArguments& arguments, HeadGradients* gradients) {
   const at::Tensor normed_rows = normed.flatten(0, -2);
   const int64_t num_rows = normed_rows.size(0);
   at::Tensor losses =
@@ -64,7 +64,7 @@ at::Tensor row_losses(const at::Tensor& normed, const Arguments& arguments, Head
 
 struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& in, const std::optional<at::Tensor>& update,
-                            const at::Tensor& norm, const at::Tensor& /*head*/, const Arguments& arguments) {
+                            const at::Tensor& norm, const at::Tensor& /*head*/, const LossArguments& arguments) {
     enter_part(Part::kOther);
     const Normed normed = add_rms_norm(in, update.value_or(at::Tensor()), norm, arguments.eps);
     const at::Tensor count = arguments.targets.ne(kNoTarget).sum().clamp_min(1);
@@ -103,7 +103,7 @@ at::Tensor head_loss(const Residual& in, const at::Tensor& norm, double eps, con
   const bool needs_gradients = at::GradMode::is_enabled() && (in.x.requires_grad() || head.requires_grad());
   return HeadLossFunction::apply(
       in.x, in.update, norm, head,
-      Arguments{compute_head, targets.flatten(), eps, rows_per_chunk(compute_head, logit_bytes), needs_gradients});
+      LossArguments{compute_head, targets.flatten(), eps, rows_per_chunk(compute_head, logit_bytes), needs_gradients});
 }
 
 at::Tensor head_token_losses(const Residual& in, const at::Tensor& norm, double eps, const at::Tensor& compute_head,
@@ -117,7 +117,7 @@ at::Tensor head_token_losses(const Residual& in, const at::Tensor& norm, double 
 at::Tensor head_losses_of(const at::Tensor& normed, const at::Tensor& compute_head, const at::Tensor& targets,
                           int64_t logit_bytes) {
   const at::NoGradGuard no_grad;
-  const Arguments arguments{compute_head, targets.flatten(), 0, rows_per_chunk(compute_head, logit_bytes), false};
+  const LossArguments arguments{compute_head, targets.flatten(), 0, rows_per_chunk(compute_head, logit_bytes), false};
   return row_losses(normed, arguments, nullptr).view(targets.sizes());
 }
 

@@ -14,13 +14,6 @@
 namespace lighthouse {
 namespace {
 
-struct Entry {
-  at::Tensor device;                            ///< on its way back, or never left
-  std::vector<at::Tensor> host;                 ///< pinned, its elements one after another; empty: never left
-  std::vector<int64_t> sizes;                   ///< of what is on the host
-  std::optional<at::cuda::CUDAEvent> returned;  ///< on the copy stream, once the way back has begun
-};
-
 /// Pinned memory for x.
 std::vector<at::Tensor> blocks_for(const at::Tensor& x) {
   std::vector<at::Tensor> blocks;
@@ -47,6 +40,13 @@ void for_each_block(const at::Tensor& x, const std::vector<at::Tensor>& blocks, 
 }  // namespace
 
 struct HostStash::Impl {
+  struct Entry {
+    at::Tensor device;                            ///< on its way back, or never left
+    std::vector<at::Tensor> host;                 ///< pinned, its elements one after another; empty: never left
+    std::vector<int64_t> sizes;                   ///< of what is on the host
+    std::optional<at::cuda::CUDAEvent> returned;  ///< on the copy stream, once the way back has begun
+  };
+
   std::vector<Entry> entries;
   std::optional<c10::cuda::CUDAStream> copies;
 
@@ -81,7 +81,7 @@ size_t HostStash::keep(const at::Tensor& x) {
 
 size_t HostStash::store(const at::Tensor& x) {
   if (!x.is_cuda() || x.numel() == 0) return keep(x);
-  Entry& entry = impl_->entries.emplace_back();
+  Impl::Entry& entry = impl_->entries.emplace_back();
   if (!impl_->copies) impl_->copies = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, x.get_device());
   const at::Tensor dense = x.contiguous();
   entry.sizes = x.sizes().vec();
@@ -95,7 +95,7 @@ size_t HostStash::store(const at::Tensor& x) {
 }
 
 at::Tensor HostStash::fetch(size_t place) {
-  Entry& entry = impl_->entries[place];
+  Impl::Entry& entry = impl_->entries[place];
   if (!entry.host.empty()) {
     impl_->start_return(entry);
     entry.returned->block(c10::cuda::getCurrentCUDAStream(impl_->copies->device_index()));

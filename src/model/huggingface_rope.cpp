@@ -8,7 +8,6 @@ namespace lighthouse {
 namespace {
 using nlohmann::json;
 
-constexpr const char* kMaxPositions = "max_position_embeddings";
 constexpr const char* kUnscaled = "default";  // RopeScaling::kNone, in transformers
 constexpr const char* kOriginal = "original_max_position_embeddings";
 

@@ -9,6 +9,8 @@
 
 namespace lighthouse {
 
+inline constexpr const char* kMaxPositions = "max_position_embeddings";
+
 /// Adds the keys of both versions to `config`. With "dynamic" max_position_embeddings is model.rope_original_len, by
 /// which transformers scales.
 void write_huggingface_rope(const ModelConfig& model, nlohmann::json& config);

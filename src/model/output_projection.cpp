@@ -14,9 +14,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// What output_projection keeps, before a gathering.
-struct Kept {
+struct KeptByOutput {
   at::Tensor o, matrix;  ///< rows [B, H, S, D]; without a gathering [B, N, H * D]
-  explicit Kept(const variable_list& saved) : o(saved[0]), matrix(saved[1]) {}
+  explicit KeptByOutput(const variable_list& saved) : o(saved[0]), matrix(saved[1]) {}
 };
 
 struct OutputFunction : torch::autograd::Function<OutputFunction> {
@@ -35,7 +35,7 @@ struct OutputFunction : torch::autograd::Function<OutputFunction> {
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     enter_part(Part::kAttention);  // whose backward comes next
     const variable_list saved = context->get_saved_variables();
-    const Kept kept(saved);
+    const KeptByOutput kept(saved);
     std::optional<ops::Gathering> gathering;
     if (context->saved_data["is_gathered"].toBool()) gathering = ops::saved_gathering(context, saved);
     const at::Tensor flat = gathering ? ops::scatter_rows(kept.o, *gathering).flatten(2) : kept.o;

@@ -17,13 +17,13 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// What is kept for backward, before a gathering.
-struct Kept {
+struct KeptByQkv {
   at::Tensor x, inverse_rms, norm, matrix;
   Rotation rotation;
 
-  explicit Kept(const variable_list& saved)
+  explicit KeptByQkv(const variable_list& saved)
       : x(saved[0]), inverse_rms(saved[1]), norm(saved[2]), matrix(saved[3]), rotation{saved[4], saved[5]} {}
-  Kept(const QkvProduct& product, at::Tensor of_norm, const QkvArguments& qkv)
+  KeptByQkv(const QkvProduct& product, at::Tensor of_norm, const QkvArguments& qkv)
       : x(product.x),
         inverse_rms(product.inverse_rms),
         norm(std::move(of_norm)),
@@ -72,7 +72,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
     context->saved_data["has_update"] = update.has_value();
     context->saved_data["has_bias"] = bias.has_value();
     context->saved_data["is_gathered"] = plan != nullptr;
-    const Kept kept(product, norm, qkv);
+    const KeptByQkv kept(product, norm, qkv);
     if (plan == nullptr) {
       rotate_product(product, qkv);
       context->save_for_backward(kept.list());
@@ -89,7 +89,7 @@ struct QkvFunction : torch::autograd::Function<QkvFunction> {
     const bool is_gathered = context->saved_data["is_gathered"].toBool();
     const PartScope part(is_gathered ? Part::kAttention : Part::kOther);
     const variable_list saved = context->get_saved_variables();
-    const Kept kept(saved);
+    const KeptByQkv kept(saved);
     const Rows given{with_contiguous_channels(gradients[1]), with_contiguous_channels(gradients[2]),
                      with_contiguous_channels(gradients[3])};
     const at::Tensor packed =

@@ -21,7 +21,7 @@
 namespace lighthouse {
 namespace {
 
-constexpr const char* kOperation = "token_scores";
+constexpr const char* kTokenScores = "token_scores";
 /// `num_classes` neighbouring residue classes of `length` tokens each, in tokens of the row: class c holds the tokens
 /// first + c + t * dilation.
 struct Classes {
@@ -153,12 +153,12 @@ ops::TwoTensors ops::token_scores(const at::Tensor& q, const at::Tensor& k, cons
                                   const ScoreConfig& config, const std::optional<at::Tensor>& gate,
                                   const calls::SharedPlan& plan) {
   const at::NoGradGuard no_grad;
-  check_scorer(kOperation, config.scorer, config.dilation, gate.has_value());
+  check_scorer(kTokenScores, config.scorer, config.dilation, gate.has_value());
   if (config.scorer == Scorer::kNorm) return {token_norms(q, k.size(2)), token_norms(k, k.size(2))};
   if (config.scorer == Scorer::kDilated) return dilated_scores(q, k, v, config.dilation, plan->cu_seqlens());
-  TORCH_CHECK_VALUE(gate->defined(), kOperation,
+  TORCH_CHECK_VALUE(gate->defined(), kTokenScores,
                     ": gate is an undefined tensor; it must be [batch, seq_len, num_heads]");
-  TORCH_CHECK_VALUE(gate->is_floating_point(), kOperation, ": gate is ", gate->scalar_type(),
+  TORCH_CHECK_VALUE(gate->is_floating_point(), kTokenScores, ": gate is ", gate->scalar_type(),
                     "; it must be floating point, a logarithm <= 0");
   return gla_scores(q, k, v, gate->to(at::kFloat), config.dilation, plan);
 }
@@ -167,9 +167,9 @@ std::tuple<at::Tensor, at::Tensor> token_scores(const at::Tensor& q, const at::T
                                                 const ScoreConfig& config, const std::optional<at::Tensor>& gate,
                                                 at::OptionalIntArrayRef cu_seqlens) {
   const calls::HeadSizes sizes =
-      ops::restate_errors([&] { return calls::check_tokens(kOperation, ops::view(q, k, v)); });
-  ops::check_scorer(kOperation, config.scorer, config.dilation, gate.has_value());
-  const calls::SharedPlan plan = ops::plan_of(kOperation, {}, sizes.seq_len, sizes.batch, cu_seqlens);
+      ops::restate_errors([&] { return calls::check_tokens(kTokenScores, ops::view(q, k, v)); });
+  ops::check_scorer(kTokenScores, config.scorer, config.dilation, gate.has_value());
+  const calls::SharedPlan plan = ops::plan_of(kTokenScores, {}, sizes.seq_len, sizes.batch, cu_seqlens);
   return ops::token_scores(q, k, v, config, gate, plan);
 }
 

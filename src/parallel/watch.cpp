@@ -12,8 +12,8 @@ namespace {
 
 using std::chrono::milliseconds;
 constexpr milliseconds kBeat{500};
-constexpr milliseconds kBetweenLooks{1600};  // three beats and a slow store
-constexpr milliseconds kPatience{1500};      // with a store that does not answer
+constexpr milliseconds kBetweenReports{1600};  // three beats and a slow store
+constexpr milliseconds kPatience{1500};        // with a store that does not answer
 
 std::string key(int64_t rank) { return "watch/" + std::to_string(rank); }
 
@@ -92,7 +92,7 @@ std::string Watch::lost() const { return report(/*elsewhere=*/false); }
 std::string Watch::report(bool elsewhere) const {
   try {
     const std::vector<std::string> before = look(*looks_, size_);
-    std::this_thread::sleep_for(kBetweenLooks);
+    std::this_thread::sleep_for(kBetweenReports);
     const std::vector<std::string> after = look(*looks_, size_);
     const std::string mine = doing();
     std::string lines;

@@ -24,7 +24,7 @@ using std::chrono::steady_clock;
 constexpr milliseconds kLeaving{3000};         // others diagnose for about two seconds
 constexpr milliseconds kAfterLookout{600000};  // NCCL's own watchdog would end the process without our words
 constexpr milliseconds kLook{20};
-constexpr milliseconds kBetweenLooks{1000};  // for ranks that are lost, of one that waits for them
+constexpr milliseconds kBetweenRounds{1000};  // for ranks that are lost, of one that waits for them
 constexpr const char* kAbandoned = "abandoned";
 
 std::string count_of(const char* what, int64_t count) { return std::to_string(count) + " " + what; }
@@ -182,7 +182,7 @@ void World::agree(const std::string& topic, const std::string& value) {
 }
 
 void World::wait_while_all_live(const std::vector<std::string>& keys) {
-  auto next_look = steady_clock::now() + kBetweenLooks;
+  auto next_look = steady_clock::now() + kBetweenRounds;
   bool missed = false;  // a rank, at the last look: where the whole machine stood still, all seem to be lost once
   while (!texts_->check(keys)) {
     if (texts_->check({kAbandoned})) throw Disagreement(value_of(kAbandoned));
@@ -191,7 +191,7 @@ void World::wait_while_all_live(const std::vector<std::string>& keys) {
     const std::string lost = watch_->lost();
     if (!lost.empty() && missed) throw RankFailure("another rank is missing" + lost);
     missed = !lost.empty();
-    next_look = steady_clock::now() + kBetweenLooks;
+    next_look = steady_clock::now() + kBetweenRounds;
   }
 }
 

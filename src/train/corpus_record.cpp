@@ -14,10 +14,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-using Sizes = std::map<std::string, int64_t>;  // by quoted name: one line each, whatever a name holds
+using FileSizes = std::map<std::string, int64_t>;  // by quoted name: one line each, whatever a name holds
 
-Sizes read_record(const fs::path& path) {
-  Sizes sizes;
+FileSizes read_record(const fs::path& path) {
+  FileSizes sizes;
   std::istringstream lines(read_text_file(path));
   int64_t bytes = 0;
   for (std::string name; lines >> bytes && lines.get() == ' ' && std::getline(lines, name);) sizes[name] = bytes;
@@ -34,7 +34,7 @@ void record_corpus(const fs::path& run_dir, const std::vector<CorpusFile>& files
 
 std::string corpus_changes(const fs::path& run_dir, const std::vector<CorpusFile>& files) {
   if (!fs::exists(run_dir / kCorpusFile)) return "";
-  Sizes recorded = read_record(run_dir / kCorpusFile);
+  FileSizes recorded = read_record(run_dir / kCorpusFile);
   std::vector<std::string> changes;
   for (const CorpusFile& file : files) {
     const auto found = recorded.find(quoted(file.name));

@@ -10,8 +10,8 @@
 namespace lighthouse {
 namespace {
 
-constexpr size_t kWindow = 32;  // steps
-constexpr size_t kEnough = 8;   // steps from which a median says something
+constexpr size_t kSpikeSteps = 32;  // steps
+constexpr size_t kEnough = 8;       // steps from which a median says something
 constexpr double kSpreads = 2;
 constexpr double kLossShare = 0.1;
 constexpr double kGradientRatio = 10;
@@ -26,7 +26,7 @@ bool stands_out(double loss, const std::deque<double>& losses, double usual) {
 
 void push(std::deque<double>& window, double value) {
   window.push_back(value);
-  if (window.size() > kWindow) window.pop_front();
+  if (window.size() > kSpikeSteps) window.pop_front();
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 namespace lighthouse {
 namespace {
 
-constexpr int64_t kWindow = 20;  // steps: long enough to average over batches, short against a stage
+constexpr int64_t kMeanSteps = 20;  // steps: long enough to average over batches, short against a stage
 
 template <typename T>
 nlohmann::json or_null(const std::optional<T>& value) {
@@ -64,8 +64,8 @@ nlohmann::ordered_json to_json(const SwitchReport& report) {
 SwitchTracker::SwitchTracker(const TrainingConfig& training)
     : lighthouse_steps_(training.lighthouse_steps),
       switches_(training.lighthouse_steps > 0 && training.lighthouse_steps < training.steps),
-      window_(switches_ ? std::min({kWindow, training.lighthouse_steps, training.steps - training.lighthouse_steps})
-                        : std::min(kWindow, training.steps)) {}
+      window_(switches_ ? std::min({kMeanSteps, training.lighthouse_steps, training.steps - training.lighthouse_steps})
+                        : std::min(kMeanSteps, training.steps)) {}
 
 std::optional<double> SwitchTracker::smoothed_loss() const {
   if (losses_.empty()) return std::nullopt;

@@ -15,9 +15,9 @@ namespace lighthouse {
 namespace {
 using ::testing::HasSubstr;
 
-constexpr double kFloatRounding = std::numeric_limits<float>::epsilon();  // of Decoder::loss; the sums are in fp64
+constexpr double kLossRounding = std::numeric_limits<float>::epsilon();  // of Decoder::loss; the sums are in fp64
 
-struct Fixture {
+struct Validated {
   TemporaryFolder folder;
   RunConfig config = tiny_config(folder);
   SequenceLoader loader{config.data, config.training.seq_len, config.model.vocab_size};
@@ -25,7 +25,7 @@ struct Fixture {
 };
 
 TEST(Validation, IsTheMeanOverTheTargetsOfTheSample) {
-  const Fixture run;
+  const Validated run;
   for (const AttentionMode mode : {AttentionMode::kDense, AttentionMode::kLighthouse}) {
     double sum = 0;
     for (const int64_t index : validation_sample(run.loader, 3, kSampleSeed)) {
@@ -34,26 +34,26 @@ TEST(Validation, IsTheMeanOverTheTargetsOfTheSample) {
       sum += run.decoder.loss(batch.tokens, batch.targets, mode).item<double>();
     }
     const ValidationLoss result = validation_loss(run.decoder, run.loader, 3, mode);
-    EXPECT_NEAR(result.loss, sum / 3, sum / 3 * kFloatRounding);
+    EXPECT_NEAR(result.loss, sum / 3, sum / 3 * kLossRounding);
     EXPECT_EQ(result.num_sequences, 3);
     EXPECT_EQ(result.num_targets, 3 * 64);
   }
 }
 
 TEST(Validation, DiffersBetweenTheAttentionModes) {
-  const Fixture run;
+  const Validated run;
   EXPECT_NE(validation_loss(run.decoder, run.loader, 3, AttentionMode::kDense).loss,
             validation_loss(run.decoder, run.loader, 3, AttentionMode::kLighthouse).loss);
 }
 
 TEST(Validation, ReadsNoMoreThanThereIs) {
-  const Fixture run;
+  const Validated run;
   const int64_t available = run.loader.num_validation_sequences();
   EXPECT_EQ(validation_loss(run.decoder, run.loader, 1000000, AttentionMode::kDense).num_sequences, available);
 }
 
 TEST(Validation, WeighsDocumentsByTheirTargets) {
-  Fixture run;
+  Validated run;
   for (int64_t file = 0; file < 40; ++file) {
     write_bytes(run.folder / "documents" / (std::to_string(file) + ".txt"), tiny_corpus(20 + file));
   }
@@ -73,11 +73,11 @@ TEST(Validation, WeighsDocumentsByTheirTargets) {
   EXPECT_LT(num_targets, 4 * 64) << "some targets belong to another document";
   const ValidationLoss result = validation_loss(run.decoder, loader, 4, AttentionMode::kDense);
   EXPECT_EQ(result.num_targets, num_targets);
-  EXPECT_NEAR(result.loss, sum / static_cast<double>(num_targets), result.loss * kFloatRounding);
+  EXPECT_NEAR(result.loss, sum / static_cast<double>(num_targets), result.loss * kLossRounding);
 }
 
 TEST(Validation, WithoutSequencesIsRefused) {
-  Fixture run;
+  Validated run;
   EXPECT_THROW(validation_loss(run.decoder, run.loader, 0, AttentionMode::kDense), InvalidArgument);
   run.config.data.validation_fraction = 0;
   const SequenceLoader loader(run.config.data, 64, 256);

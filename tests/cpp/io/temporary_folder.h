@@ -12,6 +12,8 @@
 #include <iterator>
 #include <string>
 
+#include "support/message_of.h"
+
 namespace lighthouse {
 
 class TemporaryFolder {
@@ -74,21 +76,6 @@ inline std::string run_in_child(const std::function<std::string()>& body) {
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
     result += " [child ended with status " + std::to_string(status) + "]";
   return result;
-}
-
-/// The message of the exception of type Error that `body` throws.
-template <typename Error>
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    ADD_FAILURE() << "another type of exception: " << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 }  // namespace lighthouse

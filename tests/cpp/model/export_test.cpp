@@ -23,8 +23,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::string refused(const std::function<void()>& body) { return message_of<InvalidArgument>(body); }
-
 AttentionConfig gla() {
   AttentionConfig attention;
   attention.scorer = Scorer::kGla;
@@ -62,7 +60,7 @@ TEST(LoadParameters, RefusesWhatDoesNotFitAndChangesNothing) {
   const auto message = [&](const std::function<void(NamedTensors&)>& change) {
     NamedTensors tensors = clones(from);
     change(tensors);
-    return refused([&] { load_parameters(to, tensors); });
+    return message_of([&] { load_parameters(to, tensors); });
   };
   EXPECT_THAT(message([](NamedTensors& tensors) { tensors.erase(tensors.begin()); }),
               AllOf(HasSubstr("model.embed_tokens.weight"), HasSubstr("missing")));
@@ -111,12 +109,13 @@ TEST(Export, ReplacesOnlyAnExportAndOnlyWhenTold) {
   const Decoder first(small_model(), {}, 1);
   const Decoder second(small_model(), {}, 2);
   export_huggingface(first, target);  // an empty folder is fine
-  EXPECT_THAT(refused([&] { export_huggingface(second, target); }), AllOf(HasSubstr("not empty"), HasSubstr("model")));
+  EXPECT_THAT(message_of([&] { export_huggingface(second, target); }),
+              AllOf(HasSubstr("not empty"), HasSubstr("model")));
   EXPECT_TRUE(same_weights(load_huggingface(target), first));
   export_huggingface(second, target, {.overwrite = true});
   EXPECT_TRUE(same_weights(load_huggingface(target), second));
   write_bytes(target / "notes.txt", "mine");
-  EXPECT_THAT(refused([&] { export_huggingface(first, target, {.overwrite = true}); }), HasSubstr("notes.txt"));
+  EXPECT_THAT(message_of([&] { export_huggingface(first, target, {.overwrite = true}); }), HasSubstr("notes.txt"));
   EXPECT_EQ(read_bytes(target / "notes.txt"), "mine");
   EXPECT_EQ(count_entries(folder.path()), 1U);
 }
@@ -139,16 +138,16 @@ TEST(Export, RefusesWrongTargetsAndOptions) {
   const TemporaryFolder folder;
   const Decoder decoder(small_model(), {}, 1);
   write_bytes(folder / "file", "x");
-  EXPECT_THAT(refused([&] { export_huggingface(decoder, folder / "file"); }), HasSubstr("not a folder"));
-  EXPECT_THAT(refused([&] { export_huggingface(decoder, ""); }), HasSubstr("no folder"));
+  EXPECT_THAT(message_of([&] { export_huggingface(decoder, folder / "file"); }), HasSubstr("not a folder"));
+  EXPECT_THAT(message_of([&] { export_huggingface(decoder, ""); }), HasSubstr("no folder"));
   const auto options = [&](const ExportOptions& wrong) {
-    return refused([&] { export_huggingface(decoder, folder / "out", wrong); });
+    return message_of([&] { export_huggingface(decoder, folder / "out", wrong); });
   };
   EXPECT_THAT(options({.dtype = at::kHalf}), HasSubstr("Half"));
   EXPECT_THAT(options({.max_positions = 0}), HasSubstr("max_positions 0"));
   ModelConfig model = small_model();
   model.dim = 22;
-  EXPECT_THAT(refused([&] { export_huggingface(Decoder(model, {}, 1), folder / "out"); }),
+  EXPECT_THAT(message_of([&] { export_huggingface(Decoder(model, {}, 1), folder / "out"); }),
               AllOf(HasSubstr("model.dim = 22"), HasSubstr("transformers")));
   EXPECT_THAT(message_of<std::system_error>([&] { export_huggingface(decoder, "/proc/out"); }), HasSubstr("/proc"));
   EXPECT_EQ(count_entries(folder.path()), 1U);
@@ -169,7 +168,7 @@ class LoadHuggingface : public ::testing::Test {
   std::string unsupported(const char* key, const json& value) const {
     const std::string good = read_bytes(folder() / "config.json");
     change_config([&](json& config) { config[key] = value; });
-    const std::string message = refused([&] { load_huggingface(folder()); });
+    const std::string message = message_of([&] { load_huggingface(folder()); });
     write_bytes(folder() / "config.json", good);
     EXPECT_THAT(message, HasSubstr("config.json"));
     return message;
@@ -203,7 +202,7 @@ TEST_F(LoadHuggingface, ReadsConfigurationsOfTransformers4) {
     config["hidden_size"] = 24;
   });
   // head_dim is now 24 / 4 = 6, which the weights are not
-  EXPECT_THAT(refused([&] { load_huggingface(folder()); }),
+  EXPECT_THAT(message_of([&] { load_huggingface(folder()); }),
               AllOf(HasSubstr("q_proj"), HasSubstr("[32, 24]"), HasSubstr("[24, 24]")));
   change_config([](json& config) { config["head_dim"] = 8; });
   EXPECT_EQ(load_huggingface(folder()).config().rope_theta, 12345);
@@ -279,11 +278,11 @@ TEST_F(LoadHuggingface, RefusesOtherWeights) {
   load_huggingface(folder());
   tensors.emplace_back("model.layers.0.self_attn.q_proj.bias", at::ones({32}));
   write_tensors(folder() / "model.safetensors", tensors);
-  EXPECT_THAT(refused([&] { load_huggingface(folder()); }), HasSubstr("q_proj.bias"));
+  EXPECT_THAT(message_of([&] { load_huggingface(folder()); }), HasSubstr("q_proj.bias"));
   tensors.pop_back();
   tensors.front().second = tensors.front().second.to(at::kLong);
   write_tensors(folder() / "model.safetensors", tensors);
-  EXPECT_THAT(refused([&] { load_huggingface(folder()); }),
+  EXPECT_THAT(message_of([&] { load_huggingface(folder()); }),
               AllOf(HasSubstr(tensors.front().first), HasSubstr("not floating-point")));
 }
 

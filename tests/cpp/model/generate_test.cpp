@@ -21,7 +21,7 @@ using ::testing::SizeIs;
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-Decoder small_decoder(at::ScalarType dtype, bool qk_norm = false) {
+Decoder generator(at::ScalarType dtype, bool qk_norm = false) {
   ModelConfig model = small_model();
   model.family = qk_norm ? ModelFamily::kQwen3 : ModelFamily::kLlama;
   Decoder decoder(model, {}, 5, {.dtype = dtype});
@@ -32,7 +32,7 @@ Decoder small_decoder(at::ScalarType dtype, bool qk_norm = false) {
 TEST(KvCache, DecodingInPiecesEqualsOneForwardPass) {
   const at::NoGradGuard no_grad;
   for (const bool qk_norm : {false, true}) {
-    const Decoder decoder = small_decoder(at::kDouble, qk_norm);
+    const Decoder decoder = generator(at::kDouble, qk_norm);
     const at::Tensor tokens = random_tokens(2, 30, 31);
     const at::Tensor logits = decoder.forward(tokens, AttentionMode::kDense);
     for (const std::vector<int64_t>& pieces : {std::vector<int64_t>{30}, {1, 1, 1, 1}, {5, 3, 1, 1, 7, 2, 11}}) {
@@ -46,7 +46,7 @@ TEST(KvCache, DecodingInPiecesEqualsOneForwardPass) {
 }
 
 TEST(KvCache, RefusesAnotherBatch) {
-  const Decoder decoder = small_decoder(at::kFloat);
+  const Decoder decoder = generator(at::kFloat);
   KvCache cache;
   decoder.decode(random_tokens(2, 3, 31), cache);
   EXPECT_THAT(message_of<InvalidArgument>([&] { decoder.decode(random_tokens(1, 1, 31), cache); }),
@@ -56,7 +56,7 @@ TEST(KvCache, RefusesAnotherBatch) {
 
 TEST(Generate, GreedyFollowsTheLargestLogit) {
   const at::NoGradGuard no_grad;
-  const Decoder decoder = small_decoder(at::kFloat);
+  const Decoder decoder = generator(at::kFloat);
   at::Tensor tokens = random_tokens(1, 4, 31);
   const std::vector<int64_t> prompt(tokens.const_data_ptr<int64_t>(), tokens.const_data_ptr<int64_t>() + 4);
   std::vector<int64_t> expected;
@@ -71,7 +71,7 @@ TEST(Generate, GreedyFollowsTheLargestLogit) {
 }
 
 TEST(Generate, TheSeedDecidesTheSample) {
-  const Decoder decoder = small_decoder(at::kFloat);
+  const Decoder decoder = generator(at::kFloat);
   const std::vector<int64_t> prompt = {1, 2, 3};
   const auto sample = [&](uint64_t seed) { return generate(decoder, prompt, {.max_tokens = 30, .seed = seed}); };
   EXPECT_EQ(sample(1), sample(1));
@@ -79,7 +79,7 @@ TEST(Generate, TheSeedDecidesTheSample) {
 }
 
 TEST(Generate, TheCallbackSeesEveryTokenAndCanStop) {
-  const Decoder decoder = small_decoder(at::kFloat);
+  const Decoder decoder = generator(at::kFloat);
   const std::vector<int64_t> prompt = {1};
   std::vector<int64_t> seen;
   const auto generated = generate(decoder, prompt, {.max_tokens = 10}, [&](int64_t token) {
@@ -92,7 +92,7 @@ TEST(Generate, TheCallbackSeesEveryTokenAndCanStop) {
 }
 
 TEST(Generate, RefusesWrongArguments) {
-  const Decoder decoder = small_decoder(at::kFloat);
+  const Decoder decoder = generator(at::kFloat);
   const auto refused = [&](const std::vector<int64_t>& prompt, const GenerateOptions& options) {
     return message_of<InvalidArgument>([&] { generate(decoder, prompt, options); });
   };
@@ -111,7 +111,7 @@ TEST(Generate, RefusesWrongArguments) {
 }
 
 TEST(Generate, RefusesLogitsThatAreNotFinite) {
-  const Decoder decoder = small_decoder(at::kFloat);
+  const Decoder decoder = generator(at::kFloat);
   {
     const at::NoGradGuard no_grad;
     find(decoder.parameters(), "lm_head.weight")[30].fill_(kNaN);

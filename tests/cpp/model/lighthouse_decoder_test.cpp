@@ -13,8 +13,6 @@
 namespace lighthouse {
 namespace {
 
-constexpr AttentionMode kDense = AttentionMode::kDense;
-constexpr AttentionMode kLighthouse = AttentionMode::kLighthouse;
 constexpr int64_t kSeqLen = 96;
 
 /// Two tiles, three levels, about a third of the tokens kept.

@@ -14,8 +14,11 @@
 #include "config/run_config.h"
 #include "model/decoder.h"
 #include "model/random.h"
+#include "support/same_bits.h"
 
 namespace lighthouse {
+
+using enum AttentionMode;
 
 /// Grouped queries, a head dimension that is not dim / num_heads, weights large enough for attention to matter.
 inline ModelConfig small_model() {
@@ -58,13 +61,6 @@ inline at::Tensor find(const NamedTensors& tensors, const std::string& name) {
   }
   ADD_FAILURE() << "no tensor " << name;
   return {};
-}
-
-inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
-  const at::Tensor x = a.detach().contiguous();
-  const at::Tensor y = b.detach().contiguous();
-  return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
-         (x.nbytes() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0);
 }
 
 inline double max_abs(const at::Tensor& x) { return x.detach().to(at::kDouble).abs().max().item<double>(); }

@@ -16,8 +16,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr AttentionMode kStageOne = AttentionMode::kLighthouse;
-constexpr AttentionMode kDense = AttentionMode::kDense;
-
 AttentionConfig with_method(AttentionMethod method, int64_t span) {
   AttentionConfig attention;
   attention.method = method;

@@ -24,7 +24,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, RmsNormTest,
                            return std::to_string(std::get<0>(test.param)) + "_" + dtype_name(std::get<1>(test.param));
                          });
 
-constexpr int64_t kRows = 7;
+constexpr int64_t kNormRows = 7;
 
 at::Tensor weight_of(int64_t channels) { return normal({channels}, 3, at::kFloat) + 1; }
 
@@ -41,8 +41,8 @@ void expect_norm(const Normed& normed, const at::Tensor& weight, at::ScalarType 
 
 TEST_P(RmsNormTest, AddsAndNorms) {
   const auto& [channels, dtype] = GetParam();
-  const at::Tensor x = normal({kRows, channels}, 1, dtype);
-  const at::Tensor update = normal({kRows, channels}, 2, dtype);
+  const at::Tensor x = normal({kNormRows, channels}, 1, dtype);
+  const at::Tensor update = normal({kNormRows, channels}, 2, dtype);
   const Normed normed = add_rms_norm(x, update, weight_of(channels), kEps);
   // Exact in fp64, then as the processor adds in fp32, then rounded.
   expect_same_bits(normed.sum.cpu(), (exact(x) + exact(update)).to(at::kFloat).to(dtype), "sum");
@@ -51,21 +51,21 @@ TEST_P(RmsNormTest, AddsAndNorms) {
 
 TEST_P(RmsNormTest, NormsWithoutCopy) {
   const auto& [channels, dtype] = GetParam();
-  const at::Tensor x = normal({1, kRows, channels}, 1, dtype);
+  const at::Tensor x = normal({1, kNormRows, channels}, 1, dtype);
   const Normed normed = add_rms_norm(x, {}, weight_of(channels), kEps);
   EXPECT_TRUE(normed.sum.is_same(x));
-  EXPECT_EQ(normed.inverse_rms.sizes(), at::IntArrayRef({kRows}));
+  EXPECT_EQ(normed.inverse_rms.sizes(), at::IntArrayRef({kNormRows}));
   expect_norm(normed, weight_of(channels), dtype);
 }
 
 TEST_P(RmsNormTest, BackwardEqualsFp64) {
   const auto& [channels, dtype] = GetParam();
   for (const bool residual : {true, false}) {
-    const at::Tensor x = normal({kRows, channels}, 1, dtype);
+    const at::Tensor x = normal({kNormRows, channels}, 1, dtype);
     const at::Tensor weight = weight_of(channels);
     const at::Tensor inverse_rms = add_rms_norm(x, {}, weight, kEps).inverse_rms;
-    const at::Tensor residual_grad = residual ? normal({kRows, channels}, 5, dtype) : at::Tensor();
-    const at::Tensor grad = normal({kRows, channels}, 4, dtype);
+    const at::Tensor residual_grad = residual ? normal({kNormRows, channels}, 5, dtype) : at::Tensor();
+    const at::Tensor grad = normal({kNormRows, channels}, 4, dtype);
     const at::Tensor exact_residual = residual ? exact(residual_grad) : at::Tensor();
     const at::Tensor reference =
         rms_norm_backward_(exact(grad), exact(x), exact(weight), exact(inverse_rms), exact_residual);

@@ -19,11 +19,11 @@ INSTANTIATE_TEST_SUITE_P(Cases, SwigluTest,
                            return std::to_string(std::get<0>(test.param)) + "_" + dtype_name(std::get<1>(test.param));
                          });
 
-constexpr int64_t kRows = 5;
+constexpr int64_t kSwigluRows = 5;
 
 /// Gates to about 40: sigmoids of both kinds round to 0 and 1.
 at::Tensor make_gate_up(int64_t ffn_dim, at::ScalarType dtype) {
-  at::Tensor x = normal({kRows, 2 * ffn_dim}, 1, at::kFloat);
+  at::Tensor x = normal({kSwigluRows, 2 * ffn_dim}, 1, at::kFloat);
   x.select(0, 1).mul_(10);
   return x.to(dtype);
 }
@@ -46,8 +46,8 @@ TEST_P(SwigluTest, ForwardEqualsFp64) {
 TEST_P(SwigluTest, BackwardEqualsFp64) {
   const auto& [ffn_dim, dtype] = GetParam();
   const at::Tensor gate_up = make_gate_up(ffn_dim, dtype);
-  const at::Tensor grad = normal({kRows, ffn_dim}, 2, dtype);
-  const at::Tensor inverse_rms = normal({kRows}, 3, at::kFloat).abs() + 0.1;
+  const at::Tensor grad = normal({kSwigluRows, ffn_dim}, 2, dtype);
+  const at::Tensor inverse_rms = normal({kSwigluRows}, 3, at::kFloat).abs() + 0.1;
   const at::Tensor wide_gate_up = exact(gate_up);
   const at::Tensor wide_grad = exact(grad);
   const at::Tensor gate = exact(gate_up).narrow(1, 0, ffn_dim);

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "support/golden.h"
 
@@ -104,13 +103,6 @@ Results results_of(const Inputs& inputs, const AttentionOptions& options) {
   return results_of(inputs, [&](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     return lighthouse_attention(q, k, v, options);
   });
-}
-
-bool same_bits(const at::Tensor& a, const at::Tensor& b) {
-  if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes()) return false;
-  const at::Tensor first = a.cpu().contiguous();
-  const at::Tensor second = b.cpu().contiguous();
-  return first.nbytes() == 0 || std::memcmp(first.const_data_ptr(), second.const_data_ptr(), first.nbytes()) == 0;
 }
 
 bool same_attention(const at::Tensor& a, const at::Tensor& b) {

@@ -10,6 +10,7 @@
 
 #include "lighthouse/ops.h"
 #include "reference/lighthouse.h"
+#include "support/same_bits.h"
 #include "support/test_device.h"
 
 namespace lighthouse::ops_test {
@@ -70,9 +71,6 @@ inline constexpr const char* kResultNames[] = {"o", "dq", "dk", "dv"};
 using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
 Results results_of(const Inputs& inputs, const Attention& attention);
 Results results_of(const Inputs& inputs, const AttentionOptions& options);
-
-/// Equal shapes, dtypes and bits, NaN included.
-bool same_bits(const at::Tensor& a, const at::Tensor& b);
 
 /// Results of two stock kernels on the same rows: equal bits on the CPU, which has one; on CUDA, where packed rows take
 /// another, equal within its roundings.

@@ -102,7 +102,7 @@ Exactness exactness(const OpsCase& c, at::ScalarType dtype, int64_t num_ranks) {
 std::string difference(const Results& mine, const Results& whole, const Span& tokens, const Exactness& exact) {
   for (size_t i = 0; i < mine.size(); ++i) {
     const at::Tensor expected = part(whole[i], tokens);
-    if (ops_test::same_bits(mine[i], expected)) continue;
+    if (same_bits(mine[i], expected)) continue;
     const double scale = expected.abs().max().item<double>();
     const double error = (mine[i].to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>();
     const double rounding = mine[i].scalar_type() == at::kDouble  ? 1e-14
@@ -134,7 +134,7 @@ std::string compare(Group& group, const OpsCase& c, at::ScalarType dtype) {
   if (share_rows(c, group.size())) {
     const Results again = run();
     for (size_t i = 0; i < again.size(); ++i) {
-      if (!ops_test::same_bits(again[i], results[i])) return std::string("another time another ") + kResultNames[i];
+      if (!same_bits(again[i], results[i])) return std::string("another time another ") + kResultNames[i];
     }
   }
   return difference(results, ops_test::results_of(inputs, options), tokens[rank], exactness(c, dtype, group.size()));
@@ -270,7 +270,7 @@ std::string compare_with_exact(World& world, int64_t num_heads, int64_t num_kv_h
     const auto [s_qk, s_kq] = token_scores(mine.q, mine.k, mine.v, c.score, std::nullopt, row);
     const auto [whole_qk, whole_kq] = token_scores(inputs.q, inputs.k, inputs.v, c.score);
     const auto columns = [&](const at::Tensor& scores) { return scores.slice(2, own.begin, own.end); };
-    if (!ops_test::same_bits(s_qk, columns(whole_qk)) || !ops_test::same_bits(s_kq, columns(whole_kq))) return "scores";
+    if (!same_bits(s_qk, columns(whole_qk)) || !same_bits(s_kq, columns(whole_kq))) return "scores";
 
     AttentionOptions exactly = options;
     exactly.selection = ops_test::selection_of(c, inputs);

@@ -239,7 +239,7 @@ std::vector<parallel_test::Outcome> lose_a_rank(const std::function<void()>& los
                    {.timeout = std::chrono::milliseconds(2500), .limit = std::chrono::seconds(90)});
 }
 
-void expect_named(const std::vector<parallel_test::Outcome>& outcomes, const std::string& how) {
+void expect_bucket_named(const std::vector<parallel_test::Outcome>& outcomes, const std::string& how) {
   for (const size_t rank : {0, 2}) {
     EXPECT_EQ(outcomes[rank].exit_code, 1);
     EXPECT_THAT(outcomes[rank].text, AllOf(HasSubstr("'step 3, sum of gradients, bucket "), HasSubstr("of 3' failed"),
@@ -249,12 +249,12 @@ void expect_named(const std::vector<parallel_test::Outcome>& outcomes, const std
 }
 
 TEST(LostRanks, ThatAreKilledInBackwardAreNamed) {
-  expect_named(lose_a_rank([] { ::raise(SIGKILL); }), "is dead or stopped; last seen in 'step 3");
+  expect_bucket_named(lose_a_rank([] { ::raise(SIGKILL); }), "is dead or stopped; last seen in 'step 3");
 }
 
 TEST(LostRanks, ThatHangInBackwardAreNamedWithTheBucket) {
-  expect_named(lose_a_rank([] { std::this_thread::sleep_for(std::chrono::seconds(8)); }),
-               "lives, but is in 'step 3, sum of gradients, bucket 1 of 3'");
+  expect_bucket_named(lose_a_rank([] { std::this_thread::sleep_for(std::chrono::seconds(8)); }),
+                      "lives, but is in 'step 3, sum of gradients, bucket 1 of 3'");
 }
 
 }  // namespace

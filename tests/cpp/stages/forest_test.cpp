@@ -160,7 +160,7 @@ TEST(Forest, IsWhatTheDefinitionSaysOfEverySmallArray) {
   }
 }
 
-std::string message_of(const SequencePlan& plan, std::vector<int32_t> selection) {
+std::string complaint_of(const SequencePlan& plan, std::vector<int32_t> selection) {
   try {
     check_selection({selection.data(), &plan, 1, 1}, serial_for);
   } catch (const InvalidArgument& error) {
@@ -179,10 +179,10 @@ TEST(Forest, MessagesSayWhatMayStandThere) {
   const auto with = [&](size_t row, int32_t value) {
     std::vector<int32_t> wrong = good;
     wrong[row] = value;
-    return message_of(plan, wrong);
+    return complaint_of(plan, wrong);
   };
   const std::string end = "; the order of rows carries causality: pass what select returned";
-  EXPECT_EQ(message_of(plan, good), "nothing is wrong");
+  EXPECT_EQ(complaint_of(plan, good), "nothing is wrong");
   EXPECT_EQ(
       with(0, 1),
       "selection: (batch 0, KV head 0, row 0) is 1 (level 0, entry 1), but it must be a leaf that begins at token "
@@ -203,7 +203,7 @@ TEST(Forest, MessagesSayWhatMayStandThere) {
       "13 (level 2, entry 1)" +
           end);
   EXPECT_EQ(
-      message_of(plan, {12, 13, 0, 1, 8, 9}),
+      complaint_of(plan, {12, 13, 0, 1, 8, 9}),
       "selection: (batch 0, KV head 0, row 2) is 0 (level 0, entry 0), but row 1 ends the sequence: fewer entries "
       "are expanded than its 6 rows need" +
           end);

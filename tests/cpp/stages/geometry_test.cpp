@@ -11,6 +11,7 @@
 #include "lighthouse/check.h"
 #include "lighthouse/cpu_features.h"
 #include "lighthouse/geometry.h"
+#include "support/message_of.h"
 
 namespace lighthouse {
 namespace {
@@ -249,18 +250,6 @@ TEST(Geometry, LargerBudgetNeverCostsMoreThanTheTokens) {
     before = rows;
   }
   EXPECT_EQ(before, 1000);
-}
-
-/// Runs `call`, which must throw InvalidArgument, and returns what it says.
-template <typename Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no InvalidArgument was thrown";
-  return {};
 }
 
 TEST(Geometry, WrongConfigurationsSayWhatIsWrong) {

@@ -14,22 +14,23 @@
 #include "lighthouse/check.h"
 #include "lighthouse/select.h"
 #include "stage_cases.h"
+#include "support/message_of.h"
 #include "support/threads.h"
 
 namespace lighthouse {
 namespace {
 
-constexpr int32_t kCanary = -777;
+constexpr int32_t kIntCanary = -777;
 constexpr int64_t kGuard = 16;
 
 /// An output array between guards.
 class GuardedInts {
  public:
-  explicit GuardedInts(int64_t size) : values_(static_cast<size_t>(size + 2 * kGuard), kCanary) {}
+  explicit GuardedInts(int64_t size) : values_(static_cast<size_t>(size + 2 * kGuard), kIntCanary) {}
   int32_t* data() { return values_.data() + kGuard; }
   std::vector<int32_t> values() const { return {values_.begin() + kGuard, values_.end() - kGuard}; }
   bool guards_intact() const {
-    const auto is_canary = [](int32_t value) { return value == kCanary; };
+    const auto is_canary = [](int32_t value) { return value == kIntCanary; };
     return std::all_of(values_.begin(), values_.begin() + kGuard, is_canary) &&
            std::all_of(values_.end() - kGuard, values_.end(), is_canary);
   }
@@ -279,17 +280,6 @@ TEST(Select, RowsThatWouldNotGetShorterAreTheTokens) {
       }
     }
   }
-}
-
-template <typename Call>
-std::string message_of(const Call& call) {
-  try {
-    call();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "no InvalidArgument was thrown";
-  return {};
 }
 
 TEST(InvertSelection, TrustsAllButTheRange) {

@@ -60,7 +60,7 @@ class PowerLoss : public ::testing::TestWithParam<std::tuple<int64_t, int64_t, b
 };
 
 /// Names and contents of all files of a folder.
-std::map<std::string, std::string> contents(const fs::path& folder) {
+std::map<std::string, std::string> files_of(const fs::path& folder) {
   std::map<std::string, std::string> files;
   for (const auto& entry : fs::recursive_directory_iterator(folder)) {
     files[entry.path().lexically_relative(folder)] = entry.is_directory() ? "" : read_bytes(entry.path());
@@ -75,7 +75,7 @@ TEST_P(PowerLoss, AtAnyMomentLeavesACheckpoint) {
   std::mt19937_64 source(1);
   const fs::path state = states_ / "state";
   write_log->replay(write_log->size(), {}, state);
-  ASSERT_TRUE(contents(state) == contents(run_.path())) << "not every call is in the log";
+  ASSERT_TRUE(files_of(state) == files_of(run_.path())) << "not every call is in the log";
   fs::remove_all(state);
   int64_t states = 0;
   for (size_t length = 0; length <= write_log->size(); ++length) {

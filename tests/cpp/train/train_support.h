@@ -17,6 +17,7 @@
 #include "model/random.h"
 #include "model/tensor_range.h"
 #include "model/weights.h"
+#include "support/same_bits.h"
 
 namespace lighthouse {
 
@@ -66,13 +67,6 @@ inline RunConfig with_control(RunConfig config, AttentionMethod method) {
   config.attention.method = method;
   config.attention.span = 16;
   return config;
-}
-
-inline bool same_bits(const at::Tensor& a, const at::Tensor& b) {
-  const at::Tensor x = a.detach().cpu().contiguous();
-  const at::Tensor y = b.detach().cpu().contiguous();
-  return x.scalar_type() == y.scalar_type() && x.sizes() == y.sizes() &&
-         (x.nbytes() == 0 || std::memcmp(x.const_data_ptr(), y.const_data_ptr(), x.nbytes()) == 0);
 }
 
 inline bool same_tensors(const NamedTensors& a, const NamedTensors& b) {
