@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import os
+import socket
 import statistics
 import sys
 import time
@@ -140,6 +141,16 @@ def run(arguments, stage):
                 tokens_per_s=round(arguments.seq_len / seconds), peak_gib=round(peak / 2**30, 2), losses=[round(loss, 4) for loss in losses])
 
 
+def leave_group():
+    """The group of the next stage meets at another port: in the store of this one a rank may find addresses that the other has left."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = [probe.getsockname()[1]]
+    dist.broadcast_object_list(port, src=0)
+    dist.destroy_process_group()
+    os.environ.update(MASTER_PORT=str(port[0]), TORCHELASTIC_USE_AGENT_STORE="False")
+
+
 def main():
     arguments = parse_arguments()
     complete_packages()
@@ -147,8 +158,7 @@ def main():
         result = run(arguments, stage)
         if os.environ["RANK"] == "0":
             print(json.dumps(result), flush=True)
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        leave_group()
 
 
 if __name__ == "__main__":
