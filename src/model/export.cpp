@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::array kModelFiles = {kHuggingfaceWeightsFile, kHuggingfaceConfigFile, kGenerationFile};
 constexpr std::array kSpecialTokens = {"bos_token_id", "eos_token_id", "pad_token_id"};
+
 bool is_exported(const std::string& name) {
   return std::find(kModelFiles.begin(), kModelFiles.end(), name) != kModelFiles.end() || is_tokenizer_file(name);
 }

@@ -111,12 +111,12 @@ TEST_P(HeadsTest, PacksWithoutRotation) {
 
 TEST(Heads, GradientsAreTheAdjoint) {
   const Shape shape{2, 5, 3, 1, 16};
-  const auto [cos, sin] = rotation_of(shape);
+  const Rotation rotation = rotation_of(shape);
   const at::Tensor x = normal({2, 5, 5, 16}, 1, at::kDouble);
   const at::Tensor y = normal({2, 5, 5, 16}, 2, at::kDouble);
   const at::Tensor rotated = x.clone();
-  rotate_heads_(rotated, 4, {cos, sin});
-  const at::Tensor back = pack_head_gradients(y.narrow(2, 0, 3), y.narrow(2, 3, 1), y.narrow(2, 4, 1), {cos, sin},
+  rotate_heads_(rotated, 4, rotation);
+  const at::Tensor back = pack_head_gradients(y.narrow(2, 0, 3), y.narrow(2, 3, 1), y.narrow(2, 4, 1), rotation,
                                               normal({10}, 1, at::kDouble).fill_(1));
   // 800 terms of about 1.
   EXPECT_NEAR((rotated * y).sum().item<double>(), (x.flatten() * back.flatten()).sum().item<double>(), 1e-12);
@@ -136,12 +136,13 @@ TEST(Heads, UnalignedRows) {
 
 TEST(Heads, NoTokensAndWrongShapes) {
   const Shape shape{1, 4, 2, 1, 16};
-  const auto [cos, sin] = rotation_of(shape);
+  const Rotation rotation = rotation_of(shape);
+  const auto& [cos, sin] = rotation;
   const at::Tensor empty = normal({0, 4, 4, 16}, 1, at::kBFloat16);
-  rotate_heads_(empty, 3, {cos, sin});
-  EXPECT_EQ(pack_head_gradients(empty, empty, empty, {cos, sin}, normal({0}, 1, at::kFloat)).numel(), 0);
+  rotate_heads_(empty, 3, rotation);
+  EXPECT_EQ(pack_head_gradients(empty, empty, empty, rotation, normal({0}, 1, at::kFloat)).numel(), 0);
   const at::Tensor heads = normal({1, 4, 4, 16}, 1, at::kFloat);
-  EXPECT_ANY_THROW(rotate_heads_(heads, 5, {cos, sin}));
+  EXPECT_ANY_THROW(rotate_heads_(heads, 5, rotation));
   EXPECT_ANY_THROW(rotate_heads_(heads, 3, {cos.narrow(0, 0, 3), sin}));
   EXPECT_ANY_THROW(pack_head_gradients(heads, heads, heads, {cos, {}}, normal({4}, 1, at::kFloat)));
 }

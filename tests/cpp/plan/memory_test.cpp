@@ -132,61 +132,61 @@ TEST(MemoryTest, WhatIsComputedAgainIsThereForOneLayer) {
 }
 
 // 30 inputs of layers, 2.1 GB each, at 1,048,576 tokens; offloaded, two of them stay.
-TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
-  RunConfig config = paper_config();
-  config.training.seq_len = 1 << 20;
-  config.training.recompute = Recompute::kFull;
-  const int64_t input = (int64_t{1} << 20) * 1024 * 2;
-  const int64_t tokens = (int64_t{1} << 20) * (16 + 128 * 4);  // and their rotation
-  EXPECT_EQ(step_memory(config, kStage1, true).kept, 31 * input + tokens);
-  config.training.offload = true;
-  EXPECT_EQ(step_memory(config, kStage1, true).kept, 3 * input + tokens);
-}
-
-// The first layers' inputs are on the host, and of those that backward comes to one or two on the device.
-TEST(MemoryTest, OffloadedLayersTakeHostMemoryInstead) {
+/// A million tokens of the paper's model, of which each layer keeps its input, in so many bytes; no copies for
+/// checkpoints.
+RunConfig inputs_only() {
   RunConfig config = paper_config();
   config.training.seq_len = 1 << 20;
   config.training.recompute = Recompute::kFull;
   config.checkpoint.asynchronous = false;
-  const int64_t input = (int64_t{1} << 20) * 1024 * 2;
+  return config;
+}
+constexpr int64_t kInput = (int64_t{1} << 20) * 1024 * 2;
+
+TEST(MemoryTest, FullRecomputationKeepsInputsOnly) {
+  RunConfig config = inputs_only();
+  const int64_t tokens = (int64_t{1} << 20) * (16 + 128 * 4);  // and their rotation
+  EXPECT_EQ(step_memory(config, kStage1, true).kept, 31 * kInput + tokens);
+  config.training.offload = true;
+  EXPECT_EQ(step_memory(config, kStage1, true).kept, 3 * kInput + tokens);
+}
+
+// The first layers' inputs are on the host, and of those that backward comes to one or two on the device.
+TEST(MemoryTest, OffloadedLayersTakeHostMemoryInstead) {
+  RunConfig config = inputs_only();
   const int64_t none = step_memory(config, kStage1, true).allocated();
   config.training.offload = true;
   int64_t before = none;
   for (const int64_t count : {1, 10, 29, 30}) {
     config.training.offload_layers = count;
     const StepMemory memory = step_memory(config, kStage1, true);
-    EXPECT_EQ(memory.host, count * input) << count;
+    EXPECT_EQ(memory.host, count * kInput) << count;
     EXPECT_LE(memory.allocated(), before) << count;
-    EXPECT_GE(memory.allocated(), none - count * input) << count;
+    EXPECT_GE(memory.allocated(), none - count * kInput) << count;
     before = memory.allocated();
   }
-  EXPECT_LE(before, none - 27 * input);
+  EXPECT_LE(before, none - 27 * kInput);
   config.training.offload_layers = 0;
   EXPECT_EQ(step_memory(config, kStage1, true).allocated(), before);
 }
 
 // In the backward of the last layer those that its input was followed to are there as well.
 TEST(MemoryTest, SeveralLayersKeepOneInput) {
-  RunConfig config = paper_config();
-  config.training.seq_len = 1 << 20;
-  config.training.recompute = Recompute::kFull;
-  config.checkpoint.asynchronous = false;
-  const int64_t input = (int64_t{1} << 20) * 1024 * 2;
+  RunConfig config = inputs_only();
   const int64_t each = step_memory(config, kStage1, true).kept;
   for (const int64_t together : {2, 3, 30}) {
     config.training.recompute_layers = together;
-    EXPECT_EQ(step_memory(config, kStage1, true).kept, each - (30 - 30 / together) * input + (together - 1) * input)
+    EXPECT_EQ(step_memory(config, kStage1, true).kept, each - (30 - 30 / together) * kInput + (together - 1) * kInput)
         << together;
   }
   config.training.offload = true;
   for (const int64_t together : {1, 2, 3, 4, 30}) {
     config.training.recompute_layers = together;
-    EXPECT_EQ(step_memory(config, kStage1, true).host, (30 + together - 1) / together * input) << together;
+    EXPECT_EQ(step_memory(config, kStage1, true).host, (30 + together - 1) / together * kInput) << together;
   }
   config.training.recompute_layers = 4;
   config.training.offload_layers = 9;  // inputs of layers 0, 4 and 8
-  EXPECT_EQ(step_memory(config, kStage1, true).host, 3 * input);
+  EXPECT_EQ(step_memory(config, kStage1, true).host, 3 * kInput);
 }
 
 TEST(PinnedBlocks, ArePowersOfTwoThatHoldLittleMoreThanIsAskedFor) {
