@@ -86,10 +86,15 @@ void warn_of_other_bits(const Environment& before, const Environment& now,
        (threads ? "; training.threads sets the number" : ""));
 }
 
+/// Processes along a dimension of the mesh; checkpoints of earlier versions had one.
+int64_t processes_of(const nlohmann::json& state, const char* dimension) {
+  return state.contains(dimension) ? whole_member(state, dimension) : 1;
+}
+
 /// Any power of two of groups adds a tree of micro-batches with the same bits.
 void warn_of_other_processes(const nlohmann::json& state, const RunIdentity& now,
                              const std::function<void(const std::string&)>& warn) {
-  const auto data_size = state.value("data_size", int64_t{1}), context_size = state.value("context_size", int64_t{1});
+  const int64_t data_size = processes_of(state, "data_size"), context_size = processes_of(state, "context_size");
   if (data_size == now.data_size && context_size == now.context_size) return;
   const auto is_power = [](int64_t count) { return std::has_single_bit(static_cast<uint64_t>(count)); };
   const bool tree = now.config.training.accumulation == Accumulation::kTree && context_size == now.context_size;

@@ -278,8 +278,9 @@ TEST_F(Resume, NumbersOfAStateMustBeWhole) {
   const RunConfig run = config("run");
   run_until_signal(run, 4);
   const Checkpoint checkpoint = load_checkpoint(list_checkpoints(run.logging.run_dir).front());
-  for (const char* place : {"/step", "/next_sequence", "/tokens", "/skipped_in_row", "/version", "/threads",
-                            "/spikes/count", "/spikes/stage", "/switch/validation_recovered_step"}) {
+  for (const char* place :
+       {"/step", "/next_sequence", "/tokens", "/skipped_in_row", "/version", "/threads", "/data_size", "/context_size",
+        "/spikes/count", "/spikes/stage", "/switch/validation_recovered_step"}) {
     for (const nlohmann::json& number : {nlohmann::json(12.9), nlohmann::json(1e300), nlohmann::json(-1)}) {
       nlohmann::json state = nlohmann::json::parse(checkpoint.state_json);
       state[nlohmann::json::json_pointer(place)] = number;
