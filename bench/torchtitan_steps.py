@@ -12,6 +12,7 @@ ranks, the most memory in tensors of a rank, losses.
 torchtitan 0.3 asks for torch 2.15; what is run here runs with torch 2.11 too (complete_packages)."""
 
 import argparse
+import gc
 import importlib.util
 import json
 import os
@@ -156,6 +157,7 @@ def main():
     complete_packages()
     for stage in arguments.stages:
         result = run(arguments, stage)
+        gc.collect()  # the trainer, whose parts refer to one another: its memory is the next one's
         if os.environ["RANK"] == "0":
             print(json.dumps(result), flush=True)
         leave_group()

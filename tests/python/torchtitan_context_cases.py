@@ -1,5 +1,6 @@
 """torchtitan's trainer on Gloo ranks of a CPU, for which it asks for a GPU in a few places; run by test_torchtitan.py."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -133,6 +134,8 @@ def bench(*arguments):
     init = LighthouseTrainer.__init__
 
     def init_for_gloo(self, config):
+        kept = sum(thing.numel() for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+        assert kept < 10000, f"{kept} elements of the stage before are kept"
         init(self, config)
         sum_as_gloo_does(self)
 
