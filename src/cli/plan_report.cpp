@@ -91,6 +91,13 @@ Json stage_json(const RunConfig& config, const PlanDevice& device, const PlanRan
   return stage;
 }
 
+Json validation_json(const RunConfig& config, const PlanDevice& device) {
+  if (!device.profile) return nullptr;
+  return {{"sequences", config.validation.sequences},
+          {"seconds", validation_seconds(config, *device.profile)},
+          {"count", num_validations(config)}};
+}
+
 std::string why_no_time(const PlanDevice& device) {
   if (device.profile) return "";
   std::string measured;
@@ -133,6 +140,7 @@ Json plan_report(const RunConfig& config, const PlanDevice& device, const PlanRa
                  {"stages", Json::array()},
                  {"why_no_time", why_no_time(device)},
                  {"run_seconds", profile ? Json(run_seconds(config, *profile, ranks.node_size)) : Json(nullptr)},
+                 {"validation", validation_json(config, device)},
                  {"memory_bytes", bytes},
                  {"host_bytes", host_bytes},
                  {"host_memory_bytes", host ? Json(*host) : Json(nullptr)},

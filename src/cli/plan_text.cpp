@@ -130,6 +130,12 @@ void print_time(const Json& report, std::ostream& out) {
   print_line(out, "their time, h:mm:ss", stages, [](const Json& stage) {
     return duration(stage["seconds"]["total"].get<double>() * stage["steps"].get<double>());
   });
+  const Json& validation = report["validation"];
+  const auto seconds = validation["seconds"].get<double>();
+  const auto count = validation["count"].get<int64_t>();
+  out << "a validation reads " << grouped(validation["sequences"].get<int64_t>()) << " sequences in "
+      << seconds_text(seconds) << "; the run has " << grouped(count) << ", "
+      << duration(seconds * static_cast<double>(count)) << " in all\n";
 }
 
 std::string rates_text(const Json& rates) {

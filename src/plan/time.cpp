@@ -40,6 +40,7 @@ constexpr double kBlockRows = 128;     // of attention that one multiprocessor w
 constexpr double kOrderPasses = 2;     // over what is exchanged, which is copied once: before it is sent or after
 constexpr double kLayerLaunches = 60;  // kernels of a layer, forward and backward
 constexpr double kLaunchSeconds = 5e-6;
+constexpr double kForwardShare = 1.0 / 3;  // of the launches of a layer, and of the head
 
 /// Costs of one layer, one micro-batch.
 struct LayerTime {
@@ -261,6 +262,29 @@ double run_seconds(const RunConfig& config, const DeviceProfile& profile, int64_
     seconds += static_cast<double>(steps) * step_time(config, lighthouse, profile, node_size).total();
   }
   return seconds;
+}
+
+double validation_seconds(const RunConfig& config, const DeviceProfile& profile) {
+  RunConfig one = config;
+  one.training.batch_size = 1;
+  const Costs costs(one, profile);
+  const auto forward = [&](bool lighthouse) {
+    const std::vector<LayerShape> layers = layer_shapes(one, lighthouse);
+    double seconds = kForwardShare * costs.head();
+    for (const LayerShape& layer : layers) seconds += costs.layer(layer).forward.sum();
+    return std::max(seconds, kForwardShare * static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds);
+  };
+  const int64_t sequences = mesh_of(config.parallel).most_of(config.validation.sequences);
+  return static_cast<double>(sequences) * (forward(false) + (has_lighthouse_stage(config) ? forward(true) : 0));
+}
+
+int64_t num_validations(const RunConfig& config) {
+  const int64_t steps = config.training.steps, interval = config.validation.interval;
+  const auto is_due = [&](int64_t step) { return interval > 0 && step % interval == 0; };
+  int64_t count = interval > 0 ? steps / interval : 0;
+  if (!is_due(steps)) ++count;
+  const int64_t stage_1 = config.training.lighthouse_steps;
+  return stage_1 > 0 && stage_1 < steps && !is_due(stage_1) ? count + 1 : count;
 }
 
 }  // namespace lighthouse

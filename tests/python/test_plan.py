@@ -109,11 +109,19 @@ def test_a_run_of_one_stage_has_one_column(plan, report):
         assert f", {attention}\n" in plan(*PAPER, "--device", "h200", *options).stdout
 
 
+def test_validation_has_its_time(plan, report):
+    options = [*PAPER, "--device", "h200", "--validation.sequences", "8", "--validation.interval", "0"]
+    validation = report(*options)["validation"]
+    assert (validation["sequences"], validation["count"]) == (8, 2)
+    assert 8 < validation["seconds"] < 20  # forward of 98,304 tokens, dense and Lighthouse
+    assert "a validation reads 8 sequences in " in plan(*options).stdout
+
+
 def test_without_a_profile_there_is_memory_but_no_time(plan, report):
     options = [*PAPER, "--device", "a100", "--memory", "80"]
     a100 = report(*options)
     assert a100["fits"] and a100["device"]["profile"] is None
-    assert a100["stages"][0]["seconds"] is None and a100["run_seconds"] is None
+    assert a100["stages"][0]["seconds"] is None and a100["run_seconds"] is None and a100["validation"] is None
     assert "h200, h100" in a100["why_no_time"]
     assert "time: there is no profile of a100" in plan(*options).stdout
     rough = [*options, "--device-tflops", "312", "--device-bandwidth", "2.0"]

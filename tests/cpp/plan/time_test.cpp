@@ -198,6 +198,45 @@ TEST(TimeTest, TinyModelsWaitForTheHost) {
   EXPECT_EQ(step_time(one_sequence(), kStage1, h200()).launches, 0);
 }
 
+// docs/experiments.md, ladder B on an H100: 0.84 and 1.03 s, the reading of the text included. Within 15 %.
+TEST(TimeTest, ValidationsAsMeasured) {
+  RunConfig ladder_b = one_sequence(65536);
+  ladder_b.model.dim = 384;
+  ladder_b.model.num_layers = 8;
+  ladder_b.model.num_heads = ladder_b.model.num_kv_heads = 3;
+  ladder_b.model.ffn_dim = 1024;
+  ladder_b.attention.full_attention_layers = {};
+  ladder_b.validation.sequences = 16;
+  const DeviceProfile& h100 = *find_profile("h100");
+  EXPECT_NEAR(validation_seconds(ladder_b, h100), 1.03, 0.15 * 1.03);
+  ladder_b.training.batch_size = 4;  // validation reads one sequence at a time
+  EXPECT_NEAR(validation_seconds(ladder_b, h100), 1.03, 0.15 * 1.03);
+  ladder_b.training.lighthouse_steps = 0;
+  const double dense = validation_seconds(ladder_b, h100);
+  EXPECT_NEAR(dense, 0.84, 0.15 * 0.84);
+  ladder_b.validation.sequences = 8;
+  EXPECT_NEAR(validation_seconds(ladder_b, h100), dense / 2, 1e-9);
+  ladder_b.parallel.data = 8;
+  EXPECT_NEAR(validation_seconds(ladder_b, h100), dense / 16, 1e-9);
+}
+
+TEST(TimeTest, ValidationsAreCountedAsTheTrainerMakesThem) {
+  RunConfig config = one_sequence();
+  const auto count = [&](int64_t steps, int64_t lighthouse_steps, int64_t interval) {
+    config.training.steps = steps;
+    config.training.lighthouse_steps = lighthouse_steps;
+    config.validation.interval = interval;
+    return num_validations(config);
+  };
+  EXPECT_EQ(count(12, 8, 0), 2);
+  EXPECT_EQ(count(12, 0, 0), 1);
+  EXPECT_EQ(count(12, 12, 0), 1);
+  EXPECT_EQ(count(12, 8, 5), 4);  // 5, 8, 10, 12
+  EXPECT_EQ(count(12, 8, 4), 3);
+  EXPECT_EQ(count(10, 5, 5), 2);
+  EXPECT_EQ(count(3, 2, 100), 2);
+}
+
 TEST(TimeTest, UtilisationIsBelowOne) {
   for (const int64_t seq_len : {8192, 98304, 524288}) {
     for (const bool lighthouse : {kStage1, kStage2}) {
