@@ -41,7 +41,8 @@ RunSaver::RunSaver(const RunFolder& folder, const RunConfig& config, const Tenso
       state_(state),
       identity_(identity),
       console_(console),
-      saved_step_(state.step) {
+      saved_step_(state.step),
+      starts_unvalidated_(state.unvalidated) {
   const auto make_saver = [&] {
     saver_.emplace(folder.path(), config_, tensors.model, tensors.optimizer, ranks, model_config_of(config));
     return std::to_string(saver_->bytes());
@@ -84,7 +85,10 @@ std::string RunSaver::end() {
   if (!saver_->pending()) return "";
   std::string undone;
   const std::string problem = problem_of([&] { undone = saver_->take_end(); });
-  if (problem.empty()) saved_step_ = saver_->step();
+  if (problem.empty()) {
+    saved_step_ = saver_->step();
+    starts_unvalidated_ = false;
+  }
   if (!undone.empty()) console_.warn(detail::concat("step ", saver_->step(), " is saved, but ", undone));
   return problem;
 }
@@ -97,7 +101,7 @@ void RunSaver::note_end() {
 void RunSaver::save_last() {
   end();
   folder_.check_in_place();
-  if (saved_step_ == state_.step) return;
+  if (saved_step_ == state_.step && !starts_unvalidated_) return;
   start();
   const std::string problem = end();
   if (problem.empty()) return;

@@ -4,6 +4,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "eval/sample.h"
@@ -14,30 +15,27 @@
 namespace lighthouse {
 namespace {
 
-/// The parts of all sequences, of which this rank has its `own`.
-std::vector<PartialSum> all_parts(const std::vector<PartialSum>& own, int64_t num_sequences, at::Device device,
-                                  const Mesh& mesh) {
-  const int64_t most = mesh.most_of(num_sequences);
-  std::vector<double> values(static_cast<size_t>(2 * most), 0);  // sum and count of each
-  for (size_t i = 0; i < own.size(); ++i) {
-    values[2 * i] = own[i].sum;
-    values[2 * i + 1] = static_cast<double>(own[i].count);
-  }
-  const at::Tensor mine = at::tensor(values, at::kDouble).to(device);
-  const at::Tensor all = at::empty({mesh.size(), most, 2}, mine.options());
+/// What the ranks have of one sequence each, or of none, and a signal that a rank has received.
+struct Round {
+  std::vector<PartialSum> parts;  ///< [ranks]
+  int stop_signal = 0;
+};
+
+Round exchange_round(const PartialSum& own, int stop_signal, at::Device device, const Mesh& mesh) {
+  const at::Tensor mine = at::tensor({own.sum, static_cast<double>(own.count), static_cast<double>(stop_signal)},
+                                     at::TensorOptions(at::kDouble))
+                              .to(device);
+  const at::Tensor all = at::empty({mesh.size(), mine.numel()}, mine.options());
   mesh.all().all_gather(all, mine, "validation losses").wait();
   const at::Tensor host = mesh.all().to_host(all);
-  const auto of_ranks = host.accessor<double, 3>();
-  std::vector<PartialSum> parts(static_cast<size_t>(num_sequences));
-  for (int64_t i = 0; i < num_sequences; ++i) {
-    PartialSum& part = parts[static_cast<size_t>(i)];
-    for (int64_t sharer = 0; sharer < mesh.context_size(); ++sharer) {
-      const auto shared = of_ranks[mesh.rank_of(i, sharer)][mesh.place_of(i)];
-      part.sum += shared[0];
-      part.count += static_cast<int64_t>(shared[1]);
-    }
+  const auto of_ranks = host.accessor<double, 2>();
+  Round round;
+  for (int64_t rank = 0; rank < mesh.size(); ++rank) {
+    const auto shown = of_ranks[rank];
+    round.parts.push_back({shown[0], static_cast<int64_t>(shown[1])});
+    if (round.stop_signal == 0) round.stop_signal = static_cast<int>(shown[2]);
   }
-  return parts;
+  return round;
 }
 
 /// What this rank's tokens of a sequence add.
@@ -51,14 +49,10 @@ PartialSum shared_part(const Decoder& decoder, const Sequence& sequence, Attenti
   return {losses.sum(at::kDouble).item<double>(), batch.num_targets};
 }
 
-std::vector<PartialSum> own_parts(const Decoder& decoder, const SequenceLoader& loader,
-                                  const std::vector<int64_t>& sequences, AttentionMode mode, const Mesh& mesh) {
-  if (mesh.context_size() == 1) return validation_parts(decoder, loader, sequences, mode);
-  std::vector<PartialSum> parts;
-  for (const int64_t index : sequences) {
-    parts.push_back(shared_part(decoder, loader.validation_sequence(index), mode, mesh));
-  }
-  return parts;
+PartialSum own_part(const Decoder& decoder, const SequenceLoader& loader, int64_t index, AttentionMode mode,
+                    const Mesh& mesh) {
+  if (mesh.context_size() == 1) return validation_parts(decoder, loader, {&index, 1}, mode).front();
+  return shared_part(decoder, loader.validation_sequence(index), mode, mesh);
 }
 
 /// The mean of each source's sequences; `parts` are those of `sample`.
@@ -79,15 +73,25 @@ std::vector<std::optional<double>> source_losses(const std::vector<PartialSum>& 
 }  // namespace
 
 ValidationLosses shared_validation_losses(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
-                                          AttentionMode mode, const Mesh& mesh) {
+                                          AttentionMode mode, const Mesh& mesh, const std::function<int()>& received) {
   const std::vector<int64_t> sample = validation_sample(loader, num_sequences, kSampleSeed);
-  std::vector<int64_t> own;
-  for (size_t i = 0; i < sample.size(); ++i) {
-    if (mesh.has(static_cast<int64_t>(i))) own.push_back(sample[i]);
+  const auto count = static_cast<int64_t>(sample.size());
+  std::vector<PartialSum> parts(sample.size());
+  for (int64_t first = 0; first < count; first += mesh.data_size()) {  // each group has one of these
+    const int64_t end = std::min(first + mesh.data_size(), count), mine = first + mesh.data_rank();
+    PartialSum own;
+    if (mine < end) own = own_part(decoder, loader, sample[static_cast<size_t>(mine)], mode, mesh);
+    const Round round = exchange_round(own, received(), decoder.device(), mesh);
+    for (int64_t i = first; i < end; ++i) {
+      for (int64_t sharer = 0; sharer < mesh.context_size(); ++sharer) {
+        const PartialSum& shared = round.parts[static_cast<size_t>(mesh.rank_of(i, sharer))];
+        parts[static_cast<size_t>(i)].sum += shared.sum;
+        parts[static_cast<size_t>(i)].count += shared.count;
+      }
+    }
+    if (round.stop_signal != 0 && end < count) return {round.stop_signal, 0, {}};
   }
-  const std::vector<PartialSum> parts = all_parts(own_parts(decoder, loader, own, mode, mesh),
-                                                  static_cast<int64_t>(sample.size()), decoder.device(), mesh);
-  return {loss_of(parts).loss, source_losses(parts, sample, loader)};
+  return {0, loss_of(parts).loss, source_losses(parts, sample, loader)};
 }
 
 }  // namespace lighthouse

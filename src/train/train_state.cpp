@@ -111,27 +111,80 @@ nlohmann::ordered_json validation_to_json(const std::optional<ValidationRecord>&
   return json;
 }
 
+/// Null was not finite.
+double number_member(const nlohmann::json& json, const char* name) {
+  const nlohmann::json& value = json.at(name);
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+}
+
+std::optional<double> optional_member(const nlohmann::json& json, const char* name) {
+  return json.contains(name) ? std::optional(number_member(json, name)) : std::nullopt;
+}
+
 std::optional<ValidationRecord> validation_from_json(const nlohmann::json& json) {
   if (json.is_null()) return std::nullopt;
-  const auto number = [](const nlohmann::json& value) {  // null: was not finite
-    return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
-  };
-  ValidationRecord record{number(json.at("dense")), std::nullopt};
-  if (json.contains("lighthouse")) record.lighthouse = number(json["lighthouse"]);
+  return ValidationRecord{number_member(json, "dense"), optional_member(json, "lighthouse")};
+}
+
+/// What the rest of the state does not say of the last step.
+nlohmann::ordered_json record_to_json(const std::optional<StepRecord>& record) {
+  if (!record) return nullptr;
+  nlohmann::ordered_json json = {{"loss", record->loss},
+                                 {"learning_rate", record->learning_rate},
+                                 {"grad_norm", record->gradient_norm},
+                                 {"tokens_per_s", record->tokens_per_s},
+                                 {"spike", record->spike},
+                                 {"skipped", record->skipped},
+                                 {"switches", record->switch_report.has_value()},
+                                 {"sources", nlohmann::json::array()}};
+  if (record->mfu) json["mfu"] = *record->mfu;
+  for (const SourceRecord& source : record->sources) {
+    json["sources"].push_back({{"name", source.name}, {"epochs", source.epochs}});
+    if (source.loss) json["sources"].back()["loss"] = *source.loss;
+  }
+  return json;
+}
+
+/// Of the last step of `state`.
+StepRecord record_from_json(const nlohmann::json& json, const TrainState& state, const RunConfig& config) {
+  StepRecord record;
+  record.step = state.step;
+  record.stage = stage_at(config.training, state.step - 1);
+  record.loss = number_member(json, "loss");
+  record.learning_rate = number_member(json, "learning_rate");
+  record.gradient_norm = number_member(json, "grad_norm");
+  record.tokens = state.tokens;
+  record.tokens_per_s = number_member(json, "tokens_per_s");
+  record.mfu = optional_member(json, "mfu");
+  record.seconds = state.seconds;
+  record.train_seconds = state.train_seconds;
+  record.spike = json.at("spike").get<std::string>();
+  record.skipped = json.at("skipped").get<std::string>();
+  if (json.at("switches").get<bool>()) record.switch_report = state.switch_tracker.report();
+  for (const nlohmann::json& source : json.at("sources")) {
+    record.sources.push_back({source.at("name").get<std::string>(), optional_member(source, "loss"),
+                              number_member(source, "epochs"), std::nullopt, std::nullopt});
+  }
+  if (record.sources.size() != config.data.mixture.size()) {
+    throw DamagedFile(detail::concat(record.sources.size(), " sources of a step, of ", config.data.mixture.size()));
+  }
   return record;
 }
 
-TrainState read_state(const nlohmann::json& json, const TrainingConfig& training) {
-  TrainState state(training);
+TrainState read_state(const nlohmann::json& json, const RunConfig& config) {
+  TrainState state(config.training);
   state.step = whole_member(json, "step");
   state.next_sequence = whole_member(json, "next_sequence");
   state.tokens = whole_member(json, "tokens");
   state.skipped_in_row = whole_member(json, "skipped_in_row");
   state.seconds = json.at("seconds").get<double>();
-  state.train_seconds = json.value("train_seconds", 0.0);  // absent from older checkpoints, like spikes
+  state.train_seconds = json.value("train_seconds", 0.0);  // absent from older checkpoints, like spikes and unvalidated
   state.last_validation = validation_from_json(json.at("last_validation"));
   state.switch_tracker.load_json(json.at("switch"));
   if (json.contains("spikes")) state.spike_detector.load_json(json["spikes"]);
+  if (json.contains("unvalidated") && !json["unvalidated"].is_null()) {
+    state.unvalidated = record_from_json(json["unvalidated"], state, config);
+  }
   return state;
 }
 
@@ -150,6 +203,7 @@ std::string state_to_json(const TrainState& state, const RunIdentity& identity) 
                                        {"last_validation", validation_to_json(state.last_validation)},
                                        {"switch", state.switch_tracker.to_json()},
                                        {"spikes", state.spike_detector.to_json()},
+                                       {"unvalidated", record_to_json(state.unvalidated)},
                                        {"fingerprint", identity.corpus.fingerprint},
                                        {"content", identity.corpus.content},
                                        {"threads", identity.environment.threads},
@@ -179,7 +233,7 @@ TrainState state_from_json(const std::string& text, const RunIdentity& now, cons
     RunConfig saved;
     apply_toml(saved, json.at("config").get<std::string>(), source);
     check_same_run(saved, read_corpus(json), now, source);
-    TrainState state = read_state(json, now.config.training);
+    TrainState state = read_state(json, now.config);
     warn_of_other_bits(read_environment(json), now.environment, warn);
     warn_of_other_processes(json, now, warn);
     return state;

@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <stdexcept>
+#include <utility>
 
 #include "config/schema.h"
 #include "io/durable_file.h"
@@ -32,22 +33,38 @@ void Trainer::explain_out_of_memory(const std::string& where, const std::functio
   }
 }
 
-void Trainer::validate(StepRecord& record) {
-  const auto loss = [&](AttentionMode mode) {
+bool Trainer::is_validated(int64_t step) const {
+  const int64_t interval = config_.validation.interval;
+  return loader_.num_validation_sequences() > 0 && ((interval > 0 && step % interval == 0) || is_last_of_stage(step));
+}
+
+/// Whether a signal let it come to its end. Otherwise the record is kept for the next start of the run.
+bool Trainer::validate(StepRecord& record) {
+  const auto loss = [&](AttentionMode mode) -> std::optional<double> {
+    if (stop_signal() != 0) return std::nullopt;
     const ValidationLosses losses =
-        shared_validation_losses(decoder_, loader_, config_.validation.sequences, mode, mesh_);
+        shared_validation_losses(decoder_, loader_, config_.validation.sequences, mode, mesh_,
+                                 [this] { return options_.handle_signals ? StopSignals::received() : 0; });
+    stop_signal_ = losses.stop_signal;
+    if (stop_signal_ != 0) return std::nullopt;
     for (size_t source = 0; source < record.sources.size(); ++source) {
       SourceRecord& of = record.sources[source];
       (mode == AttentionMode::kDense ? of.validation_loss : of.validation_loss_lighthouse) = losses.by_source[source];
     }
     return losses.all;
   };
-  record.validation = ValidationRecord{loss(AttentionMode::kDense), std::nullopt};
+  const std::optional<double> dense = loss(AttentionMode::kDense);
   // After the switch too: less than the dense loss, it says that the weights still lean on stage 1.
-  if (has_lighthouse_stage(config_)) record.validation->lighthouse = loss(AttentionMode::kLighthouse);
-  state_.last_validation = record.validation;
-  report_switch(record, state_.switch_tracker.add_validation(record.step, record.validation->dense,
-                                                             record.validation->lighthouse));
+  const bool both = has_lighthouse_stage(config_);
+  const std::optional<double> lighthouse = both && dense ? loss(AttentionMode::kLighthouse) : std::nullopt;
+  if (!dense || (both && !lighthouse)) {
+    state_.unvalidated = record;
+    console_.note(detail::concat("the validation after step ", record.step, " is left to the next start of the run"));
+    return false;
+  }
+  record.validation = state_.last_validation = ValidationRecord{*dense, lighthouse};
+  report_switch(record, state_.switch_tracker.add_validation(record.step, *dense, lighthouse));
+  return true;
 }
 
 void Trainer::report_switch(StepRecord& record, const std::string& event) {
@@ -87,18 +104,26 @@ void Trainer::log(StepRecord& record) {
                     now);
 }
 
+/// Of the next step, or of the last one, whose validation a signal has cut short.
+StepRecord Trainer::next_record() {
+  if (state_.unvalidated) return *std::exchange(state_.unvalidated, std::nullopt);
+  StepRecord record;
+  profiler_->begin(state_.step + 1);
+  explain_out_of_memory("in step " + std::to_string(state_.step + 1) + ", which did not reach the weights",
+                        [&] { record = step(); });
+  profiler_->end(record.step, console_);
+  return record;
+}
+
 void Trainer::train_steps() {
-  const bool has_validation = loader_.num_validation_sequences() > 0;
-  while (has_steps() && stop_signal() == 0) {
-    StepRecord record;
-    profiler_->begin(state_.step + 1);
-    explain_out_of_memory("in step " + std::to_string(state_.step + 1) + ", which did not reach the weights",
-                          [&] { record = step(); });
-    profiler_->end(record.step, console_);
-    const int64_t interval = config_.validation.interval;
-    if (has_validation && ((interval > 0 && record.step % interval == 0) || is_last_of_stage(record.step))) {
-      explain_out_of_memory("in the validation after step " + std::to_string(record.step), [&] { validate(record); });
+  while (has_work() && stop_signal() == 0) {
+    StepRecord record = next_record();
+    bool ended = true;
+    if (is_validated(record.step)) {
+      explain_out_of_memory("in the validation after step " + std::to_string(record.step),
+                            [&] { ended = validate(record); });
     }
+    if (!ended) return;
     log(record);
     if (state_.skipped_in_row >= kMaxSkipped) throw std::runtime_error(divergence_text(record, kMaxSkipped));
     saver_->after_step();
@@ -136,7 +161,7 @@ TrainResult Trainer::run() {
   if (mesh_.size() > 1) {
     console_.note(mesh_text(mesh_, decoder_.token_spans(config_.training.seq_len, {}, mesh_.context_size())));
   }
-  if (has_steps()) train_run();
+  if (has_work()) train_run();
   profiler_->finish(console_);
   console_.end_bar();
   check_run_folder();
@@ -150,7 +175,7 @@ TrainResult Trainer::result() const {
   TrainResult result;
   result.run_dir = config_.logging.run_dir;
   result.step = state_.step;
-  result.complete = state_.step == config_.training.steps;
+  result.complete = !has_work();
   result.loss = state_.switch_tracker.smoothed_loss();
   result.validation = state_.last_validation;
   result.switch_report = state_.switch_tracker.report();

@@ -36,7 +36,7 @@ struct TrainOptions {
   bool resume = true;               ///< go on from the newest whole checkpoint; false: refuse a run folder that has one
   std::ostream* log = nullptr;      ///< messages and progress for people; null: none
   std::function<size_t()> columns;  ///< `log` is a terminal so wide: draw a progress bar; empty: it is none
-  bool handle_signals = true;       ///< kStopSignals end the run after the step, with a checkpoint
+  bool handle_signals = true;       ///< kStopSignals end the run after the step or sequence, with a checkpoint
   ProfileOptions profile;           ///< run() writes a trace of some steps
   World* world = nullptr;           ///< the processes that train together; null: this one alone. Outlives the trainer
   /// Called with the parameters of every step, gradients filled in and not yet looked at: of this process, but that
@@ -66,7 +66,7 @@ class Trainer {
   /// the steps that follow; the last one is waited for. One that cannot be written is reported and tried again at the
   /// next interval. Throws std::runtime_error, saying what to try, when the last checkpoint cannot be written, memory
   /// ran out or five steps in a row were not finite; RankFailure when another rank is lost. A signal on one rank ends
-  /// the run of all.
+  /// the run of all; a validation that it cuts short is made at the next start.
   TrainResult run();
 
   const SequenceLoader& loader() const { return loader_; }
@@ -85,6 +85,7 @@ class Trainer {
   void open_run_folder();
   void train_run();
   void train_steps();
+  StepRecord next_record();
   void explain_out_of_memory(const std::string& where, const std::function<void()>& body);
   std::vector<Batch> take_batches(int64_t& num_targets);
   std::vector<at::Tensor> accumulate_gradients(const std::vector<Batch>& batches, int64_t num_targets,
@@ -93,14 +94,15 @@ class Trainer {
   Batch share_of_row(Batch whole) const;
   std::string what_is_not_finite(const StepTotals& totals) const;
   void apply_gradients(const StepRecord& record);
-  void validate(StepRecord& record);
+  bool validate(StepRecord& record);
   void report_switch(StepRecord& record, const std::string& event);
   void check_run_folder();
   void log(StepRecord& record);
   TrainResult result() const;
-  bool has_steps() const { return state_.step < config_.training.steps; }
+  bool has_work() const { return state_.step < config_.training.steps || state_.unvalidated; }
   int stop_signal() const;
   bool is_last_of_stage(int64_t step) const;
+  bool is_validated(int64_t step) const;
   double session_seconds() const;
 
   RunConfig config_;

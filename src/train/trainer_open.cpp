@@ -72,7 +72,7 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
   if (!mesh_.is_first()) take_run_folder(RunFolderUse::kShare);  // which is there now
   restore();
   profiler_.emplace(mesh_.is_first() ? options_.profile : ProfileOptions(), decoder_.device(), state_.step + 1);
-  if (has_steps()) open_run_folder();
+  if (has_work()) open_run_folder();
   seconds_before_ = state_.seconds;
   start_ = Clock::now();
 } catch (const Disagreement&) {
@@ -159,7 +159,7 @@ void Trainer::open_run_folder() {
     keep_initial_model(run_dir, config_.training.initial_weights);
     keep_tokenizer(run_dir, config_.data);
   }
-  log_.emplace(run_dir, state_.step, config_.logging.tensorboard);
+  log_.emplace(run_dir, state_.unvalidated ? state_.step - 1 : state_.step, config_.logging.tensorboard);
 }
 
 }  // namespace lighthouse

@@ -18,6 +18,7 @@
 #include "model/batch.h"
 #include "support/environment_number.h"
 #include "train/checkpoint.h"
+#include "train/shared_validation.h"
 #include "train/step_exchange.h"
 #include "train/trainer.h"
 
@@ -511,6 +512,23 @@ TEST_F(RanksTest, TellOneAnotherWhatAStepCosts) {
               R"({"fastest":{"rank":0,"seconds":0.25,"peak_memory":1099511627776},)"
               R"("slowest":{"rank":2,"seconds":0.75,"peak_memory":1099511627778},)"
               R"("fullest":{"rank":2,"seconds":0.75,"peak_memory":1099511627778}})");
+  }
+}
+
+TEST_F(RanksTest, HearASignalOfOneInAValidation) {
+  const RunConfig run = config("run");
+  const SequenceLoader loader(run.data, run.training.seq_len, run.model.vocab_size);
+  for (const int64_t context_size : {1, 2}) {
+    const auto validate = [&](World& world) {
+      Mesh mesh(world, context_size);
+      mesh.connect();
+      const Decoder decoder(run.model, run.attention, 1);
+      int calls = 0;
+      const auto second = [&] { return ++calls == 2 && world.rank() == 1 ? SIGTERM : 0; };
+      const ValidationLosses losses = shared_validation_losses(decoder, loader, 9, AttentionMode::kDense, mesh, second);
+      return std::to_string(losses.stop_signal) + " after " + std::to_string(calls);
+    };
+    for (const Outcome& outcome : run_ranks(2, validate)) EXPECT_EQ(outcome.text, "15 after 2");
   }
 }
 
