@@ -51,16 +51,27 @@ void Console::note(const std::string& text) {
 }
 
 void Console::progress(const Progress& progress, double now) {
-  if (out_ == nullptr) return;
+  if (out_ == nullptr || !(is_due(now) || progress.step == progress.num_steps)) return;
+  show(progress_text(progress, columns_ ? columns_() : 0), now);
+}
+
+void Console::between(const std::string& text, double now) {
+  if (out_ == nullptr || !is_due(now)) return;
+  show(columns_ ? text.substr(0, columns_()) : text, now);
+}
+
+bool Console::is_due(double now) const {
   const double pause = columns_ ? 0.1 : 10;  // seconds
-  const bool due = !last_shown_ || now - *last_shown_ >= pause || progress.step == progress.num_steps;
-  if (!due) return;
+  return !last_shown_ || now - *last_shown_ >= pause;
+}
+
+void Console::show(const std::string& text, double now) {
   last_shown_ = now;
-  if (columns_) {
-    *out_ << kClearLine << progress_text(progress, columns_()) << std::flush;
-    bar_drawn_ = true;
+  bar_drawn_ = static_cast<bool>(columns_);
+  if (bar_drawn_) {
+    *out_ << kClearLine << text << std::flush;
   } else {
-    *out_ << progress_text(progress, 0) << std::endl;
+    *out_ << text << std::endl;
   }
 }
 

@@ -43,9 +43,14 @@ class Console {
   /// On a terminal redraws the bar, at most ten times a second; else writes a line every ten seconds. The first and the
   /// last step are always shown. `now`: seconds on a clock that only goes forward.
   void progress(const Progress& progress, double now);
+  /// What takes its time between two steps, in the place of the bar or of such a line.
+  void between(const std::string& text, double now);
   void end_bar();  ///< what follows begins on a new line
 
  private:
+  bool is_due(double now) const;
+  void show(const std::string& text, double now);
+
   std::ostream* out_;
   std::function<size_t()> columns_;
   bool bar_drawn_ = false;

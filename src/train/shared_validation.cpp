@@ -73,7 +73,8 @@ std::vector<std::optional<double>> source_losses(const std::vector<PartialSum>& 
 }  // namespace
 
 ValidationLosses shared_validation_losses(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
-                                          AttentionMode mode, const Mesh& mesh, const std::function<int()>& received) {
+                                          AttentionMode mode, const Mesh& mesh,
+                                          const std::function<int(int64_t read)>& received) {
   const std::vector<int64_t> sample = validation_sample(loader, num_sequences, kSampleSeed);
   const auto count = static_cast<int64_t>(sample.size());
   std::vector<PartialSum> parts(sample.size());
@@ -81,7 +82,7 @@ ValidationLosses shared_validation_losses(const Decoder& decoder, const Sequence
     const int64_t end = std::min(first + mesh.data_size(), count), mine = first + mesh.data_rank();
     PartialSum own;
     if (mine < end) own = own_part(decoder, loader, sample[static_cast<size_t>(mine)], mode, mesh);
-    const Round round = exchange_round(own, received(), decoder.device(), mesh);
+    const Round round = exchange_round(own, received(end), decoder.device(), mesh);
     for (int64_t i = first; i < end; ++i) {
       for (int64_t sharer = 0; sharer < mesh.context_size(); ++sharer) {
         const PartialSum& shared = round.parts[static_cast<size_t>(mesh.rank_of(i, sharer))];

@@ -19,9 +19,10 @@ struct ValidationLosses {
 };
 
 /// Every group of ranks that shares sequences reads its part: the same values on all ranks, for any number of groups.
-/// All ranks call it. `received` is asked after every sequence for the signal that this rank has received, 0 for none;
-/// one ends the validation of all.
+/// All ranks call it. After every sequence `received` is told how many all ranks have read, and asked for the signal
+/// that this rank has received, 0 for none; one ends the validation of all.
 ValidationLosses shared_validation_losses(const Decoder& decoder, const SequenceLoader& loader, int64_t num_sequences,
-                                          AttentionMode mode, const Mesh& mesh, const std::function<int()>& received);
+                                          AttentionMode mode, const Mesh& mesh,
+                                          const std::function<int(int64_t read)>& received);
 
 }  // namespace lighthouse

@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <exception>
 #include <stdexcept>
 #include <utility>
@@ -40,11 +41,19 @@ bool Trainer::is_validated(int64_t step) const {
 
 /// Whether a signal let it come to its end. Otherwise the record is kept for the next start of the run.
 bool Trainer::validate(StepRecord& record) {
+  const int64_t count = std::min(config_.validation.sequences, loader_.num_validation_sequences());
   const auto loss = [&](AttentionMode mode) -> std::optional<double> {
     if (stop_signal() != 0) return std::nullopt;
+    const Stage stage = mode == AttentionMode::kDense ? Stage::kDense : Stage::kLighthouse;
+    const std::string attention = stage_name(stage, config_.attention);
+    const auto received = [&](int64_t read) {
+      console_.between(detail::concat("validation after step ", record.step, ", ", attention, ": ", read, " of ", count,
+                                      " sequences"),
+                       session_seconds());
+      return options_.handle_signals ? StopSignals::received() : 0;
+    };
     const ValidationLosses losses =
-        shared_validation_losses(decoder_, loader_, config_.validation.sequences, mode, mesh_,
-                                 [this] { return options_.handle_signals ? StopSignals::received() : 0; });
+        shared_validation_losses(decoder_, loader_, config_.validation.sequences, mode, mesh_, received);
     stop_signal_ = losses.stop_signal;
     if (stop_signal_ != 0) return std::nullopt;
     for (size_t source = 0; source < record.sources.size(); ++source) {

@@ -524,7 +524,7 @@ TEST_F(RanksTest, HearASignalOfOneInAValidation) {
       mesh.connect();
       const Decoder decoder(run.model, run.attention, 1);
       int calls = 0;
-      const auto second = [&] { return ++calls == 2 && world.rank() == 1 ? SIGTERM : 0; };
+      const auto second = [&](int64_t) { return ++calls == 2 && world.rank() == 1 ? SIGTERM : 0; };
       const ValidationLosses losses = shared_validation_losses(decoder, loader, 9, AttentionMode::kDense, mesh, second);
       return std::to_string(losses.stop_signal) + " after " + std::to_string(calls);
     };

@@ -19,6 +19,7 @@ namespace lighthouse {
 namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -197,6 +198,19 @@ TEST(Console, TerminalGetsABarThatMessagesDoNotCut) {
   const std::string clear = "\r\033[K";
   EXPECT_EQ(log.str(), clear + progress_text(progress_at(1), 79) + clear + "a message\n" + clear +
                            progress_text(progress_at(3), 79) + "\n");
+}
+
+TEST(Console, WhatIsBetweenStepsIsShownAsRarely) {
+  std::ostringstream log, bar;
+  Console lines(&log);
+  Console drawn(&bar, [] { return size_t{9}; });
+  for (Console* console : {&lines, &drawn}) {
+    console->progress(progress_at(1), 0);
+    for (int second = 1; second <= 25; ++second) console->between("reading " + std::to_string(second), second);
+  }
+  EXPECT_THAT(log.str(), EndsWith(" ETA 1:23\nreading 10\nreading 20\n"));
+  const std::string clear = "\r\033[K";
+  EXPECT_THAT(bar.str(), AllOf(HasSubstr(clear + "reading 9" + clear + "reading 1" + clear), EndsWith("reading 2")));
 }
 
 TEST(Console, WithoutAStreamIsSilent) {

@@ -51,8 +51,10 @@ TEST_F(ValidationStop, OfASequenceIsHeardByTheNext) {
   const Decoder decoder(run.model, run.attention, 1);
   const auto losses_until = [&](int call, int& calls) {
     calls = 0;
-    return shared_validation_losses(decoder, loader, 4, AttentionMode::kDense, Mesh(),
-                                    [&] { return ++calls == call ? SIGTERM : 0; });
+    return shared_validation_losses(decoder, loader, 4, AttentionMode::kDense, Mesh(), [&](int64_t read) {
+      EXPECT_EQ(read, ++calls);
+      return calls == call ? SIGTERM : 0;
+    });
   };
   int calls = 0;
   for (const int call : {1, 3}) {
