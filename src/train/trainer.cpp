@@ -12,7 +12,6 @@
 #include "train/out_of_memory.h"
 #include "train/run_mesh.h"
 #include "train/run_texts.h"
-#include "train/shared_validation.h"
 #include "train/stop_signal.h"
 
 namespace lighthouse {
@@ -39,40 +38,41 @@ bool Trainer::is_validated(int64_t step) const {
   return loader_.num_validation_sequences() > 0 && ((interval > 0 && step % interval == 0) || is_last_of_stage(step));
 }
 
+/// With that attention, after `step` steps; empty where a signal came before the end.
+std::optional<ValidationLosses> Trainer::validation_losses(AttentionMode mode, int64_t step) {
+  if (stop_signal() != 0) return std::nullopt;
+  const Stage stage = mode == AttentionMode::kDense ? Stage::kDense : Stage::kLighthouse;
+  const std::string what = detail::concat("validation after step ", step, ", ", stage_name(stage, config_.attention));
+  const int64_t count = std::min(config_.validation.sequences, loader_.num_validation_sequences());
+  const auto received = [&](int64_t read) {
+    console_.between(detail::concat(what, ": ", read, " of ", count, " sequences"), session_seconds());
+    return options_.handle_signals ? StopSignals::received() : 0;
+  };
+  ValidationLosses losses = shared_validation_losses(decoder_, loader_, count, mode, mesh_, received);
+  stop_signal_ = losses.stop_signal;
+  return stop_signal_ == 0 ? std::optional(std::move(losses)) : std::nullopt;
+}
+
 /// Whether a signal let it come to its end. Otherwise the record is kept for the next start of the run.
 bool Trainer::validate(StepRecord& record) {
-  const int64_t count = std::min(config_.validation.sequences, loader_.num_validation_sequences());
-  const auto loss = [&](AttentionMode mode) -> std::optional<double> {
-    if (stop_signal() != 0) return std::nullopt;
-    const Stage stage = mode == AttentionMode::kDense ? Stage::kDense : Stage::kLighthouse;
-    const std::string attention = stage_name(stage, config_.attention);
-    const auto received = [&](int64_t read) {
-      console_.between(detail::concat("validation after step ", record.step, ", ", attention, ": ", read, " of ", count,
-                                      " sequences"),
-                       session_seconds());
-      return options_.handle_signals ? StopSignals::received() : 0;
-    };
-    const ValidationLosses losses =
-        shared_validation_losses(decoder_, loader_, config_.validation.sequences, mode, mesh_, received);
-    stop_signal_ = losses.stop_signal;
-    if (stop_signal_ != 0) return std::nullopt;
-    for (size_t source = 0; source < record.sources.size(); ++source) {
-      SourceRecord& of = record.sources[source];
-      (mode == AttentionMode::kDense ? of.validation_loss : of.validation_loss_lighthouse) = losses.by_source[source];
-    }
-    return losses.all;
-  };
-  const std::optional<double> dense = loss(AttentionMode::kDense);
+  const std::optional<ValidationLosses> dense = validation_losses(AttentionMode::kDense, record.step);
   // After the switch too: less than the dense loss, it says that the weights still lean on stage 1.
   const bool both = has_lighthouse_stage(config_);
-  const std::optional<double> lighthouse = both && dense ? loss(AttentionMode::kLighthouse) : std::nullopt;
+  std::optional<ValidationLosses> lighthouse;
+  if (dense && both) lighthouse = validation_losses(AttentionMode::kLighthouse, record.step);
   if (!dense || (both && !lighthouse)) {
     state_.unvalidated = record;
     console_.note(detail::concat("the validation after step ", record.step, " is left to the next start of the run"));
     return false;
   }
-  record.validation = state_.last_validation = ValidationRecord{*dense, lighthouse};
-  report_switch(record, state_.switch_tracker.add_validation(record.step, *dense, lighthouse));
+  for (size_t source = 0; source < record.sources.size(); ++source) {
+    record.sources[source].validation_loss = dense->by_source[source];
+    if (both) record.sources[source].validation_loss_lighthouse = lighthouse->by_source[source];
+  }
+  record.validation = ValidationRecord{dense->all, both ? std::optional(lighthouse->all) : std::nullopt};
+  state_.last_validation = record.validation;
+  report_switch(record, state_.switch_tracker.add_validation(record.step, record.validation->dense,
+                                                             record.validation->lighthouse));
   return true;
 }
 

@@ -24,6 +24,7 @@
 #include "train/run_folder.h"
 #include "train/run_log.h"
 #include "train/run_saver.h"
+#include "train/shared_validation.h"
 #include "train/step_exchange.h"
 #include "train/step_meter.h"
 #include "train/time_left.h"
@@ -94,6 +95,7 @@ class Trainer {
   Batch share_of_row(Batch whole) const;
   std::string what_is_not_finite(const StepTotals& totals) const;
   void apply_gradients(const StepRecord& record);
+  std::optional<ValidationLosses> validation_losses(AttentionMode mode, int64_t step);
   bool validate(StepRecord& record);
   void report_switch(StepRecord& record, const std::string& event);
   void check_run_folder();
