@@ -27,7 +27,7 @@ struct TrainState {
   double seconds = 0;          ///< of training, earlier starts included
   double train_seconds = 0;    ///< of its steps alone
   std::optional<ValidationRecord> last_validation;
-  std::optional<StepRecord> unvalidated;  ///< of the last step, not logged: a signal came before its validation ended
+  std::optional<StepRecord> unvalidated;  ///< of the last step, where a signal came before its validation ended
   SwitchTracker switch_tracker;
   SpikeDetector spike_detector;
 };

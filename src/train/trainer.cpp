@@ -53,8 +53,8 @@ std::optional<ValidationLosses> Trainer::validation_losses(AttentionMode mode, i
   return stop_signal_ == 0 ? std::optional(std::move(losses)) : std::nullopt;
 }
 
-/// Whether a signal let it come to its end. Otherwise the record is kept for the next start of the run.
-bool Trainer::validate(StepRecord& record) {
+/// Where a signal comes before its end, the record is kept for the next start of the run, which logs it again.
+void Trainer::validate(StepRecord& record) {
   const std::optional<ValidationLosses> dense = validation_losses(AttentionMode::kDense, record.step);
   // After the switch too: less than the dense loss, it says that the weights still lean on stage 1.
   const bool both = has_lighthouse_stage(config_);
@@ -63,7 +63,7 @@ bool Trainer::validate(StepRecord& record) {
   if (!dense || (both && !lighthouse)) {
     state_.unvalidated = record;
     console_.note(detail::concat("the validation after step ", record.step, " is left to the next start of the run"));
-    return false;
+    return;
   }
   for (size_t source = 0; source < record.sources.size(); ++source) {
     record.sources[source].validation_loss = dense->by_source[source];
@@ -73,7 +73,6 @@ bool Trainer::validate(StepRecord& record) {
   state_.last_validation = record.validation;
   report_switch(record, state_.switch_tracker.add_validation(record.step, record.validation->dense,
                                                              record.validation->lighthouse));
-  return true;
 }
 
 void Trainer::report_switch(StepRecord& record, const std::string& event) {
@@ -127,13 +126,11 @@ StepRecord Trainer::next_record() {
 void Trainer::train_steps() {
   while (has_work() && stop_signal() == 0) {
     StepRecord record = next_record();
-    bool ended = true;
     if (is_validated(record.step)) {
-      explain_out_of_memory("in the validation after step " + std::to_string(record.step),
-                            [&] { ended = validate(record); });
+      explain_out_of_memory("in the validation after step " + std::to_string(record.step), [&] { validate(record); });
     }
-    if (!ended) return;
     log(record);
+    if (state_.unvalidated) return;
     if (state_.skipped_in_row >= kMaxSkipped) throw std::runtime_error(divergence_text(record, kMaxSkipped));
     saver_->after_step();
   }

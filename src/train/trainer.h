@@ -96,7 +96,7 @@ class Trainer {
   std::string what_is_not_finite(const StepTotals& totals) const;
   void apply_gradients(const StepRecord& record);
   std::optional<ValidationLosses> validation_losses(AttentionMode mode, int64_t step);
-  bool validate(StepRecord& record);
+  void validate(StepRecord& record);
   void report_switch(StepRecord& record, const std::string& event);
   void check_run_folder();
   void log(StepRecord& record);

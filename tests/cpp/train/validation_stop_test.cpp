@@ -72,13 +72,14 @@ TEST_F(ValidationStop, KeepsTheRecordForTheNextStart) {
   train(config("unbroken"));
   const RunConfig run = config("stopped");
   EXPECT_FALSE(run_until_signal(run, 4).complete);  // step 5 is validated
-  EXPECT_EQ(read_metrics(run.logging.run_dir).size(), 4);
+  ASSERT_EQ(read_metrics(run.logging.run_dir).size(), 5);
+  EXPECT_FALSE(read_metrics(run.logging.run_dir).back().contains("validation_loss"));
   EXPECT_EQ(state_of(run)["step"], 5);
   EXPECT_EQ(state_of(run)["unvalidated"]["skipped"], "");
 
   EXPECT_FALSE(run_until_signal(run, 11).complete) << "all steps are done, the last validation is not";
   EXPECT_EQ(state_of(run)["step"], 12);
-  EXPECT_EQ(read_metrics(run.logging.run_dir).size(), 11);
+  EXPECT_EQ(read_metrics(run.logging.run_dir).size(), 12);
   const TrainResult result = train(run);
   EXPECT_TRUE(result.complete);
   EXPECT_TRUE(result.validation && result.validation->lighthouse);
