@@ -61,7 +61,7 @@ class RunSaver {
   Console& console_;
   std::optional<CheckpointSaver> saver_;  ///< always there
   int64_t saved_step_;                    ///< of the newest checkpoint; 0: none
-  bool starts_unvalidated_;               ///< it is the start of this session, and lacks the validation of its step
+  bool starts_unvalidated_;               ///< the run was opened from it, and it lacks the validation of its step
 };
 
 }  // namespace lighthouse
