@@ -74,6 +74,11 @@ std::optional<int64_t> lighthouse_topk(const AttentionConfig& attention, int64_t
 bool selects_in_gather(const ModelConfig& model, Scorer scorer);
 /// Whether the run has steps with Lighthouse attention.
 bool has_lighthouse_stage(const RunConfig& config);
+/// Whether a step, counted from 1, is the last of its stage.
+bool is_last_of_stage(const TrainingConfig& training, int64_t step);
+/// Whether the held-out text, where there is any, is read after that step; and how often in a run.
+bool is_validated(const RunConfig& config, int64_t step);
+int64_t num_validations(const RunConfig& config);
 /// How often backward runs all of a layer's forward again: 0, 1 for the last of recompute_layers, 2 for those below.
 int64_t times_recomputed(const RunConfig& config, int64_t layer);
 /// Layers whose inputs wait in host memory, the first ones: backward comes to them last.

@@ -1,5 +1,6 @@
 // What follows from a configuration in numbers.
 #include <algorithm>
+#include <limits>
 
 #include "config/schema.h"
 
@@ -46,6 +47,23 @@ bool selects_in_gather(const ModelConfig& model, Scorer scorer) { return scorer 
 
 bool has_lighthouse_stage(const RunConfig& config) {
   return config.training.lighthouse_steps > 0 && config.attention.method == AttentionMethod::kLighthouse;
+}
+
+bool is_last_of_stage(const TrainingConfig& training, int64_t step) {
+  return step == training.steps || step == training.lighthouse_steps;
+}
+
+bool is_validated(const RunConfig& config, int64_t step) {
+  const int64_t interval = config.validation.interval;
+  return (interval > 0 && step % interval == 0) || is_last_of_stage(config.training, step);
+}
+
+int64_t num_validations(const RunConfig& config) {
+  const int64_t steps = config.training.steps, stage_1 = config.training.lighthouse_steps;
+  const int64_t interval =
+      config.validation.interval > 0 ? config.validation.interval : std::numeric_limits<int64_t>::max();
+  const bool at_switch = stage_1 > 0 && stage_1 < steps && stage_1 % interval != 0;
+  return steps / interval + int64_t{steps % interval != 0} + int64_t{at_switch};
 }
 
 int64_t times_recomputed(const RunConfig& config, int64_t layer) {

@@ -30,11 +30,7 @@ using SharedPtr = c10::intrusive_ptr<Shared>;
 
 /// The block of another rank of x [..], which all show; all blocks have one shape.
 at::Tensor from_rank(const at::Tensor& x, int64_t rank, const std::string& what, Group& group) {
-  const at::Tensor mine = x.contiguous();
-  std::vector<int64_t> shape{group.size()};
-  shape.insert(shape.end(), x.sizes().begin(), x.sizes().end());
-  const at::Tensor all = at::empty(shape, x.options());
-  group.all_gather(all, mine, what).wait();
+  const at::Tensor all = group.of_ranks(x, what);
   return rank >= 0 && rank < group.size() ? all[rank] : at::Tensor();
 }
 

@@ -155,12 +155,16 @@ at::Tensor Group::to_host(const at::Tensor& x) const {
   return host;
 }
 
-at::Tensor Group::sum(const at::Tensor& x, const std::string& what) {
-  const at::Tensor mine = x.contiguous();
+at::Tensor Group::of_ranks(const at::Tensor& x, const std::string& what) {
   std::vector<int64_t> shape{size()};
   shape.insert(shape.end(), x.sizes().begin(), x.sizes().end());
   const at::Tensor all = at::empty(shape, x.options());
-  all_gather(all, mine, what).wait();
+  all_gather(all, x.contiguous(), what).wait();
+  return all;
+}
+
+at::Tensor Group::sum(const at::Tensor& x, const std::string& what) {
+  const at::Tensor all = of_ranks(x, what);
   at::Tensor result = all[0].clone();
   for (int64_t rank = 1; rank < size(); ++rank) result.add_(all[rank]);
   return result;

@@ -90,6 +90,9 @@ class Group {
   /// here that the host, which has waited, is told.
   at::Tensor to_host(const at::Tensor& x) const;
 
+  /// `x` [..] of every rank, all of one shape: [ranks, ..]. Waited for.
+  at::Tensor of_ranks(const at::Tensor& x, const std::string& what);
+
   /// The sum over ranks of `x` (small: it is gathered), added in the order of ranks: equal bits on every rank.
   at::Tensor sum(const at::Tensor& x, const std::string& what);
 

@@ -187,6 +187,11 @@ class Costs {
   double vector_;          ///< bytes of C channels of all tokens
 };
 
+/// That the host needs for one micro-batch, forward and backward.
+double launch_seconds(const std::vector<LayerShape>& layers) {
+  return static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds;
+}
+
 /// Of so many values together, one after another; of those that are left at the end.
 std::vector<double> sums_of(const std::vector<double>& values, size_t together) {
   std::vector<double> sums;
@@ -246,8 +251,7 @@ StepTime step_time(const RunConfig& config, bool lighthouse, const DeviceProfile
   time.offload = micro_batches * offload_seconds(sums_of(forward, together), costs.head(), sums_of(backward, together),
                                                  static_cast<size_t>(offloaded_inputs(config)), costs.transfer());
   time.optimizer = costs.optimizer();
-  const double host = micro_batches * static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds;
-  time.launches = std::max(0.0, host - time.total());
+  time.launches = std::max(0.0, micro_batches * launch_seconds(layers) - time.total());
   const ExchangeTime exchange = exchange_time(config, lighthouse, hopper_links(), node_size);
   time.exchange = exchange.rows + costs.order_rows(lighthouse);
   time.gradients = exposed_seconds(config, exchange.sums, backward) + exchange.updated;
@@ -272,19 +276,10 @@ double validation_seconds(const RunConfig& config, const DeviceProfile& profile)
     const std::vector<LayerShape> layers = layer_shapes(one, lighthouse);
     double seconds = kForwardShare * costs.head();
     for (const LayerShape& layer : layers) seconds += costs.layer(layer).forward.sum();
-    return std::max(seconds, kForwardShare * static_cast<double>(layers.size()) * kLayerLaunches * kLaunchSeconds);
+    return std::max(seconds, kForwardShare * launch_seconds(layers));
   };
   const int64_t sequences = mesh_of(config.parallel).most_of(config.validation.sequences);
   return static_cast<double>(sequences) * (forward(false) + (has_lighthouse_stage(config) ? forward(true) : 0));
-}
-
-int64_t num_validations(const RunConfig& config) {
-  const int64_t steps = config.training.steps, interval = config.validation.interval;
-  const auto is_due = [&](int64_t step) { return interval > 0 && step % interval == 0; };
-  int64_t count = interval > 0 ? steps / interval : 0;
-  if (!is_due(steps)) ++count;
-  const int64_t stage_1 = config.training.lighthouse_steps;
-  return stage_1 > 0 && stage_1 < steps && !is_due(stage_1) ? count + 1 : count;
 }
 
 }  // namespace lighthouse

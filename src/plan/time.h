@@ -40,7 +40,5 @@ double run_seconds(const RunConfig& config, const DeviceProfile& profile, int64_
 /// Seconds of one validation on the rank that reads most of it: a forward pass of every sequence, dense, and with
 /// Lighthouse Attention too where stage 1 has it. Without what ranks exchange.
 double validation_seconds(const RunConfig& config, const DeviceProfile& profile);
-/// Validations of a run: each interval, and at the end of each stage.
-int64_t num_validations(const RunConfig& config);
 
 }  // namespace lighthouse

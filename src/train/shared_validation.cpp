@@ -1,7 +1,6 @@
 #include "train/shared_validation.h"
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
@@ -25,9 +24,7 @@ Round exchange_round(const PartialSum& own, int stop_signal, at::Device device, 
   const at::Tensor mine = at::tensor({own.sum, static_cast<double>(own.count), static_cast<double>(stop_signal)},
                                      at::TensorOptions(at::kDouble))
                               .to(device);
-  const at::Tensor all = at::empty({mesh.size(), mine.numel()}, mine.options());
-  mesh.all().all_gather(all, mine, "validation losses").wait();
-  const at::Tensor host = mesh.all().to_host(all);
+  const at::Tensor host = mesh.all().to_host(mesh.all().of_ranks(mine, "validation losses"));
   const auto of_ranks = host.accessor<double, 2>();
   Round round;
   for (int64_t rank = 0; rank < mesh.size(); ++rank) {

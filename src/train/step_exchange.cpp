@@ -24,12 +24,6 @@ std::vector<T> values_of(const at::Tensor& x, const Mesh& mesh) {
   return {values, values + host.numel()};
 }
 
-at::Tensor all_rows(const Mesh& mesh, const at::Tensor& row, const char* what) {
-  const at::Tensor all = at::empty({mesh.size(), row.numel()}, row.options());
-  mesh.all().all_gather(all, row, what).wait();
-  return all;
-}
-
 }  // namespace
 
 StepExchange::StepExchange(const Mesh& mesh, const GradientExchange& gradients, int64_t num_batches, at::Device device,
@@ -67,7 +61,7 @@ StepStart StepExchange::start(int64_t num_targets, bool failed) const {
   StepStart start;
   if (mesh_.size() == 1) return {num_targets, failed ? std::vector<int64_t>{0} : std::vector<int64_t>()};
   const at::Tensor row = at::tensor({num_targets, int64_t{failed}}, at::kLong).to(device_);
-  const std::vector<int64_t> all = values_of<int64_t>(all_rows(mesh_, row, "targets of all ranks"), mesh_);
+  const std::vector<int64_t> all = values_of<int64_t>(mesh_.all().of_ranks(row, "targets of all ranks"), mesh_);
   for (int64_t rank = 0; rank < mesh_.size(); ++rank) {
     start.num_targets += all[static_cast<size_t>(2 * rank)];
     if (all[static_cast<size_t>(2 * rank + 1)] != 0) start.failed.push_back(rank);
@@ -85,7 +79,7 @@ StepTotals StepExchange::end(const std::vector<at::Tensor>& losses, const at::Te
   const at::Tensor row = at::tensor(values, at::kDouble).to(device_);
   row.slice(0, kHead, kHead + static_cast<int64_t>(losses.size())).copy_(at::stack(losses));
   row.slice(0, kHead + most_losses_, kHead + most_losses_ + norms.numel()).copy_(norms);
-  const at::Tensor all = all_rows(mesh_, row, "totals of the step").flatten();
+  const at::Tensor all = mesh_.all().of_ranks(row, "totals of the step").flatten();
   const at::Tensor all_norms = all.index_select(0, norm_places_);
   const std::vector<double> shown =
       values_of<double>(at::cat({at::linalg_vector_norm(all_norms, 2).view({1}), all.index_select(0, head_places_),

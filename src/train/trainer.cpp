@@ -33,11 +33,6 @@ void Trainer::explain_out_of_memory(const std::string& where, const std::functio
   }
 }
 
-bool Trainer::is_validated(int64_t step) const {
-  const int64_t interval = config_.validation.interval;
-  return loader_.num_validation_sequences() > 0 && ((interval > 0 && step % interval == 0) || is_last_of_stage(step));
-}
-
 /// With that attention, after `step` steps; empty where a signal came before the end.
 std::optional<ValidationLosses> Trainer::validation_losses(AttentionMode mode, int64_t step) {
   if (stop_signal() != 0) return std::nullopt;
@@ -81,10 +76,6 @@ void Trainer::report_switch(StepRecord& record, const std::string& event) {
   record.switch_report = state_.switch_tracker.report();
 }
 
-bool Trainer::is_last_of_stage(int64_t step) const {
-  return step == config_.training.steps || step == config_.training.lighthouse_steps;
-}
-
 /// Throws when the folder is gone. What somebody removed in it and eval needs is written again.
 void Trainer::check_run_folder() {
   folder_->check_in_place();
@@ -100,7 +91,8 @@ void Trainer::log(StepRecord& record) {
   }
   if (!record.spike.empty()) console_.note("step " + std::to_string(record.step) + ": " + record.spike);
   const bool due = record.step % config_.logging.interval == 0 || record.validation || !record.skipped.empty() ||
-                   !record.spike.empty() || record.switch_report || record.parts || is_last_of_stage(record.step);
+                   !record.spike.empty() || record.switch_report || record.parts ||
+                   is_last_of_stage(config_.training, record.step);
   if (due) record.peak_memory = meter_.take_peak_memory(record.stage);
   if (due && log_) log_->write(record, [this](const std::string& text) { console_.warn(text); });
 
@@ -124,9 +116,10 @@ StepRecord Trainer::next_record() {
 }
 
 void Trainer::train_steps() {
+  const bool has_validation = loader_.num_validation_sequences() > 0;
   while (has_work() && stop_signal() == 0) {
     StepRecord record = next_record();
-    if (is_validated(record.step)) {
+    if (has_validation && is_validated(config_, record.step)) {
       explain_out_of_memory("in the validation after step " + std::to_string(record.step), [&] { validate(record); });
     }
     log(record);

@@ -103,8 +103,6 @@ class Trainer {
   TrainResult result() const;
   bool has_work() const { return state_.step < config_.training.steps || state_.unvalidated; }
   int stop_signal() const;
-  bool is_last_of_stage(int64_t step) const;
-  bool is_validated(int64_t step) const;
   double session_seconds() const;
 
   RunConfig config_;

@@ -226,7 +226,10 @@ TEST(TimeTest, ValidationsAreCountedAsTheTrainerMakesThem) {
     config.training.steps = steps;
     config.training.lighthouse_steps = lighthouse_steps;
     config.validation.interval = interval;
-    return num_validations(config);
+    int64_t validated = 0;
+    for (int64_t step = 1; step <= steps; ++step) validated += is_validated(config, step);
+    EXPECT_EQ(num_validations(config), validated);
+    return validated;
   };
   EXPECT_EQ(count(12, 8, 0), 2);
   EXPECT_EQ(count(12, 0, 0), 1);
