@@ -47,9 +47,9 @@ bool has_rope(const ModelConfig& model, size_t layer) {
 /// gather would read every token once more, and heads would be turned by a pass of their own.
 LayerFunction function_of(const Layer& layer, const Pass& pass) {
   const bool again = layer.lighthouse && selects_in_gather(pass.model, layer.lighthouse->score.scorer);
-  return [layer, pass, again](const Residual& in, ops::Gathering& selected) {
+  return [layer, pass, again](const Residual& in, ops::Gathering& selected, ForwardFor use) {
     ops::Gathering not_kept;
-    return decoder_layer(in, layer, pass, again ? not_kept : selected);
+    return decoder_layer(in, layer, pass, again ? not_kept : selected, use);
   };
 }
 

@@ -1,5 +1,6 @@
 #include "model/feed_forward.h"
 
+#include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "model/part_clock.h"
@@ -17,6 +18,7 @@ struct FeedForwardArguments {
   at::Tensor gate_up_proj, down_proj;  ///< in the compute dtype
   double eps;
   bool keep_gate_up;
+  ForwardFor use;
 };
 
 /// What is kept for backward.
@@ -40,13 +42,13 @@ struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
     const PartScope other(Part::kOther);
     const auto [h, normed, inverse_rms] = add_rms_norm(x, update.value_or(at::Tensor()), norm, arguments.eps);
     const at::Tensor gate_up = project(normed, arguments.gate_up_proj);
-    const at::Tensor hidden = swiglu(gate_up);
     context->saved_data["has_update"] = update.has_value();
     context->save_for_backward({h, inverse_rms, norm, arguments.gate_up_proj, arguments.down_proj,
                                 arguments.keep_gate_up ? gate_up : at::Tensor()});
     context->saved_data["eps"] = arguments.eps;
     context->saved_data["overwrites"] = arguments.keep_gate_up;
-    return {h, project(hidden, arguments.down_proj)};
+    return {h,
+            arguments.use == ForwardFor::kOutput ? project(swiglu(gate_up), arguments.down_proj) : at::empty_like(h)};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -86,10 +88,10 @@ struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
 }  // namespace
 
 Residual feed_forward(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
-                      bool keep_gate_up) {
+                      bool keep_gate_up, ForwardFor use) {
   const variable_list outputs = FeedForwardFunction::apply(
       in.x, in.update, weights.post_attention_norm, weights.gate_proj, weights.up_proj, weights.down_proj,
-      FeedForwardArguments{compute.gate_up_proj, compute.down_proj, eps, keep_gate_up});
+      FeedForwardArguments{compute.gate_up_proj, compute.down_proj, eps, keep_gate_up, use});
   return {outputs[0], outputs[1]};
 }
 

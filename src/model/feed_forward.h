@@ -7,9 +7,14 @@
 
 namespace lighthouse {
 
-/// {h, SwiGLU(RMSNorm(h))} with h = in.x + in.update. Keeps h for backward, and gate and up [B, N, 2 ffn_dim] too where
-/// `keep_gate_up`, or else multiplies them out again. They are overwritten: there is one backward pass.
+/// What a layer's forward pass is for: what it adds to the residual stream and, where there are gradients, its
+/// backward, or, computed again, the latter alone.
+enum class ForwardFor { kOutput, kBackward };
+
+/// {h, SwiGLU(RMSNorm(h))} with h = in.x + in.update; for kBackward the second holds nothing. Keeps h for backward, and
+/// gate and up [B, N, 2 ffn_dim] too where `keep_gate_up`, or else multiplies them out again. They are overwritten:
+/// there is one backward pass.
 Residual feed_forward(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
-                      bool keep_gate_up);
+                      bool keep_gate_up, ForwardFor use = ForwardFor::kOutput);
 
 }  // namespace lighthouse

@@ -10,7 +10,6 @@
 
 #include "config/schema.h"
 #include "lighthouse/check.h"
-#include "model/feed_forward.h"
 #include "model/output_projection.h"
 #include "model/part_clock.h"
 #include "model/qkv_projection.h"
@@ -227,9 +226,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return at::rms_norm(x.to(dtype), weight.sizes(), weight.to(dtype), eps);
 }
 
-Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected) {
+Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected,
+                       ForwardFor use) {
   return feed_forward(self_attention(in, layer, pass, selected), layer.weights, layer.compute, pass.model.rms_norm_eps,
-                      pass.keep_gate_up);
+                      pass.keep_gate_up, use);
 }
 
 }  // namespace lighthouse

@@ -9,6 +9,7 @@
 
 #include "config/run_config.h"
 #include "model/compute_weights.h"
+#include "model/feed_forward.h"
 #include "model/kv_cache.h"
 #include "model/residual.h"
 #include "model/rope.h"
@@ -63,6 +64,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 /// [B, N, dim] to [B, N, dim], in the compute dtype. A Lighthouse layer attends to what `selected` says, and scores
 /// nothing; where that is empty it selects, and leaves there what it has selected.
-Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected);
+Residual decoder_layer(const Residual& in, const Layer& layer, const Pass& pass, ops::Gathering& selected,
+                       ForwardFor use = ForwardFor::kOutput);
 
 }  // namespace lighthouse

@@ -31,7 +31,9 @@ struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
     context->saved_data["state"] = c10::IValue::make_capsule(state);
     std::vector<ops::Gathering> selected(state->layers.size());
     Residual stream{x, std::nullopt};
-    for (size_t i = 0; i < selected.size(); ++i) stream = state->layers[i]({sum_of(stream), std::nullopt}, selected[i]);
+    for (size_t i = 0; i < selected.size(); ++i) {
+      stream = state->layers[i]({sum_of(stream), std::nullopt}, selected[i], ForwardFor::kOutput);
+    }
     ops::save(context, {state->stash ? at::Tensor() : x}, selected);
     return {stream.x, *stream.update};
   }
@@ -43,13 +45,13 @@ struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
     std::vector<at::Tensor> inputs{state->stash ? state->stash->fetch(state->place) : saved[0]};
     for (size_t i = 0; i + 1 < selected.size(); ++i) {
       const at::NoGradGuard no_grad;
-      inputs.push_back(sum_of(state->layers[i]({inputs[i], std::nullopt}, selected[i])));
+      inputs.push_back(sum_of(state->layers[i]({inputs[i], std::nullopt}, selected[i], ForwardFor::kOutput)));
     }
     at::Tensor dx = gradients[0], dupdate = gradients[1];
     for (size_t i = selected.size(); i-- > 0; inputs.pop_back()) {
       const at::Tensor x = inputs[i].detach().set_requires_grad(true);
       const at::AutoGradMode with_grad(true);
-      const Residual out = state->layers[i]({x, std::nullopt}, selected[i]);
+      const Residual out = state->layers[i]({x, std::nullopt}, selected[i], ForwardFor::kBackward);
       torch::autograd::backward({out.x, *out.update}, {dx, dupdate});
       dx = dupdate = x.grad();
     }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "model/feed_forward.h"
 #include "model/host_stash.h"
 #include "model/residual.h"
 #include "ops/gathering.h"
@@ -15,7 +16,7 @@ namespace lighthouse {
 
 /// Must give the same bits again and own what it needs. It is given nothing selected, and in backward what it has left
 /// there.
-using LayerFunction = std::function<Residual(const Residual& in, ops::Gathering& selected)>;
+using LayerFunction = std::function<Residual(const Residual& in, ops::Gathering& selected, ForwardFor use)>;
 
 /// The layers one after another, without keeping what they would for backward but the sum of in. Backward runs them
 /// again, all but the last to the inputs of those above, and then from the last to the first each with what its own

@@ -197,6 +197,19 @@ TEST(Recompute, OfSeveralLayersRunsTheLastOnce) {
   EXPECT_EQ(calls.of("lighthouse::_gather_rows"), 3 + 2);  // of layers 0 and 3
 }
 
+// What a layer adds to the stream is not needed in its backward: three of its four products are made once more. Those
+// below the last of several run forward twice, once for the input of the next.
+TEST(Recompute, LeavesOutTheLastProduct) {
+  const auto products = [](const Execution& execution) {
+    const Calls calls;
+    results(four_layers(false), execution, {}, all_kinds(Scorer::kNorm, true));
+    return calls.of("aten::mm");
+  };
+  const int kept = products({});
+  EXPECT_EQ(products({.recompute = Recompute::kFull}), kept + 4 * 3);
+  EXPECT_EQ(products({.recompute = Recompute::kFull, .recompute_layers = 3}), kept + 4 * 3 + 2 * 4);
+}
+
 TEST(Recompute, SelectsAgainWhereGatherScores) {
   const Calls calls;
   results(four_layers(false), {.recompute = Recompute::kFull}, {}, all_kinds(Scorer::kNorm, true));
