@@ -72,10 +72,11 @@ struct TrainingConfig {
   DeviceChoice device = DeviceChoice::kAuto;
   int64_t threads = 0;  ///< CPU threads; 0: one per core
   Recompute recompute = Recompute::kNone;
-  int64_t recompute_layers = 1;  ///< recompute = full: layers that one kept input serves
-  bool offload = false;          ///< keep layer inputs in host memory; needs recompute = full
-  int64_t offload_layers = 0;    ///< offload: of so many layers, the first; 0: of all
-  bool deterministic = false;    ///< repeat the bits of a run on a GPU too, at a price in attention
+  int64_t recompute_layers = 1;    ///< recompute = full: layers that one kept input serves
+  bool offload = false;            ///< keep layer inputs in host memory; needs recompute = full
+  int64_t offload_layers = 0;      ///< offload: of so many layers, the first; 0: of all
+  bool offload_optimizer = false;  ///< keep the moments of AdamW in host memory
+  bool deterministic = false;      ///< repeat the bits of a run on a GPU too, at a price in attention
   bool operator==(const TrainingConfig&) const = default;
 };
 

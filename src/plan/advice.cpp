@@ -15,20 +15,30 @@ namespace {
 
 using Settings = std::vector<std::pair<std::string, std::string>>;
 
-/// Ways to keep less, from what the configuration has on: each computes more again than the one before, and the last
-/// offloads all layers.
-std::vector<Settings> recompute_settings(const RunConfig& config, bool on_cuda) {
+Settings joined(Settings settings, const Settings& more) {
+  settings.insert(settings.end(), more.begin(), more.end());
+  return settings;
+}
+
+/// Ways to keep less, from what the configuration has on, each slower than the one before: more is computed again, then
+/// the inputs of all layers wait on the host, or the optimizer's moments, or both.
+std::vector<Settings> ways_to_keep_less(const RunConfig& config, bool on_cuda) {
   const TrainingConfig& training = config.training;
   std::vector<Settings> list = {{}};
   for (const Recompute more : {Recompute::kSelective, Recompute::kFull}) {
     if (more > training.recompute) list.push_back({{"training.recompute", std::string(word(more))}});
   }
-  if (on_cuda && offloaded_layers(config) < config.model.num_layers) {
-    Settings all = list.back();
-    if (!training.offload) all.emplace_back("training.offload", "true");
-    if (training.offload_layers > 0) all.emplace_back("training.offload_layers", "0");
-    list.push_back(all);
+  if (!on_cuda) return list;
+  const Settings full = list.back();
+  Settings inputs, optimizer;
+  if (offloaded_layers(config) < config.model.num_layers) {
+    if (!training.offload) inputs.emplace_back("training.offload", "true");
+    if (training.offload_layers > 0) inputs.emplace_back("training.offload_layers", "0");
   }
+  if (!training.offload_optimizer) optimizer.emplace_back("training.offload_optimizer", "true");
+  if (!inputs.empty()) list.push_back(joined(full, inputs));
+  if (!optimizer.empty()) list.push_back(joined(full, optimizer));
+  if (!inputs.empty() && !optimizer.empty()) list.push_back(joined(joined(full, optimizer), inputs));
   return list;
 }
 
@@ -48,7 +58,8 @@ Alternative make_alternative(const RunConfig& config, const Settings& settings, 
   return alternative;
 }
 
-/// Of a way that fits and offloads all layers, where `before` of them were offloaded and did not fit: as few as fit.
+/// Of a way that fits and offloads the inputs of all layers, where `before` of them were offloaded and did not fit: as
+/// few as fit.
 Settings with_fewest_offloaded(const Alternative& all, int64_t before, int64_t device_bytes, bool on_cuda) {
   RunConfig config = all.config;
   int64_t few = before, many = config.model.num_layers;
@@ -68,9 +79,8 @@ std::vector<Alternative> ways_to_fit(const RunConfig& config, const Settings& ba
                                      const DeviceProfile& profile, int64_t node_size = kNodeSize) {
   std::vector<Alternative> ways;
   const int64_t before = offloaded_layers(config);
-  for (const Settings& more : recompute_settings(config, on_cuda)) {
-    Settings settings = base;
-    settings.insert(settings.end(), more.begin(), more.end());
+  for (const Settings& more : ways_to_keep_less(config, on_cuda)) {
+    Settings settings = joined(base, more);
     ways.push_back(make_alternative(config, settings, on_cuda, profile, node_size));
     if (ways.back().bytes > device_bytes) continue;
     if (offloaded_layers(ways.back().config) > before) {
@@ -108,8 +118,7 @@ std::vector<Settings> host_settings(const RunConfig& config) {
     const Settings fewer = {{"training.recompute_layers", std::to_string(layers)}};
     list.push_back(fewer);
     if (!config.checkpoint.asynchronous) continue;
-    list.push_back(at_once);
-    list.back().insert(list.back().end(), fewer.begin(), fewer.end());
+    list.push_back(joined(at_once, fewer));
   }
   return list;
 }

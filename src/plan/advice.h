@@ -24,9 +24,8 @@ struct Alternative {
 };
 
 /// Configurations that train the same model on the same batches within `device_bytes`, cheapest first: with more
-/// recomputation, smaller micro-batches, then in bf16. Of each kind the one that computes least again; none that only
-/// adds to another one here. Empty when none fits, or the
-/// configuration does as it is. `profile` ranks them.
+/// recomputation or offload, smaller micro-batches, then in bf16. Of each kind the one that computes least again; none
+/// that only adds to another one here. Empty when none fits, or the configuration does as it is. `profile` ranks them.
 std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_bytes, bool on_cuda,
                                       const DeviceProfile& profile);
 

@@ -9,6 +9,7 @@
 #include "parallel/pieces.h"
 #include "parallel/tree_schedule.h"
 #include "plan/device_profile.h"
+#include "plan/moment_parts.h"
 #include "plan/pinned_blocks.h"
 
 namespace lighthouse {
@@ -127,14 +128,15 @@ StepMemory persistent(const RunConfig& config, const Sizes& s) {
   memory.weights = parameters * kFp32;
   if (config.attention.scorer == Scorer::kGla) memory.weights += model.num_layers * model.num_heads * s.dim * kFp32;
   const std::vector<int64_t> owned = owned_parameters(config);
-  memory.moments = 2 * *std::max_element(owned.begin(), owned.end()) * kFp32;
+  const int64_t moments = 2 * *std::max_element(owned.begin(), owned.end()) * kFp32;
+  (config.training.offload_optimizer ? memory.host : memory.moments) += moments;
   if (config.training.precision == Precision::kBf16) {
     const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
     memory.copies = (model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim) * s.element;
   }
   const std::vector<int64_t> blocks = pinned_blocks(s.tokens * s.dim * s.element);
-  memory.host = offloaded_inputs(config) * std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
-  if (config.checkpoint.asynchronous) memory.host += memory.weights + memory.moments;
+  memory.host += offloaded_inputs(config) * std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
+  if (config.checkpoint.asynchronous) memory.host += memory.weights + moments;
   return memory;
 }
 
@@ -149,6 +151,14 @@ void add_overhead(StepMemory& memory, bool on_cuda) {
 int64_t gradient_buffers(const RunConfig& config) {
   if (mesh_of(config.parallel).size() == 1) return 0;
   return 2 * kBucketsUnderWay * std::min(kBucketElements, num_parameters(config.model)) * kFp32;
+}
+
+/// Moments that come from the host, are updated and go back: on a GPU they pass through it in parts.
+int64_t moment_parts(const RunConfig& config, bool on_cuda) {
+  if (!config.training.offload_optimizer || !on_cuda) return 0;
+  const std::vector<int64_t> owned = owned_parameters(config);
+  const int64_t part = std::min(kMomentPartElements, *std::max_element(owned.begin(), owned.end()));
+  return kMomentPartsOnDevice * 2 * part * kFp32;
 }
 
 /// Bytes of gradients in the micro-batches of one kind.
@@ -246,7 +256,7 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
     }
     if (pass.sums > 0) peak.see("the sum of gradients", pass.sums, 0, 0, 0);
   }
-  peak.see("the optimizer", all_gradients, 0, gradient_buffers(config), 0);
+  peak.see("the optimizer", all_gradients, 0, gradient_buffers(config) + moment_parts(config, on_cuda), 0);
   return peak.most();
 }
 

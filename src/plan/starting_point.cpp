@@ -150,7 +150,8 @@ int64_t longest_that_fits(const StartingRequest& request) {
   const std::string need =
       detail::concat("training.seq_len ", request.seq_len, ": takes ", memory_text(least.bytes), " on a device of ",
                      memory_text(request.device_bytes), ", with recompute = \"", least.config.training.recompute, "\"",
-                     least.config.training.offload ? " and offload = true" : "", "; ");
+                     least.config.training.offload ? " and offload = true" : "",
+                     least.config.training.offload_optimizer ? " and offload_optimizer = true" : "", "; ");
   throw InvalidArgument(
       longest > 0
           ? detail::concat(need, "the longest that fits is ", longest, "; more devices share a sequence (--world-size)")
@@ -194,6 +195,10 @@ void choose_share(const StartingRequest& request, Choices& choices) {
   if (training.offload_layers > 0) {
     choices.choose("training.offload_layers", training.offload_layers,
                    "as few as fit, the first: of them backward needs the inputs last");
+  }
+  if (training.offload_optimizer) {
+    choices.choose("training.offload_optimizer", "true",
+                   "needed to fit; moments wait in pinned host memory, and every step waits for their way");
   }
   if (training.recompute_layers > 1) {
     choices.choose("training.recompute_layers", training.recompute_layers,

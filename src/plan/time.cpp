@@ -29,6 +29,8 @@ constexpr double kQkNormPasses = 5;           // of q and k, forward and backwar
 constexpr double kLossPasses = 6;             // over logits
 constexpr double kEmbeddingPasses = 6;        // of C: lookup and its backward, final norm
 constexpr double kAdamBytes = 28;             // a parameter: weight, moments read and written, gradient read
+constexpr double kMomentBytes = 8;            // a parameter: moments, one way between host and device
+constexpr double kBothWays = 0.8;             // of the rate of the host link, where copies go both ways at once
 constexpr double kNormBytes = 4;              // a parameter: gradient norm
 constexpr double kCastBytes = 6;              // a parameter in bf16: read, copy written
 constexpr double kAccumulateBytes = 8;        // a parameter and further micro-batch: gradient read and written
@@ -87,7 +89,11 @@ class Costs {
     const std::vector<int64_t> owned = owned_parameters(config_);
     const auto updated = static_cast<double>(*std::max_element(owned.begin(), owned.end()));
     const auto more = static_cast<double>(micro_batches() - 1);
-    return copy(updated * (kAdamBytes + kNormBytes) + parameters * (cast + more * kAccumulateBytes), kRowShare);
+    const double update = copy(updated * kAdamBytes, kRowShare);
+    const bool passes = config_.training.offload_optimizer;
+    const double moments = passes ? updated * kMomentBytes / (kBothWays * profile_.host_bytes_per_s) : 0;
+    return std::max(update, moments) +
+           copy(updated * kNormBytes + parameters * (cast + more * kAccumulateBytes), kRowShare);
   }
   int64_t micro_batches() const { return mesh_of(config_.parallel).most_of(config_.training.gradient_accumulation); }
   /// What ranks that share sequences exchange in a step, with what stays, is put in the order of ranks or of rows.
@@ -101,8 +107,12 @@ class Costs {
   }
   double recompute(const LayerTimes& layer, int64_t index) const {
     const auto times = static_cast<double>(times_recomputed(config_, index));
-    if (times > 0) return times * (layer.forward.sum() - layer.selection);
+    if (times > 0) return times * (layer.forward.sum() - layer.selection) - unread();
     return config_.training.recompute == Recompute::kSelective ? product(2 * s_.ffn * s_.dim) : 0;
+  }
+  /// What a layer that is run again for its backward alone need not compute: SwiGLU and the product behind it.
+  double unread() const {
+    return product(s_.ffn * s_.dim) + copy(kRowForwardFfnPasses * bytes(s_.tokens * s_.ffn), kRowShare);
   }
   /// Of the input of one layer, to the host or back.
   double transfer() const { return vector_ / profile_.host_bytes_per_s; }

@@ -15,7 +15,7 @@ struct StepTime {
   double head = 0;        ///< embedding, head and loss
   double recompute = 0;   ///< what backward computes again
   double offload = 0;     ///< waiting for the host link
-  double optimizer = 0;   ///< gradient norm, AdamW, copies of the weights
+  double optimizer = 0;   ///< gradient norm, AdamW, copies of the weights; with its moments on the host their way
   double launches = 0;    ///< what the host takes longer to launch than the device to compute; short sequences
   double exchange = 0;    ///< of rows between ranks that share sequences, and putting them in order
   double gradients = 0;   ///< what backward does not hide of their sums over ranks, and updated parameters back

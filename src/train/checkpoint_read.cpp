@@ -57,12 +57,12 @@ int64_t elements_of(const std::vector<int64_t>& shape) {
 
 /// A range that is put together of what files hold of it.
 struct Wanted {
-  TensorRange range;  ///< values: undefined until the first of them are there
+  TensorRange range;  ///< values: where they go; undefined until the first of them are there, if that is left open
   int64_t size;
 
   /// Takes what `values`, elements of the whole tensor from `begin` on, have of it.
   void take(const at::Tensor& values, int64_t begin) {
-    if (begin == range.begin && values.numel() == size) {
+    if (!range.values.defined() && begin == range.begin && values.numel() == size) {
       range.values = values;
       return;
     }
@@ -109,7 +109,8 @@ std::vector<Wanted> some_of(const std::vector<const FileEntry*>& files, const st
     LIGHTHOUSE_CHECK(range.begin >= 0 && range.end() <= elements_of(range.shape), "'", folder.string(), "': elements ",
                      range.begin, " to ", range.end() - 1, " of ", quoted(range.name), " are not in ",
                      excerpt(range.shape));
-    wanted.push_back({{range.name, range.shape, range.begin, {}}, range.values.numel()});
+    const at::Tensor place = range.values.is_cpu() ? range.values : at::Tensor();
+    wanted.push_back({{range.name, range.shape, range.begin, place}, range.values.numel()});
   }
   return wanted;
 }

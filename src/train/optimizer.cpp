@@ -6,12 +6,12 @@
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <map>
 
 #include "lighthouse/check.h"
+#include "train/moment_transfer.h"
 
 namespace lighthouse {
 namespace {
@@ -41,8 +41,9 @@ std::string second_name(const std::string& parameter) { return parameter + ".exp
 AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config)
     : AdamW(parameters, config, whole(parameters)) {}
 
-AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config, const std::vector<Piece>& owned)
-    : parameters_(parameters), config_(config) {
+AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config, const std::vector<Piece>& owned,
+             MomentPlace place)
+    : parameters_(parameters), config_(config), place_(place) {
   LIGHTHOUSE_CHECK(!parameters.empty(), "AdamW: no parameters");
   for (const auto& [name, parameter] : parameters) {
     LIGHTHOUSE_CHECK(parameter.scalar_type() == at::kFloat && parameter.is_contiguous(), "AdamW: parameter '", name,
@@ -53,6 +54,10 @@ AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config, cons
   add_moments(owned);
 }
 
+at::Tensor AdamW::zeros(at::IntArrayRef sizes) const {
+  return place_ == MomentPlace::kHost ? host_zeros(sizes, step_.device()) : at::zeros(sizes, step_.options());
+}
+
 void AdamW::add_moments(const std::vector<Piece>& owned) {
   const at::NoGradGuard no_grad;
   std::vector<int64_t> elements_owned(parameters_.size(), 0);
@@ -61,15 +66,15 @@ void AdamW::add_moments(const std::vector<Piece>& owned) {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& [name, parameter] = parameters_[i];
     if (elements_owned[i] < parameter.numel()) continue;
-    exp_avgs[i] = at::zeros_like(parameter);
-    exp_avg_sqs[i] = at::zeros_like(parameter);
+    exp_avgs[i] = zeros(parameter.sizes());
+    exp_avg_sqs[i] = zeros(parameter.sizes());
     state_.emplace_back(first_name(name), exp_avgs[i]);
     state_.emplace_back(second_name(name), exp_avg_sqs[i]);
   }
   for (const Piece& piece : owned) {
     const auto i = static_cast<size_t>(piece.parameter);
     const auto of_piece = [&](const at::Tensor& of_parameter) {
-      return of_parameter.defined() ? elements(of_parameter, piece) : at::zeros({piece.size()}, step_.options());
+      return of_parameter.defined() ? elements(of_parameter, piece) : zeros({piece.size()});
     };
     moments_.push_back({piece, of_piece(exp_avgs[i]), of_piece(exp_avg_sqs[i])});
   }
@@ -120,11 +125,17 @@ void AdamW::step_group(bool decayed, double learning_rate) {
     exp_avgs.push_back(moments.exp_avg);
     exp_avg_sqs.push_back(moments.exp_avg_sq);
   }
+  const auto update = [&](const std::vector<at::Tensor>& w, const std::vector<at::Tensor>& g,
+                          const std::vector<at::Tensor>& m, const std::vector<at::Tensor>& v) {
+    at::_fused_adamw_(w, g, m, v, /*max_exp_avg_sqs=*/{}, std::vector<at::Tensor>(w.size(), step_), learning_rate,
+                      config_.beta1, config_.beta2, decayed ? config_.weight_decay : 0.0, config_.eps,
+                      /*amsgrad=*/false, /*maximize=*/false);
+  };
   if (weights.empty()) return;
-  const std::vector<at::Tensor> steps(weights.size(), step_);
-  at::_fused_adamw_(weights, of_group, exp_avgs, exp_avg_sqs, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
-                    config_.beta1, config_.beta2, decayed ? config_.weight_decay : 0.0, config_.eps, /*amsgrad=*/false,
-                    /*maximize=*/false);
+  if (place_ == MomentPlace::kDevice) return update(weights, of_group, exp_avgs, exp_avg_sqs);
+  pass_moments(exp_avgs, exp_avg_sqs, step_.device(), [&](const MomentPart& part) {
+    update({part.of(weights)}, {part.of(of_group)}, {part.exp_avg}, {part.exp_avg_sq});
+  });
 }
 
 void AdamW::check_state(const NamedTensors& state) const {
@@ -178,7 +189,10 @@ void AdamW::load_ranges(const std::vector<TensorRange>& saved) {
   LIGHTHOUSE_CHECK(std::equal(own.begin(), own.end(), saved.begin(), saved.end(), same),
                    "optimizer: the saved moments are other ranges than its own");
   const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < own.size(); ++i) own[i].values.copy_(saved[i].values);
+  for (size_t i = 0; i < own.size(); ++i) {
+    const bool there = own[i].values.is_cpu() && own[i].values.data_ptr() == saved[i].values.data_ptr();
+    if (!there) own[i].values.copy_(saved[i].values);
+  }
 }
 
 void clear_gradients(const NamedTensors& parameters) {

@@ -13,13 +13,17 @@
 
 namespace lighthouse {
 
+/// Where moments wait from one update to the next: beside the parameters, or in the memory of the host.
+enum class MomentPlace { kDevice, kHost };
+
 /// AdamW (decoupled weight decay) in ATen's fused kernel. Of step t, for gradient g, all per element:
 ///   w -= rate * weight_decay * w                     matrices only
 ///   m = beta1 m + (1 - beta1) g;   v = beta2 v + (1 - beta2) g^2
 ///   w -= rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 ///
 /// It owns pieces of the parameters: all of them, or what one rank of several updates (ZeRO-1). The moments of others
-/// take no memory. An update of a piece has the same bits wherever it is made.
+/// take no memory. An update of a piece has the same bits wherever it is made, and with the moments on the host too:
+/// they pass through the device, 8 bytes a parameter each way (moment_transfer.h).
 class AdamW {
  public:
   /// What it knows of a piece: live tensors [end - begin].
@@ -30,8 +34,10 @@ class AdamW {
 
   /// `parameters` are updated in place and must stay; fp32, contiguous.
   AdamW(const NamedTensors& parameters, const OptimizerConfig& config);
-  /// The same for `owned` pieces alone, in order.
-  AdamW(const NamedTensors& parameters, const OptimizerConfig& config, const std::vector<Piece>& owned);
+  /// The same for `owned` pieces alone, in order. Throws std::runtime_error where the host has no memory for moments
+  /// that are to be there.
+  AdamW(const NamedTensors& parameters, const OptimizerConfig& config, const std::vector<Piece>& owned,
+        MomentPlace place = MomentPlace::kDevice);
 
   /// Norms of the gradients of the pieces, fp64 [pieces] on their device: finite unless a gradient is not. Throws
   /// InvalidArgument, here and below, naming a parameter without gradient.
@@ -56,12 +62,14 @@ class AdamW {
  private:
   void check_state(const NamedTensors& state) const;
   void add_moments(const std::vector<Piece>& owned);
+  at::Tensor zeros(at::IntArrayRef sizes) const;
   std::vector<at::Tensor> gradients() const;
   void step_group(bool decayed, double learning_rate);
   bool is_decayed(const Piece& piece) const;
 
   NamedTensors parameters_;
   OptimizerConfig config_;
+  MomentPlace place_;
   at::Tensor step_;  ///< shared by all parameters
   std::vector<Moments> moments_;
   NamedTensors state_;

@@ -19,10 +19,10 @@ namespace {
 constexpr int64_t kVersion = 1;
 
 /// Keys that a resumed run may change. The fingerprint of the data says whether it is the same, wherever it lies; what
-/// backward recomputes, and where inputs wait for it, does not change a bit; initial weights have been read.
+/// backward recomputes, and where inputs and moments wait, does not change a bit; initial weights have been read.
 bool may_change(std::string_view key) {
   constexpr std::array<std::string_view, 4> kSections = {"parallel.", "validation.", "checkpoint.", "logging."};
-  constexpr std::array<std::string_view, 14> kKeys = {kPresetKey,
+  constexpr std::array<std::string_view, 15> kKeys = {kPresetKey,
                                                       "training.initial_weights",
                                                       "training.initial_rope",
                                                       "training.device",
@@ -31,6 +31,7 @@ bool may_change(std::string_view key) {
                                                       "training.recompute_layers",
                                                       "training.offload",
                                                       "training.offload_layers",
+                                                      "training.offload_optimizer",
                                                       "training.deterministic",
                                                       "data.path",
                                                       "data.format",

@@ -96,7 +96,8 @@ void Trainer::connect() {
   }
   gradients_.emplace(tensors_of(decoder_.parameters()), mesh_.all(), piece_elements(config_, mesh_),
                      options_.bucket_elements);
-  optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned());
+  optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned(),
+                     config_.training.offload_optimizer ? MomentPlace::kHost : MomentPlace::kDevice);
   exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device(),
                     /*one_by_one=*/!config_.data.mixture.empty());
 }

@@ -13,6 +13,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+using testing::StartsWith;
 
 /// The paper's model at lengths and batches that do not fit, on devices of several sizes.
 std::vector<std::pair<RunConfig, int64_t>> tight_cases() {
@@ -74,7 +75,9 @@ TEST(AlternativesTest, TheLeastRecomputationThatFits) {
   EXPECT_EQ(first(139), "none");  // it fits as it is
   EXPECT_EQ(first(52), "--training.recompute selective");
   EXPECT_EQ(first(24), "--training.recompute full");
-  EXPECT_EQ(first(8), "none");
+  EXPECT_THAT(first(8),
+              StartsWith("--training.recompute full --training.offload_optimizer true --training.offload true "));
+  EXPECT_EQ(first(6), "none");
   config.training.batch_size = 2;
   EXPECT_EQ(first(79), "--training.batch_size 1 --training.gradient_accumulation 64");
 }
@@ -105,6 +108,27 @@ TEST(AlternativesTest, OffloadsAsFewLayersAsFit) {
   ASSERT_EQ(list.size(), 1);
   EXPECT_EQ(list[0].settings.size(), 1);
   EXPECT_EQ(list[0].settings[0].first, "training.offload_layers");
+}
+
+// 8B on one H200: weights, copies and gradients are 75 GiB, moments 60 more.
+TEST(AlternativesTest, ALargeModelsMomentsGoToTheHost) {
+  RunConfig config;
+  config.model = model_preset("llama3-8b");
+  config.training.precision = Precision::kBf16;
+  config.training.steps = config.training.lighthouse_steps = 100;
+  config.attention.topk = 4096;
+  const auto options = [&](int64_t seq_len) {
+    config.training.seq_len = seq_len;
+    const std::vector<Alternative> list = alternatives(config, 139 * kGiB, true, h200());
+    return list.empty() ? "" : settings_text(list.front());
+  };
+  EXPECT_EQ(options(131072), "--training.recompute full --training.offload_optimizer true");
+  EXPECT_THAT(options(262144),
+              HasSubstr("--training.recompute full --training.offload_optimizer true --training.offload "
+                        "true --training.offload_layers "));
+  config.training.offload_optimizer = true;
+  EXPECT_THAT(options(262144),
+              HasSubstr("--training.recompute full --training.offload true --training.offload_layers "));
 }
 
 // 4,194,304 tokens: 30 inputs of 8 GiB on the host, where only some of them fit.

@@ -189,6 +189,34 @@ TEST(MemoryTest, SeveralLayersKeepOneInput) {
   EXPECT_EQ(step_memory(config, kStage1, true).host, 3 * kInput);
 }
 
+TEST(MemoryTest, MomentsOnTheHostTakeNothingOfTheDevice) {
+  RunConfig config = inputs_only();
+  const StepMemory on_device = step_memory(config, kStage1, true);
+  config.training.offload_optimizer = true;
+  const StepMemory on_host = step_memory(config, kStage1, true);
+  EXPECT_EQ(on_host.moments, 0);
+  EXPECT_EQ(on_host.host, on_device.moments);
+  EXPECT_EQ(on_host.allocated(), on_device.allocated() - on_device.moments);
+  EXPECT_EQ(step_memory(config, kStage1, false).total(), [&] {
+    config.training.offload_optimizer = false;
+    return step_memory(config, kStage1, false).total();
+  }()) << "one memory";
+  config.checkpoint.asynchronous = true;
+  const int64_t copies = step_memory(config, kStage1, true).host;
+  config.training.offload_optimizer = true;
+  EXPECT_EQ(step_memory(config, kStage1, true).host, copies + on_device.moments);
+}
+
+// Where the update is the peak, three parts of both moments pass through it.
+TEST(MemoryTest, MomentsPassThroughTheOptimizersPeak) {
+  RunConfig config = paper_config();
+  config.training.seq_len = 64;
+  config.training.offload_optimizer = true;
+  const StepMemory memory = step_memory(config, kStage2, true);
+  ASSERT_EQ(memory.peak, "the optimizer");
+  EXPECT_EQ(memory.temporaries, int64_t{3 * 2 * 4} << 24);
+}
+
 TEST(PinnedBlocks, ArePowersOfTwoThatHoldLittleMoreThanIsAskedFor) {
   EXPECT_EQ(pinned_blocks(0), std::vector<int64_t>());
   EXPECT_EQ(pinned_blocks(1), (std::vector<int64_t>{4096}));

@@ -5,10 +5,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/linspace.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -16,10 +19,13 @@
 #include "cpp/train/train_support.h"
 #include "lighthouse/check.h"
 #include "model/random.h"
+#include "support/test_device.h"
+#include "train/moment_transfer.h"
 
 namespace lighthouse {
 namespace {
 using ::testing::AllOf;
+using ::testing::Each;
 using ::testing::HasSubstr;
 
 constexpr double kEps = std::numeric_limits<float>::epsilon();
@@ -197,6 +203,82 @@ TEST(AdamW, PiecesHaveTheBitsOfTheWhole) {
   loaded.load_state(of_whole.state());
   EXPECT_TRUE(same_bits(loaded.moments()[0].exp_avg, second.moments()[0].exp_avg));
   EXPECT_THROW(loaded.load_state(second.state()), InvalidArgument);
+}
+
+// More than one part, the last with an end that no vector fits.
+TEST(Moments, OnTheHostTheUpdatesHaveTheSameBits) {
+  const OptimizerConfig config;
+  const int64_t count = kMomentPartElements + 77;
+  const auto parameters = [&] {
+    NamedTensors made;
+    for (const auto& [name, size] : {std::pair{"long", count}, {"short", int64_t{5}}}) {
+      const at::Tensor values = at::linspace(-1, 1, size, at::TensorOptions(test_device()).dtype(at::kFloat));
+      made.emplace_back(name, values.view({1, size}).contiguous().set_requires_grad(true));
+    }
+    made.emplace_back("norm",
+                      at::ones({19}, at::TensorOptions(test_device()).dtype(at::kFloat)).set_requires_grad(true));
+    return made;
+  };
+  const std::vector<Piece> all = {{0, 0, count}, {1, 0, 5}, {2, 0, 19}};
+  const NamedTensors there = parameters(), here = parameters();
+  AdamW on_device(there, config, all), on_host(here, config, all, MomentPlace::kHost);
+  const auto step = [&](AdamW& optimizer, const NamedTensors& of, int64_t number) {
+    for (const auto& [name, parameter] : of) {
+      parameter.mutable_grad() = (parameter.detach() * 3 + static_cast<double>(number)).sin();
+    }
+    optimizer.step(0.01);
+  };
+  for (int64_t number = 0; number < 3; ++number) {
+    step(on_device, there, number);
+    step(on_host, here, number);
+  }
+  ASSERT_TRUE(same_tensors(here, there));
+  for (const auto& [name, tensor] : on_host.state()) EXPECT_TRUE(tensor.is_cpu() || name == "step") << name;
+  EXPECT_TRUE(same_tensors(on_host.state(), on_device.state()));
+
+  // What one has saved the other goes on from.
+  const NamedTensors later = parameters();
+  {
+    const at::NoGradGuard no_grad;
+    for (size_t i = 0; i < later.size(); ++i) later[i].second.copy_(here[i].second);
+  }
+  AdamW resumed(later, config, all);
+  resumed.load_ranges(on_host.ranges());
+  step(resumed, later, 3);
+  step(on_host, here, 3);
+  EXPECT_TRUE(same_tensors(later, here));
+  EXPECT_TRUE(same_tensors(resumed.state(), on_host.state()));
+}
+
+TEST(Moments, PassInPartsThatCoverThem) {
+  const auto filled = [](double value) {
+    std::vector<at::Tensor> tensors;
+    for (const int64_t size : {130, 64, 1}) tensors.push_back(host_zeros({size}, test_device()).fill_(value));
+    return tensors;
+  };
+  const std::vector<at::Tensor> first = filled(1), second = filled(2);
+  std::vector<std::array<int64_t, 3>> seen;
+  pass_moments(
+      first, second, test_device(),
+      [&](const MomentPart& part) {
+        seen.push_back({static_cast<int64_t>(part.index), part.begin, part.end});
+        EXPECT_EQ(part.exp_avg.device(), test_device());
+        EXPECT_EQ(part.exp_avg_sq.numel(), part.end - part.begin);
+        part.exp_avg.add_(static_cast<double>(part.begin));
+        part.exp_avg_sq.mul_(3);
+      },
+      64);
+  EXPECT_EQ(seen,
+            (std::vector<std::array<int64_t, 3>>{{0, 0, 64}, {0, 64, 128}, {0, 128, 130}, {1, 0, 64}, {2, 0, 1}}));
+  EXPECT_EQ(values_of(first[0])[0], 1);
+  EXPECT_EQ(values_of(first[0])[64], 65);
+  EXPECT_EQ(values_of(first[0])[129], 129);
+  for (const at::Tensor& tensor : second) EXPECT_THAT(values_of(tensor), Each(6));
+}
+
+TEST(Moments, WithoutMemoryOnTheHostSayWhatWouldDo) {
+  const std::string message = message_of<std::runtime_error>([] { host_zeros({int64_t{1} << 60}, test_device()); });
+  EXPECT_THAT(message, AllOf(HasSubstr("of host memory for moments"), HasSubstr("training.offload_optimizer = false")));
 }
 
 TEST(Gradients, NormIsOverAllOfThem) {

@@ -212,6 +212,7 @@ TEST_F(Resume, MayChangeWhatDoesNotChangeTheResult) {
   run.training.recompute_layers = 2;
   run.training.offload = true;
   run.training.offload_layers = 1;
+  run.training.offload_optimizer = true;
   run.training.deterministic = true;
   train(run);
   expect_same(outcome(run), expected);
