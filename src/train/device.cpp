@@ -1,7 +1,11 @@
 #include "train/device.h"
 
 #include <ATen/Context.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "config/schema.h"
@@ -68,6 +72,13 @@ at::Device resolve_device(DeviceChoice choice, int64_t local_rank) {
 
 void use_device(at::Device device) {
   if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+}
+
+void open_libraries(at::Device device, at::ScalarType dtype) {
+  if (!device.is_cuda()) return;
+  const at::Tensor x = at::ones({128, 64}, at::TensorOptions(device).dtype(dtype)).set_requires_grad(true);
+  const at::Tensor heads = at::mm(x, x.t()).view({1, 1, 128, 128});
+  at::scaled_dot_product_attention(heads, heads, heads, std::nullopt, 0.0, /*is_causal=*/true).sum().backward();
 }
 
 at::ScalarType resolve_precision(Precision precision) {

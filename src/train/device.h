@@ -19,6 +19,9 @@ namespace lighthouse {
 at::Device resolve_device(DeviceChoice choice, int64_t local_rank = 0);
 /// Makes a GPU the one that this thread runs on, as kernels need it; of the CPU nothing.
 void use_device(at::Device device);
+/// Makes what the libraries of matrix products and attention keep of a GPU for this thread and for autograd's: they
+/// take memory that torch's allocator, once it has all, does not give back for them. Of the CPU nothing.
+void open_libraries(at::Device device, at::ScalarType dtype);
 /// The dtype of matrix products and attention.
 at::ScalarType resolve_precision(Precision precision);
 /// How training.precision, device, recompute, recompute_layers, offload, offload_layers and deterministic make a

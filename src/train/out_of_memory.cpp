@@ -10,6 +10,20 @@
 #include "train/text.h"
 
 namespace lighthouse {
+namespace {
+
+/// Where an error of torch that says so begins to; npos: it does not. Only its own allocator on a device has a type for
+/// it. Libraries that allocate beside that one, where it has left nothing, have words.
+size_t out_of_memory_words(const std::string& text) {
+  for (const char* words : {"DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+                            "CUDA error: out of memory"}) {
+    const size_t begin = text.find(words);
+    if (begin != std::string::npos) return begin;
+  }
+  return std::string::npos;
+}
+
+}  // namespace
 
 std::optional<std::string> out_of_memory_reason(const std::exception& error) {
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "the host has no more of it";
@@ -17,9 +31,10 @@ std::optional<std::string> out_of_memory_reason(const std::exception& error) {
   const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
   if (of_torch == nullptr) return std::nullopt;
   const std::string text = of_torch->what_without_backtrace();
-  const size_t cpu = text.find("DefaultCPUAllocator");  // which has no type of error of its own
-  if (dynamic_cast<const c10::OutOfMemoryError*>(of_torch) == nullptr && cpu == std::string::npos) return std::nullopt;
-  const size_t begin = cpu == std::string::npos ? 0 : cpu;
+  const size_t words = out_of_memory_words(text);
+  if (dynamic_cast<const c10::OutOfMemoryError*>(of_torch) == nullptr && words == std::string::npos)
+    return std::nullopt;
+  const size_t begin = words == std::string::npos ? 0 : words;
   return text.substr(begin, text.find('\n', begin) - begin);
 }
 

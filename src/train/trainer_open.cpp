@@ -96,6 +96,7 @@ void Trainer::connect() {
   }
   gradients_.emplace(tensors_of(decoder_.parameters()), mesh_.all(), piece_elements(config_, mesh_),
                      options_.bucket_elements);
+  open_libraries(decoder_.device(), resolve_precision(config_.training.precision));
   optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned(),
                      config_.training.offload_optimizer ? MomentPlace::kHost : MomentPlace::kDevice);
   exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device(),

@@ -1,5 +1,6 @@
 // One run of 300 steps through all that goes wrong on a cluster. Nothing of it may be seen in the weights.
 #include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +15,7 @@
 #include "cpp/train/train_support.h"
 #include "support/test_device.h"
 #include "train/checkpoint.h"
+#include "train/out_of_memory.h"
 #include "train/trainer.h"
 
 namespace lighthouse {
@@ -145,6 +147,20 @@ TEST_F(Faults, ThreeHundredStepsEndWithTheBitsOfAQuietRun) {
   EXPECT_TRUE(same_tensors(ends(run).model, ends(quiet).model));
   EXPECT_TRUE(same_tensors(ends(run).optimizer, ends(quiet).optimizer));
   EXPECT_EQ(read_timeless_metrics(run.logging.run_dir), read_timeless_metrics(quiet.logging.run_dir));
+}
+
+// Libraries that allocate beside torch have no type of error for it: the handle of a backward pass, where torch's
+// allocator had taken all of the device.
+TEST(OutOfMemory, IsKnownByTheWordsOfLibraries) {
+  const auto reason = [](const std::string& text) {
+    return out_of_memory_reason(c10::Error({__func__, __FILE__, __LINE__}, text));
+  };
+  EXPECT_EQ(reason("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`\nmore"),
+            "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`");
+  EXPECT_EQ(reason("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "CUDNN_STATUS_ALLOC_FAILED");
+  EXPECT_EQ(reason("CUDA error: out of memory\nCompile with"), "CUDA error: out of memory");
+  EXPECT_EQ(reason("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), std::nullopt);
+  EXPECT_EQ(out_of_memory_reason(std::bad_alloc()), "the host has no more of it");
 }
 
 }  // namespace
