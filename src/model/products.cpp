@@ -33,6 +33,16 @@ at::Tensor project_back(const at::Tensor& grad, const at::Tensor& matrix) {
   return at::mm(as_rows(grad), matrix).view(with_channels(grad, matrix.size(1)));
 }
 
+void project_to(at::Tensor& out, const at::Tensor& x, const at::Tensor& matrix) {
+  const PartScope matmul(Part::kMatmul);
+  at::mm_out(out, x, matrix.t());
+}
+
+void project_back_to(at::Tensor& out, const at::Tensor& grad, const at::Tensor& matrix) {
+  const PartScope matmul(Part::kMatmul);
+  at::mm_out(out, grad, matrix);
+}
+
 at::Tensor matrix_gradient(const at::Tensor& grad, const at::Tensor& x) {
   const PartScope matmul(Part::kMatmul);
   const at::Tensor grad_channels = as_rows(grad).t();

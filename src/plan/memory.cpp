@@ -9,6 +9,7 @@
 #include "parallel/pieces.h"
 #include "parallel/tree_schedule.h"
 #include "plan/device_profile.h"
+#include "plan/feed_forward_tile.h"
 #include "plan/moment_parts.h"
 #include "plan/pinned_blocks.h"
 
@@ -65,13 +66,25 @@ int64_t attention_temporaries(const LayerShape& layer, const Sizes& s) {
   return (s.tokens * by_token + own_rows * by_row) * s.element;
 }
 
-/// Temporaries of one layer's backward: the larger of its halves, and what it computes again.
+/// Temporaries of one layer's backward: the larger of its halves, and what it computes again. Gate and up are there for
+/// a tile of tokens at a time, unless they were kept, and in the first half alone.
 int64_t backward_temporaries(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
-  const int64_t ffn = s.tokens * (kFfnBackwardDim * s.dim + kFfnBackwardFfn * s.ffn) * s.element;
-  const int64_t most = std::max(ffn, attention_temporaries(layer, s));
+  const int64_t tile = std::min(s.tokens, feed_forward_tile(s.ffn, s.element));
+  const int64_t ffn = (s.tokens * kFfnBackwardDim * s.dim + tile * kFfnBackwardFfn * s.ffn) * s.element;
+  const int64_t gate_up = tile * 2 * s.ffn * s.element;
+  const int64_t attention = attention_temporaries(layer, s);
   const KeptBytes kept = layer_kept(config, layer);
-  if (config.training.recompute == Recompute::kFull) return most + kept.all();
-  return config.training.recompute == Recompute::kSelective ? most + kept.gate_up : most;
+  switch (config.training.recompute) {
+    case Recompute::kFull: {
+      const int64_t normed = s.tokens * s.dim * s.element;
+      return std::max(ffn + gate_up + normed, attention) + kept.all() - kept.gate_up;
+    }
+    case Recompute::kSelective:
+      return std::max(ffn + gate_up, attention);
+    case Recompute::kNone:
+      break;
+  }
+  return std::max(ffn, attention);
 }
 
 /// Selection and slots of a Lighthouse layer.

@@ -1,11 +1,15 @@
 // What is computed again in backward changes no bit; the loss by chunks is the loss.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/linspace.h>
 #include <ATen/ops/ones.h>
 #include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
+#include <limits>
 #include <map>
 #include <mutex>
 #include <string>
@@ -18,6 +22,7 @@
 #include "model/feed_forward.h"
 #include "model/head_loss.h"
 #include "model/layer.h"
+#include "plan/feed_forward_tile.h"
 #include "support/test_device.h"
 
 namespace lighthouse {
@@ -246,6 +251,46 @@ TEST(Recompute, SecondBackwardOfTheFeedForwardIsRefused) {
               Throws<c10::Error>(Property(&c10::Error::msg, HasSubstr("second backward"))));
   const auto [expected, both] = gradient_of_two(false);  // which is multiplied out again each time
   EXPECT_TRUE(same_bits(both.cpu(), expected.cpu()));
+}
+
+// In a tile of all tokens, or of three, of which the last has one: the matrices' gradients are then sums in another
+// order. Whatever is kept, the bits are those of the tile.
+TEST(Recompute, OfTheFeedForwardByTilesIsThatOfTheWhole) {
+  NamedTensors parameters, buffers;
+  const Weights weights = make_weights(small_model(), {}, 5, test_device(), parameters, buffers);
+  draw_parameters(parameters, small_model().init_std, 5);
+  ComputeWeights compute(weights, at::kFloat);
+  compute.refresh();
+  const LayerWeights& layer = weights.layers[0];
+  const at::Tensor x =
+      at::linspace(-1, 1, 2 * 5 * small_model().dim, at::kFloat).sin().view({2, 5, -1}).to(test_device());
+  const auto gradients = [&](bool keep_gate_up, ForwardFor use, int64_t tile) {
+    const at::Tensor in = x.clone().set_requires_grad(true);
+    std::vector<at::Tensor> of = {in, layer.post_attention_norm, layer.gate_proj, layer.up_proj, layer.down_proj};
+    for (const at::Tensor& each : of) each.mutable_grad().reset();
+    const Residual out = feed_forward({in, std::nullopt}, layer, compute.layers[0], 1e-5, keep_gate_up, use, tile);
+    torch::autograd::backward({out.x, *out.update}, {at::cos(x), at::sin(3 * x)});
+    std::vector<at::Tensor> found;
+    for (const at::Tensor& each : of) found.push_back(each.grad().cpu());
+    return found;
+  };
+  const auto whole = gradients(true, ForwardFor::kOutput, 10);
+  for (const int64_t tile : {3, 10, 11}) {
+    const auto kept = gradients(true, ForwardFor::kOutput, tile);
+    expect_same_bits(gradients(false, ForwardFor::kOutput, tile), kept);
+    expect_same_bits(gradients(true, ForwardFor::kBackward, tile), kept);
+    if (tile >= 10) expect_same_bits(kept, whole);
+    for (size_t i = 0; i < kept.size(); ++i) {
+      // Sums over 10 tokens in fp32, in another order; what is summed is within 1.
+      EXPECT_LE((kept[i] - whole[i]).abs().max().item<double>(), 20 * std::numeric_limits<float>::epsilon()) << i;
+    }
+  }
+}
+
+TEST(FeedForwardTile, HoldsGateAndUpWithin8GiB) {
+  EXPECT_EQ(feed_forward_tile(1536, 2), int64_t{1} << 20);   // the paper's model, bf16: 6 GiB
+  EXPECT_EQ(feed_forward_tile(14336, 2), int64_t{1} << 17);  // Llama 3 8B
+  EXPECT_EQ(feed_forward_tile(int64_t{1} << 40, 4), 1);
 }
 
 struct HeadInputs {

@@ -121,14 +121,22 @@ TEST(MemoryTest, RecomputationKeepsLess) {
   }
 }
 
+// In the backward of the feed-forward, which is the larger half with it: the gradients of three vectors and of F, gate
+// and up of a tile, and with full recomputation what else the layer keeps and what the norm has made.
 TEST(MemoryTest, WhatIsComputedAgainIsThereForOneLayer) {
   RunConfig config = paper_config();
-  const KeptBytes kept = layer_kept(config, layer_shapes(config, false)[0]);
-  const int64_t none = step_memory(config, kStage2, true).temporaries;
-  config.training.recompute = Recompute::kSelective;
-  EXPECT_EQ(step_memory(config, kStage2, true).temporaries - none, kept.gate_up);
-  config.training.recompute = Recompute::kFull;
-  EXPECT_EQ(step_memory(config, kStage2, true).temporaries - none, kept.all());
+  for (const int64_t tokens : {int64_t{1} << 20, int64_t{1} << 22}) {
+    config.training.seq_len = tokens;
+    const KeptBytes kept = layer_kept(config, layer_shapes(config, false)[0]);
+    const int64_t tile = int64_t{1} << 20;
+    const int64_t feed_forward = (tokens * 3 * 1024 + tile * 3 * 1536) * 2;
+    config.training.recompute = Recompute::kSelective;
+    const int64_t attention = tokens * (2 * 3072 + 2 * 1024) * 2;
+    EXPECT_EQ(step_memory(config, kStage2, true).temporaries, std::max(feed_forward, attention));
+    config.training.recompute = Recompute::kFull;
+    EXPECT_EQ(step_memory(config, kStage2, true).temporaries,
+              std::max(feed_forward + tokens * 1024 * 2, attention) + kept.all() - kept.gate_up);
+  }
 }
 
 // 30 inputs of layers, 2.1 GB each, at 1,048,576 tokens; offloaded, two of them stay.
