@@ -33,6 +33,7 @@ TABLES = {
     "rows": ([*PAPER, "--training.gradient_accumulation", 1], {
         1048576: selection(4, 4096, 128), 4194304: selection(5, 4096, 128)}, (8, 16, 32)),
 }
+OFFLOADS = {"offload": "offload", "offload_optimizer": "offload of the optimizer"}
 HEADER = """| tokens | GPUs | data × context | recompute | GiB a GPU | stage 1, s a step | tokens/s | efficiency: stage 1 | stage 2 |
 |---|---|---|---|---|---|---|---|---|
 """
@@ -49,7 +50,7 @@ def row(report, seq_len, world_size):
     ranks = report.get("ranks", {"data": 1, "context": 1, "recompute": report.get("recompute", "none")})
     if not report["fits"]:
         return f"| {seq_len:,} | {world_size:,} | does not fit | | {report['memory_bytes'] / GIB:.0f} | | | | |\n"
-    kept = ranks["recompute"] + (", offload" if ranks.get("offload") else "")
+    kept = ranks["recompute"] + "".join(", " + name for key, name in OFFLOADS.items() if ranks.get(key))
     first, last = report["stages"]
     seconds, tokens = first["seconds"]["total"], first["tokens_per_s"]
     efficiency = [f"{100 * stage.get('efficiency', 1):.0f} %" for stage in (first, last)]
@@ -68,7 +69,7 @@ def table(lighthouse, name):
                 first = report["alternatives"][0]
                 report = plan(lighthouse, [*options, *first["options"].split()])
                 report["recompute"] = ", ".join(
-                    "offload" if key == "training.offload" else value
+                    OFFLOADS.get(key.removeprefix("training."), value)
                     for key, value in first["settings"].items() if key != "training.offload_layers")
             text += row(report, seq_len, world_size)
     return text

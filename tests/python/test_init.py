@@ -137,6 +137,17 @@ def test_what_is_chosen_fits_and_is_the_first_that_does(lighthouse, init, long_c
     assert trained_on <= 64 << 20 < trained_on + held_out + report["tokens_per_step"], "the corpus once"
 
 
+def test_a_large_model_has_its_moments_on_the_host(init, long_corpus, tmp_path):
+    options = {"model": "llama3-8b", "data": long_corpus, "device": "h200"}
+    config = init(seq_len=131072, host_memory=128, **options)
+    training = config["training"]
+    assert (training["recompute"], training["offload"], training["offload_optimizer"]) == ("full", False, True)
+    assert not config["checkpoint"]["asynchronous"], "a second copy of 90 GiB is more than the host has"
+    longer = init("--force", seq_len=393216, host_memory=128, **options)["training"]
+    assert longer["offload"] and longer["offload_optimizer"]
+    assert "of the host, which has 64.0 GiB" in init("--force", seq_len=393216, host_memory=64, exit_code=2, **options)
+
+
 def test_the_longest_that_fits_is_named_and_fits(init, long_corpus, tmp_path):
     options = {"model": "llama3-1b", "data": long_corpus, "device": "h100"}
     message = init(seq_len=1048576, exit_code=2, **options)
