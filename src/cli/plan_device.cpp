@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/cuda_info.h"
 #include "cli/number_option.h"
+#include "io/host_memory.h"
 #include "plan/flops.h"
 
 namespace lighthouse::cli {
@@ -15,7 +16,10 @@ namespace {
 // Offered for completion; with --memory every name will do.
 constexpr const char* kDeviceNames = "{auto,cpu,h200,h100,b200,a100,l40s,l4}";
 
-int64_t memory_of_this_machine() { return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE); }
+int64_t memory_of_this_machine() {
+  if (const auto memory = host_memory()) return memory->total;
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+}
 
 PlanDevice this_cpu() { return {"the CPU", false, memory_of_this_machine(), std::nullopt, std::nullopt}; }
 

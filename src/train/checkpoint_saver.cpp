@@ -5,14 +5,13 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <stdexcept>
 #include <system_error>
 #include <utility>
 
 #include "lighthouse/check.h"
 #include "train/background_thread.h"
+#include "train/host_room.h"
 #include "train/out_of_memory.h"
-#include "train/text.h"
 
 namespace lighthouse {
 namespace {
@@ -42,12 +41,13 @@ CheckpointSaver::CheckpointSaver(std::filesystem::path run_dir, const Checkpoint
       saved_{0, weights_of_rank(model, ranks_), std::move(optimizer), "", std::move(model_config_json)} {
   if (!config_.asynchronous) return;
   for (const at::Tensor* tensor : saved_tensors()) live_.push_back(*tensor);
+  constexpr const char* kWhat = "to copy checkpoints to";
+  constexpr const char* kRemedy = "checkpoint.asynchronous = false needs none: steps then wait until one is written";
+  if (device_.is_cuda()) check_host_room(bytes(), kWhat, kRemedy);
   try {
     for (at::Tensor* tensor : saved_tensors()) *tensor = host_memory_for(*tensor);
   } catch (const c10::Error& error) {
-    throw std::runtime_error("no " + with_unit(static_cast<double>(bytes())) +
-                             "B of host memory to copy checkpoints to (" + words_of(error) +
-                             "); checkpoint.asynchronous = false needs none: steps then wait until one is written");
+    throw no_host_memory(bytes(), kWhat, words_of(error), kRemedy);
   }
   if (device_.is_cuda()) copies_ = streams_of(device_).getStreamFromGlobalPool(device_);
 }

@@ -7,14 +7,14 @@
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/accumulate.h>
 
 #include <algorithm>
 #include <optional>
-#include <stdexcept>
 
 #include "lighthouse/check.h"
+#include "train/host_room.h"
 #include "train/out_of_memory.h"
-#include "train/text.h"
 #ifdef LIGHTHOUSE_WITH_CUDA
 #include <cuda_runtime_api.h>
 #endif
@@ -22,12 +22,10 @@
 namespace lighthouse {
 namespace {
 
-[[noreturn]] void throw_no_memory(int64_t bytes, const std::string& reason) {
-  throw std::runtime_error(detail::concat(
-      "no ", with_unit(static_cast<double>(bytes)), "B of host memory for moments of the optimizer (", reason,
-      "); training.offload_optimizer = false keeps them on the device, and checkpoint.asynchronous = false needs no "
-      "second copy of them here"));
-}
+constexpr const char* kWhat = "for moments of the optimizer";
+constexpr const char* kRemedy =
+    "training.offload_optimizer = false keeps them on the device, and checkpoint.asynchronous = false needs no second "
+    "copy of them here";
 
 #ifdef LIGHTHOUSE_WITH_CUDA
 /// The same memory, page-locked for as long as it lives. Not from torch's allocator of such memory, which rounds each
@@ -37,8 +35,8 @@ at::Tensor page_locked(const at::Tensor& memory) {
   const cudaError_t error = cudaHostRegister(memory.mutable_data_ptr(), memory.nbytes(), cudaHostRegisterDefault);
   if (error != cudaSuccess) {
     cudaGetLastError();
-    throw_no_memory(static_cast<int64_t>(memory.nbytes()),
-                    detail::concat("cannot page-lock it: ", cudaGetErrorString(error)));
+    throw no_host_memory(static_cast<int64_t>(memory.nbytes()), kWhat,
+                         detail::concat("cannot page-lock it: ", cudaGetErrorString(error)), kRemedy);
   }
   const auto unlock = [memory](void* data) { cudaHostUnregister(data); };
   return at::from_blob(memory.mutable_data_ptr(), memory.sizes(), unlock, memory.options());
@@ -136,13 +134,13 @@ class Transfer {
 }  // namespace
 
 at::Tensor host_zeros(at::IntArrayRef sizes, at::Device device) {
+  const int64_t bytes = c10::multiply_integers(sizes) * static_cast<int64_t>(sizeof(float));
+  if (device.is_cuda()) check_host_room(bytes, kWhat, kRemedy);
   at::Tensor memory;
   try {
     memory = at::zeros(sizes, at::kFloat);
   } catch (const c10::Error& error) {
-    int64_t bytes = sizeof(float);
-    for (const int64_t size : sizes) bytes *= size;
-    throw_no_memory(bytes, words_of(error));
+    throw no_host_memory(bytes, kWhat, words_of(error), kRemedy);
   }
   return device.is_cuda() ? page_locked(memory) : memory;
 }
