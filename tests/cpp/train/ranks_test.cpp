@@ -108,6 +108,7 @@ TEST_F(RanksTest, ThatExchangeLayersThatAreComputedAgainHaveTheBitsOfOneProcess)
     result.model.tie_embeddings = true;
     result.training.recompute = Recompute::kFull;
     result.training.offload = true;
+    result.training.offload_optimizer = run_dir == "two";
     return result;
   };
   expect_step(train_on(1, make("one")), 12);
