@@ -40,8 +40,6 @@ struct KeptByFeedForward {
         normed(saved[6]) {}
 };
 
-at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
-
 /// visit(tile) for tiles of tokens, one after another; tile(x) are the rows of x [rows, ..] that are in it.
 template <typename Visit>
 void for_each_tile(int64_t num_rows, int64_t tile_tokens, const Visit& visit) {

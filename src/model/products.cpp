@@ -8,8 +8,6 @@
 namespace lighthouse {
 namespace {
 
-at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
-
 std::vector<int64_t> with_channels(const at::Tensor& x, int64_t channels) {
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = channels;
@@ -20,6 +18,8 @@ std::vector<int64_t> with_channels(const at::Tensor& x, int64_t channels) {
 bool keeps_sums(const at::Tensor& x) { return x.is_cuda() && x.scalar_type() == at::kBFloat16; }
 
 }  // namespace
+
+at::Tensor as_rows(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
 at::Tensor project(const at::Tensor& x, const at::Tensor& matrix, const std::optional<at::Tensor>& bias) {
   const PartScope matmul(Part::kMatmul);

@@ -7,6 +7,9 @@
 
 namespace lighthouse {
 
+/// x [.., in] as [rows, in]: a view where its strides allow one.
+at::Tensor as_rows(const at::Tensor& x);
+
 /// x [.., in] times matrix [out, in] transposed, plus bias [out]: [.., out], in the dtype of x and matrix.
 at::Tensor project(const at::Tensor& x, const at::Tensor& matrix, const std::optional<at::Tensor>& bias = std::nullopt);
 /// The gradient of x in project: grad [.., out] times matrix [out, in].

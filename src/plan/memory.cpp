@@ -140,8 +140,7 @@ StepMemory persistent(const RunConfig& config, const Sizes& s) {
   StepMemory memory;
   memory.weights = parameters * kFp32;
   if (config.attention.scorer == Scorer::kGla) memory.weights += model.num_layers * model.num_heads * s.dim * kFp32;
-  const std::vector<int64_t> owned = owned_parameters(config);
-  const int64_t moments = 2 * *std::max_element(owned.begin(), owned.end()) * kFp32;
+  const int64_t moments = 2 * most_owned_parameters(config) * kFp32;
   (config.training.offload_optimizer ? memory.host : memory.moments) += moments;
   if (config.training.precision == Precision::kBf16) {
     const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
@@ -169,8 +168,7 @@ int64_t gradient_buffers(const RunConfig& config) {
 /// Moments that come from the host, are updated and go back: on a GPU they pass through it in parts.
 int64_t moment_parts(const RunConfig& config, bool on_cuda) {
   if (!config.training.offload_optimizer || !on_cuda) return 0;
-  const std::vector<int64_t> owned = owned_parameters(config);
-  const int64_t part = std::min(kMomentPartElements, *std::max_element(owned.begin(), owned.end()));
+  const int64_t part = std::min(kMomentPartElements, most_owned_parameters(config));
   return kMomentPartsOnDevice * 2 * part * kFp32;
 }
 

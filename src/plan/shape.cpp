@@ -152,6 +152,11 @@ std::vector<int64_t> owned_parameters(const RunConfig& config) {
   return owned_elements(pieces, owners_of(pieces, num_ranks), num_ranks);
 }
 
+int64_t most_owned_parameters(const RunConfig& config) {
+  const std::vector<int64_t> owned = owned_parameters(config);
+  return *std::max_element(owned.begin(), owned.end());
+}
+
 Sizes::Sizes(const RunConfig& config)
     : batch(config.training.batch_size),
       tokens(is_countable(config) ? batch * longest(token_spans_of(config)) : 0),

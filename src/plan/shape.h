@@ -58,6 +58,8 @@ bool is_countable(const RunConfig& config);
 std::vector<int64_t> parameter_sizes(const ModelConfig& model);
 /// How many of them each rank owns, updates and has the moments of.
 std::vector<int64_t> owned_parameters(const RunConfig& config);
+/// The most that one of them owns.
+int64_t most_owned_parameters(const RunConfig& config);
 
 /// Sizes that formulas of this folder share; counts of elements, not bytes. Of the rank that has most tokens.
 struct Sizes {

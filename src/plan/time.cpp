@@ -86,8 +86,7 @@ class Costs {
   double optimizer() const {
     const auto parameters = static_cast<double>(num_parameters(config_.model));
     const double cast = config_.training.precision == Precision::kBf16 ? kCastBytes : 0;
-    const std::vector<int64_t> owned = owned_parameters(config_);
-    const auto updated = static_cast<double>(*std::max_element(owned.begin(), owned.end()));
+    const auto updated = static_cast<double>(most_owned_parameters(config_));
     const auto more = static_cast<double>(micro_batches() - 1);
     const double update = copy(updated * kAdamBytes, kRowShare);
     const bool passes = config_.training.offload_optimizer;

@@ -27,6 +27,8 @@ constexpr const char* kRemedy =
     "training.offload_optimizer = false keeps them on the device, and checkpoint.asynchronous = false needs no second "
     "copy of them here";
 
+int64_t bytes_of(int64_t num_elements) { return num_elements * static_cast<int64_t>(sizeof(float)); }
+
 #ifdef LIGHTHOUSE_WITH_CUDA
 /// The same memory, page-locked for as long as it lives. Not from torch's allocator of such memory, which rounds each
 /// tensor up to a power of two.
@@ -133,14 +135,16 @@ class Transfer {
 
 }  // namespace
 
+void check_moment_room(int64_t num_elements, at::Device device) {
+  if (device.is_cuda()) check_host_room(2 * bytes_of(num_elements), kWhat, kRemedy);
+}
+
 at::Tensor host_zeros(at::IntArrayRef sizes, at::Device device) {
-  const int64_t bytes = c10::multiply_integers(sizes) * static_cast<int64_t>(sizeof(float));
-  if (device.is_cuda()) check_host_room(bytes, kWhat, kRemedy);
   at::Tensor memory;
   try {
     memory = at::zeros(sizes, at::kFloat);
   } catch (const c10::Error& error) {
-    throw no_host_memory(bytes, kWhat, words_of(error), kRemedy);
+    throw no_host_memory(bytes_of(c10::multiply_integers(sizes)), kWhat, words_of(error), kRemedy);
   }
   return device.is_cuda() ? page_locked(memory) : memory;
 }

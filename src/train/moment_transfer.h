@@ -13,6 +13,9 @@
 
 namespace lighthouse {
 
+/// Throws std::runtime_error unless the host has room for both moments of so many elements, where `device` is a GPU.
+void check_moment_room(int64_t num_elements, at::Device device);
+
 /// Zeros, fp32 [sizes], in the memory of the host, and page-locked where `device` is a GPU. Throws std::runtime_error
 /// when there is not so much.
 at::Tensor host_zeros(at::IntArrayRef sizes, at::Device device);

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "lighthouse/check.h"
 #include "train/moment_transfer.h"
@@ -62,6 +63,9 @@ void AdamW::add_moments(const std::vector<Piece>& owned) {
   const at::NoGradGuard no_grad;
   std::vector<int64_t> elements_owned(parameters_.size(), 0);
   for (const Piece& piece : owned) elements_owned[static_cast<size_t>(piece.parameter)] += piece.size();
+  if (place_ == MomentPlace::kHost) {
+    check_moment_room(std::accumulate(elements_owned.begin(), elements_owned.end(), int64_t{0}), step_.device());
+  }
   std::vector<at::Tensor> exp_avgs(parameters_.size()), exp_avg_sqs(parameters_.size());
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const auto& [name, parameter] = parameters_[i];

@@ -230,17 +230,26 @@ TEST(Recompute, SecondBackwardIsRefused) {
   EXPECT_THROW(loss.backward(), c10::Error);  // not silently wrong
 }
 
+/// The first layer of a small model, on the test device.
+struct FirstLayer {
+  FirstLayer() : weights(make_weights(small_model(), {}, 5, test_device(), parameters, buffers)) {
+    draw_parameters(parameters, small_model().init_std, 5);
+    compute = ComputeWeights(weights, at::kFloat);
+    compute.refresh();
+  }
+  NamedTensors parameters, buffers;
+  Weights weights;
+  ComputeWeights compute;
+};
+
 // The same where no loss comes before it, on CUDA too, whose kernels write without autograd's noticing.
 TEST(Recompute, SecondBackwardOfTheFeedForwardIsRefused) {
-  NamedTensors parameters, buffers;
-  const Weights weights = make_weights(small_model(), {}, 5, test_device(), parameters, buffers);
-  draw_parameters(parameters, small_model().init_std, 5);
-  ComputeWeights compute(weights, at::kFloat);
-  compute.refresh();
+  const FirstLayer first;
   const at::Tensor x = at::ones({1, 6, small_model().dim}, at::kFloat).to(test_device()).set_requires_grad(true);
   const auto gradient_of_two = [&](bool keep_gate_up) {
     x.mutable_grad().reset();
-    const Residual out = feed_forward({x, std::nullopt}, weights.layers[0], compute.layers[0], 1e-5, keep_gate_up);
+    const Residual out =
+        feed_forward({x, std::nullopt}, first.weights.layers[0], first.compute.layers[0], 1e-5, keep_gate_up);
     const at::Tensor sum = out.update->sum();
     sum.backward({}, /*retain_graph=*/true);
     const at::Tensor once = x.grad().clone();
@@ -256,19 +265,16 @@ TEST(Recompute, SecondBackwardOfTheFeedForwardIsRefused) {
 // In a tile of all tokens, or of three, of which the last has one: the matrices' gradients are then sums in another
 // order. Whatever is kept, the bits are those of the tile.
 TEST(Recompute, OfTheFeedForwardByTilesIsThatOfTheWhole) {
-  NamedTensors parameters, buffers;
-  const Weights weights = make_weights(small_model(), {}, 5, test_device(), parameters, buffers);
-  draw_parameters(parameters, small_model().init_std, 5);
-  ComputeWeights compute(weights, at::kFloat);
-  compute.refresh();
-  const LayerWeights& layer = weights.layers[0];
+  const FirstLayer first;
+  const LayerWeights& layer = first.weights.layers[0];
   const at::Tensor x =
       at::linspace(-1, 1, 2 * 5 * small_model().dim, at::kFloat).sin().view({2, 5, -1}).to(test_device());
   const auto gradients = [&](bool keep_gate_up, ForwardFor use, int64_t tile) {
     const at::Tensor in = x.clone().set_requires_grad(true);
     std::vector<at::Tensor> of = {in, layer.post_attention_norm, layer.gate_proj, layer.up_proj, layer.down_proj};
     for (const at::Tensor& each : of) each.mutable_grad().reset();
-    const Residual out = feed_forward({in, std::nullopt}, layer, compute.layers[0], 1e-5, keep_gate_up, use, tile);
+    const Residual out =
+        feed_forward({in, std::nullopt}, layer, first.compute.layers[0], 1e-5, keep_gate_up, use, tile);
     torch::autograd::backward({out.x, *out.update}, {at::cos(x), at::sin(3 * x)});
     std::vector<at::Tensor> found;
     for (const at::Tensor& each : of) found.push_back(each.grad().cpu());
