@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "training.md"
 GIB = 2**30
 DEVICES = {"smollm2-135m-32k": "h100", "smollm2-135m-64k": "h100", "llama3-1b-128k": "h100", "llama3-1b-1m": "h100",
-           "llama3-8b-128k-1gpu": "h200", "llama3-8b-128k": "h200", "llama3-8b-1m": "h200"}
+           "llama3-8b-64k-1gpu": "h100", "llama3-8b-128k-1gpu": "h200", "llama3-8b-128k": "h200", "llama3-8b-1m": "h200"}
 BEGIN, END = "<!-- starting configurations -->\n", "<!-- end of starting configurations -->\n"
 HEADER = """| configuration | parameters | tokens of a sequence | GPUs | GiB of each | stage 1, s a step | stage 2 | all steps, h |
 |---|---|---|---|---|---|---|---|

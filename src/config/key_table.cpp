@@ -102,6 +102,8 @@ std::vector<Key> training_keys() {
       KEY(training.offload, AnyValue{}, "keep layer inputs in host memory; needs recompute = full"),
       KEY(training.offload_layers, (IntegerRange{0, 1024}), "offload: of how many layers, the first ones; 0: of all"),
       KEY(training.offload_optimizer, AnyValue{}, "keep the moments of AdamW in host memory"),
+      KEY(training.offload_weights, AnyValue{},
+          "and the fp32 weights, of which the device has bf16 copies; needs offload_optimizer"),
       KEY(training.deterministic, AnyValue{}, "repeat the bits of a run on a GPU, at a price in attention"),
   };
 }

@@ -10,27 +10,24 @@
 
 namespace lighthouse {
 
-/// Of one layer; shapes as in LayerWeights.
-struct ComputeLayer {
-  at::Tensor qkv_proj, o_proj, gate_up_proj, down_proj;
-};
-
-/// Copies of the matrices in the compute dtype, or the matrices themselves where that is fp32. No autograd.
-class ComputeWeights {
+/// Copies of the matrices in the compute dtype on the device, or the matrices themselves where they are that already.
+/// No autograd.
+class ComputeWeights : public Matrices {
  public:
   ComputeWeights() = default;
-  ComputeWeights(const Weights& weights, at::ScalarType dtype);
+  ComputeWeights(const Matrices& matrices, at::ScalarType dtype, at::Device device);
 
   /// Copies all again if one was written to, through torch, since the last time.
   void refresh();
 
-  std::vector<ComputeLayer> layers;
-  at::Tensor embed_tokens, lm_head;  ///< one tensor when tied
+  /// The copy of a parameter's `value`, all or rows of one of the matrices: a view, of its shape. Undefined where there
+  /// is none.
+  at::Tensor copy_of(const at::Tensor& value) const;
 
  private:
   at::Tensor add(const at::Tensor& source);
 
-  at::ScalarType dtype_ = at::kFloat;
+  at::TensorOptions options_;
   std::vector<at::Tensor> sources_, targets_;  ///< what is copied to where
   int64_t copied_version_ = -1;                ///< of the sources, when they were copied
 };

@@ -59,13 +59,13 @@ Decoder::Decoder(Unset /*weights*/, const ModelConfig& model, const AttentionCon
                  const Execution& execution)
     : model_(model), attention_(attention), execution_(execution) {
   check_decoder(model, attention, execution);
-  weights_ = make_weights(model, attention, seed, execution.device, parameters_, buffers_);
-  compute_ = ComputeWeights(weights_, execution.dtype);
+  weights_ = make_weights(model, attention, seed, execution.device, execution.weights);
+  compute_ = ComputeWeights(weights_.matrices, execution.dtype, execution.device);
 }
 
 Decoder::Decoder(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed, const Execution& execution)
     : Decoder(Unset(), model, attention, seed, execution) {
-  draw_parameters(parameters_, model.init_std, seed);
+  draw_parameters(weights_.values, model.init_std, seed);
 }
 
 Decoder Decoder::unset(const ModelConfig& model, const AttentionConfig& attention, uint64_t seed,
@@ -233,12 +233,21 @@ at::Tensor Decoder::normed(const Residual& stream) const {
 
 at::Tensor Decoder::logits(const Residual& stream) const {
   const at::ScalarType dtype = execution_.dtype;
+  LIGHTHOUSE_CHECK(!at::GradMode::is_enabled() || execution_.weights == WeightPlace::kDevice,
+                   "Decoder: logits have no gradient where the matrices are on the host; call loss, or use "
+                   "at::NoGradGuard");
   const at::Tensor head = at::GradMode::is_enabled() ? weights_.lm_head.to(dtype) : compute_.lm_head;
   return at::linear(normed(stream).to(dtype), head).to(c10::promoteTypes(dtype, at::kFloat));
 }
 
 at::Tensor Decoder::last_logits(const Residual& stream) const {
   return logits({stream.x.select(1, -1), stream.update->select(1, -1)});  // [B, vocab]
+}
+
+std::vector<at::Tensor> Decoder::casts() const {
+  std::vector<at::Tensor> casts;
+  for (const auto& [name, value] : values()) casts.push_back(compute_.copy_of(value));
+  return casts;
 }
 
 std::optional<LighthouseSettings> Decoder::layer_settings(size_t layer, AttentionMode mode) const {

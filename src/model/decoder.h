@@ -86,11 +86,18 @@ class Decoder {
   /// no gradient.
   at::Tensor decode(const at::Tensor& tokens, KvCache& cache) const;
 
-  /// Trainable tensors, fp32, in a fixed order, named as transformers' model of the family names them. They share
-  /// storage with the model: write into them (under at::NoGradGuard), do not replace them.
-  const NamedTensors& parameters() const { return parameters_; }
+  /// Trainable tensors, fp32, in a fixed order, named as transformers' model of the family names them: what has
+  /// gradients.
+  const NamedTensors& parameters() const { return weights_.parameters; }
+  /// The values of the same: the parameters themselves, or with execution.weights = kHost the matrices in the memory of
+  /// the host, where parameters() have none. They share storage with the model: write into them (under
+  /// at::NoGradGuard), do not replace them.
+  const NamedTensors& values() const { return weights_.values; }
+  /// What products read of each parameter, of its shape, in the compute dtype on the device: a pass makes them again
+  /// when values() were written to. Undefined where products read values() themselves.
+  std::vector<at::Tensor> casts() const;
   /// Fixed tensors that are not part of the exported model (the gla gate's weights): saved in checkpoints.
-  const NamedTensors& buffers() const { return buffers_; }
+  const NamedTensors& buffers() const { return weights_.buffers; }
   const ModelConfig& config() const { return model_; }
   const AttentionConfig& attention() const { return attention_; }
   at::Device device() const { return execution_.device; }
@@ -112,10 +119,8 @@ class Decoder {
   ModelConfig model_;
   AttentionConfig attention_;
   Execution execution_;
-  NamedTensors parameters_;
-  NamedTensors buffers_;
-  Weights weights_;                 ///< the same tensors, by their place in the model
-  mutable ComputeWeights compute_;  ///< of weights_; brought up to date at the start of a pass
+  Weights weights_;
+  mutable ComputeWeights compute_;  ///< of weights_.matrices; brought up to date at the start of a pass
 };
 
 }  // namespace lighthouse

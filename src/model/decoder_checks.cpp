@@ -25,6 +25,9 @@ void check_decoder(const ModelConfig& model, const AttentionConfig& attention, c
                    "else");
   LIGHTHOUSE_CHECK(execution.recompute_layers >= 1, "Decoder: recompute_layers = ", execution.recompute_layers,
                    " must be at least 1");
+  LIGHTHOUSE_CHECK(execution.weights == WeightPlace::kDevice || dtype == at::kBFloat16,
+                   "Decoder: matrices on the host need compute dtype bfloat16, not ", c10::toString(dtype),
+                   ", in which products read the parameters themselves");
 }
 
 void check_token_tensor(const at::Tensor& tokens, const char* name, at::Device device) {

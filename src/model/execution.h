@@ -5,6 +5,7 @@
 #include <c10/core/Device.h>
 
 #include "config/choices.h"
+#include "model/weights.h"
 
 namespace lighthouse {
 
@@ -17,6 +18,8 @@ struct Execution {
   int64_t offload_layers = 0;    ///< CUDA, with kFull: inputs of so many layers, the first, wait in pinned host memory
   int64_t recompute_layers = 1;  ///< with kFull: so many layers are computed again from the input of the first of them
   bool deterministic = false;    ///< attention on CUDA repeats its bits (lighthouse/ops.h says how, and its price)
+  /// kHost, with at::kBFloat16: the device holds matrices in that dtype alone.
+  WeightPlace weights = WeightPlace::kDevice;
 };
 
 }  // namespace lighthouse

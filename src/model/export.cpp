@@ -115,7 +115,7 @@ std::vector<fs::path> export_huggingface(const Decoder& decoder, const fs::path&
 
   create_folders_durably(parent_folder(target));
   AtomicFolder written(target);
-  write_tensors(written.path() / kHuggingfaceWeightsFile, converted(decoder.parameters(), options.dtype),
+  write_tensors(written.path() / kHuggingfaceWeightsFile, converted(decoder.values(), options.dtype),
                 {{"format", "pt"}});
   for (const auto& [name, text] : files) write_file_durably(written.path() / name, text);
   written.commit();

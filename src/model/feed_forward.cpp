@@ -145,7 +145,7 @@ struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
 
 }  // namespace
 
-Residual feed_forward(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
+Residual feed_forward(const Residual& in, const LayerWeights& weights, const LayerMatrices& compute, double eps,
                       bool keep_gate_up, ForwardFor use, std::optional<int64_t> tile_tokens) {
   const variable_list outputs = FeedForwardFunction::apply(
       in.x, in.update, weights.post_attention_norm, weights.gate_proj, weights.up_proj, weights.down_proj,

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "config/run_config.h"
-#include "model/compute_weights.h"
 #include "model/feed_forward.h"
 #include "model/kv_cache.h"
 #include "model/residual.h"
@@ -50,7 +49,7 @@ inline at::OptionalIntArrayRef documents_of(const Pass& pass) {
 struct Layer {
   size_t index;
   LayerWeights weights;
-  ComputeLayer compute;
+  LayerMatrices compute;
   std::optional<LighthouseSettings> lighthouse;  ///< none: the attention is dense or in a window, as chosen
                                                  ///< or because no sequence would get shorter
   calls::SharedPlan plan;                        ///< of the pass, for its selection

@@ -12,7 +12,7 @@ namespace {
 
 /// Every tensor of the decoder that a checkpoint holds, by name.
 std::map<std::string, at::Tensor> destinations(const Decoder& decoder) {
-  std::map<std::string, at::Tensor> found(decoder.parameters().begin(), decoder.parameters().end());
+  std::map<std::string, at::Tensor> found(decoder.values().begin(), decoder.values().end());
   found.insert(decoder.buffers().begin(), decoder.buffers().end());
   return found;
 }

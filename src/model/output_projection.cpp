@@ -21,7 +21,7 @@ struct KeptByOutput {
 
 struct OutputFunction : torch::autograd::Function<OutputFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& o, const at::Tensor& /*o_proj*/,
-                            const std::optional<ops::Gathering>& gathering, const ComputeLayer& compute) {
+                            const std::optional<ops::Gathering>& gathering, const LayerMatrices& compute) {
     const at::Tensor flat = (gathering ? ops::scatter_rows(o, *gathering) : o).flatten(2);
     if (gathering) {
       ops::save(context, {o, compute.o_proj}, *gathering);
@@ -54,7 +54,7 @@ at::Tensor tokens_of(const at::Tensor& rows, const ops::Gathering& gathering, co
 
 struct SharedOutputFunction : torch::autograd::Function<SharedOutputFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& o, const at::Tensor& /*o_proj*/,
-                            const ops::Gathering& gathering, const SharedRow& row, const ComputeLayer& compute) {
+                            const ops::Gathering& gathering, const SharedRow& row, const LayerMatrices& compute) {
     const at::Tensor rows = to_rows({o}, exchange_of(*row, {row->attended.query}))[0];
     const at::Tensor carried = row->selects() ? carried_rows(rows, gathering, *row) : at::Tensor();
     ops::save(context, {rows, compute.o_proj, carried}, gathering);
@@ -82,12 +82,12 @@ struct SharedOutputFunction : torch::autograd::Function<SharedOutputFunction> {
 }  // namespace
 
 at::Tensor output_projection(const at::Tensor& o, const std::optional<ops::Gathering>& gathering,
-                             const LayerWeights& weights, const ComputeLayer& compute) {
+                             const LayerWeights& weights, const LayerMatrices& compute) {
   return OutputFunction::apply(o, weights.o_proj, gathering, compute);
 }
 
 at::Tensor shared_output_projection(const at::Tensor& o, const ops::Gathering& gathering, const SharedRow& row,
-                                    const LayerWeights& weights, const ComputeLayer& compute) {
+                                    const LayerWeights& weights, const LayerMatrices& compute) {
   return SharedOutputFunction::apply(o, weights.o_proj, gathering, row, compute);
 }
 

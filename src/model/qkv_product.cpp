@@ -9,7 +9,7 @@
 
 namespace lighthouse {
 
-QkvArguments qkv_arguments(const LayerWeights& weights, const ComputeLayer& compute, double eps, int64_t head_dim,
+QkvArguments qkv_arguments(const LayerWeights& weights, const LayerMatrices& compute, double eps, int64_t head_dim,
                            const Rotation& rotation) {
   return {compute.qkv_proj, rotation, eps, weights.q_proj.size(0) / head_dim, weights.k_proj.size(0) / head_dim,
           head_dim};

@@ -6,7 +6,6 @@
 
 #include <optional>
 
-#include "model/compute_weights.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
@@ -18,7 +17,7 @@ struct QkvArguments {
   double eps;
   int64_t num_heads, num_kv_heads, head_dim;
 };
-QkvArguments qkv_arguments(const LayerWeights& weights, const ComputeLayer& compute, double eps, int64_t head_dim,
+QkvArguments qkv_arguments(const LayerWeights& weights, const LayerMatrices& compute, double eps, int64_t head_dim,
                            const Rotation& rotation);
 
 struct QkvProduct {

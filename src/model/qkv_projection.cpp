@@ -120,14 +120,14 @@ variable_list project_qkv(const Residual& in, const LayerWeights& weights, const
 
 }  // namespace
 
-QkvProjection qkv_projection(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute, double eps,
+QkvProjection qkv_projection(const Residual& in, const LayerWeights& weights, const LayerMatrices& compute, double eps,
                              int64_t head_dim, const Rotation& rotation) {
   const variable_list outputs =
       project_qkv(in, weights, qkv_arguments(weights, compute, eps, head_dim, rotation), nullptr, nullptr);
   return {outputs[0], {outputs[1], outputs[2], outputs[3]}};
 }
 
-SelectedProjection selected_projection(const Residual& in, const LayerWeights& weights, const ComputeLayer& compute,
+SelectedProjection selected_projection(const Residual& in, const LayerWeights& weights, const LayerMatrices& compute,
                                        double eps, int64_t head_dim, const Rotation& rotation,
                                        const calls::SharedPlan& plan) {
   ops::Gathering gathering;

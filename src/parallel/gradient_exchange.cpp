@@ -16,15 +16,17 @@
 namespace lighthouse {
 namespace {
 
-void check_alike(const at::Tensor& tensor, const at::Tensor& of, const char* what) {
-  LIGHTHOUSE_CHECK(tensor.is_contiguous() && tensor.scalar_type() == of.scalar_type() && tensor.device() == of.device(),
-                   "gradient exchange: ", what, " must be contiguous, of one dtype and on one device");
+/// `sent`: from its memory, or to there.
+void check_alike(const at::Tensor& tensor, const at::Tensor& of, const char* what, bool sent = true) {
+  LIGHTHOUSE_CHECK(
+      (tensor.is_contiguous() || !sent) && tensor.scalar_type() == of.scalar_type() && tensor.device() == of.device(),
+      "gradient exchange: ", what, " must be contiguous, of one dtype and on one device");
 }
 
-std::vector<int64_t> sizes_of(const std::vector<at::Tensor>& tensors) {
+std::vector<int64_t> sizes_of(const std::vector<at::Tensor>& tensors, const Group& group) {
   std::vector<int64_t> sizes;
   for (const at::Tensor& tensor : tensors) {
-    check_alike(tensor, tensors.front(), "parameters");
+    check_alike(tensor, tensors.front(), "parameters", group.size() > 1);
     sizes.push_back(tensor.numel());
   }
   return sizes;
@@ -81,7 +83,7 @@ GradientExchange::GradientExchange(std::vector<at::Tensor> parameters, Group& gr
     : parameters_(std::move(parameters)),
       group_(group),
       side_(parameters_.empty() ? c10::Device(c10::kCPU) : parameters_.front().device()),
-      pieces_(pieces_of(sizes_of(parameters_), piece_elements)),
+      pieces_(pieces_of(sizes_of(parameters_, group), piece_elements)),
       owners_(owners_of(pieces_, group.size())),
       buckets_(stretches_of(pieces_, owners_, group.size(), stretch_elements(bucket_elements, group.size()))) {}
 

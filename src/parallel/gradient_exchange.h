@@ -22,8 +22,8 @@ using Bucket = std::vector<std::vector<Piece>>;
 /// tree on one. Every rank calls the same in the same order.
 class GradientExchange {
  public:
-  /// `parameters`: contiguous, of one dtype and device; they must stay. `piece_elements`, `bucket_elements` (of all
-  /// ranks, in one collective): for tests.
+  /// `parameters`: of one dtype and device, and of several ranks contiguous; they must stay. `piece_elements`,
+  /// `bucket_elements` (of all ranks, in one collective): for tests.
   GradientExchange(std::vector<at::Tensor> parameters, Group& group, int64_t piece_elements = kPieceElements,
                    int64_t bucket_elements = kBucketElements);
 

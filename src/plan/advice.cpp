@@ -21,7 +21,7 @@ Settings joined(Settings settings, const Settings& more) {
 }
 
 /// Ways to keep less, from what the configuration has on, each slower than the one before: more is computed again, then
-/// the inputs of all layers wait on the host, or the optimizer's moments, or both.
+/// the inputs of all layers wait on the host, or the optimizer's moments, or both, and at last the weights too.
 std::vector<Settings> ways_to_keep_less(const RunConfig& config, bool on_cuda) {
   const TrainingConfig& training = config.training;
   std::vector<Settings> list = {{}};
@@ -30,15 +30,21 @@ std::vector<Settings> ways_to_keep_less(const RunConfig& config, bool on_cuda) {
   }
   if (!on_cuda) return list;
   const Settings full = list.back();
-  Settings inputs, optimizer;
+  Settings inputs, optimizer, weights;
   if (offloaded_layers(config) < config.model.num_layers) {
     if (!training.offload) inputs.emplace_back("training.offload", "true");
     if (training.offload_layers > 0) inputs.emplace_back("training.offload_layers", "0");
   }
   if (!training.offload_optimizer) optimizer.emplace_back("training.offload_optimizer", "true");
+  const bool may_move = training.precision == Precision::kBf16 && mesh_of(config.parallel).size() == 1;
+  if (may_move && !training.offload_weights) weights.emplace_back("training.offload_weights", "true");
   if (!inputs.empty()) list.push_back(joined(full, inputs));
   if (!optimizer.empty()) list.push_back(joined(full, optimizer));
   if (!inputs.empty() && !optimizer.empty()) list.push_back(joined(joined(full, optimizer), inputs));
+  if (weights.empty()) return list;
+  const Settings both = joined(joined(full, optimizer), weights);
+  list.push_back(both);
+  if (!inputs.empty()) list.push_back(joined(both, inputs));
   return list;
 }
 
@@ -79,7 +85,9 @@ std::vector<Alternative> ways_to_fit(const RunConfig& config, const Settings& ba
                                      const DeviceProfile& profile, int64_t node_size = kNodeSize) {
   std::vector<Alternative> ways;
   const int64_t before = offloaded_layers(config);
-  for (const Settings& more : ways_to_keep_less(config, on_cuda)) {
+  RunConfig shared = config;
+  apply_overrides(shared, base);
+  for (const Settings& more : ways_to_keep_less(shared, on_cuda)) {
     Settings settings = joined(base, more);
     ways.push_back(make_alternative(config, settings, on_cuda, profile, node_size));
     if (ways.back().bytes > device_bytes) continue;

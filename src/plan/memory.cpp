@@ -10,8 +10,8 @@
 #include "parallel/tree_schedule.h"
 #include "plan/device_profile.h"
 #include "plan/feed_forward_tile.h"
-#include "plan/moment_parts.h"
 #include "plan/pinned_blocks.h"
+#include "plan/transfer_parts.h"
 
 namespace lighthouse {
 namespace {
@@ -133,22 +133,30 @@ int64_t qk_norm_bytes(const RunConfig& config, const LayerShape& layer, const Si
   return inverse_rms + (copied ? copies : s.qkv * s.element);
 }
 
+/// All matrices, which products read in the compute dtype.
+int64_t num_matrix_elements(const ModelConfig& model, const Sizes& s) {
+  const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
+  return model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim;
+}
+
 /// Weights, moments and copies: the same through the whole step.
 StepMemory persistent(const RunConfig& config, const Sizes& s) {
   const ModelConfig& model = config.model;
-  const int64_t parameters = num_parameters(model);
-  StepMemory memory;
-  memory.weights = parameters * kFp32;
-  if (config.attention.scorer == Scorer::kGla) memory.weights += model.num_layers * model.num_heads * s.dim * kFp32;
+  const bool gated = config.attention.scorer == Scorer::kGla;
+  const int64_t gates = gated ? model.num_layers * model.num_heads * s.dim : 0;
+  const int64_t all_weights = (num_parameters(model) + gates) * kFp32;
   const int64_t moments = 2 * most_owned_parameters(config) * kFp32;
-  (config.training.offload_optimizer ? memory.host : memory.moments) += moments;
-  if (config.training.precision == Precision::kBf16) {
-    const int64_t vocabularies = model.tie_embeddings ? 1 : 2;
-    memory.copies = (model.num_layers * layer_matrices(s) + vocabularies * s.vocab * s.dim) * s.element;
+  StepMemory memory;
+  memory.weights = all_weights;
+  if (config.training.offload_weights) {
+    memory.host = num_matrix_elements(model, s) * kFp32;
+    memory.weights -= memory.host;
   }
+  (config.training.offload_optimizer ? memory.host : memory.moments) += moments;
+  if (config.training.precision == Precision::kBf16) memory.copies = num_matrix_elements(model, s) * s.element;
   const std::vector<int64_t> blocks = pinned_blocks(s.tokens * s.dim * s.element);
   memory.host += offloaded_inputs(config) * std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
-  if (config.checkpoint.asynchronous) memory.host += memory.weights + moments;
+  if (config.checkpoint.asynchronous) memory.host += all_weights + moments;
   return memory;
 }
 
@@ -165,11 +173,12 @@ int64_t gradient_buffers(const RunConfig& config) {
   return 2 * kBucketsUnderWay * std::min(kBucketElements, num_parameters(config.model)) * kFp32;
 }
 
-/// Moments that come from the host, are updated and go back: on a GPU they pass through it in parts.
-int64_t moment_parts(const RunConfig& config, bool on_cuda) {
+/// What comes from the host, is updated and goes back: on a GPU it passes through it in parts.
+int64_t transfer_parts(const RunConfig& config, bool on_cuda) {
   if (!config.training.offload_optimizer || !on_cuda) return 0;
-  const int64_t part = std::min(kMomentPartElements, most_owned_parameters(config));
-  return kMomentPartsOnDevice * 2 * part * kFp32;
+  const int64_t part = std::min(kPartElements, most_owned_parameters(config));
+  const int64_t kinds = config.training.offload_weights ? 3 : 2;
+  return kPartsOnDevice * kinds * part * kFp32;
 }
 
 /// Bytes of gradients in the micro-batches of one kind.
@@ -267,7 +276,7 @@ StepMemory step_memory(const RunConfig& config, bool lighthouse, bool on_cuda) {
     }
     if (pass.sums > 0) peak.see("the sum of gradients", pass.sums, 0, 0, 0);
   }
-  peak.see("the optimizer", all_gradients, 0, gradient_buffers(config) + moment_parts(config, on_cuda), 0);
+  peak.see("the optimizer", all_gradients, 0, gradient_buffers(config) + transfer_parts(config, on_cuda), 0);
   return peak.most();
 }
 

@@ -12,7 +12,7 @@ namespace lighthouse {
 
 /// Bytes by kind at the peak of a step. All but `overhead` is what the tensor library counts as allocated.
 struct StepMemory {
-  int64_t weights = 0;      ///< fp32, with the gates of the gla scorer
+  int64_t weights = 0;      ///< fp32, with the gates of the gla scorer; with offload_weights matrices in `host`
   int64_t moments = 0;      ///< AdamW, two of fp32; with training.offload_optimizer in `host`
   int64_t gradients = 0;    ///< fp32, those that exist at the peak
   int64_t copies = 0;       ///< of weights, in the compute dtype
@@ -20,7 +20,7 @@ struct StepMemory {
   int64_t temporaries = 0;  ///< of the loss, or of one layer's backward
   int64_t workspace = 0;    ///< of the attention's backward
   int64_t overhead = 0;     ///< the CUDA context, libraries, what the allocator cannot use; on the CPU also `host`
-  int64_t host = 0;         ///< of the host, for offload, offload_optimizer, checkpoint.asynchronous; on a GPU pinned
+  int64_t host = 0;         ///< of the host, for training.offload*, checkpoint.asynchronous; on a GPU pinned
   std::string peak;         ///< "the loss", "backward of layer 29 (dense)", "the optimizer"
 
   int64_t allocated() const { return weights + moments + gradients + copies + kept + temporaries + workspace; }

@@ -151,7 +151,8 @@ int64_t longest_that_fits(const StartingRequest& request) {
       detail::concat("training.seq_len ", request.seq_len, ": takes ", memory_text(least.bytes), " on a device of ",
                      memory_text(request.device_bytes), ", with recompute = \"", least.config.training.recompute, "\"",
                      least.config.training.offload ? " and offload = true" : "",
-                     least.config.training.offload_optimizer ? " and offload_optimizer = true" : "", "; ");
+                     least.config.training.offload_optimizer ? " and offload_optimizer = true" : "",
+                     least.config.training.offload_weights ? " and offload_weights = true" : "", "; ");
   throw InvalidArgument(
       longest > 0
           ? detail::concat(need, "the longest that fits is ", longest, "; more devices share a sequence (--world-size)")
@@ -199,6 +200,10 @@ void choose_share(const StartingRequest& request, Choices& choices) {
   if (training.offload_optimizer) {
     choices.choose("training.offload_optimizer", "true",
                    "needed to fit; moments wait in pinned host memory, and every step waits for their way");
+  }
+  if (training.offload_weights) {
+    choices.choose("training.offload_weights", "true",
+                   "needed to fit; the device has bf16 weights alone, and fp32 ones go the way of the moments");
   }
   if (training.recompute_layers > 1) {
     choices.choose("training.recompute_layers", training.recompute_layers,

@@ -30,6 +30,7 @@ constexpr double kLossPasses = 6;             // over logits
 constexpr double kEmbeddingPasses = 6;        // of C: lookup and its backward, final norm
 constexpr double kAdamBytes = 28;             // a parameter: weight, moments read and written, gradient read
 constexpr double kMomentBytes = 8;            // a parameter: moments, one way between host and device
+constexpr double kWeightBytes = 4;            // the same of its value, of a matrix
 constexpr double kBothWays = 0.8;             // of the rate of the host link, where copies go both ways at once
 constexpr double kNormBytes = 4;              // a parameter: gradient norm
 constexpr double kCastBytes = 6;              // a parameter in bf16: read, copy written
@@ -89,9 +90,9 @@ class Costs {
     const auto updated = static_cast<double>(most_owned_parameters(config_));
     const auto more = static_cast<double>(micro_batches() - 1);
     const double update = copy(updated * kAdamBytes, kRowShare);
-    const bool passes = config_.training.offload_optimizer;
-    const double moments = passes ? updated * kMomentBytes / (kBothWays * profile_.host_bytes_per_s) : 0;
-    return std::max(update, moments) +
+    const double moved =
+        (config_.training.offload_optimizer ? kMomentBytes : 0) + (config_.training.offload_weights ? kWeightBytes : 0);
+    return std::max(update, updated * moved / (kBothWays * profile_.host_bytes_per_s)) +
            copy(updated * kNormBytes + parameters * (cast + more * kAccumulateBytes), kRowShare);
   }
   int64_t micro_batches() const { return mesh_of(config_.parallel).most_of(config_.training.gradient_accumulation); }

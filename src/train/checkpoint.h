@@ -77,12 +77,14 @@ std::optional<Checkpoint> load_latest_checkpoint(const std::filesystem::path& ru
                                                  CheckpointParts parts = CheckpointParts::kAll);
 
 /// The same by several ranks, all of which call it and go on from one checkpoint, whole for all of them. Each gets all
-/// weights and, in their order, the ranges of moments that it asks for (`values` say how many elements; those on the
-/// host are read into, so that they are there once, also where that throws), however they lie in files. Throws
-/// InvalidArgument naming a range of a tensor that the checkpoint does not have, or has in another shape.
+/// weights and, in their order, the ranges of moments that it asks for (`values` say how many elements), however they
+/// lie in files. Those on the host are read into, so that they are there once, also where that throws: ranges, and
+/// `weights` of the dtype and shape of what the checkpoint has under their names. Throws InvalidArgument naming a range
+/// of a tensor that the checkpoint does not have, or has in another shape.
 std::optional<Checkpoint> load_latest_checkpoint(const std::filesystem::path& run_dir,
                                                  const std::function<void(const std::string&)>& warn,
-                                                 const CheckpointRanks& ranks, const std::vector<TensorRange>& moments);
+                                                 const CheckpointRanks& ranks, const std::vector<TensorRange>& moments,
+                                                 const NamedTensors& weights = {});
 
 /// One checkpoint folder: new contiguous CPU tensors in the order in which they were saved, all checked before any is
 /// returned. Throws DamagedFile naming file and tensor; std::system_error when a file cannot be read.

@@ -27,14 +27,15 @@ std::vector<FileEntry> write_tensor_files(const std::filesystem::path& folder, c
 std::vector<FileEntry> write_text_files(const std::filesystem::path& folder, const Checkpoint& part,
                                         const std::vector<FileEntry>& files, const CheckpointRanks& ranks);
 
-/// What to read of the moments.
-struct WantedMoments {
-  bool any = true;
-  const std::vector<TensorRange>* ranges = nullptr;  ///< null: all of them, whole
+/// What to read, and where to.
+struct WantedTensors {
+  bool moments = true;
+  const std::vector<TensorRange>* ranges = nullptr;  ///< of moments; null: all of them, whole
+  const NamedTensors* places = nullptr;              ///< of weights: those that fit, on the host, are read into
 };
 
 /// Reads a folder and checks what it reads; `ranks` share out the files that are read for their checksums alone.
-Checkpoint read_checkpoint(const std::filesystem::path& folder, const WantedMoments& wanted,
+Checkpoint read_checkpoint(const std::filesystem::path& folder, const WantedTensors& wanted,
                            const CheckpointRanks& ranks);
 
 }  // namespace lighthouse

@@ -17,7 +17,7 @@ namespace {
 constexpr const char* kGone = "gone";
 
 /// A checkpoint that all ranks find whole, or what is wrong with it: kGone, or the damage.
-std::string read_on_all(const fs::path& folder, const WantedMoments& wanted, const CheckpointRanks& ranks,
+std::string read_on_all(const fs::path& folder, const WantedTensors& wanted, const CheckpointRanks& ranks,
                         Checkpoint& checkpoint) {
   const auto read = [&]() -> std::string {
     const auto problem = [&](const std::exception& error) {
@@ -59,7 +59,7 @@ std::vector<CheckpointFolder> folders_on_all(const fs::path& run_dir, const Chec
 }
 
 std::optional<Checkpoint> load_latest(const fs::path& run_dir, const std::function<void(const std::string&)>& warn,
-                                      const WantedMoments& wanted, const CheckpointRanks& ranks) {
+                                      const WantedTensors& wanted, const CheckpointRanks& ranks) {
   std::set<fs::path> damaged;
   for (;;) {
     const std::vector<CheckpointFolder> found = folders_on_all(run_dir, ranks);
@@ -83,20 +83,20 @@ std::optional<Checkpoint> load_latest(const fs::path& run_dir, const std::functi
 }  // namespace
 
 Checkpoint load_checkpoint(const fs::path& checkpoint_dir, CheckpointParts parts) {
-  return read_checkpoint(checkpoint_dir, {parts == CheckpointParts::kAll, nullptr}, {});
+  return read_checkpoint(checkpoint_dir, {parts == CheckpointParts::kAll}, {});
 }
 
 std::optional<Checkpoint> load_latest_checkpoint(const fs::path& run_dir,
                                                  const std::function<void(const std::string&)>& warn,
                                                  CheckpointParts parts) {
-  return load_latest(run_dir, warn, {parts == CheckpointParts::kAll, nullptr}, {});
+  return load_latest(run_dir, warn, {parts == CheckpointParts::kAll}, {});
 }
 
 std::optional<Checkpoint> load_latest_checkpoint(const fs::path& run_dir,
                                                  const std::function<void(const std::string&)>& warn,
-                                                 const CheckpointRanks& ranks,
-                                                 const std::vector<TensorRange>& moments) {
-  return load_latest(run_dir, warn, {true, &moments}, ranks);
+                                                 const CheckpointRanks& ranks, const std::vector<TensorRange>& moments,
+                                                 const NamedTensors& weights) {
+  return load_latest(run_dir, warn, {true, &moments, &weights}, ranks);
 }
 
 std::vector<fs::path> list_checkpoints(const fs::path& run_dir) {

@@ -1,3 +1,4 @@
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
@@ -115,6 +116,14 @@ std::vector<Wanted> some_of(const std::vector<const FileEntry*>& files, const st
   return wanted;
 }
 
+/// The values there, where they fit.
+at::Tensor in_place(const at::Tensor& place, const at::Tensor& values) {
+  if (!place.is_cpu() || place.dtype() != values.dtype() || place.sizes() != values.sizes()) return values;
+  const at::NoGradGuard no_grad;
+  place.copy_(values);
+  return place;
+}
+
 /// Reads one checkpoint.
 class Reader {
  public:
@@ -145,7 +154,9 @@ class Reader {
     return *state;
   }
 
-  NamedTensors weights() {
+  NamedTensors weights(const NamedTensors* places) {
+    std::map<std::string, at::Tensor> place_of_name;
+    if (places != nullptr) place_of_name.insert(places->begin(), places->end());
     NamedTensors tensors;
     std::set<std::string> names;
     for (const FileEntry* expected : weights_) {
@@ -154,7 +165,9 @@ class Reader {
         if (!names.insert(entry.name).second) {
           fail(folder_ / expected->name, "tensor ", quoted(entry.name), " stands in another file too");
         }
-        tensors.emplace_back(entry.name, file.read(entry));
+        const auto place = place_of_name.find(entry.name);
+        const at::Tensor values = file.read(entry);
+        tensors.emplace_back(entry.name, place == place_of_name.end() ? values : in_place(place->second, values));
       }
       check_if_ours(file);
     }
@@ -213,13 +226,13 @@ class Reader {
 
 }  // namespace
 
-Checkpoint read_checkpoint(const fs::path& folder, const WantedMoments& wanted, const CheckpointRanks& ranks) {
+Checkpoint read_checkpoint(const fs::path& folder, const WantedTensors& wanted, const CheckpointRanks& ranks) {
   Reader reader(folder, ranks);
   Checkpoint checkpoint;
   checkpoint.step = reader.step();
   checkpoint.state_json = reader.texts();
-  checkpoint.model = reader.weights();
-  if (wanted.any) checkpoint.optimizer = reader.moments(wanted.ranges);
+  checkpoint.model = reader.weights(wanted.places);
+  if (wanted.moments) checkpoint.optimizer = reader.moments(wanted.ranges);
   return checkpoint;
 }
 

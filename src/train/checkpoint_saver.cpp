@@ -5,6 +5,7 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -24,7 +25,9 @@ at::Tensor host_memory_for(const at::Tensor& tensor) {
 
 at::Device device_of(const NamedTensors& tensors) {
   LIGHTHOUSE_CHECK(!tensors.empty(), "CheckpointSaver: no tensors");
-  return tensors.front().second.device();
+  const auto is_there = [](const auto& named) { return !named.second.is_cpu(); };
+  const auto found = std::find_if(tensors.begin(), tensors.end(), is_there);
+  return found == tensors.end() ? at::Device(at::kCPU) : found->second.device();
 }
 
 c10::impl::VirtualGuardImpl streams_of(at::Device device) { return c10::impl::VirtualGuardImpl(device.type()); }

@@ -24,9 +24,9 @@ namespace lighthouse {
 /// start() returns when all is written.
 class CheckpointSaver {
  public:
-  /// Live tensors, all on one device: all weights, of which this rank writes some (weights_of_rank), and the moments
-  /// that it has. Takes host memory for a copy of what it writes, which the saver keeps. Throws std::runtime_error with
-  /// the size when it cannot be had. `model_config_json`: as in Checkpoint.
+  /// Live tensors, on one device or on the host: all weights, of which this rank writes some (weights_of_rank), and the
+  /// moments that it has. Takes host memory for a copy of what it writes, which the saver keeps. Throws
+  /// std::runtime_error with the size when it cannot be had. `model_config_json`: as in Checkpoint.
   CheckpointSaver(std::filesystem::path run_dir, const CheckpointConfig& config, const NamedTensors& model,
                   std::vector<TensorRange> optimizer, CheckpointRanks ranks = {}, std::string model_config_json = "");
   ~CheckpointSaver();  ///< when the save under way has ended

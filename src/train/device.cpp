@@ -92,7 +92,8 @@ Execution resolve_execution(const RunConfig& config, int64_t local_rank) {
           training.recompute,
           offloaded_layers(config),
           training.recompute_layers,
-          training.deterministic};
+          training.deterministic,
+          training.offload_weights ? WeightPlace::kHost : WeightPlace::kDevice};
 }
 
 std::optional<double> peak_flops(const TrainingConfig& training, at::Device device) {

@@ -10,9 +10,10 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <utility>
 
 #include "lighthouse/check.h"
-#include "train/moment_transfer.h"
+#include "train/host_transfer.h"
 
 namespace lighthouse {
 namespace {
@@ -23,9 +24,9 @@ at::Tensor gradient_of(const std::string& name, const at::Tensor& parameter) {
   return parameter.grad();
 }
 
-/// As a view.
+/// As a view, with a count of its own of what is written to it.
 at::Tensor elements(const at::Tensor& tensor, const Piece& piece) {
-  return tensor.detach().view({-1}).slice(0, piece.begin, piece.end);
+  return tensor.variable_data().view({-1}).slice(0, piece.begin, piece.end);
 }
 
 std::vector<Piece> whole(const NamedTensors& parameters) {
@@ -43,11 +44,13 @@ AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config)
     : AdamW(parameters, config, whole(parameters)) {}
 
 AdamW::AdamW(const NamedTensors& parameters, const OptimizerConfig& config, const std::vector<Piece>& owned,
-             MomentPlace place)
-    : parameters_(parameters), config_(config), place_(place) {
+             MomentPlace place, std::optional<HostWeights> host_weights)
+    : parameters_(parameters), config_(config), place_(place), host_weights_(std::move(host_weights)) {
   LIGHTHOUSE_CHECK(!parameters.empty(), "AdamW: no parameters");
-  for (const auto& [name, parameter] : parameters) {
-    LIGHTHOUSE_CHECK(parameter.scalar_type() == at::kFloat && parameter.is_contiguous(), "AdamW: parameter '", name,
+  LIGHTHOUSE_CHECK(!host_weights_ || place_ == MomentPlace::kHost,
+                   "AdamW: weights on the host need moments on the host, with which they pass through the device");
+  for (const auto& [name, value] : values()) {
+    LIGHTHOUSE_CHECK(value.scalar_type() == at::kFloat && value.is_contiguous(), "AdamW: parameter '", name,
                      "' must be fp32 and contiguous");
   }
   step_ = at::zeros({}, parameters.front().second.options().requires_grad(false));
@@ -114,20 +117,24 @@ void AdamW::step(double learning_rate) {
   step_.add_(1);
   step_group(true, learning_rate);
   step_group(false, learning_rate);
-  // The kernel writes without counting it, which autograd's checks and copies of the weights (ComputeWeights) go by.
+  // Nothing of this was counted, which autograd's checks and copies of the weights (ComputeWeights) go by. Of weights
+  // on the host the copies are made.
   for (const auto& [name, parameter] : parameters_) parameter.unsafeGetTensorImpl()->bump_version();
 }
 
 void AdamW::step_group(bool decayed, double learning_rate) {
   const std::vector<at::Tensor> all_gradients = gradients();
-  std::vector<at::Tensor> weights, of_group, exp_avgs, exp_avg_sqs;
+  std::vector<at::Tensor> weights, of_group, exp_avgs, exp_avg_sqs, casts;
   for (size_t i = 0; i < moments_.size(); ++i) {
     const Moments& moments = moments_[i];
     if (is_decayed(moments.piece) != decayed) continue;
-    weights.push_back(elements(parameters_[static_cast<size_t>(moments.piece.parameter)].second, moments.piece));
+    const auto parameter = static_cast<size_t>(moments.piece.parameter);
+    weights.push_back(elements(values()[parameter].second, moments.piece));
     of_group.push_back(all_gradients[i]);
     exp_avgs.push_back(moments.exp_avg);
     exp_avg_sqs.push_back(moments.exp_avg_sq);
+    const at::Tensor cast = host_weights_ ? host_weights_->casts[parameter] : at::Tensor();
+    if (cast.defined()) casts.push_back(elements(cast, moments.piece));
   }
   const auto update = [&](const std::vector<at::Tensor>& w, const std::vector<at::Tensor>& g,
                           const std::vector<at::Tensor>& m, const std::vector<at::Tensor>& v) {
@@ -137,9 +144,16 @@ void AdamW::step_group(bool decayed, double learning_rate) {
   };
   if (weights.empty()) return;
   if (place_ == MomentPlace::kDevice) return update(weights, of_group, exp_avgs, exp_avg_sqs);
-  pass_moments(exp_avgs, exp_avg_sqs, step_.device(), [&](const MomentPart& part) {
-    update({part.of(weights)}, {part.of(of_group)}, {part.exp_avg}, {part.exp_avg_sq});
-  });
+  if (casts.empty()) {
+    pass_through({exp_avgs, exp_avg_sqs}, step_.device(), [&](const TransferPart& part) {
+      update({part.of(weights)}, {part.of(of_group)}, {part.values[0]}, {part.values[1]});
+    });
+  } else {
+    pass_through({exp_avgs, exp_avg_sqs, weights}, step_.device(), [&](const TransferPart& part) {
+      update({part.values[2]}, {part.of(of_group)}, {part.values[0]}, {part.values[1]});
+      part.of(casts).copy_(part.values[2]);
+    });
+  }
 }
 
 void AdamW::check_state(const NamedTensors& state) const {

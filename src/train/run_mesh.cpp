@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "config/schema.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -17,9 +18,9 @@ Mesh mesh_of(const RunConfig& config, World* world) {
   LIGHTHOUSE_CHECK(wanted == started, "parallel.data = ", data, " and parallel.context = ", parallel.context, " are ",
                    wanted, " processes, but ", started, started == 1 ? " was" : " were", " started; start ", wanted,
                    " (lighthouse launch -n ", wanted, " train …, torchrun --nproc-per-node, srun --ntasks)");
-  LIGHTHOUSE_CHECK(data <= config.training.gradient_accumulation, "parallel.data = ", data,
-                   ": must be at most training.gradient_accumulation = ", config.training.gradient_accumulation,
-                   ", the micro-batches of a step, which are dealt out to the processes; set both");
+  RunConfig started_as = config;
+  started_as.parallel.data = data;
+  validate(started_as);
   return world == nullptr ? Mesh() : Mesh(*world, parallel.context);
 }
 

@@ -13,7 +13,7 @@
 namespace lighthouse {
 
 /// The ranks of `world` (null: this process alone) as parallel.data x parallel.context. Throws InvalidArgument, saying
-/// how many to start or what to set, where that is not their number, or a step has too few micro-batches for them.
+/// how many to start, where that is not their number, and what validate (config/schema.h) does for so many.
 Mesh mesh_of(const RunConfig& config, World* world);
 
 /// training.threads of torch; where that is 0, what this process's share of the machine is, unless OMP_NUM_THREADS says

@@ -22,7 +22,7 @@ constexpr int64_t kVersion = 1;
 /// backward recomputes, and where inputs and moments wait, does not change a bit; initial weights have been read.
 bool may_change(std::string_view key) {
   constexpr std::array<std::string_view, 4> kSections = {"parallel.", "validation.", "checkpoint.", "logging."};
-  constexpr std::array<std::string_view, 15> kKeys = {kPresetKey,
+  constexpr std::array<std::string_view, 16> kKeys = {kPresetKey,
                                                       "training.initial_weights",
                                                       "training.initial_rope",
                                                       "training.device",
@@ -32,6 +32,7 @@ bool may_change(std::string_view key) {
                                                       "training.offload",
                                                       "training.offload_layers",
                                                       "training.offload_optimizer",
+                                                      "training.offload_weights",
                                                       "training.deterministic",
                                                       "data.path",
                                                       "data.format",

@@ -98,7 +98,9 @@ void Trainer::connect() {
                      options_.bucket_elements);
   open_libraries(decoder_.device(), resolve_precision(config_.training.precision));
   optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned(),
-                     config_.training.offload_optimizer ? MomentPlace::kHost : MomentPlace::kDevice);
+                     config_.training.offload_optimizer ? MomentPlace::kHost : MomentPlace::kDevice,
+                     config_.training.offload_weights ? std::optional(HostWeights{decoder_.values(), decoder_.casts()})
+                                                      : std::nullopt);
   exchange_.emplace(mesh_, *gradients_, config_.training.gradient_accumulation, decoder_.device(),
                     /*one_by_one=*/!config_.data.mixture.empty());
 }
@@ -112,7 +114,7 @@ std::optional<Checkpoint> Trainer::load_newest() {
   const std::filesystem::path& run_dir = folder_->path();
   const auto warn = [this](const std::string& text) { console_.warn(text); };
   try {
-    return load_latest_checkpoint(run_dir, warn, checkpoint_ranks(mesh_), optimizer_->ranges());
+    return load_latest_checkpoint(run_dir, warn, checkpoint_ranks(mesh_), optimizer_->ranges(), decoder_.values());
   } catch (const InvalidArgument&) {  // moments of another model, of which its configuration says more
     const std::filesystem::path newest = list_checkpoints(run_dir).front();
     state_from_json(read_text_file(newest / kStateFile), identity_, newest.string(), [](const std::string&) {});
@@ -138,7 +140,7 @@ void Trainer::restore() {
 /// The weights of a new run.
 void Trainer::begin() {
   if (config_.training.initial_weights.empty()) {
-    draw_parameters(decoder_.parameters(), config_.model.init_std, seed(config_));
+    draw_parameters(decoder_.values(), config_.model.init_std, seed(config_));
   } else {
     check_tokenizer(config_.data, config_.training.initial_weights);
     load_initial_weights(decoder_, config_.training.initial_weights, config_.training.initial_rope);
@@ -146,7 +148,7 @@ void Trainer::begin() {
 }
 
 void Trainer::open_run_folder() {
-  NamedTensors model = decoder_.parameters();
+  NamedTensors model = decoder_.values();
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
   std::vector<TensorRange> moments = mesh_.size() == 1 ? whole_ranges(optimizer_->state()) : optimizer_->ranges();
   if (!mesh_.is_first()) moments.erase(moments.begin());  // "step" is the first rank's to save

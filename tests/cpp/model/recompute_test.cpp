@@ -232,12 +232,11 @@ TEST(Recompute, SecondBackwardIsRefused) {
 
 /// The first layer of a small model, on the test device.
 struct FirstLayer {
-  FirstLayer() : weights(make_weights(small_model(), {}, 5, test_device(), parameters, buffers)) {
-    draw_parameters(parameters, small_model().init_std, 5);
-    compute = ComputeWeights(weights, at::kFloat);
+  FirstLayer() : weights(make_weights(small_model(), {}, 5, test_device())) {
+    draw_parameters(weights.values, small_model().init_std, 5);
+    compute = ComputeWeights(weights.matrices, at::kFloat, test_device());
     compute.refresh();
   }
-  NamedTensors parameters, buffers;
   Weights weights;
   ComputeWeights compute;
 };

@@ -67,7 +67,7 @@ Rotation rotation_of(const Case& c, at::Device device) {
 struct Inputs {
   Rotation rotation;
   LayerWeights weights;
-  ComputeLayer compute;
+  LayerMatrices compute;
   at::Tensor in, update, dx;
   std::vector<at::Tensor> leaves;
 

@@ -210,7 +210,12 @@ TEST(GradientExchanges, SumAndSpreadWithTheBitsOfOneProcessInWhateverOrderGradie
 TEST(GradientExchanges, RefuseWhatTheyCannotSum) {
   Group alone;
   const at::Tensor x = term(1, {4, 6});
-  EXPECT_THROW(GradientExchange({x.t()}, alone), InvalidArgument);
+  for (const auto& outcome : run_ranks(2, [&](World& world) -> std::string {
+         EXPECT_THROW(GradientExchange({x.t()}, *world.make_group("data", {0, 1})), InvalidArgument);
+         return ::testing::Test::HasFailure() ? "it was taken" : "";
+       })) {
+    EXPECT_EQ(outcome.text, "") << "what is spread is contiguous";
+  }
   EXPECT_THROW(GradientExchange({x, x.to(at::kDouble)}, alone), InvalidArgument);
   const GradientExchange exchange({x}, alone);
   EXPECT_THROW(exchange.reduce({x, x}), InvalidArgument);

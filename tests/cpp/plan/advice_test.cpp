@@ -77,7 +77,9 @@ TEST(AlternativesTest, TheLeastRecomputationThatFits) {
   EXPECT_EQ(first(24), "--training.recompute full");
   EXPECT_THAT(first(8),
               StartsWith("--training.recompute full --training.offload_optimizer true --training.offload true "));
-  EXPECT_EQ(first(6), "none");
+  EXPECT_THAT(first(6), StartsWith("--training.recompute full --training.offload_optimizer true "
+                                   "--training.offload_weights true --training.offload true "));
+  EXPECT_EQ(first(5), "none");
   config.training.batch_size = 2;
   EXPECT_EQ(first(79), "--training.batch_size 1 --training.gradient_accumulation 64");
 }
@@ -129,6 +131,28 @@ TEST(AlternativesTest, ALargeModelsMomentsGoToTheHost) {
   config.training.offload_optimizer = true;
   EXPECT_THAT(options(262144),
               HasSubstr("--training.recompute full --training.offload true --training.offload_layers "));
+}
+
+// On 80 GB copies and gradients alone are 45 GiB: the fp32 weights go too, where they are not dealt out to several.
+TEST(AlternativesTest, ALargeModelsWeightsGoToTheHost) {
+  RunConfig config;
+  config.model = model_preset("llama3-8b");
+  config.training.precision = Precision::kBf16;
+  config.training.seq_len = 65536;
+  config.training.steps = config.training.lighthouse_steps = 100;
+  config.training.gradient_accumulation = 2;
+  config.attention.topk = 4096;
+  const std::vector<Alternative> list = alternatives(config, 79 * kGiB, true, h200());
+  ASSERT_FALSE(list.empty());
+  EXPECT_EQ(settings_text(list.front()),
+            "--training.recompute full --training.offload_optimizer true --training.offload_weights true");
+  for (const Alternative& share : shares(config, 2, 79 * kGiB, true, h200(), 8)) {
+    EXPECT_FALSE(share.config.training.offload_weights) << settings_text(share);
+  }
+  config.training.precision = Precision::kFp32;
+  for (const Alternative& way : alternatives(config, 200 * kGiB, true, h200())) {
+    EXPECT_TRUE(!way.config.training.offload_weights || way.config.training.precision == Precision::kBf16);
+  }
 }
 
 // 4,194,304 tokens: 30 inputs of 8 GiB on the host, where only some of them fit.

@@ -214,6 +214,19 @@ TEST(MemoryTest, MomentsOnTheHostTakeNothingOfTheDevice) {
   EXPECT_EQ(step_memory(config, kStage1, true).host, copies + on_device.moments);
 }
 
+TEST(MemoryTest, WeightsOnTheHostLeaveTheirCopies) {
+  RunConfig config = inputs_only();
+  config.training.offload_optimizer = true;
+  const StepMemory before = step_memory(config, kStage1, true);
+  config.training.offload_weights = true;
+  const StepMemory after = step_memory(config, kStage1, true);
+  EXPECT_EQ(after.host - before.host, 2 * before.copies) << "fp32 of what there are bf16 copies of";
+  EXPECT_EQ(before.weights - after.weights, 2 * before.copies);
+  EXPECT_EQ(after.copies, before.copies);
+  config.checkpoint.asynchronous = true;
+  EXPECT_EQ(step_memory(config, kStage1, true).host, after.host + before.weights + before.host);
+}
+
 // Where the update is the peak, three parts of both moments pass through it.
 TEST(MemoryTest, MomentsPassThroughTheOptimizersPeak) {
   RunConfig config = paper_config();
@@ -222,6 +235,8 @@ TEST(MemoryTest, MomentsPassThroughTheOptimizersPeak) {
   const StepMemory memory = step_memory(config, kStage2, true);
   ASSERT_EQ(memory.peak, "the optimizer");
   EXPECT_EQ(memory.temporaries, int64_t{3 * 2 * 4} << 24);
+  config.training.offload_weights = true;
+  EXPECT_EQ(step_memory(config, kStage2, true).temporaries, int64_t{3 * 3 * 4} << 24);
 }
 
 TEST(PinnedBlocks, ArePowersOfTwoThatHoldLittleMoreThanIsAskedFor) {

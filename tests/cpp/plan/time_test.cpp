@@ -167,6 +167,9 @@ TEST(TimeTest, MomentsOnTheHostAreWaitedFor) {
   const double way = 8.0 * static_cast<double>(num_parameters(config.model)) / h200().host_bytes_per_s;
   EXPECT_GE(moved, way);
   EXPECT_LE(moved, way / 0.8 + on_device);
+  config.training.offload_weights = true;
+  EXPECT_NEAR(step_time(config, kStage1, h200()).optimizer - moved, way / 2 / 0.8, 1e-9);
+  config.training.offload_weights = false;
   DeviceProfile fast = h200();
   fast.host_bytes_per_s = 1e15;
   EXPECT_NEAR(step_time(config, kStage1, fast).optimizer, on_device, 1e-12);

@@ -116,8 +116,14 @@ std::vector<std::string> expect_loads(const fs::path& run, int64_t step, int64_t
     const auto warn = [&](const std::string& text) {
       if (ranks.rank == 0) warnings.push_back(text);
     };
-    const auto found = load_latest_checkpoint(run, warn, ranks, wanted);
+    const NamedTensors places = weights(0);
+    const auto found = load_latest_checkpoint(run, warn, ranks, wanted, places);
     ASSERT_TRUE(found.has_value());
+    for (const auto& [name, tensor] : found->model) {
+      const auto has_name = [&](const auto& place) { return place.first == name; };
+      EXPECT_TRUE(std::find_if(places.begin(), places.end(), has_name)->second.is_same(tensor))
+          << "it is read to there";
+    }
     EXPECT_EQ(found->step, step);
     EXPECT_TRUE(same_tensors(sorted(found->model), sorted(weights(step))));
     EXPECT_TRUE(same_tensors(found->optimizer, moments(step, ranks))) << ranks.rank << " of " << size;
@@ -226,6 +232,21 @@ TEST(CheckpointOfRanks, RangesThatAreMissingOrTwiceAreNamed) {
               }),
               Each(AllOf(HasSubstr("are in \"optimizer-0000"), HasSubstr("and in \"optimizer-0000"))));
   EXPECT_THAT(names_in(run / "checkpoints"), ElementsAre("step-00000010"));
+}
+
+TEST(CheckpointOfRanks, WeightsThatDoNotFitAreNotWrittenTo) {
+  const TemporaryFolder run;
+  save(run.path(), 10, 2);
+  NamedTensors places = weights(0);
+  for (size_t i = 0; i < places.size(); ++i) {
+    at::Tensor& place = places[i].second;
+    place = i % 2 == 0 ? place.to(at::kDouble) : at::zeros({place.numel() + 1});
+    place.fill_(7);
+  }
+  const auto found = load_latest_checkpoint(
+      run.path(), [](const std::string& text) { ADD_FAILURE() << text; }, {}, moments(0, {}), places);
+  EXPECT_TRUE(same_tensors(sorted(found->model), sorted(weights(10))));
+  for (const auto& [name, place] : places) EXPECT_TRUE(place.eq(7).all().item<bool>()) << name;
 }
 
 TEST(CheckpointOfRanks, OtherModelsAreNamed) {

@@ -23,7 +23,8 @@ class Saver : public ::testing::TestWithParam<bool> {
  protected:
   Saver() {
     const auto options = at::TensorOptions(at::kFloat).device(test_device());
-    model_ = {{"weight", at::arange(kElements, options).view({1024, -1}).requires_grad_()},
+    model_ = {{"on the host", at::full({7, 1000}, 0.25)},
+              {"weight", at::arange(kElements, options).view({1024, -1}).requires_grad_()},
               {"half", at::full({3, 5}, 0.5, options.dtype(at::kBFloat16))}};
     optimizer_ = {{"step", at::full({}, 7, options)}, {"weight.exp_avg", at::arange(kElements, options)}};
   }

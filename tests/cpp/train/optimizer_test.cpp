@@ -18,9 +18,10 @@
 #include "cpp/io/temporary_folder.h"
 #include "cpp/train/train_support.h"
 #include "lighthouse/check.h"
+#include "model/page_locked.h"
 #include "model/random.h"
 #include "support/test_device.h"
-#include "train/moment_transfer.h"
+#include "train/host_transfer.h"
 
 namespace lighthouse {
 namespace {
@@ -205,10 +206,22 @@ TEST(AdamW, PiecesHaveTheBitsOfTheWhole) {
   EXPECT_THROW(loaded.load_state(second.state()), InvalidArgument);
 }
 
+/// The same values, matrices on the host, with copies for products.
+HostWeights on_host_of(const NamedTensors& parameters) {
+  HostWeights weights;
+  for (const auto& [name, parameter] : parameters) {
+    const at::Tensor value = parameter.detach();
+    const bool matrix = value.dim() == 2;
+    weights.values.emplace_back(name, matrix ? page_locked(value.cpu().clone(), test_device()) : value);
+    weights.casts.push_back(matrix ? at::empty(value.sizes(), value.options().dtype(at::kBFloat16)) : at::Tensor());
+  }
+  return weights;
+}
+
 // More than one part, the last with an end that no vector fits.
 TEST(Moments, OnTheHostTheUpdatesHaveTheSameBits) {
   const OptimizerConfig config;
-  const int64_t count = kMomentPartElements + 77;
+  const int64_t count = kPartElements + 77;
   const auto parameters = [&] {
     NamedTensors made;
     for (const auto& [name, size] : {std::pair{"long", count}, {"short", int64_t{5}}}) {
@@ -236,6 +249,27 @@ TEST(Moments, OnTheHostTheUpdatesHaveTheSameBits) {
   for (const auto& [name, tensor] : on_host.state()) EXPECT_TRUE(tensor.is_cpu() || name == "step") << name;
   EXPECT_TRUE(same_tensors(on_host.state(), on_device.state()));
 
+  // The matrices as well.
+  const NamedTensors gradients = parameters(), values = parameters();
+  const HostWeights host_weights = on_host_of(values);
+  AdamW all_on_host(gradients, config, all, MomentPlace::kHost, host_weights);
+  for (int64_t number = 0; number < 3; ++number) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      const at::Tensor value = host_weights.values[i].second.to(test_device());
+      gradients[i].second.mutable_grad() = (value * 3 + static_cast<double>(number)).sin();
+    }
+    all_on_host.step(0.01);
+  }
+  EXPECT_TRUE(same_tensors(all_on_host.state(), on_device.state()));
+  EXPECT_TRUE(same_tensors(gradients, parameters())) << "they are read by nobody";
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto& [name, value] = host_weights.values[i];
+    EXPECT_TRUE(same_bits(value.cpu(), there[i].second.detach().cpu())) << name;
+    if (value.dim() == 1) continue;
+    EXPECT_TRUE(same_bits(host_weights.casts[i].cpu(), value.to(at::kBFloat16))) << name;
+    EXPECT_EQ(value.unsafeGetTensorImpl()->version_counter().current_version(), 0) << name << " is not cast again";
+  }
+
   // What one has saved the other goes on from.
   const NamedTensors later = parameters();
   {
@@ -258,14 +292,14 @@ TEST(Moments, PassInPartsThatCoverThem) {
   };
   const std::vector<at::Tensor> first = filled(1), second = filled(2);
   std::vector<std::array<int64_t, 3>> seen;
-  pass_moments(
-      first, second, test_device(),
-      [&](const MomentPart& part) {
+  pass_through(
+      {first, second}, test_device(),
+      [&](const TransferPart& part) {
         seen.push_back({static_cast<int64_t>(part.index), part.begin, part.end});
-        EXPECT_EQ(part.exp_avg.device(), test_device());
-        EXPECT_EQ(part.exp_avg_sq.numel(), part.end - part.begin);
-        part.exp_avg.add_(static_cast<double>(part.begin));
-        part.exp_avg_sq.mul_(3);
+        EXPECT_EQ(part.values[0].device(), test_device());
+        EXPECT_EQ(part.values[1].numel(), part.end - part.begin);
+        part.values[0].add_(static_cast<double>(part.begin));
+        part.values[1].mul_(3);
       },
       64);
   EXPECT_EQ(seen,
@@ -274,6 +308,16 @@ TEST(Moments, PassInPartsThatCoverThem) {
   EXPECT_EQ(values_of(first[0])[64], 65);
   EXPECT_EQ(values_of(first[0])[129], 129);
   for (const at::Tensor& tensor : second) EXPECT_THAT(values_of(tensor), Each(6));
+}
+
+TEST(Moments, MustGoWithWeightsOnTheHost) {
+  const NamedTensors parameters = make_parameters();
+  const HostWeights weights = on_host_of(parameters);
+  EXPECT_THAT(
+      [&] {
+        AdamW(parameters, {}, {{0, 0, 4}}, MomentPlace::kDevice, weights);
+      },
+      ThrowsMessage<InvalidArgument>(HasSubstr("need moments on the host")));
 }
 
 TEST(Moments, WithoutMemoryOnTheHostSayWhatWouldDo) {

@@ -219,6 +219,29 @@ TEST_F(Resume, MayChangeWhatDoesNotChangeTheResult) {
   EXPECT_EQ(list_checkpoints(run.logging.run_dir).size(), 5);
 }
 
+TEST_F(Resume, OnTheHostOrTheDeviceTheWeightsHaveTheSameBits) {
+  for (const Scorer scorer : {Scorer::kGla, Scorer::kDilated}) {
+    const auto placed = [&](const std::string& run_dir, bool on_host) {
+      RunConfig run = config(run_dir + std::string(word(scorer)));
+      run.attention.scorer = scorer;
+      run.training.precision = Precision::kBf16;
+      run.training.offload_weights = run.training.offload_optimizer = on_host;
+      run.checkpoint.asynchronous = scorer == Scorer::kGla;
+      return run;
+    };
+    train(placed("device", false));
+    const Outcome expected = outcome(placed("device", false));
+    train(placed("host", true));
+    expect_same(outcome(placed("host", true)), expected);
+    for (const bool on_host : {true, false}) {  // before the signal; after it, the other way
+      run_until_signal(placed("turned", on_host), 4);
+      train(placed("turned", !on_host));
+      expect_same(outcome(placed("turned", on_host)), expected);
+      fs::remove_all(placed("turned", on_host).logging.run_dir);
+    }
+  }
+}
+
 TEST_F(Resume, WithAnotherNumberOfThreadsIsWarnedAbout) {
   RunConfig run = config("run");
   run_until_signal(run, 4);
