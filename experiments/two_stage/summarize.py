@@ -19,7 +19,8 @@ FINAL = Measure("eval.json", True)
 MARGIN = 0.005  # of the mean dense loss
 TAIL = 0.1      # of the steps, whose validations are averaged
 COPY = (192, 4032)
-FAR_LADDER, FAR_COPY, USED_CONTEXT = "e", 16320, 0.05  # far context is used from that share of the dense loss on
+FAR_LADDERS = {"c": 65536, "e": 16384}  # and the position from which on is far
+FAR_COPY, USED_CONTEXT = 16320, 0.05  # far context is used from that share of the dense loss on
 
 
 class Made:
@@ -160,8 +161,9 @@ def far_table(ladder, made):
             for arm, runs in found.items() for seed, one in runs.items()]
     if not rows:
         return []
+    positions = f"from {FAR_LADDERS[ladder]:,} on"
     lines = [f"### Ladder {ladder.upper()}: far context", "", *table(
-        ["arm", "seed", "dense loss", "at positions from 16,384 on", "worth of far context", f"copy at {COPY[1]:,}, bits",
+        ["arm", "seed", "dense loss", f"at positions {positions}", "worth of far context", f"copy at {COPY[1]:,}, bits",
          f"at {FAR_COPY:,}", "dense loss, first of stage two"], rows), ""]
     dense = list(found["dense"].values())
     if dense:
@@ -172,7 +174,7 @@ def far_table(ladder, made):
         seeds = sorted(others.keys() & found["two-stage"].keys())
         if arm == "two-stage" or arm in plan.E_MIXTURES or len(seeds) < 2:
             continue
-        looks = {"loss": lambda one: FINAL.loss(one.run), "from 16,384 on": lambda one: one.far_loss,
+        looks = {"loss": lambda one: FINAL.loss(one.run), positions: lambda one: one.far_loss,
                  "worth of far context": lambda one: one.far_worth}
         less = {name: [look(found["two-stage"][seed]) - look(others[seed]) for seed in seeds] for name, look in looks.items()}
         said = "" if arm == "dense" or not dense else (
@@ -202,7 +204,7 @@ def summary(results):
     for ladder in plan.LADDERS:
         lines += pair_tables(ladder, made)
         lines += arm_table(ladder, made)
-        lines += far_table(ladder, made) if ladder == FAR_LADDER else []
+        lines += far_table(ladder, made) if ladder in FAR_LADDERS else []
     lines += ["### All runs", ""]
     lines += table(["run", "rate", "card", "date", "dense loss", "last tenth", "Lighthouse less dense",
                     *[f"copy at {distance:,}, bits" for distance in COPY], "passkey", "s of steps", "s", "spikes"],

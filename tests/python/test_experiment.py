@@ -81,18 +81,34 @@ def test_controls_come_right_after_the_main_pairs_of_their_ladder(ladder, arms):
     assert names[first:first + len(controls)] == controls
 
 
-def test_ladder_e_has_all_arms_of_two_seeds_before_the_others_then_mixtures():
+def test_ladder_e_has_all_arms_of_two_seeds_before_the_others():
     names = [run.name for job in plan.far_jobs() for run in job]
     arms = ("dense", "two-stage", "window", "short", "window-layers")
     for half, seeds in ((names[:10], (1, 2)), (names[10:20], (3, 4))):
         assert set(half) == {f"e-{arm}-s{seed}" for arm in arms for seed in seeds}
-    assert names[20:] == [f"e-{arm}-s{seed}" for arm in plan.E_MIXTURES for seed in (1, 2)]
+    assert len(names) == 20
+
+
+def test_the_paper_s_length_comes_before_mixtures_and_ablations_each_seed_with_its_control():
+    names = [run.name for job in plan.jobs() for run in job]
+    length = [run.name for job in plan.long_jobs() for run in job]
+    assert set(length[:3]) == {f"c-{arm}-s1" for arm in ("dense", "two-stage", "short")}
+    assert set(length[3:6]) == {f"c-{arm}-s2" for arm in ("dense", "two-stage", "short")}
+    assert set(length[6:]) == {f"d-{arm}-s1" for arm in ("dense", "two-stage", "short")}
+    first = names.index(length[0])
+    assert names[first:first + 9] == length
+    assert names[first + 9:first + 15] == [f"e-{arm}-s{seed}" for arm in plan.E_MIXTURES for seed in (1, 2)]
 
 
 def test_ladder_e_differs_from_a2_in_its_text_and_theta():
     one, other = (plan.make_run(ladder, "dense", 1, plan.DENSE).options for ladder in ("e", "a2"))
     assert {key for key in one if one[key] != other[key]} == {"model.rope_theta"}
     assert plan.LADDERS["e"].corpus != plan.LADDERS["a2"].corpus
+
+
+@pytest.mark.parametrize("name", ["c", "d"])
+def test_short_sequences_are_an_eighth_at_the_paper_s_length_too(name):
+    assert plan.C_CONTROLS["short"]["attention.span"] == plan.LADDERS[name].seq_len // 8
 
 
 @pytest.mark.parametrize(("name", "controls"), [("a2", plan.CONTROLS), ("b", plan.B_CONTROLS), ("e", plan.E_CONTROLS)])
