@@ -33,7 +33,8 @@ TABLES = {
     "rows": ([*PAPER, "--training.gradient_accumulation", 1], {
         1048576: selection(4, 4096, 128), 4194304: selection(5, 4096, 128)}, (8, 16, 32)),
 }
-OFFLOADS = {"offload": "offload", "offload_optimizer": "offload of the optimizer"}
+OFFLOADS = {"offload": "offload", "offload_optimizer": "offload of the optimizer",
+            "offload_weights": "offload of the weights"}
 HEADER = """| tokens | GPUs | data × context | recompute | GiB a GPU | stage 1, s a step | tokens/s | efficiency: stage 1 | stage 2 |
 |---|---|---|---|---|---|---|---|---|
 """

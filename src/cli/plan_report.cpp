@@ -54,6 +54,7 @@ Json ranks_json(const RunConfig& config, const PlanRanks& ranks) {
       {"offload", config.training.offload},
       {"offload_layers", offloaded_layers(config)},
       {"offload_optimizer", config.training.offload_optimizer},
+      {"offload_weights", config.training.offload_weights},
       {"measured", {{"all_to_all", rates_json(links.all_to_all)}, {"all_gather", rates_json(links.all_gather)}}},
       {"assumed", {{"node_bytes_per_s", links.node_bytes_per_s}}},
       {"shares", Json::array()}};

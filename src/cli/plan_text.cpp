@@ -84,7 +84,8 @@ void print_head(const Json& report, std::ostream& out) {
         << ranks["context"] << ", in nodes of " << std::min(ranks["node_size"].get<int64_t>(), world_size)
         << "; recompute " << ranks["recompute"].get<std::string>()
         << (ranks["offload"].get<bool>() ? ", offload of " + ranks["offload_layers"].dump() + " layers" : "")
-        << (ranks["offload_optimizer"].get<bool>() ? ", offload of the optimizer" : "");
+        << (ranks["offload_optimizer"].get<bool>() ? ", offload of the optimizer" : "")
+        << (ranks["offload_weights"].get<bool>() ? ", offload of the weights" : "");
   }
   out << "\nmodel    " << with_unit(report["parameters"].get<double>()) << " parameters, "
       << grouped(report["tokens_per_step"].get<int64_t>()) << " tokens a step\n\n";

@@ -76,7 +76,7 @@ struct TrainingConfig {
   bool offload = false;            ///< keep layer inputs in host memory; needs recompute = full
   int64_t offload_layers = 0;      ///< offload: of so many layers, the first; 0: of all
   bool offload_optimizer = false;  ///< keep the moments of AdamW in host memory
-  bool offload_weights = false;    ///< and the fp32 matrices; needs offload_optimizer, bf16 and one process
+  bool offload_weights = false;    ///< and the fp32 matrices; needs offload_optimizer and bf16
   bool deterministic = false;      ///< repeat the bits of a run on a GPU too, at a price in attention
   bool operator==(const TrainingConfig&) const = default;
 };

@@ -95,8 +95,7 @@ void validate_recompute(const TrainingConfig& training, int64_t num_layers) {
           ": must be at most model.num_layers = ", num_layers, "; 0 is all of them");
 }
 
-void validate_offloaded_weights(const RunConfig& config) {
-  const TrainingConfig& training = config.training;
+void validate_offloaded_weights(const TrainingConfig& training) {
   if (!training.offload_weights) return;
   require(training.offload_optimizer,
           "training.offload_weights = true: needs training.offload_optimizer = true; weights pass through the device "
@@ -104,10 +103,6 @@ void validate_offloaded_weights(const RunConfig& config) {
   require(training.precision == Precision::kBf16,
           "training.offload_weights = true: needs training.precision = \"bf16\", not \"", training.precision,
           "\", in which products read these weights themselves");
-  require(config.parallel.data <= 1 && config.parallel.context == 1,
-          "training.offload_weights = true: is for one process, not parallel.data = ", config.parallel.data,
-          " times parallel.context = ", config.parallel.context,
-          "; several have less of the optimizer each: training.offload_optimizer alone");
 }
 
 void validate_data(const RunConfig& config) {
@@ -133,7 +128,7 @@ void validate(const RunConfig& config) {
   validate_parallel(config);
   validate_initial(config.training);
   validate_recompute(config.training, config.model.num_layers);
-  validate_offloaded_weights(config);
+  validate_offloaded_weights(config.training);
   validate_data(config);
 }
 

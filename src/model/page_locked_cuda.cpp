@@ -13,8 +13,8 @@ at::Tensor page_locked(const at::Tensor& memory, at::Device device) {
   const cudaError_t error = cudaHostRegister(memory.mutable_data_ptr(), memory.nbytes(), cudaHostRegisterDefault);
   if (error != cudaSuccess) {
     cudaGetLastError();
-    throw std::runtime_error(detail::concat("cannot page-lock ", memory.nbytes(), " bytes of host memory: ",
-                                            cudaGetErrorString(error),
+    throw std::runtime_error(detail::concat("cannot page-lock ", memory.nbytes(),
+                                            " bytes of host memory: ", cudaGetErrorString(error),
                                             "; ulimit -l and the limits of a container count too"));
   }
   const auto unlock = [memory](void* data) { cudaHostUnregister(data); };

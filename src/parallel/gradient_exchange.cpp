@@ -16,17 +16,19 @@
 namespace lighthouse {
 namespace {
 
-/// `sent`: from its memory, or to there.
-void check_alike(const at::Tensor& tensor, const at::Tensor& of, const char* what, bool sent = true) {
-  LIGHTHOUSE_CHECK(
-      (tensor.is_contiguous() || !sent) && tensor.scalar_type() == of.scalar_type() && tensor.device() == of.device(),
-      "gradient exchange: ", what, " must be contiguous, of one dtype and on one device");
+void check_alike(const at::Tensor& tensor, const at::Tensor& of, const char* what) {
+  LIGHTHOUSE_CHECK(tensor.scalar_type() == of.scalar_type() && tensor.device() == of.device(),
+                   "gradient exchange: ", what, " must be of one dtype and on one device");
 }
 
-std::vector<int64_t> sizes_of(const std::vector<at::Tensor>& tensors, const Group& group) {
+void check_contiguous(const at::Tensor& tensor, const char* what) {
+  LIGHTHOUSE_CHECK(tensor.is_contiguous(), "gradient exchange: ", what, " must be contiguous");
+}
+
+std::vector<int64_t> sizes_of(const std::vector<at::Tensor>& tensors) {
   std::vector<int64_t> sizes;
   for (const at::Tensor& tensor : tensors) {
-    check_alike(tensor, tensors.front(), "parameters", group.size() > 1);
+    check_alike(tensor, tensors.front(), "parameters");
     sizes.push_back(tensor.numel());
   }
   return sizes;
@@ -38,6 +40,17 @@ std::vector<at::Tensor> views_of(const std::vector<at::Tensor>& tensors, const s
     views.push_back(tensors[static_cast<size_t>(piece.parameter)].view({-1}).slice(0, piece.begin, piece.end));
   }
   return views;
+}
+
+/// The pieces of what is defined.
+Bucket part_of(const Bucket& bucket, const std::vector<at::Tensor>& tensors) {
+  Bucket part(bucket.size());
+  for (size_t rank = 0; rank < bucket.size(); ++rank) {
+    for (const Piece& piece : bucket[rank]) {
+      if (tensors[static_cast<size_t>(piece.parameter)].defined()) part[rank].push_back(piece);
+    }
+  }
+  return part;
 }
 
 std::vector<int64_t> elements_of(const std::vector<std::vector<Piece>>& bucket) {
@@ -57,22 +70,24 @@ void copy_to(const std::vector<at::Tensor>& views, const at::Tensor& flat) {
   }
 }
 
-SentBucket send_parameters(const std::vector<at::Tensor>& parameters, const Bucket& bucket, Group& group) {
+/// All that is on its way to all ranks from where `tensors` are, and back to there.
+SentBucket send_pieces(const std::vector<at::Tensor>& tensors, const Bucket& bucket, at::TensorOptions options,
+                       Group& group) {
   const std::vector<int64_t> elements = elements_of(bucket);
   const int64_t most = *std::max_element(elements.begin(), elements.end());
-  const at::Tensor in = at::empty({most}, parameters.front().options().requires_grad(false));
+  const at::Tensor in = at::empty({most}, options);
   int64_t begin = 0;
-  for (const at::Tensor& view : views_of(parameters, bucket[static_cast<size_t>(group.rank())])) {
+  for (const at::Tensor& view : views_of(tensors, bucket[static_cast<size_t>(group.rank())])) {
     in.slice(0, begin, begin + view.numel()).copy_(view);
     begin += view.numel();
   }
-  const at::Tensor out = at::empty({group.size(), most}, in.options());
+  const at::Tensor out = at::empty({group.size(), most}, options);
   return {&bucket, in, out, group.all_gather(out, in, kUpdatedParameters)};
 }
 
-void take_parameters(const std::vector<at::Tensor>& parameters, const SentBucket& sent, const Group& group) {
+void take_pieces(const std::vector<at::Tensor>& tensors, const SentBucket& sent, const Group& group) {
   for (int64_t rank = 0; rank < group.size(); ++rank) {
-    if (rank != group.rank()) copy_to(views_of(parameters, (*sent.bucket)[static_cast<size_t>(rank)]), sent.out[rank]);
+    if (rank != group.rank()) copy_to(views_of(tensors, (*sent.bucket)[static_cast<size_t>(rank)]), sent.out[rank]);
   }
 }
 
@@ -83,7 +98,7 @@ GradientExchange::GradientExchange(std::vector<at::Tensor> parameters, Group& gr
     : parameters_(std::move(parameters)),
       group_(group),
       side_(parameters_.empty() ? c10::Device(c10::kCPU) : parameters_.front().device()),
-      pieces_(pieces_of(sizes_of(parameters_, group), piece_elements)),
+      pieces_(pieces_of(sizes_of(parameters_), piece_elements)),
       owners_(owners_of(pieces_, group.size())),
       buckets_(stretches_of(pieces_, owners_, group.size(), stretch_elements(bucket_elements, group.size()))) {}
 
@@ -103,12 +118,27 @@ void GradientExchange::reduce(const std::vector<at::Tensor>& gradients) const {
   reduction.finish();
 }
 
-void GradientExchange::spread() const {
+void GradientExchange::spread(const std::vector<at::Tensor>& tensors) const {
+  LIGHTHOUSE_CHECK(tensors.size() == parameters_.size(), "gradient exchange: ", tensors.size(), " tensors of ",
+                   parameters_.size(), " parameters");
+  const auto first = std::find_if(tensors.begin(), tensors.end(), [](const at::Tensor& x) { return x.defined(); });
+  if (first == tensors.end()) return;
+  for (const at::Tensor& tensor : tensors) {
+    if (!tensor.defined()) continue;
+    check_alike(tensor, *first, "what is spread");
+    check_contiguous(tensor, "what is spread");
+  }
   if (group_.size() == 1) return;
   const at::NoGradGuard no_grad;
+  const at::TensorOptions options = parameters_.front().options().dtype(first->dtype()).requires_grad(false);
+  std::deque<Bucket> parts;  // which stay where they are
   side_.run([&] {
-    BucketsUnderWay under_way([&](const SentBucket& sent) { take_parameters(parameters_, sent, group_); });
-    for (const Bucket& bucket : buckets_) under_way.add(send_parameters(parameters_, bucket, group_));
+    BucketsUnderWay under_way([&](const SentBucket& sent) { take_pieces(tensors, sent, group_); });
+    for (const Bucket& bucket : buckets_) {
+      const Bucket& part = parts.emplace_back(part_of(bucket, tensors));
+      const bool is_empty = std::all_of(part.begin(), part.end(), [](const auto& pieces) { return pieces.empty(); });
+      if (!is_empty) under_way.add(send_pieces(tensors, part, options, group_));
+    }
     under_way.finish();
   });
   side_.join();
@@ -142,6 +172,7 @@ GradientReduction::GradientReduction(const GradientExchange& exchange)
 void GradientReduction::add(size_t parameter, const at::Tensor& gradient) {
   const at::Tensor& of = exchange_.parameters_[parameter];
   check_alike(gradient, of, "gradients");
+  check_contiguous(gradient, "gradients");
   LIGHTHOUSE_CHECK(gradient.numel() == of.numel(), "gradient exchange: a gradient of ", gradient.numel(),
                    " elements for a parameter of ", of.numel());
   if (exchange_.group_.size() == 1) return;

@@ -17,13 +17,13 @@ namespace lighthouse {
 /// Parts of the pieces of each rank, exchanged at once.
 using Bucket = std::vector<std::vector<Piece>>;
 
-/// For parameters that all ranks of a group hold whole, with gradients of their own shares of a step's sequences. The
+/// For parameters that all ranks of a group have whole, with gradients of their own shares of a step's sequences. The
 /// sums are trees over the ranks (tree_sum), so every number of ranks that is a power of two has the same bits as the
 /// tree on one. Every rank calls the same in the same order.
 class GradientExchange {
  public:
-  /// `parameters`: of one dtype and device, and of several ranks contiguous; they must stay. `piece_elements`,
-  /// `bucket_elements` (of all ranks, in one collective): for tests.
+  /// `parameters`: of one dtype and device, as their gradients. `piece_elements`, `bucket_elements` (of all ranks, in
+  /// one collective): for tests.
   GradientExchange(std::vector<at::Tensor> parameters, Group& group, int64_t piece_elements = kPieceElements,
                    int64_t bucket_elements = kBucketElements);
 
@@ -34,8 +34,10 @@ class GradientExchange {
 
   /// GradientReduction of contiguous `gradients` that are all there, one for each parameter.
   void reduce(const std::vector<at::Tensor>& gradients) const;
-  /// Own pieces of the parameters are copied to all ranks.
-  void spread() const;
+  /// Own pieces of `tensors`, one for each parameter and of its size, are copied to all ranks: the parameters
+  /// themselves, or what is made of them. Contiguous, of one dtype, on the device or page-locked on the host; those
+  /// that are undefined, on all ranks, have no part in it.
+  void spread(const std::vector<at::Tensor>& tensors) const;
 
  private:
   friend class GradientReduction;

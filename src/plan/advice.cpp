@@ -36,8 +36,8 @@ std::vector<Settings> ways_to_keep_less(const RunConfig& config, bool on_cuda) {
     if (training.offload_layers > 0) inputs.emplace_back("training.offload_layers", "0");
   }
   if (!training.offload_optimizer) optimizer.emplace_back("training.offload_optimizer", "true");
-  const bool may_move = training.precision == Precision::kBf16 && mesh_of(config.parallel).size() == 1;
-  if (may_move && !training.offload_weights) weights.emplace_back("training.offload_weights", "true");
+  const bool has_copies = training.precision == Precision::kBf16;
+  if (has_copies && !training.offload_weights) weights.emplace_back("training.offload_weights", "true");
   if (!inputs.empty()) list.push_back(joined(full, inputs));
   if (!optimizer.empty()) list.push_back(joined(full, optimizer));
   if (!inputs.empty() && !optimizer.empty()) list.push_back(joined(joined(full, optimizer), inputs));
@@ -85,9 +85,7 @@ std::vector<Alternative> ways_to_fit(const RunConfig& config, const Settings& ba
                                      const DeviceProfile& profile, int64_t node_size = kNodeSize) {
   std::vector<Alternative> ways;
   const int64_t before = offloaded_layers(config);
-  RunConfig shared = config;
-  apply_overrides(shared, base);
-  for (const Settings& more : ways_to_keep_less(shared, on_cuda)) {
+  for (const Settings& more : ways_to_keep_less(config, on_cuda)) {
     Settings settings = joined(base, more);
     ways.push_back(make_alternative(config, settings, on_cuda, profile, node_size));
     if (ways.back().bytes > device_bytes) continue;

@@ -41,6 +41,7 @@ RunSaver::RunSaver(const RunFolder& folder, const RunConfig& config, const Tenso
       state_(state),
       identity_(identity),
       console_(console),
+      complete_(tensors.complete),
       saved_step_(state.step),
       starts_unvalidated_(state.unvalidated) {
   const auto make_saver = [&] {
@@ -75,6 +76,7 @@ void RunSaver::save() {
 }
 
 void RunSaver::start() {
+  if (complete_) complete_();
   std::string state;  // empty, it cannot be saved, which the other ranks hear of
   const std::string problem = problem_of([&] { state = state_to_json(state_, identity_); });
   if (!problem.empty()) console_.warn(detail::concat("step ", state_.step, " has no state to save: ", problem));

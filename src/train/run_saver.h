@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ class RunSaver {
   struct Tensors {                       // live
     NamedTensors model;                  ///< all parameters and buffers, on every rank
     std::vector<TensorRange> optimizer;  ///< the moments of this rank
+    /// Called on all ranks before a save: makes `model` what it is after the step on each, where that is left to it.
+    std::function<void()> complete = {};
   };
   /// For a run whose `state` is saved already, or is its start. Folder, state, identity and console must stay. Warns
   /// where the disk has room for fewer checkpoints than checkpoint.keep. Throws std::runtime_error, saying what is
@@ -59,6 +62,7 @@ class RunSaver {
   const TrainState& state_;
   const RunIdentity& identity_;
   Console& console_;
+  std::function<void()> complete_;        ///< of Tensors
   std::optional<CheckpointSaver> saver_;  ///< always there
   int64_t saved_step_;                    ///< of the newest checkpoint; 0: none
   bool starts_unvalidated_;               ///< the run was opened from it, and it lacks the validation of its step

@@ -118,6 +118,7 @@ class Trainer {
   StepMeter meter_;
   // What follows is there once all ranks are.
   std::optional<GradientExchange> gradients_;
+  std::vector<std::vector<at::Tensor>> updated_;  ///< what ranks tell one another of an update
   std::optional<AdamW> optimizer_;
   std::optional<StepExchange> exchange_;
   std::optional<StepProfiler> profiler_;

@@ -46,6 +46,27 @@ std::vector<at::Tensor> tensors_of(const NamedTensors& named) {
   return tensors;
 }
 
+/// The matrices on the host, with a count of their own of what is written to them: what products read is of theirs.
+std::vector<at::Tensor> matrices_on_host(const Decoder& decoder) {
+  std::vector<at::Tensor> matrices;
+  for (const auto& [name, value] : decoder.values()) {
+    matrices.push_back(value.dim() == 2 ? value.variable_data() : at::Tensor());
+  }
+  return matrices;
+}
+
+/// What there is of each parameter on the device: all of it, or with its matrices on the host casts of these and the
+/// vectors.
+std::vector<std::vector<at::Tensor>> on_device(const Decoder& decoder, bool offload_weights) {
+  std::vector<at::Tensor> parameters = tensors_of(decoder.parameters());
+  if (!offload_weights) return {parameters};
+  std::vector<at::Tensor> casts = decoder.casts();
+  for (size_t i = 0; i < casts.size(); ++i) {
+    if (casts[i].defined()) parameters[i].reset();
+  }
+  return {std::move(casts), std::move(parameters)};
+}
+
 }  // namespace
 
 Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
@@ -96,6 +117,7 @@ void Trainer::connect() {
   }
   gradients_.emplace(tensors_of(decoder_.parameters()), mesh_.all(), piece_elements(config_, mesh_),
                      options_.bucket_elements);
+  updated_ = on_device(decoder_, config_.training.offload_weights);
   open_libraries(decoder_.device(), resolve_precision(config_.training.precision));
   optimizer_.emplace(decoder_.parameters(), config_.optimizer, gradients_->owned(),
                      config_.training.offload_optimizer ? MomentPlace::kHost : MomentPlace::kDevice,
@@ -152,8 +174,11 @@ void Trainer::open_run_folder() {
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
   std::vector<TensorRange> moments = mesh_.size() == 1 ? whole_ranges(optimizer_->state()) : optimizer_->ranges();
   if (!mesh_.is_first()) moments.erase(moments.begin());  // "step" is the first rank's to save
-  saver_.emplace(*folder_, config_, RunSaver::Tensors{std::move(model), std::move(moments)}, state_, identity_,
-                 console_, checkpoint_ranks(mesh_));
+  RunSaver::Tensors tensors{std::move(model), std::move(moments)};
+  if (config_.training.offload_weights && mesh_.size() > 1) {  // a rank has updated those that it owns
+    tensors.complete = [this, matrices = matrices_on_host(decoder_)] { gradients_->spread(matrices); };
+  }
+  saver_.emplace(*folder_, config_, tensors, state_, identity_, console_, checkpoint_ranks(mesh_));
   if (!mesh_.is_first()) return;
   const std::filesystem::path& run_dir = folder_->path();
   write_file_durably(run_dir / kConfigFile, to_toml(config_));

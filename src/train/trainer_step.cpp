@@ -172,7 +172,7 @@ void Trainer::apply_gradients(const StepRecord& record) {
   optimizer_->clip_gradients(record.gradient_norm, config_.optimizer.clip_norm);
   if (saver_) saver_->finish_copy();
   optimizer_->step(record.learning_rate);
-  gradients_->spread();
+  for (const std::vector<at::Tensor>& tensors : updated_) gradients_->spread(tensors);
 }
 
 }  // namespace lighthouse

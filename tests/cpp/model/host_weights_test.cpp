@@ -17,8 +17,11 @@ using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
 Execution on(WeightPlace place) {
-  return {
-      .dtype = at::kBFloat16, .device = test_device(), .recompute = Recompute::kFull, .deterministic = true, .weights = place};
+  return {.dtype = at::kBFloat16,
+          .device = test_device(),
+          .recompute = Recompute::kFull,
+          .deterministic = true,
+          .weights = place};
 }
 
 ModelConfig model_of(bool tied) {

@@ -78,7 +78,7 @@ TrafficByName sent_in_a_step(World& world, const RunConfig& config, bool lightho
   }
   const GradientExchange exchange(parameters, mesh.all());
   exchange.reduce(gradients);
-  exchange.spread();
+  exchange.spread(parameters);
   TrafficByName sent = mesh.all().sent();
   add(sent, mesh.context().sent());
   return sent;

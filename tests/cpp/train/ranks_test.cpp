@@ -69,6 +69,15 @@ void expect_same_run(const RunConfig& a, const RunConfig& b) {
   EXPECT_EQ(read_timeless_metrics(a.logging.run_dir), read_timeless_metrics(b.logging.run_dir));
 }
 
+/// A signal comes to the last rank in the step that begins after `step` steps.
+Change signal_after(int64_t step, int64_t size) {
+  return [=](int64_t rank, RunConfig&, TrainOptions& options) {
+    options.on_gradients = [=](int64_t current, const NamedTensors&) {
+      if (current == step && rank == size - 1) std::raise(SIGTERM);
+    };
+  };
+}
+
 class RanksTest : public ::testing::Test {
  protected:
   /// Four micro-batches of a sequence a step, whose gradients are added in a tree.
@@ -116,6 +125,27 @@ TEST_F(RanksTest, ThatExchangeLayersThatAreComputedAgainHaveTheBitsOfOneProcess)
   expect_same_run(make("one"), make("two"));
 }
 
+TEST_F(RanksTest, WithWeightsOnTheHostHaveTheBitsOfOneProcess) {
+  const auto make = [&](const std::string& run_dir, bool on_host) {
+    RunConfig result = config(run_dir);
+    result.training.precision = Precision::kBf16;
+    result.training.offload_optimizer = result.training.offload_weights = on_host;
+    return result;
+  };
+  expect_step(train_on(1, make("one", false)), 12);
+  for (const int64_t size : {2, 4}) {
+    const RunConfig shared = make("shared" + std::to_string(size), true);
+    expect_step(train_on(size, shared), 12);
+    expect_same_run(shared, make("one", false));
+  }
+  // Saved by some, read by others, here and there.
+  expect_step(train_on(2, make("broken", true), signal_after(4, 2)), 5);
+  expect_step(train_on(4, make("broken", true), signal_after(6, 4)), 7);
+  expect_step(train_on(2, make("broken", false), signal_after(9, 2)), 10);
+  expect_step(train_on(2, make("broken", true)), 12);
+  expect_same_run(make("one", false), make("broken", true));
+}
+
 TEST_F(RanksTest, MayHaveUnevenNumbersOfMicroBatches) {
   const auto three_batches = [&](const std::string& run_dir) {
     RunConfig result = config(run_dir);
@@ -138,15 +168,6 @@ TEST_F(RanksTest, NeedNoTreeForTwoMicroBatches) {
   expect_step(train_on(1, two_batches("one")), 12);
   expect_step(train_on(2, two_batches("two")), 12);
   expect_same_run(two_batches("one"), two_batches("two"));
-}
-
-/// A signal comes to the last rank in the step that begins after `step` steps.
-Change signal_after(int64_t step, int64_t size) {
-  return [=](int64_t rank, RunConfig&, TrainOptions& options) {
-    options.on_gradients = [=](int64_t current, const NamedTensors&) {
-      if (current == step && rank == size - 1) std::raise(SIGTERM);
-    };
-  };
 }
 
 TEST_F(RanksTest, StopTogetherAndGoOnWithAnotherNumberOfThem) {
