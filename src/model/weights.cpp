@@ -1,5 +1,6 @@
 #include "model/weights.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -17,9 +18,12 @@ namespace {
 at::Tensor normal_tensor(uint64_t stream, at::IntArrayRef shape, double std) {
   at::Tensor tensor = at::empty(shape, at::kFloat);
   auto* const values = tensor.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < tensor.numel(); ++i) {
-    values[i] = static_cast<float>(std * random_normal(stream, static_cast<uint64_t>(i)));
-  }
+  constexpr int64_t kGrain = 1 << 14;
+  at::parallel_for(0, tensor.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      values[i] = static_cast<float>(std * random_normal(stream, static_cast<uint64_t>(i)));
+    }
+  });
   return tensor;
 }
 

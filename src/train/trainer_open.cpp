@@ -12,6 +12,7 @@
 #include "train/corpus_record.h"
 #include "train/device.h"
 #include "train/environment.h"
+#include "train/host_room.h"
 #include "train/initial_weights.h"
 #include "train/prepared_corpus.h"
 #include "train/run_description.h"
@@ -24,11 +25,23 @@ namespace {
 
 int64_t local_rank(const World* world) { return world == nullptr ? 0 : world->launch().local_rank; }
 
+/// Before it is taken: beyond a limit the system ends the process.
+void check_weight_room(const RunConfig& config, at::Device device) {
+  if (!config.training.offload_weights || !device.is_cuda()) return;
+  const int64_t bytes = num_parameters(config.model) * static_cast<int64_t>(sizeof(float));
+  check_host_room(
+      bytes, "for fp32 weights",
+      "training.offload_weights = false keeps them on the device, and checkpoint.asynchronous = false needs "
+      "no second copy of them");
+}
+
 RunConfig prepare(const RunConfig& config, const World* world) {
   validate(config);
   check_vocabulary(config.data, config.model.vocab_size);
   set_threads(config.training, world);
-  use_device(resolve_device(config.training.device, local_rank(world)));
+  const at::Device device = resolve_device(config.training.device, local_rank(world));
+  use_device(device);
+  check_weight_room(config, device);
   return config;
 }
 
@@ -48,9 +61,10 @@ std::vector<at::Tensor> tensors_of(const NamedTensors& named) {
 
 /// The matrices on the host, with a count of their own of what is written to them: what products read is of theirs.
 std::vector<at::Tensor> matrices_on_host(const Decoder& decoder) {
-  std::vector<at::Tensor> matrices;
-  for (const auto& [name, value] : decoder.values()) {
-    matrices.push_back(value.dim() == 2 ? value.variable_data() : at::Tensor());
+  std::vector<at::Tensor> matrices = tensors_of(decoder.values());
+  const std::vector<at::Tensor> casts = decoder.casts();
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    matrices[i] = casts[i].defined() ? matrices[i].variable_data() : at::Tensor();
   }
   return matrices;
 }

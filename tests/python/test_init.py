@@ -145,13 +145,16 @@ def test_a_large_model_has_its_moments_on_the_host(init, long_corpus, tmp_path):
     assert not config["checkpoint"]["asynchronous"], "a second copy of 90 GiB is more than the host has"
     longer = init("--force", seq_len=393216, host_memory=128, **options)["training"]
     assert longer["offload"] and longer["offload_optimizer"]
+    weights = init("--force", seq_len=65536, host_memory=128, **options | {"device": "h100"})["training"]
+    assert weights["offload_optimizer"] and weights["offload_weights"], "80 GB hold no fp32 weights beside the gradients"
     assert "of the host, which has 64.0 GiB" in init("--force", seq_len=393216, host_memory=64, exit_code=2, **options)
 
 
 def test_the_longest_that_fits_is_named_and_fits(init, long_corpus, tmp_path):
     options = {"model": "llama3-1b", "data": long_corpus, "device": "h100"}
-    message = init(seq_len=1048576, exit_code=2, **options)
-    assert "on a device of 79.1 GiB, with recompute = \"full\" and offload = true" in message
+    message = init(seq_len=2097152, exit_code=2, **options)
+    assert ("on a device of 79.1 GiB, with recompute = \"full\" and offload = true and offload_optimizer = true and "
+            "offload_weights = true") in message
     longest = int(re.search(r"the longest that fits is (\d+)", message)[1])
     assert not (tmp_path / "my.toml").exists()
     assert init(seq_len=longest, **options)["training"]["recompute"] == "full"
