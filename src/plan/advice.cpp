@@ -38,13 +38,13 @@ std::vector<Settings> ways_to_keep_less(const RunConfig& config, bool on_cuda) {
   if (!training.offload_optimizer) optimizer.emplace_back("training.offload_optimizer", "true");
   const bool has_copies = training.precision == Precision::kBf16;
   if (has_copies && !training.offload_weights) weights.emplace_back("training.offload_weights", "true");
-  if (!inputs.empty()) list.push_back(joined(full, inputs));
-  if (!optimizer.empty()) list.push_back(joined(full, optimizer));
-  if (!inputs.empty() && !optimizer.empty()) list.push_back(joined(joined(full, optimizer), inputs));
-  if (weights.empty()) return list;
-  const Settings both = joined(joined(full, optimizer), weights);
-  list.push_back(both);
-  if (!inputs.empty()) list.push_back(joined(both, inputs));
+  std::vector<Settings> on_host = {{}};
+  if (!optimizer.empty()) on_host.push_back(optimizer);
+  if (!weights.empty()) on_host.push_back(joined(optimizer, weights));
+  for (const Settings& more : on_host) {
+    if (!more.empty()) list.push_back(joined(full, more));
+    if (!inputs.empty()) list.push_back(joined(joined(full, more), inputs));
+  }
   return list;
 }
 

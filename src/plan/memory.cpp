@@ -176,9 +176,9 @@ int64_t gradient_buffers(const RunConfig& config) {
 /// What comes from the host, is updated and goes back: on a GPU it passes through it in parts.
 int64_t transfer_parts(const RunConfig& config, bool on_cuda) {
   if (!config.training.offload_optimizer || !on_cuda) return 0;
-  const int64_t part = std::min(kPartElements, most_owned_parameters(config));
+  const int64_t part = std::min(kTransferPartElements, most_owned_parameters(config));
   const int64_t kinds = config.training.offload_weights ? 3 : 2;
-  return kPartsOnDevice * kinds * part * kFp32;
+  return kTransferPartsOnDevice * kinds * part * kFp32;
 }
 
 /// Bytes of gradients in the micro-batches of one kind.

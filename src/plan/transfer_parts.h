@@ -6,7 +6,7 @@
 namespace lighthouse {
 
 /// So many elements are on the device at a time, thrice: on their way there, updated, and on their way back.
-inline constexpr int64_t kPartElements = int64_t{1} << 24;  // a multiple of 64, as pieces are (pieces.h)
-inline constexpr int64_t kPartsOnDevice = 3;
+inline constexpr int64_t kTransferPartElements = int64_t{1} << 24;  // a multiple of 64, as pieces are (pieces.h)
+inline constexpr int64_t kTransferPartsOnDevice = 3;
 
 }  // namespace lighthouse

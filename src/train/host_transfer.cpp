@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
 
 #include "model/page_locked.h"
 #include "train/host_room.h"
@@ -18,10 +19,13 @@
 namespace lighthouse {
 namespace {
 
-constexpr const char* kWhat = "for moments of the optimizer";
-constexpr const char* kRemedy =
-    "training.offload_optimizer = false keeps them on the device, and checkpoint.asynchronous = false needs no second "
-    "copy of them here";
+constexpr const char* kMoments = "for moments of the optimizer";
+
+std::string remedy(const std::string& key) {
+  return key +
+         " = false keeps them on the device, and checkpoint.asynchronous = false needs no second copy of them here";
+}
+std::string remedy_of_moments() { return remedy("training.offload_optimizer"); }
 
 int64_t bytes_of(int64_t num_elements) { return num_elements * static_cast<int64_t>(sizeof(float)); }
 
@@ -84,7 +88,7 @@ class Transfer {
     std::vector<at::Tensor> memory;  ///< [kinds]
     std::optional<c10::Event> arrived, left;
   };
-  Slot& slot_of(size_t number) { return slots_[number % kPartsOnDevice]; }
+  Slot& slot_of(size_t number) { return slots_[number % kTransferPartsOnDevice]; }
   TransferPart on_device(size_t number, const TransferPart& host) {
     TransferPart part{host.index, host.begin, host.end, {}};
     for (const at::Tensor& memory : slot_of(number).memory) {
@@ -112,20 +116,24 @@ class Transfer {
   at::Device device_;
   c10::impl::VirtualGuardImpl streams_;
   c10::Stream in_, out_;
-  Slot slots_[kPartsOnDevice];
+  Slot slots_[kTransferPartsOnDevice];
 };
 
 }  // namespace
 
 void check_moment_room(int64_t num_elements, at::Device device) {
-  if (device.is_cuda()) check_host_room(2 * bytes_of(num_elements), kWhat, kRemedy);
+  if (device.is_cuda()) check_host_room(2 * bytes_of(num_elements), kMoments, remedy_of_moments());
+}
+
+void check_weight_room(int64_t num_elements, at::Device device) {
+  if (device.is_cuda()) check_host_room(bytes_of(num_elements), "for fp32 weights", remedy("training.offload_weights"));
 }
 
 at::Tensor host_zeros(at::IntArrayRef sizes, at::Device device) {
   try {
     return page_locked(at::zeros(sizes, at::kFloat), device);
   } catch (const std::exception& error) {
-    throw no_host_memory(bytes_of(c10::multiply_integers(sizes)), kWhat, words_of(error), kRemedy);
+    throw no_host_memory(bytes_of(c10::multiply_integers(sizes)), kMoments, words_of(error), remedy_of_moments());
   }
 }
 

@@ -13,8 +13,10 @@
 
 namespace lighthouse {
 
-/// Throws std::runtime_error unless the host has room for both moments of so many elements, where `device` is a GPU.
+/// Throw std::runtime_error unless the host has room for both moments, or the values, of so many elements, where
+/// `device` is a GPU.
 void check_moment_room(int64_t num_elements, at::Device device);
+void check_weight_room(int64_t num_elements, at::Device device);
 
 /// Zeros, fp32 [sizes], for moments in the memory of the host, and page-locked where `device` is a GPU. Throws
 /// std::runtime_error when there is not so much.
@@ -33,6 +35,7 @@ struct TransferPart {
 /// the host at the end. `kinds`: [kinds][index], as weights and moments of the same parameters, fp32, flat, page-locked
 /// where `device` is a GPU. Copies both ways run beside the updates. On the CPU nothing is copied.
 void pass_through(const std::vector<std::vector<at::Tensor>>& kinds, at::Device device,
-                  const std::function<void(const TransferPart&)>& update, int64_t part_elements = kPartElements);
+                  const std::function<void(const TransferPart&)>& update,
+                  int64_t part_elements = kTransferPartElements);
 
 }  // namespace lighthouse

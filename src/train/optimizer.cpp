@@ -144,16 +144,13 @@ void AdamW::step_group(bool decayed, double learning_rate) {
   };
   if (weights.empty()) return;
   if (place_ == MomentPlace::kDevice) return update(weights, of_group, exp_avgs, exp_avg_sqs);
-  if (casts.empty()) {
-    pass_through({exp_avgs, exp_avg_sqs}, step_.device(), [&](const TransferPart& part) {
-      update({part.of(weights)}, {part.of(of_group)}, {part.values[0]}, {part.values[1]});
-    });
-  } else {
-    pass_through({exp_avgs, exp_avg_sqs, weights}, step_.device(), [&](const TransferPart& part) {
-      update({part.values[2]}, {part.of(of_group)}, {part.values[0]}, {part.values[1]});
-      part.of(casts).copy_(part.values[2]);
-    });
-  }
+  std::vector<std::vector<at::Tensor>> on_host = {exp_avgs, exp_avg_sqs};
+  if (!casts.empty()) on_host.push_back(weights);
+  pass_through(on_host, step_.device(), [&](const TransferPart& part) {
+    const at::Tensor values = casts.empty() ? part.of(weights) : part.values[2];
+    update({values}, {part.of(of_group)}, {part.values[0]}, {part.values[1]});
+    if (!casts.empty()) part.of(casts).copy_(values);
+  });
 }
 
 void AdamW::check_state(const NamedTensors& state) const {

@@ -12,7 +12,7 @@
 #include "train/corpus_record.h"
 #include "train/device.h"
 #include "train/environment.h"
-#include "train/host_room.h"
+#include "train/host_transfer.h"
 #include "train/initial_weights.h"
 #include "train/prepared_corpus.h"
 #include "train/run_description.h"
@@ -25,23 +25,13 @@ namespace {
 
 int64_t local_rank(const World* world) { return world == nullptr ? 0 : world->launch().local_rank; }
 
-/// Before it is taken: beyond a limit the system ends the process.
-void check_weight_room(const RunConfig& config, at::Device device) {
-  if (!config.training.offload_weights || !device.is_cuda()) return;
-  const int64_t bytes = num_parameters(config.model) * static_cast<int64_t>(sizeof(float));
-  check_host_room(
-      bytes, "for fp32 weights",
-      "training.offload_weights = false keeps them on the device, and checkpoint.asynchronous = false needs "
-      "no second copy of them");
-}
-
 RunConfig prepare(const RunConfig& config, const World* world) {
   validate(config);
   check_vocabulary(config.data, config.model.vocab_size);
   set_threads(config.training, world);
   const at::Device device = resolve_device(config.training.device, local_rank(world));
   use_device(device);
-  check_weight_room(config, device);
+  if (config.training.offload_weights) check_weight_room(num_parameters(config.model), device);
   return config;
 }
 

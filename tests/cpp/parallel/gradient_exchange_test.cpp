@@ -178,12 +178,18 @@ std::string exchange(World& world, int64_t bucket_elements) {
     sums.add(next, gradients[next]);
   }
   sums.finish();
-  for (size_t i = 0; i < between.pieces().size(); ++i) {  // an update: the sum becomes the parameter
-    const Piece& piece = between.pieces()[i];
-    const auto at = static_cast<size_t>(piece.parameter);
-    const auto slice = [&](const at::Tensor& x) { return x.detach().view({-1}).slice(0, piece.begin, piece.end); };
-    if (between.owns(i)) slice(parameters[at]).copy_(slice(gradients[at]));
-  }
+  // An update: what a rank owns of the sums becomes that of the parameters, or of what is made of them.
+  const auto update = [&](const std::vector<at::Tensor>& tensors) {
+    for (size_t i = 0; i < between.pieces().size(); ++i) {
+      const Piece& piece = between.pieces()[i];
+      const auto at = static_cast<size_t>(piece.parameter);
+      if (!between.owns(i) || !tensors[at].defined()) continue;
+      const auto slice = [&](const at::Tensor& x) { return x.detach().view({-1}).slice(0, piece.begin, piece.end); };
+      slice(tensors[at]).copy_(slice(gradients[at]));
+    }
+    return tensors;
+  };
+  update(parameters);
   const uint32_t version = parameters.front()._version();
   between.spread(parameters);
   std::vector<at::Tensor> casts, on_host;  // of some; of the others nothing is sent
@@ -192,16 +198,8 @@ std::string exchange(World& world, int64_t bucket_elements) {
     casts.push_back(is_there ? at::zeros(kShapes[i], gradients[i].options().dtype(at::kBFloat16)) : at::Tensor());
     on_host.push_back(is_there ? at::zeros(kShapes[i], at::kFloat) : at::Tensor());
   }
-  for (size_t i = 0; i < between.pieces().size(); ++i) {
-    const Piece& piece = between.pieces()[i];
-    const auto at = static_cast<size_t>(piece.parameter);
-    if (!between.owns(i) || !casts[at].defined()) continue;
-    const auto slice = [&](const at::Tensor& x) { return x.view({-1}).slice(0, piece.begin, piece.end); };
-    slice(casts[at]).copy_(slice(gradients[at]));
-    slice(on_host[at]).copy_(slice(gradients[at]));
-  }
-  between.spread(casts);
-  between.spread(on_host);
+  between.spread(update(casts));
+  between.spread(update(on_host));
   if (parameters.front()._version() == version && world.size() > 2) return "no version of a parameter was counted";
   for (size_t i = 0; i < kShapes.size(); ++i) {
     std::vector<at::Tensor> all;

@@ -221,7 +221,7 @@ HostWeights on_host_of(const NamedTensors& parameters) {
 // More than one part, the last with an end that no vector fits.
 TEST(Moments, OnTheHostTheUpdatesHaveTheSameBits) {
   const OptimizerConfig config;
-  const int64_t count = kPartElements + 77;
+  const int64_t count = kTransferPartElements + 77;
   const auto parameters = [&] {
     NamedTensors made;
     for (const auto& [name, size] : {std::pair{"long", count}, {"short", int64_t{5}}}) {
