@@ -20,7 +20,8 @@ MARGIN = 0.005  # of the mean dense loss
 TAIL = 0.1      # of the steps, whose validations are averaged
 COPY = (192, 4032)
 FAR_LADDERS = {"c": 65536, "e": 16384}  # and the position from which on is far
-FAR_COPY, USED_CONTEXT = 16320, 0.05  # far context is used from that share of the dense loss on
+FAR_COPIES = (8, 2)     # what is copied stands N / 8 - 64 and N / 2 - 64 tokens back
+USED_CONTEXT = 0.05     # far context is used from that share of the dense loss on
 
 
 class Made:
@@ -42,7 +43,8 @@ class Made:
                                 if record["step"] > (1 - TAIL) * self.run.steps)
 
     def copy(self, distance):
-        return next(cell["value"] for cell in self.run.evaluation.copies if cell["distance"] == distance)
+        """Bits a byte; "-" where that distance was not asked for."""
+        return next((f"{cell['value']:.2f}" for cell in self.run.evaluation.copies if cell["distance"] == distance), "-")
 
     @property
     def far_loss(self):
@@ -156,15 +158,16 @@ def far_table(ladder, made):
     for arm in plan.MAIN_ARMS | plan.E_CONTROLS | plan.E_MIXTURES:
         runs = (made.get(f"{ladder}-{arm}-s{seed}") for seed in range(1, plan.SEEDS[ladder] + 1))
         found[arm] = {one.record["seed"]: one for one in runs if one and one.run and one.evaluated}
+    copies = [plan.LADDERS[ladder].seq_len // part - 64 for part in FAR_COPIES]
     rows = [[arm, seed, f"{FINAL.loss(one.run):.4f}", f"{one.far_loss:.4f}", f"{one.far_worth:.4f}",
-             *(f"{one.copy(distance):.2f}" for distance in (COPY[1], FAR_COPY)), three_digits(one.first_dense())]
+             *map(one.copy, copies), three_digits(one.first_dense())]
             for arm, runs in found.items() for seed, one in runs.items()]
     if not rows:
         return []
     positions = f"from {FAR_LADDERS[ladder]:,} on"
     lines = [f"### Ladder {ladder.upper()}: far context", "", *table(
-        ["arm", "seed", "dense loss", f"at positions {positions}", "worth of far context", f"copy at {COPY[1]:,}, bits",
-         f"at {FAR_COPY:,}", "dense loss, first of stage two"], rows), ""]
+        ["arm", "seed", "dense loss", f"at positions {positions}", "worth of far context", f"copy at {copies[0]:,}, bits",
+         f"at {copies[1]:,}", "dense loss, first of stage two"], rows), ""]
     dense = list(found["dense"].values())
     if dense:
         worth = statistics.fmean(one.far_worth for one in dense) / statistics.fmean(FINAL.loss(one.run) for one in dense)
@@ -192,7 +195,7 @@ def run_row(one):
     last = one.run.last
     losses = [f"{FINAL.loss(one.run):.4f}" if one.evaluated else "-", f"{one.tail:.4f}"]
     gap = FINAL.leaning(one.run) if one.evaluated else None
-    copies = [f"{one.copy(distance):.2f}" if one.evaluated else "-" for distance in COPY]
+    copies = [one.copy(distance) if one.evaluated else "-" for distance in COPY]
     return [one.name, rate, one.card, one.record["date"], *losses, "-" if gap is None else f"{gap:+.2f}", *copies,
             f"{one.passkey():.2f}" if one.evaluated else "-", f"{last['train_seconds']:.1f}", f"{last['time']:.1f}",
             sum(record["spike"] is not None for record in one.run.records)]
