@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Times rows of packed documents on CUDA, forward and backward, with Lighthouse Attention and with dense attention on each
-document (FlashAttention-2 by offsets): medians of single calls from an idle device, so Python's own time counts, and the
-memory that a call takes beyond its arguments and results."""
+document (FlashAttention-2 by offsets): medians of single calls from an idle device, so Python's own time counts; of calls in
+a row, where the device need not wait for it; and the memory that a call takes beyond its arguments and results."""
 
 import argparse
 
 import torch
-from event_times import time_ms
+from event_times import queued_ms, time_ms
 
 from lighthouse_attention import lighthouse_attention
 from lighthouse_attention.inner import stock_attention
@@ -19,12 +19,13 @@ ROWS = {  # offsets of documents in 98,304 tokens
 
 
 def measure(function, repeats):
-    """(ms, MiB)"""
+    """(ms of single calls, ms in a row, MiB)"""
     _, median, _ = time_ms(function, repeats)
+    queued = queued_ms(function, repeats)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     function()
-    return median, (torch.cuda.max_memory_allocated() - before) / 2**20
+    return median, queued, (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
 def main():
@@ -48,7 +49,7 @@ def main():
             torch.autograd.grad(out, leaves, dout)
 
         for what, function in (("lighthouse", lighthouse), ("dense", dense)):
-            print("{:20} {:10} {:8.3f} ms {:8.0f} MiB".format(name, what, *measure(function, arguments.repeats)), flush=True)
+            print("{:20} {:10} {:8.3f} ms {:8.3f} ms in a row {:8.0f} MiB".format(name, what, *measure(function, arguments.repeats)), flush=True)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,12 @@ def rows_of_documents(q, layout, offsets):
     if torch.compiler.is_compiling():
         return constant_rows(layout, offsets)
     check_packed("lighthouse_attention", q)
-    return library.plan("lighthouse_attention", q.shape[1], layout, offsets)[2]
+    return packed_rows(q.shape[1], tuple(layout), tuple(offsets))
+
+
+@functools.lru_cache(maxsize=64)  # every layer of a model asks for the same row
+def packed_rows(seq_len, layout, offsets):
+    return tuple(library.plan("lighthouse_attention", seq_len, layout, offsets)[2])
 
 
 @functools.lru_cache(maxsize=64)
@@ -106,8 +111,9 @@ OFFSETS = "it must be a list, an array or a 1-dimensional tensor of integers, th
 
 
 def offsets_of_64_bits(operation, offsets):
-    for offset in offsets:
-        require(-2**63 <= offset < 2**63, f"{operation}: cu_seqlens has {offset}; {OFFSETS}, of 64 bits")
+    if offsets and not -2**63 <= min(offsets) <= max(offsets) < 2**63:
+        wrong = next(offset for offset in offsets if not -2**63 <= offset < 2**63)
+        raise ValueError(f"{operation}: cu_seqlens has {wrong}; {OFFSETS}, of 64 bits")
     return offsets
 
 
@@ -127,7 +133,7 @@ def host_offsets(operation, cu_seqlens):
     if torch.compiler.is_compiling():
         return [operator.index(offset) for offset in cu_seqlens]  # a constant, where int() is not
     try:
-        return offsets_of_64_bits(operation, [operator.index(offset) for offset in cu_seqlens])
+        return offsets_of_64_bits(operation, list(map(operator.index, cu_seqlens)))
     except TypeError:
         raise ValueError(f"{operation}: cu_seqlens is {reprlib.repr(cu_seqlens)}; {OFFSETS}") from None
 

@@ -1,5 +1,6 @@
 """Section (v): stock causal attention over gathered rows, q [B, H, S, d], k and v [B, H_kv, S, d] -> [B, H, S, d]."""
 
+import itertools
 import math
 import operator
 
@@ -75,10 +76,7 @@ def varlen(q, k, v, num_rows, scale):
     """All documents in one call on CUDA: FlashAttention-2, or the memory-efficient kernel, by offsets."""
     head_dim, num_heads = q.shape[3], q.shape[1]
     q, k, v = (F.pad(x, (0, -head_dim % 8)) if head_dim % 8 else x for x in (q, k, v))
-    bounds = [0]
-    for rows in num_rows:
-        if rows > 0:
-            bounds.append(bounds[-1] + rows)
+    bounds = [0, *itertools.accumulate(rows for rows in num_rows if rows > 0)]
     offsets, longest = ops._offsets_like(q, bounds), max(num_rows)
     if q.dtype in (torch.float16, torch.bfloat16) and head_dim <= 256:
         by_row = [x.squeeze(0).transpose(0, 1) for x in (q, k, v)]

@@ -1,5 +1,6 @@
 """Finds and loads the operator library, and asks it what is known before anything runs."""
 
+import array
 import ctypes
 import os
 import platform
@@ -103,7 +104,11 @@ class _Row(ctypes.Structure):
 
 
 def _integers(values):
-    return (ctypes.c_int64 * max(len(values), 1))(*values)
+    return (ctypes.c_int64 * len(values)).from_buffer(array.array("q", values)) if values else _zeros(1)
+
+
+def _zeros(count):
+    return (ctypes.c_int64 * count)()
 
 
 def _ask(function, row, *arguments):
@@ -131,16 +136,16 @@ def plan(operation, seq_len, layout, cu_seqlens=None):
         ValueError: an argument is out of range.
     """
     num_documents = max(len(cu_seqlens or ()) - 1, 1)
-    sizes, num_rows = _integers([0] * 2), _integers([0] * num_documents)
+    sizes, num_rows = _zeros(2), _zeros(num_documents)
     _ask(_library.lighthouse_plan, (operation, seq_len, layout, cu_seqlens), sizes, num_rows)
-    return sizes[0], sizes[1], list(num_rows)
+    return sizes[0], sizes[1], num_rows[:]
 
 
 def token_offsets(operation, seq_len, layout, cu_seqlens, num_ranks):
     """Where ranks that share a row are cut: the first token of each, and `seq_len`."""
-    offsets = _integers([0] * (max(num_ranks, 0) + 1))
+    offsets = _zeros(max(num_ranks, 0) + 1)
     _ask(_library.lighthouse_token_offsets, (operation, seq_len, layout, cu_seqlens), ctypes.c_int64(num_ranks), offsets)
-    return list(offsets)
+    return offsets[:]
 
 
 def context_plan(operation, layout, cu_seqlens, token_offsets, rank):
@@ -153,7 +158,7 @@ def context_plan(operation, layout, cu_seqlens, token_offsets, rank):
     Raises:
         ValueError: an argument is out of range, or a rank does not begin and end with a tile.
     """
-    row_offsets, sizes = _integers(token_offsets), _integers([0] * 5)
+    row_offsets, sizes = _zeros(len(token_offsets)), _zeros(5)
     _ask(_library.lighthouse_context_plan, (operation, token_offsets[-1], layout, cu_seqlens),
          ctypes.c_int64(len(token_offsets) - 1), ctypes.c_int64(rank), _integers(token_offsets), row_offsets, sizes)
-    return list(row_offsets), list(sizes)
+    return row_offsets[:], sizes[:]

@@ -9,6 +9,7 @@ import torch
 from attention_cases import CASES, Case, check_equal, flat, results_of
 from safetensors import safe_open
 import lighthouse_attention as lighthouse
+from lighthouse_attention import functional
 
 lighthouse_attention, select, token_scores = lighthouse.lighthouse_attention, lighthouse.select, lighthouse.token_scores
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -82,6 +83,16 @@ def test_packed_documents_equal_separate_calls():
     for begin, end in zip(bounds, bounds[1:]):
         apart = attend(*(x[:, begin:end] for x in (q, k, v, grad_out)), **layout)
         check_equal([x[:, begin:end] for x in together], apart)
+
+
+def test_layers_of_a_model_count_rows_of_documents_once(monkeypatch):
+    counted = []
+    plan = functional.library.plan
+    monkeypatch.setattr(functional.library, "plan", lambda *row: counted.append(row) or plan(*row))
+    q, k, v, _ = Case(batch=1, seq_len=163).tensors()
+    for _ in range(4):
+        lighthouse_attention(q, k, v, num_levels=3, pooling_factor=2, topk=8, tile_topk=8, cu_seqlens=torch.tensor([0, 60, 61, 163]))
+    assert len(counted) == 1
 
 
 def wrong_selections(selection):
