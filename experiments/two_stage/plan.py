@@ -92,6 +92,9 @@ B_CONTROLS = {
 # The better of those controls, at the paper's length, by the fifth amendment.
 C_CONTROLS = {"short": {"attention.method": "short", "attention.span": 12288}}
 
+# Windows between Lighthouse layers there, by the sixth: S^2 / 2 = N * 1,728.
+C_WINDOW_LAYERS = {"window-layers": {"attention.window_layers": "0,2,4,6", "attention.span": 1728}}
+
 # Windows between Lighthouse layers, on ladder A2 with two seeds, by the third amendment, and on ladder E.
 WINDOW_LAYERS = {
     "window-layers": {"attention.window_layers": "0,2,4", "attention.span": CONTROLS["window"]["attention.span"]},
@@ -190,7 +193,8 @@ def far_jobs():
 def long_jobs():
     """The paper's length: ladder C by seeds, with all arms of each, and D."""
     by_seed = [[pair, *with_seeds("c", C_CONTROLS, (seed,))] for seed, pair in enumerate(main_pairs("c"), 1)]
-    return [job for jobs in by_seed for job in jobs] + main_pairs("d") + with_seeds("d", C_CONTROLS, (1,))
+    return ([job for jobs in by_seed for job in jobs] + main_pairs("d") + with_seeds("d", C_CONTROLS, (1,))
+            + with_seeds("c", C_WINDOW_LAYERS))
 
 
 def jobs():
