@@ -94,10 +94,11 @@ def test_the_paper_s_length_comes_before_mixtures_and_ablations_each_seed_with_i
     length = [run.name for job in plan.long_jobs() for run in job]
     assert set(length[:3]) == {f"c-{arm}-s1" for arm in ("dense", "two-stage", "short")}
     assert set(length[3:6]) == {f"c-{arm}-s2" for arm in ("dense", "two-stage", "short")}
-    assert set(length[6:]) == {f"d-{arm}-s1" for arm in ("dense", "two-stage", "short")}
+    assert set(length[6:9]) == {f"d-{arm}-s1" for arm in ("dense", "two-stage", "short")}
+    assert length[9:] == ["c-window-layers-s1", "c-window-layers-s2"]
     first = names.index(length[0])
-    assert names[first:first + 9] == length
-    assert names[first + 9:first + 15] == [f"e-{arm}-s{seed}" for arm in plan.E_MIXTURES for seed in (1, 2)]
+    assert names[first:first + 11] == length
+    assert names[first + 11:first + 17] == [f"e-{arm}-s{seed}" for arm in plan.E_MIXTURES for seed in (1, 2)]
 
 
 def test_ladder_e_differs_from_a2_in_its_text_and_theta():
@@ -109,6 +110,14 @@ def test_ladder_e_differs_from_a2_in_its_text_and_theta():
 @pytest.mark.parametrize("name", ["c", "d"])
 def test_short_sequences_are_an_eighth_at_the_paper_s_length_too(name):
     assert plan.C_CONTROLS["short"]["attention.span"] == plan.LADDERS[name].seq_len // 8
+
+
+def test_windows_between_layers_have_as_many_pairs_as_lighthouse_at_the_paper_s_length():
+    length, topk = plan.LADDERS["c"].seq_len, plan.LADDERS["c"].seq_len // 64
+    rows = length // 16 + 2 * 4 * topk  # S of section (iii): L = 3, p = 4
+    window = plan.C_WINDOW_LAYERS["window-layers"]
+    assert length * window["attention.span"] == rows**2 // 2
+    assert window["attention.window_layers"] == ",".join(map(str, range(0, plan.LADDERS["c"].layers, 2)))
 
 
 @pytest.mark.parametrize(("name", "controls"), [("a2", plan.CONTROLS), ("b", plan.B_CONTROLS), ("e", plan.E_CONTROLS)])
