@@ -17,7 +17,7 @@ std::string begin_text(const TrainingConfig& training, int64_t step) {
     return "; weights from " + training.initial_weights +
            (training.initial_rope == InitialRope::kChanged ? ", RoPE changed" : "");
   }
-  if (step == training.steps) return "; all steps are done already, for another run give another logging.run_dir";
+  if (step == training.steps) return "; all steps are done already: give more, or another logging.run_dir";
   return step > 0 ? detail::concat("; resumed at step ", step) : "";
 }
 

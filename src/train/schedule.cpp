@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
+#include <tuple>
 
 #include "lighthouse/check.h"
 
@@ -30,6 +32,18 @@ double decayed(Schedule schedule, double t, double min_ratio) {
   throw InvalidArgument("learning_rate_at: a schedule that is none");
 }
 
+/// Steps from the first on whose rate is that of a warm-up and a constant.
+int64_t steps_before_decay(const RunConfig& config) {
+  return config.optimizer.schedule == Schedule::kConstant ? std::numeric_limits<int64_t>::max()
+                                                          : decay_begin(config.optimizer, config.training.steps);
+}
+
+/// All that a decay is made of, but the rate that it begins with.
+auto decay_of(const RunConfig& config) {
+  return std::tuple(config.optimizer.schedule, config.training.steps, steps_before_decay(config),
+                    config.optimizer.min_learning_rate_ratio);
+}
+
 }  // namespace
 
 Stage stage_at(const TrainingConfig& training, int64_t step) {
@@ -49,6 +63,22 @@ double learning_rate_at(const OptimizerConfig& optimizer, int64_t num_steps, int
   const int64_t begin = decay_begin(optimizer, num_steps);
   const double t = done <= begin ? 0 : static_cast<double>(done - begin) / static_cast<double>(num_steps - begin);
   return optimizer.learning_rate * decayed(optimizer.schedule, t, optimizer.min_learning_rate_ratio);
+}
+
+std::string difference_of_past(const RunConfig& before, const RunConfig& now, int64_t num_done) {
+  if (num_done > now.training.steps) {
+    return detail::concat(num_done, " steps are done, more than training.steps = ", now.training.steps);
+  }
+  const int64_t stage_1 = std::min(before.training.lighthouse_steps, num_done);
+  const int64_t would_be = std::min(now.training.lighthouse_steps, num_done);
+  if (stage_1 != would_be) {
+    return detail::concat("of ", num_done, " steps that are done ", stage_1, " are of stage 1, and ", would_be,
+                          " would be");
+  }
+  const int64_t alike = std::min(steps_before_decay(before), steps_before_decay(now));
+  if (num_done <= alike || decay_of(before) == decay_of(now)) return "";
+  return detail::concat("of ", num_done, " steps that are done those after step ", alike,
+                        " would have another learning rate; a schedule can change until its rate begins to fall");
 }
 
 }  // namespace lighthouse

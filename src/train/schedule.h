@@ -27,4 +27,8 @@ std::string stage_name(Stage stage, const AttentionConfig& attention);
 /// so that the last step of the warm-up has the full rate and the last of all has r of it (constant: all).
 double learning_rate_at(const OptimizerConfig& optimizer, int64_t num_steps, int64_t step);
 
+/// Why the first `num_done` steps of a run that was `before` are not what they would have been with `now`: these have
+/// another stage, or another rate by steps, schedule, decay_steps or min_learning_rate_ratio. "" where they are.
+std::string difference_of_past(const RunConfig& before, const RunConfig& now, int64_t num_done);
+
 }  // namespace lighthouse

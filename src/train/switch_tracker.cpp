@@ -1,6 +1,7 @@
 #include "train/switch_tracker.h"
 
-#include <algorithm>
+#include <iterator>
+#include <numeric>
 #include <type_traits>
 
 #include "io/json_text.h"
@@ -63,25 +64,22 @@ nlohmann::ordered_json to_json(const SwitchReport& report) {
 
 SwitchTracker::SwitchTracker(const TrainingConfig& training)
     : lighthouse_steps_(training.lighthouse_steps),
-      switches_(training.lighthouse_steps > 0 && training.lighthouse_steps < training.steps),
-      window_(switches_ ? std::min({kMeanSteps, training.lighthouse_steps, training.steps - training.lighthouse_steps})
-                        : std::min(kMeanSteps, training.steps)) {}
+      switches_(training.lighthouse_steps > 0 && training.lighthouse_steps < training.steps) {}
 
 std::optional<double> SwitchTracker::smoothed_loss() const {
   if (losses_.empty()) return std::nullopt;
-  double sum = 0;
-  for (const double loss : losses_) sum += loss;
-  return sum / static_cast<double>(losses_.size());
+  return std::accumulate(losses_.begin(), losses_.end(), 0.0) / static_cast<double>(losses_.size());
 }
 
 std::string SwitchTracker::begin_dense(int64_t step, double loss) {
   in_dense_ = true;
   report_.pre_switch_loss = smoothed_loss();
+  const size_t num_losses = losses_.size();
   losses_.clear();
   if (!report_.pre_switch_loss) return "";  // no step of stage 1 had a finite loss
   report_.loss_jump = loss - *report_.pre_switch_loss;
   return "step " + std::to_string(step) + ": first with dense attention: training loss " + fixed(loss, 4) + ", " +
-         signed_fixed(*report_.loss_jump, 4) + " against the mean of the last " + std::to_string(window_) +
+         signed_fixed(*report_.loss_jump, 4) + " against the mean of the last " + std::to_string(num_losses) +
          " steps before the switch";
 }
 
@@ -89,7 +87,7 @@ std::string SwitchTracker::add_loss(int64_t step, double loss) {
   const bool dense = switches_ && step > lighthouse_steps_;
   const std::string event = dense && !in_dense_ ? begin_dense(step, loss) : "";
   losses_.push_back(loss);
-  if (static_cast<int64_t>(losses_.size()) > window_) losses_.pop_front();
+  if (std::ssize(losses_) > kMeanSteps) losses_.pop_front();
   return event;
 }
 
@@ -118,7 +116,7 @@ nlohmann::ordered_json SwitchTracker::to_json() const {
   return json;
 }
 
-void SwitchTracker::load_json(const nlohmann::json& json) {
+void SwitchTracker::load_json(const nlohmann::json& json, int64_t step) {
   read(json, "pre_switch_loss", report_.pre_switch_loss);
   read(json, "loss_jump", report_.loss_jump);
   read(json, "pre_switch_validation", report_.pre_switch_validation);
@@ -126,6 +124,7 @@ void SwitchTracker::load_json(const nlohmann::json& json) {
   read(json, "validation_recovered_step", report_.validation_recovered_step);
   in_dense_ = json.at("in_dense").get<bool>();
   losses_ = json.at("losses").get<std::deque<double>>();
+  if (step < lighthouse_steps_) report_ = {};
 }
 
 }  // namespace lighthouse

@@ -16,7 +16,7 @@ namespace lighthouse {
 
 /// Losses in nats per token; steps count from 1 (steps done). Empty until it is known.
 struct SwitchReport {
-  std::optional<double> pre_switch_loss;             ///< mean training loss of the last window of stage 1
+  std::optional<double> pre_switch_loss;             ///< mean training loss of the last 20 steps of stage 1
   std::optional<double> loss_jump;                   ///< first training loss of stage 2, less pre_switch_loss
   std::optional<double> pre_switch_validation;       ///< with Lighthouse attention and the weights at the switch
   std::optional<double> validation_jump;             ///< the same weights and text with dense attention, less the above
@@ -43,20 +43,21 @@ class SwitchTracker {
   std::string add_validation(int64_t step, double dense, std::optional<double> lighthouse);
 
   const SwitchReport& report() const { return report_; }
-  std::optional<double> smoothed_loss() const;  ///< mean of the window; empty before the first step of a stage
-  int64_t window() const { return window_; }    ///< steps: the last 20, or fewer where a stage is shorter
+  /// The mean of the last 20 steps of the stage, or of fewer where it has no more yet; empty before its first.
+  std::optional<double> smoothed_loss() const;
 
   nlohmann::ordered_json to_json() const;
-  void load_json(const nlohmann::json& json);  ///< throws nlohmann::json::exception
+  /// Of a run after `step` steps, whose switch may have been planned for another step. Throws
+  /// nlohmann::json::exception.
+  void load_json(const nlohmann::json& json, int64_t step);
 
  private:
   std::string begin_dense(int64_t step, double loss);
 
   int64_t lighthouse_steps_;
-  bool switches_;  ///< both stages have steps
-  int64_t window_;
+  bool switches_;              ///< both stages have steps
   bool in_dense_ = false;      ///< a loss of stage 2 was added
-  std::deque<double> losses_;  ///< training losses of the last steps of the current stage
+  std::deque<double> losses_;  ///< training losses of the last 20 steps of the current stage
   SwitchReport report_;
 };
 

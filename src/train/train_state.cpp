@@ -12,6 +12,7 @@
 #include "io/errors.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
+#include "train/schedule.h"
 
 namespace lighthouse {
 namespace {
@@ -42,17 +43,25 @@ bool may_change(std::string_view key) {
          std::any_of(kSections.begin(), kSections.end(), [&](auto section) { return key.starts_with(section); });
 }
 
-/// "model.dim (64 in the checkpoint, 128 now)"
-std::vector<std::string> differing_keys(const RunConfig& saved, const RunConfig& now) {
-  std::vector<std::string> names;
+/// Keys that may change as far as they are of steps to come.
+bool is_of_schedule(std::string_view key) {
+  constexpr std::array<std::string_view, 5> kKeys = {"training.steps", "training.lighthouse_steps",
+                                                     "optimizer.schedule", "optimizer.decay_steps",
+                                                     "optimizer.min_learning_rate_ratio"};
+  return std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end();
+}
+
+/// "model.dim (64 in the checkpoint, 128 now), ..." of the keys that are looked at.
+std::string differing_keys(const RunConfig& saved, const RunConfig& now, bool (*is_looked_at)(std::string_view)) {
+  std::string list;
   for (const Key& key : key_table()) {
-    if (may_change(key.name)) continue;
+    if (!is_looked_at(key.name)) continue;
     const std::string before = value_toml(key, saved);
     const std::string after = value_toml(key, now);
-    if (before != after)
-      names.push_back(detail::concat(key.name, " (", before, " in the checkpoint, ", after, " now)"));
+    if (before == after) continue;
+    list += detail::concat(list.empty() ? "" : ", ", key.name, " (", before, " in the checkpoint, ", after, " now)");
   }
-  return names;
+  return list;
 }
 
 CorpusIdentity read_corpus(const nlohmann::json& state) {
@@ -61,15 +70,26 @@ CorpusIdentity read_corpus(const nlohmann::json& state) {
 
 void check_same_run(const RunConfig& saved, const CorpusIdentity& corpus, const RunIdentity& now,
                     const std::string& source) {
-  const std::vector<std::string> differing = differing_keys(saved, now.config);
-  std::string list;
-  for (const std::string& key : differing) list += (list.empty() ? "" : ", ") + key;
-  LIGHTHOUSE_CHECK(differing.empty(), "cannot go on from '", source, "': the configuration differs in ", list,
+  const std::string differing =
+      differing_keys(saved, now.config, [](std::string_view key) { return !may_change(key) && !is_of_schedule(key); });
+  LIGHTHOUSE_CHECK(differing.empty(), "cannot go on from '", source, "': the configuration differs in ", differing,
                    "; use the values of the run, or start a new one with another logging.run_dir");
   const std::string other = difference(corpus, now.corpus, now.corpus_changes);
   LIGHTHOUSE_CHECK(other.empty(), "cannot go on from '", source, "': the corpus '", now.config.data.path,
                    "' is not the one of the run, which was '", saved.data.path, "' (", other,
                    "); give that data, or start a new run with another logging.run_dir");
+}
+
+/// A run may get longer or shorter, and its switch and decay may move, while they are ahead.
+void check_same_past(const RunConfig& saved, const RunConfig& now, int64_t num_done, const std::string& source,
+                     const std::function<void(const std::string&)>& warn) {
+  const std::string changed = differing_keys(saved, now, is_of_schedule);
+  if (changed.empty()) return;
+  const std::string difference = difference_of_past(saved, now, num_done);
+  LIGHTHOUSE_CHECK(difference.empty(), "cannot go on from '", source, "': the configuration differs in ", changed,
+                   ", and ", difference,
+                   "; use the values of the run, or start a new one with another logging.run_dir");
+  warn("the run goes on with other steps to come: " + changed);
 }
 
 /// What checkpoints of earlier versions do not say is empty.
@@ -182,7 +202,7 @@ TrainState read_state(const nlohmann::json& json, const RunConfig& config) {
   state.seconds = json.at("seconds").get<double>();
   state.train_seconds = json.value("train_seconds", 0.0);  // absent from older checkpoints, like spikes and unvalidated
   state.last_validation = validation_from_json(json.at("last_validation"));
-  state.switch_tracker.load_json(json.at("switch"));
+  state.switch_tracker.load_json(json.at("switch"), state.step);
   if (json.contains("spikes")) state.spike_detector.load_json(json["spikes"]);
   if (json.contains("unvalidated") && !json["unvalidated"].is_null()) {
     state.unvalidated = record_from_json(json["unvalidated"], state, config);
@@ -236,6 +256,7 @@ TrainState state_from_json(const std::string& text, const RunIdentity& now, cons
     apply_toml(saved, json.at("config").get<std::string>(), source);
     check_same_run(saved, read_corpus(json), now, source);
     TrainState state = read_state(json, now.config);
+    check_same_past(saved, now.config, state.step, source, warn);
     warn_of_other_bits(read_environment(json), now.environment, warn);
     warn_of_other_processes(json, now, warn);
     return state;

@@ -49,8 +49,10 @@ CorpusIdentity corpus_from_json(const std::string& json, const std::string& sour
 
 /// Reads it back for a run that is configured as `now`. Throws InvalidArgument naming the keys that differ when it is
 /// the checkpoint of another run: model, attention, training, optimizer and data may not change; where the data lies,
-/// device, threads, recomputation, validation, checkpoints and logging may. `source` names the checkpoint. Throws
-/// DamagedFile when the state is not one of ours. `warn` is told what makes the result differ in its last bits.
+/// device, threads, recomputation, validation, checkpoints and logging may; and the steps of both stages and the
+/// schedule, as long as the steps that are done stay what they are. `source` names the checkpoint. Throws DamagedFile
+/// when the state is not one of ours. `warn` is told of other steps and of what makes the result differ in its last
+/// bits.
 TrainState state_from_json(const std::string& json, const RunIdentity& now, const std::string& source,
                            const std::function<void(const std::string&)>& warn);
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,22 @@ def test_finished_run_says_so_and_stays(corpus, tmp_path):
     before = kill_resume.read_lines(run)
     assert "all steps are done already" in train_well(corpus, run)
     assert kill_resume.read_lines(run) == before
+
+
+def test_finished_run_goes_on_with_more_steps(corpus, tmp_path):
+    run, copy, alone = tmp_path / "run", tmp_path / "copy", tmp_path / "alone"
+    train_well(corpus, run, optimizer__schedule="constant")
+    shutil.copytree(run, copy)
+    text = train_well(corpus, run, optimizer__schedule="constant", training__steps=24)
+    assert "goes on with other steps to come: training.steps (20 in the checkpoint, 24 now)" in text, text
+    assert "resumed at step 20" in text
+    train_well(corpus, alone, optimizer__schedule="constant", training__steps=24)
+    train_well(corpus, copy, optimizer__schedule="constant", training__steps=24)
+    name = "checkpoints/step-00000024/model.safetensors"
+    assert (run / name).read_bytes() == (copy / name).read_bytes() == (alone / name).read_bytes()
+    assert "steps = 24" in (run / "config.toml").read_text()
+    refused = train(corpus, run, optimizer__schedule="constant", training__steps=16)
+    assert refused.returncode == 2 and "24 steps are done, more than training.steps = 16" in refused.stderr
 
 
 def test_checkpoint_is_plain_safetensors(corpus, tmp_path):

@@ -181,7 +181,8 @@ TEST_F(Resume, WithAnotherConfigurationIsRefusedNamingTheKeys) {
               }),
               AllOf(HasSubstr("model.dim (32 in the checkpoint, 64 now)"), HasSubstr("optimizer.beta1 (0.9 in"),
                     Not(HasSubstr("validation")), Not(HasSubstr("model.num_layers"))));
-  EXPECT_THAT(refused([](RunConfig& changed) { changed.training.steps = 20; }), HasSubstr("training.steps (12 in"));
+  EXPECT_THAT(refused([](RunConfig& changed) { changed.training.steps = 20; }), HasSubstr("training.steps (12 in"))
+      << "all of a cosine depends on the steps";
   EXPECT_THAT(refused([](RunConfig& changed) { changed.attention.full_attention_layers = {}; }),
               HasSubstr("attention.full_attention_layers ([0] in the checkpoint, [] now)"));
   EXPECT_THAT(refused([](RunConfig& changed) { changed.data.seed = 2; }), HasSubstr("data.seed"));
@@ -196,6 +197,76 @@ TEST_F(Resume, WithAnotherConfigurationIsRefusedNamingTheKeys) {
   TrainOptions never;
   never.resume = false;
   EXPECT_THAT(refused([](RunConfig&) {}, never), HasSubstr("holds a run already"));
+}
+
+/// Begun as `before`, stopped after `step` steps (or at its end), gone on with `after`: as if begun so.
+TEST_F(Resume, WithOtherStepsToComeEqualsTheRunThatWasBegunSo) {
+  RunConfig base = config("base");
+  base.optimizer.schedule = Schedule::kConstant;
+  base.validation.interval = 4;
+  const auto with = [&](const std::function<void(RunConfig&)>& change, const std::string& name) {
+    RunConfig changed = base;
+    change(changed);
+    changed.logging.run_dir = (folder_ / name).string();
+    return changed;
+  };
+  struct Case {
+    const char* name;
+    std::function<void(RunConfig&)> before, after;
+    int64_t stop;
+  };
+  const Case cases[] = {
+      {"longer", [](auto&) {}, [](auto& c) { c.training.steps = 20; }, 12},
+      {"shorter", [](auto&) {}, [](auto& c) { c.training.steps = 10; }, 9},
+      {"switch_put_off", [](auto&) {}, [](auto& c) { c.training.lighthouse_steps = 11; }, 6},
+      {"switch_now", [](auto& c) { c.training.lighthouse_steps = 12; },
+       [](auto& c) { c.training.lighthouse_steps = 8; }, 7},
+      {"decay_put_off", [](auto& c) { c.optimizer.schedule = Schedule::kWsd; },
+       [](auto& c) { c.optimizer.schedule = Schedule::kWsd, c.optimizer.decay_steps = 5, c.training.steps = 20; }, 10},
+      {"cooled_down", [](auto&) {},
+       [](auto& c) { c.optimizer.schedule = Schedule::kWsd, c.optimizer.decay_steps = 4, c.training.steps = 16; }, 12},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.name);
+    const std::string name = one.name;
+    const RunConfig begun = with(one.before, name), after = with(one.after, name),
+                    alone = with(one.after, name + "_alone");
+    train(alone);
+    if (one.stop == begun.training.steps) {
+      EXPECT_TRUE(train(begun).complete);
+    } else {
+      run_until_signal(begun, one.stop - 1);
+    }
+    std::ostringstream log;
+    TrainOptions options;
+    options.log = &log;
+    EXPECT_TRUE(train(after, options).complete);
+    EXPECT_THAT(log.str(), HasSubstr("goes on with other steps to come: "));
+    expect_same(outcome(after), outcome(alone));
+  }
+}
+
+TEST_F(Resume, WithOtherStepsThanWereDoneIsRefused) {
+  RunConfig run = config("run");
+  run.optimizer.schedule = Schedule::kWsd;
+  run.optimizer.decay_steps = 3;
+  run_until_signal(run, 9);  // 10 of 12 steps are done, 8 of stage 1, one of the decay
+  const auto before = contents(run.logging.run_dir);
+  const auto refused = [&](const std::function<void(RunConfig&)>& change) {
+    RunConfig changed = run;
+    change(changed);
+    std::string message = message_of<InvalidArgument>([&] { train(changed); });
+    EXPECT_EQ(contents(run.logging.run_dir), before) << message;
+    return message;
+  };
+  EXPECT_THAT(refused([](RunConfig& c) { c.training.steps = 9; }), HasSubstr("10 steps are done, more than"));
+  EXPECT_THAT(
+      refused([](RunConfig& c) { c.training.steps = 13; }),
+      AllOf(HasSubstr("training.steps (12 in"), HasSubstr("those after step 9 would have another learning rate")));
+  EXPECT_THAT(refused([](RunConfig& c) { c.training.lighthouse_steps = 9; }),
+              HasSubstr("of 10 steps that are done 8 are of stage 1, and 9 would be"));
+  EXPECT_THAT(refused([](RunConfig& c) { c.optimizer.min_learning_rate_ratio = 0.5; }), HasSubstr("after step 9"));
+  EXPECT_THAT(refused([](RunConfig& c) { c.optimizer.schedule = Schedule::kConstant; }), HasSubstr("schedule"));
 }
 
 TEST_F(Resume, MayChangeWhatDoesNotChangeTheResult) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <random>
 
 #include "lighthouse/check.h"
 
@@ -39,6 +40,40 @@ TEST(Stage, IsLighthouseBelowItsStepsAndDenseFromThere) {
   EXPECT_EQ(stage_at(training, 0), Stage::kDense);
   training.lighthouse_steps = 10;
   EXPECT_EQ(stage_at(training, 9), Stage::kLighthouse);
+}
+
+/// Whether the first `num_done` steps of two runs are alike, step by step.
+bool alike(const RunConfig& before, const RunConfig& now, int64_t num_done) {
+  for (int64_t step = 0; step < num_done; ++step) {
+    if (step >= now.training.steps || stage_at(before.training, step) != stage_at(now.training, step) ||
+        learning_rate_at(before.optimizer, before.training.steps, step) !=
+            learning_rate_at(now.optimizer, now.training.steps, step)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+TEST(DifferenceOfPast, IsEmptyWhereTheStepsThatAreDoneAreAlike) {
+  std::mt19937 random(1);
+  const auto draw = [&](int64_t end) { return std::uniform_int_distribution<int64_t>(0, end - 1)(random); };
+  int64_t num_alike = 0, num_same = 0;
+  for (int round = 0; round < 20000; ++round) {
+    RunConfig before, now;
+    const int64_t warmup = draw(4);
+    for (RunConfig* run : {&before, &now}) {
+      run->optimizer = config(static_cast<Schedule>(draw(4)), warmup, draw(2) == 0 ? 0.1 : 0.2, draw(4));
+      run->training.steps = 4 + draw(6);
+      run->training.lighthouse_steps = draw(2) == 0 ? 4 : draw(run->training.steps + 1);
+    }
+    const int64_t num_done = draw(before.training.steps + 1);
+    const bool expected = alike(before, now, num_done), is_same = difference_of_past(before, now, num_done).empty();
+    EXPECT_TRUE(expected || !is_same) << "steps that are done would have been others";
+    num_alike += expected;
+    num_same += is_same;
+  }
+  EXPECT_GT(num_alike, 5000);
+  EXPECT_GE(num_same, num_alike - 100) << "all but decays of other words with the same rates";
 }
 
 TEST(LearningRate, WarmsUpLinearlyInEverySchedule) {

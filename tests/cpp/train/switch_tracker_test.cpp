@@ -16,19 +16,29 @@ TrainingConfig stages(int64_t lighthouse_steps, int64_t steps) {
   return training;
 }
 
-TEST(SwitchTracker, WindowIsTwentyStepsOrTheShorterStage) {
-  EXPECT_EQ(SwitchTracker(stages(300, 400)).window(), 20);
-  EXPECT_EQ(SwitchTracker(stages(300, 304)).window(), 4);
-  EXPECT_EQ(SwitchTracker(stages(3, 400)).window(), 3);
-  EXPECT_EQ(SwitchTracker(stages(0, 400)).window(), 20);
-  EXPECT_EQ(SwitchTracker(stages(400, 400)).window(), 20);
-  EXPECT_EQ(SwitchTracker(stages(7, 7)).window(), 7);
+// Whatever is to come, so that a run that is made longer says what an unbroken one says.
+TEST(SwitchTracker, SmoothsTheLastTwentyStepsOfAStage) {
+  for (const int64_t steps : {31, 400}) {
+    SwitchTracker tracker(stages(30, steps));
+    for (int64_t step = 1; step <= 30; ++step) tracker.add_loss(step, static_cast<double>(step));
+    EXPECT_EQ(tracker.smoothed_loss(), 20.5) << "of 11 to 30";
+    EXPECT_THAT(tracker.add_loss(31, 21.0), AllOf(HasSubstr("+0.5000"), HasSubstr("the last 20 steps")));
+  }
+}
+
+TEST(SwitchTracker, ForgetsASwitchThatIsPutOff) {
+  SwitchTracker before(stages(4, 11));
+  for (int64_t step = 1; step <= 4; ++step) before.add_loss(step, 5.0);
+  before.add_validation(4, 7.0, 5.0);
+  SwitchTracker after(stages(6, 11));
+  after.load_json(before.to_json(), 4);
+  EXPECT_EQ(after.report(), SwitchReport{});
+  EXPECT_EQ(after.smoothed_loss(), 5.0);
 }
 
 // The mean of the four losses before the switch is 5.
 TEST(SwitchTracker, JumpOfTheTrainingLoss) {
   SwitchTracker tracker(stages(4, 11));
-  EXPECT_EQ(tracker.window(), 4);
   EXPECT_EQ(tracker.smoothed_loss(), std::nullopt);
   int64_t step = 0;
   for (const double loss : {6.0, 4.0, 5.0, 5.0}) EXPECT_THAT(tracker.add_loss(++step, loss), IsEmpty());
@@ -100,7 +110,7 @@ TEST(SwitchTracker, GoesOnFromItsJsonAtEveryStep) {
     SwitchTracker first(training);
     for (int64_t step = 1; step <= stop; ++step) add(first, step);
     SwitchTracker second(training);
-    second.load_json(nlohmann::json::parse(first.to_json().dump()));
+    second.load_json(nlohmann::json::parse(first.to_json().dump()), stop);
     for (int64_t step = stop + 1; step <= 12; ++step) add(second, step);
     EXPECT_EQ(second.to_json(), unbroken.to_json()) << "stopped after step " << stop;
   }
