@@ -49,7 +49,8 @@ def main():
             torch.autograd.grad(out, leaves, dout)
 
         for what, function in (("lighthouse", lighthouse), ("dense", dense)):
-            print("{:20} {:10} {:8.3f} ms {:8.3f} ms in a row {:8.0f} MiB".format(name, what, *measure(function, arguments.repeats)), flush=True)
+            one, queued, memory = measure(function, arguments.repeats)
+            print(f"{name:20} {what:10} {one:8.3f} ms {queued:8.3f} ms in a row {memory:8.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":
