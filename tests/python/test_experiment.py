@@ -112,19 +112,21 @@ def test_short_sequences_are_an_eighth_at_the_paper_s_length_too(name):
     assert plan.C_CONTROLS["short"]["attention.span"] == plan.LADDERS[name].seq_len // 8
 
 
+def rows_of(ladder):
+    """Of the two-stage arm: N / F + (L - 1) p k."""
+    return ladder.seq_len // 16 + 2 * 4 * ladder.seq_len // 64
+
+
 def test_windows_between_layers_have_as_many_pairs_as_lighthouse_at_the_paper_s_length():
-    length, topk = plan.LADDERS["c"].seq_len, plan.LADDERS["c"].seq_len // 64
-    rows = length // 16 + 2 * 4 * topk  # S of section (iii): L = 3, p = 4
-    window = plan.C_WINDOW_LAYERS["window-layers"]
-    assert length * window["attention.span"] == rows**2 // 2
-    assert window["attention.window_layers"] == ",".join(map(str, range(0, plan.LADDERS["c"].layers, 2)))
+    ladder, window = plan.LADDERS["c"], plan.C_WINDOW_LAYERS["window-layers"]
+    assert ladder.seq_len * window["attention.span"] == rows_of(ladder)**2 // 2
+    assert window["attention.window_layers"] == ",".join(map(str, range(0, ladder.layers, 2)))
 
 
 @pytest.mark.parametrize(("name", "controls"), [("a2", plan.CONTROLS), ("b", plan.B_CONTROLS), ("e", plan.E_CONTROLS)])
 def test_the_window_has_as_many_pairs_as_the_rows_of_the_two_stage_arm(name, controls):
     ladder = plan.LADDERS[name]
-    rows = ladder.seq_len // 16 + 2 * 4 * ladder.seq_len // 64  # N / F + (L - 1) p k
-    assert ladder.seq_len * controls["window"]["attention.span"] == rows**2 // 2
+    assert ladder.seq_len * controls["window"]["attention.span"] == rows_of(ladder)**2 // 2
     assert controls["short"]["attention.span"] == ladder.seq_len // 8
 
 

@@ -162,17 +162,23 @@ std::map<std::string, std::string> contents(const fs::path& folder) {
   return files;
 }
 
+/// Why a run does not go on so; its folder stays as it is.
+std::string refusal(const RunConfig& run, const std::function<void(RunConfig&)>& change,
+                    const TrainOptions& options = {}) {
+  const auto before = contents(run.logging.run_dir);
+  RunConfig changed = run;
+  change(changed);
+  std::string message = message_of<InvalidArgument>([&] { train(changed, options); });
+  EXPECT_EQ(contents(run.logging.run_dir), before) << message;
+  EXPECT_THAT(message, HasSubstr(run.logging.run_dir));
+  return message;
+}
+
 TEST_F(Resume, WithAnotherConfigurationIsRefusedNamingTheKeys) {
   const RunConfig run = config("run");
   run_until_signal(run, 4);
-  const auto before = contents(run.logging.run_dir);
-  const auto refused = [&](const std::function<void(RunConfig&)>& change, TrainOptions options = {}) {
-    RunConfig changed = run;
-    change(changed);
-    std::string message = message_of<InvalidArgument>([&] { train(changed, options); });
-    EXPECT_EQ(contents(run.logging.run_dir), before) << message;
-    EXPECT_THAT(message, HasSubstr(run.logging.run_dir));
-    return message;
+  const auto refused = [&](const std::function<void(RunConfig&)>& change, const TrainOptions& options = {}) {
+    return refusal(run, change, options);
   };
   EXPECT_THAT(refused([](RunConfig& changed) {
                 changed.model.dim = 64;
@@ -251,14 +257,7 @@ TEST_F(Resume, WithOtherStepsThanWereDoneIsRefused) {
   run.optimizer.schedule = Schedule::kWsd;
   run.optimizer.decay_steps = 3;
   run_until_signal(run, 9);  // 10 of 12 steps are done, 8 of stage 1, one of the decay
-  const auto before = contents(run.logging.run_dir);
-  const auto refused = [&](const std::function<void(RunConfig&)>& change) {
-    RunConfig changed = run;
-    change(changed);
-    std::string message = message_of<InvalidArgument>([&] { train(changed); });
-    EXPECT_EQ(contents(run.logging.run_dir), before) << message;
-    return message;
-  };
+  const auto refused = [&](const std::function<void(RunConfig&)>& change) { return refusal(run, change); };
   EXPECT_THAT(refused([](RunConfig& c) { c.training.steps = 9; }), HasSubstr("10 steps are done, more than"));
   EXPECT_THAT(
       refused([](RunConfig& c) { c.training.steps = 13; }),
