@@ -38,17 +38,7 @@ def rows_of_documents(q, layout, offsets):
     if torch.compiler.is_compiling():
         return constant_rows(layout, offsets)
     check_packed("lighthouse_attention", q)
-    return packed_rows(q.shape[1], tuple(layout), tuple(offsets))
-
-
-@functools.lru_cache(maxsize=64)  # every layer of a model asks for the same row
-def packed_rows(seq_len, layout, offsets):
-    return tuple(library.plan("lighthouse_attention", seq_len, layout, offsets)[2])
-
-
-@functools.lru_cache(maxsize=64)
-def row_is_full(seq_len, *layout):
-    return library.plan("lighthouse_attention", seq_len, layout)[0] == seq_len
+    return library.plan("lighthouse_attention", q.shape[1], layout, offsets)[2]
 
 
 @torch.compiler.assume_constant_result
@@ -65,7 +55,7 @@ def is_full(q, layout, num_rows):
         check_layout(layout[0], layout[1], layout[3])
         require(layout[2] >= 1, "lighthouse_attention: topk is {}; it must be between 1 and 2147483647", layout[2])
         return rows_by_cascade(q.shape[1], layout) >= q.shape[1]
-    return row_is_full(q.shape[1], *layout)
+    return library.plan("lighthouse_attention", q.shape[1], layout)[0] == q.shape[1]
 
 
 # How the operators' messages about arguments begin.

@@ -2,6 +2,7 @@
 
 import array
 import ctypes
+import functools
 import os
 import platform
 from pathlib import Path
@@ -130,15 +131,20 @@ def plan(operation, seq_len, layout, cu_seqlens=None):
         cu_seqlens: None, or the offsets of packed documents.
 
     Returns:
-        (gathered_len, num_slots, num_rows), the last a list: the rows of each document.
+        (gathered_len, num_slots, num_rows), the last a tuple: the rows of each document.
 
     Raises:
         ValueError: an argument is out of range.
     """
+    return _plan(operation, seq_len, tuple(layout), None if cu_seqlens is None else tuple(cu_seqlens))
+
+
+@functools.lru_cache(maxsize=256)  # every layer of a model asks for the same row
+def _plan(operation, seq_len, layout, cu_seqlens):
     num_documents = max(len(cu_seqlens or ()) - 1, 1)
     sizes, num_rows = _zeros(2), _zeros(num_documents)
     _ask(_library.lighthouse_plan, (operation, seq_len, layout, cu_seqlens), sizes, num_rows)
-    return sizes[0], sizes[1], num_rows[:]
+    return sizes[0], sizes[1], tuple(num_rows)
 
 
 def token_offsets(operation, seq_len, layout, cu_seqlens, num_ranks):

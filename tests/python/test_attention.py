@@ -9,7 +9,7 @@ import torch
 from attention_cases import CASES, Case, check_equal, flat, results_of
 from safetensors import safe_open
 import lighthouse_attention as lighthouse
-from lighthouse_attention import functional
+from lighthouse_attention import library
 
 lighthouse_attention, select, token_scores = lighthouse.lighthouse_attention, lighthouse.select, lighthouse.token_scores
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -87,8 +87,8 @@ def test_packed_documents_equal_separate_calls():
 
 def test_layers_of_a_model_count_rows_of_documents_once(monkeypatch):
     counted = []
-    plan = functional.library.plan
-    monkeypatch.setattr(functional.library, "plan", lambda *row: counted.append(row) or plan(*row))
+    ask = library._ask
+    monkeypatch.setattr(library, "_ask", lambda *question: counted.append(question) or ask(*question))
     q, k, v, _ = Case(batch=1, seq_len=163).tensors()
     for _ in range(4):
         lighthouse_attention(q, k, v, num_levels=3, pooling_factor=2, topk=8, tile_topk=8, cu_seqlens=torch.tensor([0, 60, 61, 163]))
