@@ -1,40 +1,23 @@
 #include "ops/cudnn_backward.h"
 
-#include <ATen/cuda/CUDAContext.h>
-#include <ATen/cudnn/Handle.h>
 #include <ATen/ops/empty_strided.h>
-#include <c10/cuda/CUDACachingAllocator.h>
-#include <c10/cuda/CUDAGraphsC10Utils.h>
 #include <c10/cuda/CUDAGuard.h>
-#include <cudnn_frontend.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <list>
 #include <memory>
 #include <mutex>
-#include <set>
-#include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
-namespace cudnn_frontend {
-/// Where cudnn-frontend looks its functions up: the cuDNN that libtorch_cuda brought into the process, and no other.
-/// Linking would do too, but would make the library need the driver, which a machine that only builds does not have.
-void* cudnn_dlhandle = dlopen(("libcudnn.so." + std::to_string(CUDNN_MAJOR)).c_str(), RTLD_NOW | RTLD_NOLOAD);
-}  // namespace cudnn_frontend
+#include "ops/cudnn_plan.h"
 
 namespace lighthouse::ops {
 namespace {
 
-namespace fe = cudnn_frontend;
-
-constexpr size_t kMinimumVersion = 91800;  // the first that has the repeatable backward on Blackwell too
+constexpr const char* kWhat = "cudnn_backward";
 constexpr size_t kMaxPlans = 16;
-constexpr int64_t kAlignment = 16;
 
 enum TensorId : int64_t { kQ = 1, kK, kV, kO, kDout, kStats, kDq, kDk, kDv };
 
@@ -75,7 +58,7 @@ at::Tensor empty_with(const Layout& layout, const at::Tensor& like) {
 
 /// x itself where it lies as `layout` says, else a copy that does.
 at::Tensor with_layout(const at::Tensor& x, const Layout& layout) {
-  const bool is_aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kAlignment == 0;
+  const bool is_aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kCudnnAlignment == 0;
   if (is_aligned && layout_of_tensor(x) == layout) return x;
   at::Tensor copy = empty_with(layout, x);
   return copy.copy_(x);
@@ -113,10 +96,8 @@ Problem problem_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v
 }
 
 /// A backward of `batch` sequences and `kv_heads` KV heads of each, with their query heads.
-struct Plan {
-  std::shared_ptr<fe::graph::Graph> graph;
+struct Plan : CudnnPlan {
   int64_t batch = 0, kv_heads = 0;
-  int64_t workspace_bytes = 0;
 };
 
 fe::graph::Tensor_attributes described(TensorId id, const char* name, Layout layout, int64_t batch, int64_t heads) {
@@ -134,9 +115,7 @@ std::shared_ptr<fe::graph::Graph> make_graph(const Problem& problem, int64_t bat
   const int64_t heads = kv_heads * problem.group();
   const int64_t seq_len = problem.seq_len();
   auto graph = std::make_shared<fe::graph::Graph>();
-  graph->set_io_data_type(problem.dtype == at::kHalf ? fe::DataType_t::HALF : fe::DataType_t::BFLOAT16)
-      .set_intermediate_data_type(fe::DataType_t::FLOAT)
-      .set_compute_data_type(fe::DataType_t::FLOAT);
+  with_types(*graph, problem.dtype);
   const auto q = graph->tensor(described(kQ, "q", problem.q, batch, heads));
   const auto k = graph->tensor(described(kK, "k", problem.k, batch, kv_heads));
   const auto v = graph->tensor(described(kV, "v", problem.v, batch, kv_heads));
@@ -168,19 +147,8 @@ std::shared_ptr<fe::graph::Graph> make_graph(const Problem& problem, int64_t bat
 
 /// Null where cuDNN has no such backward.
 std::shared_ptr<const Plan> build(const Problem& problem, int64_t batch, int64_t kv_heads) {
-  const cudnnHandle_t handle = at::native::getCudnnHandle();
-  const std::shared_ptr<fe::graph::Graph> graph = make_graph(problem, batch, kv_heads);
-  if (graph->validate().is_bad() || graph->build_operation_graph(handle).is_bad() ||
-      graph->create_execution_plans({fe::HeurMode_t::A}).is_bad() || graph->check_support().is_bad()) {
-    return nullptr;
-  }
-  Plan plan{graph, batch, kv_heads, 0};
-  const fe::error_t built = graph->build_plans();
-  TORCH_CHECK(built.is_good(), "cudnn_backward: cuDNN supports the backward of ", batch, " x ", kv_heads,
-              " KV heads of ", problem.seq_len(), " rows, but Graph::build_plans failed: ", built.err_msg);
-  const fe::error_t asked = graph->get_workspace_size(plan.workspace_bytes);
-  TORCH_CHECK(asked.is_good(), "cudnn_backward: Graph::get_workspace_size failed: ", asked.err_msg);
-  return std::make_shared<const Plan>(std::move(plan));
+  const CudnnPlan plan = build_plan(kWhat, make_graph(problem, batch, kv_heads));
+  return plan.graph ? std::make_shared<const Plan>(Plan{plan, batch, kv_heads}) : nullptr;
 }
 
 /// One KV head tells what each costs.
@@ -199,36 +167,10 @@ std::shared_ptr<const Plan> choose_plan(const Problem& problem) {
   return kv_heads == 1 ? one : build(problem, 1, kv_heads);
 }
 
-/// cuDNN does not promise that threads can run one plan at the same time: whoever looks up, builds or runs holds this.
-std::mutex& plans_mutex() {
-  static std::mutex mutex;
-  return mutex;
-}
-
-/// The plan of `problem` or null, from the latest kMaxPlans or new.
 std::shared_ptr<const Plan> find_plan(const Problem& problem) {
-  using Entry = std::pair<std::vector<int64_t>, std::shared_ptr<const Plan>>;
-  static auto& entries = *new std::list<Entry>;  // latest first; not freed, at exit the driver may be gone
-  const std::vector<int64_t> key = problem.key();
+  static auto& plans = *new PlanCache<Plan>(kMaxPlans);
   const std::lock_guard lock(plans_mutex());
-  const auto found =
-      std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) { return entry.first == key; });
-  if (found != entries.end()) {
-    entries.splice(entries.begin(), entries, found);
-  } else {
-    entries.emplace_front(key, choose_plan(problem));
-    if (entries.size() > kMaxPlans) entries.pop_back();
-  }
-  return entries.front().second;
-}
-
-/// A CUDA graph runs the code of a plan for as long as it exists, and cuDNN 9.19 frees that with the plan. So a plan
-/// that was captured stays.
-void keep_while_captured(const std::shared_ptr<const Plan>& plan) {
-  static auto& captured = *new std::set<std::shared_ptr<const Plan>>;
-  if (c10::cuda::currentStreamCaptureStatusMayInitCtx() == c10::cuda::CaptureStatus::None) return;
-  const std::lock_guard lock(plans_mutex());
-  captured.insert(plan);
+  return plans.find(problem.key(), [&] { return choose_plan(problem); });
 }
 
 /// Element [sequence, head, 0, 0].
@@ -248,26 +190,24 @@ void run_slice(const Plan& plan, const Problem& problem, const Tensors& x, int64
   const int64_t head = kv_head * problem.group();
   const int64_t num_rows = plan.batch * plan.kv_heads * problem.group();
   at::Tensor logsumexp = x.logsumexp.narrow(0, sequence * problem.num_heads() + head, num_rows);
-  if (reinterpret_cast<uintptr_t>(logsumexp.const_data_ptr()) % kAlignment != 0) logsumexp = logsumexp.clone();
-  std::unordered_map<int64_t, void*> pointers{
-      {kQ, at_head(x.q, sequence, head)},       {kK, at_head(x.k, sequence, kv_head)},
-      {kV, at_head(x.v, sequence, kv_head)},    {kO, at_head(x.o, sequence, head)},
-      {kDout, at_head(x.dout, sequence, head)}, {kStats, const_cast<void*>(logsumexp.const_data_ptr())},
-      {kDq, at_head(x.dq, sequence, head)},     {kDk, at_head(x.dk, sequence, kv_head)},
-      {kDv, at_head(x.dv, sequence, kv_head)}};
-  const cudnnHandle_t handle = at::native::getCudnnHandle();  // on the current stream
-  const std::lock_guard lock(plans_mutex());
-  const fe::error_t ran = plan.graph->execute(handle, pointers, workspace);
-  TORCH_CHECK(ran.is_good(), "cudnn_backward: Graph::execute failed for KV heads ", kv_head, " to ",
-              kv_head + plan.kv_heads - 1, " of sequence ", sequence, ": ", ran.err_msg);
+  if (reinterpret_cast<uintptr_t>(logsumexp.const_data_ptr()) % kCudnnAlignment != 0) logsumexp = logsumexp.clone();
+  run_plan(kWhat, plan,
+           {{kQ, at_head(x.q, sequence, head)},
+            {kK, at_head(x.k, sequence, kv_head)},
+            {kV, at_head(x.v, sequence, kv_head)},
+            {kO, at_head(x.o, sequence, head)},
+            {kDout, at_head(x.dout, sequence, head)},
+            {kStats, const_cast<void*>(logsumexp.const_data_ptr())},
+            {kDq, at_head(x.dq, sequence, head)},
+            {kDk, at_head(x.dk, sequence, kv_head)},
+            {kDv, at_head(x.dv, sequence, kv_head)}},
+           workspace);
 }
 
 }  // namespace
 
 bool cudnn_backward_runs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const CudnnCall& call) {
-  if (fe::cudnn_dlhandle == nullptr || fe::detail::get_backend_version() < kMinimumVersion) return false;
-  const int capability = at::cuda::getDeviceProperties(q.device().index())->major;
-  if (capability != 9 && capability != 10) return false;
+  if (!cudnn_serves(q)) return false;
   const c10::cuda::CUDAGuard guard(q.device());
   return find_plan(problem_of(q, k, v, call)) != nullptr;
 }
@@ -292,9 +232,7 @@ ThreeTensors cudnn_backward(const at::Tensor& q, const at::Tensor& k, const at::
                         empty_with(problem.dk, k),
                         empty_with(problem.dv, v)};
   keep_while_captured(plan);
-  // Not at::empty, which fills memory in PyTorch's deterministic mode.
-  const c10::DataPtr workspace = c10::cuda::CUDACachingAllocator::get()->allocate(
-      static_cast<size_t>(std::max<int64_t>(1, plan->workspace_bytes)));
+  const c10::DataPtr workspace = workspace_of(*plan);
   for (int64_t sequence = 0; sequence < problem.batch(); sequence += plan->batch) {
     for (int64_t kv_head = 0; kv_head < problem.num_kv_heads(); kv_head += plan->kv_heads) {
       run_slice(*plan, problem, tensors, sequence, kv_head, workspace.get());

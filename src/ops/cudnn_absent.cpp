@@ -1,4 +1,4 @@
-// In place of cudnn_backward.cpp where the build has no CUDA or no cudnn-frontend.
+// In place of the files that describe graphs of cuDNN, where the build has no CUDA or no cudnn-frontend.
 #include <c10/util/Exception.h>
 
 #include "ops/cudnn_backward.h"
