@@ -13,6 +13,7 @@
 #include "ops/cudnn_attention.h"
 #include "ops/deterministic.h"
 #include "ops/gathering.h"
+#include "ops/long_attention.h"
 #include "ops/merged_attention.h"
 #include "ops/stock_rules.h"
 
@@ -144,6 +145,9 @@ at::Tensor one_document(const at::Tensor& q, const at::Tensor& k, const at::Tens
   const bool grouped = q.size(1) != k.size(1);
   if (grouped && !may_share_keys(q.is_cuda(), is_16_bit(q), q.size(3))) {
     return one_document(q, for_every_query_head(k, q.size(1)), for_every_query_head(v, q.size(1)), softmax_scale);
+  }
+  if (q.is_cuda() && q.size(2) >= kLongRows && long_attention_runs(q, k, v, scale_of(q, softmax_scale))) {
+    return long_attention(q, k, v, scale_of(q, softmax_scale));
   }
   return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/std::nullopt, /*dropout_p=*/0.0, /*is_causal=*/true,
                                           softmax_scale, grouped);

@@ -20,6 +20,8 @@ namespace lighthouse::ops {
 /// CUDA are one call: FlashAttention-2 (16-bit types, D <= 256) or the memory-efficient kernel, both by offsets; fp64
 /// and the CPU go document by document.
 ///
+/// One document of kLongRows rows or more that would go to cuDNN is taken in blocks of queries (long_attention.h).
+///
 /// `deterministic`: on CUDA one document goes to cudnn_attention where cudnn_attention_runs (that states the rule); all
 /// else runs as though PyTorch's deterministic mode were on for this call and its backward, which rules cuDNN out: its
 /// ordinary backward adds in varying order.

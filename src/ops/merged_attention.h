@@ -1,9 +1,7 @@
 // Attention of the last rows of a document whose first rows are attended with elsewhere.
 //
-// Of n queries and m keys, the m - n keys before are seen by all queries, the others causally. Stock attention of
-// either gives an output O_i and a log-sum-exp L_i; together they are, in fp32 (fp64 for fp64),
-//   L = log(exp(L_1) + exp(L_2)),   O = exp(L_1 - L) O_1 + exp(L_2 - L) O_2.
-// Given O and L of all keys, the stock backward of either makes its part of the gradients (cudnn_blocks.h).
+// Of n queries and m keys, the m - n keys before are seen by all queries, the others causally: two blocks of keys,
+// whose outputs are merged (key_block.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -6,6 +6,7 @@
 #include <ATen/cuda/CUDAGraph.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <gtest/gtest.h>
@@ -16,6 +17,8 @@
 
 #include "lighthouse/ops.h"
 #include "ops/gathering.h"
+#include "ops/inner_attention.h"
+#include "ops/long_attention.h"
 #include "support/gpu_gate.h"
 
 namespace lighthouse {
@@ -199,6 +202,39 @@ TEST(GraphCuda, PackedDocumentsAndBackwardAreCaptured) {
   for (int i = 1; i < 4; ++i) {
     const at::Tensor difference = results[i].to(at::kFloat) - expected[i].to(at::kFloat);
     EXPECT_LE(difference.norm().item<double>(), 1e-2 * expected[i].to(at::kFloat).norm().item<double>()) << i;
+  }
+}
+
+TEST(LongAttentionCuda, IsTakenFromItsLengthOnAndAgreesWithOneCall) {
+  NEED_DEVICE(4);
+  const Inputs inputs = make_inputs(ops::kLongRows + 77, 2, 1, 64);
+  const auto by_head = [](const at::Tensor& x) { return x.transpose(1, 2); };
+  const double scale = 0.125;
+  if (!ops::long_attention_runs(by_head(inputs.q), by_head(inputs.k), by_head(inputs.v), scale)) {
+    GTEST_SKIP() << "PyTorch would not choose cuDNN";
+  }
+  const auto run = [&](const auto& attention) {
+    std::vector<at::Tensor> x;
+    for (const at::Tensor* tensor : {&inputs.q, &inputs.k, &inputs.v}) x.push_back(tensor->detach().requires_grad_());
+    const at::Tensor out = attention(by_head(x[0]), by_head(x[1]), by_head(x[2]));
+    std::vector<at::Tensor> results = torch::autograd::grad({out}, x, {by_head(inputs.dout)});
+    results.insert(results.begin(), out.detach());
+    return results;
+  };
+  const std::vector<at::Tensor> taken = run([&](const auto& q, const auto& k, const auto& v) {
+    return ops::stock_attention(q, k, v, {q.size(2)}, std::nullopt, /*deterministic=*/false);
+  });
+  const std::vector<at::Tensor> in_blocks =
+      run([&](const auto& q, const auto& k, const auto& v) { return ops::long_attention(q, k, v, scale); });
+  const std::vector<at::Tensor> in_one_call = run([&](const auto& q, const auto& k, const auto& v) {
+    return at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, true, scale, /*enable_gqa=*/true);
+  });
+  EXPECT_TRUE(at::equal(taken[0], in_blocks[0]));
+  for (size_t i = 0; i < taken.size(); ++i) {
+    const at::Tensor difference = taken[i].to(at::kFloat) - in_one_call[i].to(at::kFloat);
+    EXPECT_LE(difference.norm().item<double>(),
+              4 * std::ldexp(1.0, -8) * in_one_call[i].norm(2, at::kFloat).item<double>())
+        << i;
   }
 }
 
