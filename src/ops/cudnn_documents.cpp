@@ -24,13 +24,13 @@ constexpr const char* kWhat = "cudnn_documents";
 constexpr size_t kMaxPlans = 64;
 
 /// cuDNN reads tiles of rows, masks the scores of those past the end of a document, and multiplies them all the same:
-/// zero times what another document has there, which is a number, or zero times whatever lies behind the row, which
-/// must be made one. So every tensor has rows of zeros behind it, as many as the largest tile.
+/// zero times what the next document has there, which is a number, or zero times what lies behind the last, which must
+/// be made one (NaNs there reached o and dk). So every tensor has rows of zeros behind it, as many as the largest tile.
 constexpr int64_t kRowsBehind = 256;
 
-/// Tensors of the graphs, rows [heads, channels]. The first five begin, document by document, at offsets of their own; the
-/// output's gradient at those of the output, the gradients of q, k and v at those of q, k and v. Offsets that two of q, k
-/// and v share make cuDNN 9.19 give a wrong gradient of q, also where they are the same numbers.
+/// Tensors of the graphs, rows [heads, channels]. The first five begin, document by document, at offsets of their own;
+/// the output's gradient at those of the output, the gradients of q, k and v at those of q, k and v. (With q, k and v
+/// beside one another and the same offsets for the three, the gradient of q came out wrong.)
 enum Role : int64_t { kQ, kK, kV, kO, kStats, kDq, kDk, kDv, kDout, kLengths, kOffsets };
 constexpr int64_t kOwnOffsets = 5;
 
@@ -46,9 +46,9 @@ struct Problem {
   double softmax_scale;
 
   std::vector<int64_t> key() const {
-    return {device,      dtype == at::kHalf, heads,       kv_heads,
-            head_dim,    sizes.count,        sizes.longest, sizes.total,
-            std::bit_cast<int64_t>(softmax_scale)};
+    return {device,        dtype == at::kHalf, heads,
+            kv_heads,      head_dim,           sizes.count,
+            sizes.longest, sizes.total,        std::bit_cast<int64_t>(softmax_scale)};
   }
   int64_t heads_of(int64_t role) const {
     const bool of_keys = role == kK || role == kV || role == kDk || role == kDv;
@@ -130,8 +130,7 @@ CudnnPlan forward_plan(const Problem& problem) {
   Drawing drawing(problem);
   fe::graph::SDPA_attributes attributes;
   drawing.options(attributes).set_name("documents").set_generate_stats(true);
-  const auto [o, stats] =
-      drawing.graph->sdpa(drawing.input(kQ), drawing.input(kK), drawing.input(kV), attributes);
+  const auto [o, stats] = drawing.graph->sdpa(drawing.input(kQ), drawing.input(kK), drawing.input(kV), attributes);
   drawing.output(o, kO);
   drawing.output(stats, kStats);
   return build_plan(kWhat, drawing.graph);
@@ -167,8 +166,8 @@ std::shared_ptr<const Plans> find_plans(const Problem& problem) {
 
 // The memory.
 
-/// Lengths of the documents of a plan, and where they begin in each kind of memory: int32 [1 + kOwnOffsets, count], those
-/// that are not there at the end, without rows.
+/// Lengths of the documents of a plan, and where they begin in each kind of memory: int32 [1 + kOwnOffsets, count],
+/// those that are not there at the end, without rows.
 at::Tensor document_numbers(const Problem& problem, const at::Tensor& like, const std::vector<int64_t>& num_rows) {
   const int64_t stride = problem.sizes.count + 4;  // one more than documents, at multiples of 16 bytes
   std::vector<int64_t> values(static_cast<size_t>(stride * (1 + kOwnOffsets)));
@@ -254,21 +253,15 @@ struct CudnnDocuments : torch::autograd::Function<CudnnDocuments> {
     };
     const at::Tensor dout = copied(gradients[0]), dq = like(q), dk = like(k), dv = like(v);
     run(plans, plans->backward,
-        pointers_of({{kQ, q},
-                     {kK, k},
-                     {kV, v},
-                     {kO, out},
-                     {kStats, stats},
-                     {kDout, dout},
-                     {kDq, dq},
-                     {kDk, dk},
-                     {kDv, dv}},
-                    saved[5]));
+        pointers_of(
+            {{kQ, q}, {kK, k}, {kV, v}, {kO, out}, {kStats, stats}, {kDout, dout}, {kDq, dq}, {kDk, dk}, {kDv, dv}},
+            saved[5]));
     return {as_heads(dq), as_heads(dk), as_heads(dv), at::Tensor(), at::Tensor()};  // none of the lengths and the scale
   }
 
  private:
-  static void run(const std::shared_ptr<const Plans>& plans, const CudnnPlan& plan, std::unordered_map<int64_t, void*> pointers) {
+  static void run(const std::shared_ptr<const Plans>& plans, const CudnnPlan& plan,
+                  std::unordered_map<int64_t, void*> pointers) {
     keep_while_captured(plans);
     const c10::DataPtr workspace = workspace_of(plan);
     run_plan(kWhat, plan, std::move(pointers), workspace.get());

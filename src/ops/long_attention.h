@@ -2,8 +2,8 @@
 //
 // A block's queries see all keys before it, and their own causally; the two are merged by their log-sum-exps
 // (key_block.h). cuDNN's causal forward of 524,288 rows runs at 0.85 of the speed that it has at 24,576; the same in
-// blocks of 65,536 does not lose it. The backward is one stock call: it wants the output and the log-sum-exp of all keys,
-// which are the same however they were made.
+// blocks of 65,536 does not lose it. The backward is one stock call: it wants the output and the log-sum-exp of all
+// keys, which are the same however they were made.
 #pragma once
 
 #include <ATen/core/Tensor.h>

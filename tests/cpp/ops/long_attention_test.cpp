@@ -21,9 +21,7 @@ const std::vector<LongCase> kLongCases = {{1, 2, 300, 16, 128}, {2, 2, 256, 16, 
                                           {1, 3, 100, 24, 30},  {1, 2, 64, 8, 64},    {1, 1, 50, 8, 10}};
 
 Inputs inputs_of(const LongCase& c, at::ScalarType dtype) {
-  const auto heads = [&](int64_t seed) {
-    return normal({c.batch, c.num_heads, c.seq_len, c.head_dim}, seed, dtype);
-  };
+  const auto heads = [&](int64_t seed) { return normal({c.batch, c.num_heads, c.seq_len, c.head_dim}, seed, dtype); };
   return {heads(1), heads(2), heads(3), heads(4), {}};
 }
 
