@@ -11,6 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("LIGHTHOUSE_BUILD", ROOT / "build" / "release")).resolve()
 LIGHTHOUSE = Path(os.environ.get("LIGHTHOUSE_BIN", BUILD / "bin" / "lighthouse")).resolve()
+# c10d asks for the name of every address that it connects to. Where a name server does not answer, a rank stands still for five
+# seconds at a time.
+os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
 if importlib.util.find_spec("lighthouse_attention") is None:
     os.environ.setdefault("LIGHTHOUSE_LIBRARY", str(BUILD / "src" / "stable" / "liblighthouse_stable.so"))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -33,6 +33,9 @@ struct Child {
   std::string text;
   try {
     at::set_num_threads(1);
+    // c10d asks for the name of every address that it connects to. Where a name server does not answer, a rank stands
+    // still for five seconds at a time.
+    ::setenv("RES_OPTIONS", "timeout:1 attempts:1", /*overwrite=*/0);
     std::signal(SIGPIPE, SIG_IGN);  // as in the program: what a rank sends to one that is lost
     text = body(rank);
   } catch (const std::exception& error) {
