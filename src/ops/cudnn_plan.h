@@ -47,6 +47,7 @@ std::mutex& plans_mutex();
 /// that was captured stays.
 void keep_while_captured(const std::shared_ptr<const void>& plan);
 
+/// Inputs and outputs of `dtype`, fp16 or bf16, all between in fp32.
 fe::graph::Graph& with_types(fe::graph::Graph& graph, at::ScalarType dtype);
 
 /// The latest plans by all that they depend on. Of static life, and not freed: at exit the driver may be gone.
