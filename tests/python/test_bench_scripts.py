@@ -43,7 +43,7 @@ def test_context_parallel():
     results = {result["case"]: result for result in map(json.loads, output.splitlines())}
     assert silent == "" and list(results) == [*names, "500m-dense-ring"] and "no kernel" in results["500m-dense-ring"]["skipped"]
     # From the second step on rounding decides which of equal scores are taken, and processors round differently.
-    for attention, bound in (("lighthouse", 2e-2), ("dense", 1e-6)):
+    for attention, bound in (("lighthouse", 5e-3), ("dense", 1e-6)):
         alone, heads = (results[f"500m-{attention}-{way}"] for way in ("alone", "heads"))
         assert heads["losses"][0] == pytest.approx(alone["losses"][0], rel=1e-6)
         assert heads["losses"] == pytest.approx(alone["losses"], rel=bound)
