@@ -8,16 +8,18 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <ostream>
 
 #include "ops/cudnn_attention.h"
+#include "support/attention_results.h"
 #include "support/gpu_gate.h"
 
 namespace lighthouse::ops {
 namespace {
+
+using test_support::attention_results;
 
 struct Case {
   int64_t batch, num_heads, num_kv_heads, seq_len, head_dim;
@@ -45,20 +47,9 @@ Inputs make_inputs(const Case& c) {
   return {make(c.num_heads), make(c.num_kv_heads), make(c.num_kv_heads), make(c.num_heads)};
 }
 
-template <typename Attention>
-std::vector<at::Tensor> results_of(const Inputs& inputs, const Attention& attention) {
-  const at::Tensor q = inputs.q.detach().requires_grad_();
-  const at::Tensor k = inputs.k.detach().requires_grad_();
-  const at::Tensor v = inputs.v.detach().requires_grad_();
-  const at::Tensor out = attention(q, k, v);
-  std::vector<at::Tensor> results = torch::autograd::grad({out}, {q, k, v}, {inputs.dout});
-  results.insert(results.begin(), out.detach());
-  return results;
-}
-
 /// o, dq, dk, dv.
 std::vector<at::Tensor> by_cudnn(const Inputs& inputs, const Case& c, const CudnnLimits& limits = {}) {
-  return results_of(
+  return attention_results(
       inputs, [&](const auto& q, const auto& k, const auto& v) { return cudnn_attention(q, k, v, c.scale(), limits); });
 }
 
@@ -103,7 +94,7 @@ TEST_P(CudnnAttentionCuda, AgreesWithStockAttentionInDouble) {
   const auto stock = [&](const auto& q, const auto& k, const auto& v) {
     return at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, true, GetParam().scale(), grouped);
   };
-  const std::vector<at::Tensor> expected = results_of(exact, stock);
+  const std::vector<at::Tensor> expected = attention_results(exact, stock);
   // The probabilities, the gradients of the scores, o and the result are rounded to the type, each by at most one part
   // in 2^8 (bf16) or 2^11.
   const double bound = 4 * std::ldexp(1.0, GetParam().dtype == at::kBFloat16 ? -8 : -11);
@@ -165,7 +156,7 @@ TEST(CudnnAttentionRulesCuda, LongRowsAgreeWithStockAttention) {
   }
   const std::vector<at::Tensor> results = by_cudnn(inputs, c);
   expect_equal(by_cudnn(inputs, c), results);
-  const std::vector<at::Tensor> stock = results_of(inputs, [&](const auto& q, const auto& k, const auto& v) {
+  const std::vector<at::Tensor> stock = attention_results(inputs, [&](const auto& q, const auto& k, const auto& v) {
     return at::scaled_dot_product_attention(q, k, v, std::nullopt, 0.0, true, c.scale(), /*enable_gqa=*/true);
   });
   for (size_t i = 0; i < stock.size(); ++i) {

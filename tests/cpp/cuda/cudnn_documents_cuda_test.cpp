@@ -11,7 +11,6 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <gtest/gtest.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <array>
 #include <cmath>
@@ -20,10 +19,13 @@
 
 #include "ops/cudnn_documents.h"
 #include "ops/inner_attention.h"
+#include "support/attention_results.h"
 #include "support/gpu_gate.h"
 
 namespace lighthouse::ops::documents {
 namespace {
+
+using test_support::attention_results;
 
 enum class Memory { kByToken, kPacked, kByHead };  ///< [S, H, D]; [S, H + 2 H_kv, D] with q, k and v in it; [H, S, D]
 
@@ -60,19 +62,8 @@ Inputs make_inputs(const Case& c) {
 }
 
 /// o, dq, dk, dv.
-template <typename Attention>
-std::vector<at::Tensor> results_of(const Inputs& inputs, const Attention& attention) {
-  const at::Tensor q = inputs.q.detach().requires_grad_();
-  const at::Tensor k = inputs.k.detach().requires_grad_();
-  const at::Tensor v = inputs.v.detach().requires_grad_();
-  const at::Tensor out = attention(q, k, v);
-  std::vector<at::Tensor> results = torch::autograd::grad({out}, {q, k, v}, {inputs.dout});
-  results.insert(results.begin(), out.detach());
-  return results;
-}
-
 std::vector<at::Tensor> by_cudnn(const Inputs& inputs, const Case& c) {
-  return results_of(inputs, [&](const auto& q, const auto& k, const auto& v) {
+  return attention_results(inputs, [&](const auto& q, const auto& k, const auto& v) {
     return cudnn_documents(q, k, v, c.num_rows, c.scale());
   });
 }
@@ -99,7 +90,7 @@ class DISABLED_CudnnDocumentsCuda : public ::testing::TestWithParam<Case> {
 TEST_P(DISABLED_CudnnDocumentsCuda, AgreesWithStockAttentionInDouble) {
   const auto as_double = [](const at::Tensor& x) { return x.to(at::kDouble); };
   const Inputs exact{as_double(inputs_.q), as_double(inputs_.k), as_double(inputs_.v), as_double(inputs_.dout)};
-  const std::vector<at::Tensor> expected = results_of(exact, [&](const auto& q, const auto& k, const auto& v) {
+  const std::vector<at::Tensor> expected = attention_results(exact, [&](const auto& q, const auto& k, const auto& v) {
     return stock_attention(q, k, v, GetParam().num_rows, GetParam().scale(), /*deterministic=*/false);
   });
   const std::vector<at::Tensor> results = by_cudnn(inputs_, GetParam());

@@ -19,6 +19,7 @@
 #include "ops/gathering.h"
 #include "ops/inner_attention.h"
 #include "ops/long_attention.h"
+#include "support/attention_results.h"
 #include "support/gpu_gate.h"
 
 namespace lighthouse {
@@ -61,13 +62,8 @@ AttentionOptions make_options(int64_t topk, int64_t num_levels = 3, int64_t pool
 
 /// o, dq, dk, dv.
 std::vector<at::Tensor> results_of(const Inputs& inputs, const AttentionOptions& options) {
-  const at::Tensor q = inputs.q.detach().requires_grad_();
-  const at::Tensor k = inputs.k.detach().requires_grad_();
-  const at::Tensor v = inputs.v.detach().requires_grad_();
-  const at::Tensor out = lighthouse_attention(q, k, v, options);
-  std::vector<at::Tensor> results = torch::autograd::grad({out}, {q, k, v}, {inputs.dout});
-  results.insert(results.begin(), out.detach());
-  return results;
+  return test_support::attention_results(
+      inputs, [&](const auto& q, const auto& k, const auto& v) { return lighthouse_attention(q, k, v, options); });
 }
 
 /// Heads [first, first + 1) of everything.
@@ -207,20 +203,12 @@ TEST(GraphCuda, PackedDocumentsAndBackwardAreCaptured) {
 
 TEST(LongAttentionCuda, IsTakenFromItsLengthOnAndAgreesWithOneCall) {
   NEED_DEVICE(4);
-  const Inputs inputs = make_inputs(ops::kLongRows + 77, 2, 1, 64);
-  const auto by_head = [](const at::Tensor& x) { return x.transpose(1, 2); };
+  const Inputs by_token = make_inputs(ops::kLongRows + 77, 2, 1, 64);
+  const Inputs inputs{by_token.q.transpose(1, 2), by_token.k.transpose(1, 2), by_token.v.transpose(1, 2),
+                      by_token.dout.transpose(1, 2)};
   const double scale = 0.125;
-  if (!ops::long_attention_runs(by_head(inputs.q), by_head(inputs.k), by_head(inputs.v), scale)) {
-    GTEST_SKIP() << "PyTorch would not choose cuDNN";
-  }
-  const auto run = [&](const auto& attention) {
-    std::vector<at::Tensor> x;
-    for (const at::Tensor* tensor : {&inputs.q, &inputs.k, &inputs.v}) x.push_back(tensor->detach().requires_grad_());
-    const at::Tensor out = attention(by_head(x[0]), by_head(x[1]), by_head(x[2]));
-    std::vector<at::Tensor> results = torch::autograd::grad({out}, x, {by_head(inputs.dout)});
-    results.insert(results.begin(), out.detach());
-    return results;
-  };
+  if (!ops::long_attention_runs(inputs.q, inputs.k, inputs.v, scale)) GTEST_SKIP() << "PyTorch would not choose cuDNN";
+  const auto run = [&](const auto& attention) { return test_support::attention_results(inputs, attention); };
   const std::vector<at::Tensor> taken = run([&](const auto& q, const auto& k, const auto& v) {
     return ops::stock_attention(q, k, v, {q.size(2)}, std::nullopt, /*deterministic=*/false);
   });

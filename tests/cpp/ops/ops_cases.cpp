@@ -3,11 +3,11 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "support/attention_results.h"
 #include "support/golden.h"
 
 namespace lighthouse::ops_test {
@@ -90,13 +90,7 @@ at::Tensor selection_of(const OpsCase& test_case, const Inputs& inputs) {
 }
 
 Results results_of(const Inputs& inputs, const Attention& attention) {
-  const at::Tensor q = inputs.q.detach().requires_grad_();
-  const at::Tensor k = inputs.k.detach().requires_grad_();
-  const at::Tensor v = inputs.v.detach().requires_grad_();
-  const at::Tensor out = attention(q, k, v);
-  Results results = torch::autograd::grad({out}, {q, k, v}, {inputs.dout});
-  results.insert(results.begin(), out.detach());
-  return results;
+  return test_support::attention_results(inputs, attention);
 }
 
 Results results_of(const Inputs& inputs, const AttentionOptions& options) {
