@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "ops/cudnn_blocks.h"
+#include "ops/stock_rules.h"
 
 namespace lighthouse::ops {
 namespace {
@@ -13,13 +14,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr uintptr_t kAlignment = 16;
-
 /// Rows [.., D] that cuDNN can read where they lie.
 bool is_readable(const at::Tensor& x) {
-  if (x.stride(3) != 1 || reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kAlignment != 0) return false;
+  if (x.stride(3) != 1 || reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kLoadBytes != 0) return false;
   for (int64_t i = 0; i < 3; ++i) {
-    const bool fits = x.stride(i) > 0 && x.stride(i) * x.element_size() % static_cast<int64_t>(kAlignment) == 0;
+    const bool fits = x.stride(i) > 0 && x.stride(i) * x.element_size() % kLoadBytes == 0;
     if (x.size(i) > 1 && !fits) return false;
   }
   return true;

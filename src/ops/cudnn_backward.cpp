@@ -7,16 +7,16 @@
 #include <array>
 #include <bit>
 #include <memory>
-#include <mutex>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "ops/cudnn_plan.h"
+#include "ops/stock_rules.h"
 
 namespace lighthouse::ops {
 namespace {
 
-constexpr const char* kWhat = "cudnn_backward";
 constexpr size_t kMaxPlans = 16;
 
 enum TensorId : int64_t { kQ = 1, kK, kV, kO, kDout, kStats, kDq, kDk, kDv };
@@ -58,7 +58,7 @@ at::Tensor empty_with(const Layout& layout, const at::Tensor& like) {
 
 /// x itself where it lies as `layout` says, else a copy that does.
 at::Tensor with_layout(const at::Tensor& x, const Layout& layout) {
-  const bool is_aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kCudnnAlignment == 0;
+  const bool is_aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kLoadBytes == 0;
   if (is_aligned && layout_of_tensor(x) == layout) return x;
   at::Tensor copy = empty_with(layout, x);
   return copy.copy_(x);
@@ -147,7 +147,9 @@ std::shared_ptr<fe::graph::Graph> make_graph(const Problem& problem, int64_t bat
 
 /// Null where cuDNN has no such backward.
 std::shared_ptr<const Plan> build(const Problem& problem, int64_t batch, int64_t kv_heads) {
-  const CudnnPlan plan = build_plan(kWhat, make_graph(problem, batch, kv_heads));
+  const std::string what =
+      c10::str("cudnn_backward of ", batch, " x ", kv_heads, " KV heads of ", problem.seq_len(), " rows");
+  const CudnnPlan plan = build_plan(what, make_graph(problem, batch, kv_heads));
   return plan.graph ? std::make_shared<const Plan>(Plan{plan, batch, kv_heads}) : nullptr;
 }
 
@@ -167,9 +169,9 @@ std::shared_ptr<const Plan> choose_plan(const Problem& problem) {
   return kv_heads == 1 ? one : build(problem, 1, kv_heads);
 }
 
+/// The plan of `problem` or null, from the latest kMaxPlans or new.
 std::shared_ptr<const Plan> find_plan(const Problem& problem) {
   static auto& plans = *new PlanCache<Plan>(kMaxPlans);
-  const std::lock_guard lock(plans_mutex());
   return plans.find(problem.key(), [&] { return choose_plan(problem); });
 }
 
@@ -190,18 +192,20 @@ void run_slice(const Plan& plan, const Problem& problem, const Tensors& x, int64
   const int64_t head = kv_head * problem.group();
   const int64_t num_rows = plan.batch * plan.kv_heads * problem.group();
   at::Tensor logsumexp = x.logsumexp.narrow(0, sequence * problem.num_heads() + head, num_rows);
-  if (reinterpret_cast<uintptr_t>(logsumexp.const_data_ptr()) % kCudnnAlignment != 0) logsumexp = logsumexp.clone();
-  run_plan(kWhat, plan,
-           {{kQ, at_head(x.q, sequence, head)},
-            {kK, at_head(x.k, sequence, kv_head)},
-            {kV, at_head(x.v, sequence, kv_head)},
-            {kO, at_head(x.o, sequence, head)},
-            {kDout, at_head(x.dout, sequence, head)},
-            {kStats, const_cast<void*>(logsumexp.const_data_ptr())},
-            {kDq, at_head(x.dq, sequence, head)},
-            {kDk, at_head(x.dk, sequence, kv_head)},
-            {kDv, at_head(x.dv, sequence, kv_head)}},
-           workspace);
+  if (reinterpret_cast<uintptr_t>(logsumexp.const_data_ptr()) % kLoadBytes != 0) logsumexp = logsumexp.clone();
+  const fe::error_t ran = run_plan(plan,
+                                   {{kQ, at_head(x.q, sequence, head)},
+                                    {kK, at_head(x.k, sequence, kv_head)},
+                                    {kV, at_head(x.v, sequence, kv_head)},
+                                    {kO, at_head(x.o, sequence, head)},
+                                    {kDout, at_head(x.dout, sequence, head)},
+                                    {kStats, const_cast<void*>(logsumexp.const_data_ptr())},
+                                    {kDq, at_head(x.dq, sequence, head)},
+                                    {kDk, at_head(x.dk, sequence, kv_head)},
+                                    {kDv, at_head(x.dv, sequence, kv_head)}},
+                                   workspace);
+  TORCH_CHECK(ran.is_good(), "cudnn_backward: Graph::execute failed for KV heads ", kv_head, " to ",
+              kv_head + plan.kv_heads - 1, " of sequence ", sequence, ": ", ran.err_msg);
 }
 
 }  // namespace

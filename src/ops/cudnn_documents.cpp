@@ -155,7 +155,6 @@ CudnnPlan backward_plan(const Problem& problem) {
 /// Null where cuDNN lacks one of them.
 std::shared_ptr<const Plans> find_plans(const Problem& problem) {
   static auto& plans = *new PlanCache<Plans>(kMaxPlans);
-  const std::lock_guard lock(plans_mutex());
   return plans.find(problem.key(), [&]() -> std::shared_ptr<const Plans> {
     Plans made{forward_plan(problem), {}};
     if (!made.forward.graph) return nullptr;
@@ -264,7 +263,8 @@ struct CudnnDocuments : torch::autograd::Function<CudnnDocuments> {
                   std::unordered_map<int64_t, void*> pointers) {
     keep_while_captured(plans);
     const c10::DataPtr workspace = workspace_of(plan);
-    run_plan(kWhat, plan, std::move(pointers), workspace.get());
+    const fe::error_t ran = run_plan(plan, std::move(pointers), workspace.get());
+    TORCH_CHECK(ran.is_good(), kWhat, ": Graph::execute failed: ", ran.err_msg);
   }
 };
 

@@ -7,7 +7,6 @@
 #include <dlfcn.h>
 
 #include <set>
-#include <string>
 
 namespace cudnn_frontend {
 /// Where cudnn-frontend looks its functions up: the cuDNN that libtorch_cuda brought into the process, and no other.
@@ -28,25 +27,24 @@ bool cudnn_serves(const at::Tensor& x) {
   return capability == 9 || capability == 10;
 }
 
-CudnnPlan build_plan(const char* what, const std::shared_ptr<fe::graph::Graph>& graph) {
+CudnnPlan build_plan(const std::string& what, const std::shared_ptr<fe::graph::Graph>& graph) {
   const cudnnHandle_t handle = at::native::getCudnnHandle();
   if (graph->validate().is_bad() || graph->build_operation_graph(handle).is_bad() ||
       graph->create_execution_plans({fe::HeurMode_t::A}).is_bad() || graph->check_support().is_bad()) {
     return {};
   }
   const fe::error_t built = graph->build_plans();
-  TORCH_CHECK(built.is_good(), what, ": cuDNN supports this, but Graph::build_plans failed: ", built.err_msg);
+  TORCH_CHECK(built.is_good(), what, ": cuDNN supports it, but Graph::build_plans failed: ", built.err_msg);
   CudnnPlan plan{graph, 0};
   const fe::error_t asked = graph->get_workspace_size(plan.workspace_bytes);
   TORCH_CHECK(asked.is_good(), what, ": Graph::get_workspace_size failed: ", asked.err_msg);
   return plan;
 }
 
-void run_plan(const char* what, const CudnnPlan& plan, std::unordered_map<int64_t, void*> pointers, void* workspace) {
+fe::error_t run_plan(const CudnnPlan& plan, std::unordered_map<int64_t, void*> pointers, void* workspace) {
   const cudnnHandle_t handle = at::native::getCudnnHandle();  // on the current stream
   const std::lock_guard lock(plans_mutex());
-  const fe::error_t ran = plan.graph->execute(handle, pointers, workspace);
-  TORCH_CHECK(ran.is_good(), what, ": Graph::execute failed: ", ran.err_msg);
+  return plan.graph->execute(handle, pointers, workspace);
 }
 
 c10::DataPtr workspace_of(const CudnnPlan& plan) {

@@ -10,6 +10,7 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -17,8 +18,6 @@
 namespace lighthouse::ops {
 
 namespace fe = cudnn_frontend;
-
-constexpr int64_t kCudnnAlignment = 16;  ///< bytes that cuDNN's kernels load at once
 
 /// A graph that cuDNN can run, and the memory that it needs for that.
 struct CudnnPlan {
@@ -32,15 +31,15 @@ bool cudnn_serves(const at::Tensor& x);
 
 /// The plan of a graph for the current device; no graph where cuDNN has none. Throws c10::Error where it has one and
 /// cannot build it; `what` says of what.
-CudnnPlan build_plan(const char* what, const std::shared_ptr<fe::graph::Graph>& graph);
+CudnnPlan build_plan(const std::string& what, const std::shared_ptr<fe::graph::Graph>& graph);
 
-/// Runs it on the current stream of the current device, in `workspace`.
-void run_plan(const char* what, const CudnnPlan& plan, std::unordered_map<int64_t, void*> pointers, void* workspace);
+/// Runs it on the current stream of the current device, in `workspace`. The caller looks at what it returns.
+[[nodiscard]] fe::error_t run_plan(const CudnnPlan& plan, std::unordered_map<int64_t, void*> pointers, void* workspace);
 
 /// Memory for a plan, of the caching allocator.
 c10::DataPtr workspace_of(const CudnnPlan& plan);
 
-/// cuDNN does not promise that threads can run one plan at the same time: whoever looks up, builds or runs holds this.
+/// cuDNN does not promise that threads can run one plan at the same time: what looks up, builds or runs one holds this.
 std::mutex& plans_mutex();
 
 /// A CUDA graph runs the code of a plan for as long as it exists, and cuDNN 9.19 frees that with the plan. So a plan
@@ -56,9 +55,10 @@ class PlanCache {
  public:
   explicit PlanCache(size_t most) : most_(most) {}
 
-  /// That of `key`, or what `make` gives, which is kept; null is kept too. The caller holds plans_mutex().
+  /// That of `key`, or what `make` gives, which is kept; null is kept too.
   template <typename Make>
   std::shared_ptr<const Plan> find(const std::vector<int64_t>& key, const Make& make) {
+    const std::lock_guard lock(plans_mutex());
     const auto found =
         std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) { return entry.first == key; });
     if (found != entries_.end()) {

@@ -146,8 +146,9 @@ at::Tensor one_document(const at::Tensor& q, const at::Tensor& k, const at::Tens
   if (grouped && !may_share_keys(q.is_cuda(), is_16_bit(q), q.size(3))) {
     return one_document(q, for_every_query_head(k, q.size(1)), for_every_query_head(v, q.size(1)), softmax_scale);
   }
-  if (q.is_cuda() && q.size(2) >= kLongRows && long_attention_runs(q, k, v, scale_of(q, softmax_scale))) {
-    return long_attention(q, k, v, scale_of(q, softmax_scale));
+  const double scale = scale_of(q, softmax_scale);
+  if (q.is_cuda() && q.size(2) >= kLongRows && long_attention_runs(q, k, v, scale)) {
+    return long_attention(q, k, v, scale);
   }
   return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/std::nullopt, /*dropout_p=*/0.0, /*is_causal=*/true,
                                           softmax_scale, grouped);
