@@ -1,9 +1,8 @@
 // Section (v) for packed documents on CUDA by cuDNN: all documents of a row in one call, whatever their lengths.
 //
-// stock_attention does not take it yet. PyTorch 2.11's own call of this kind (_cudnn_attention_forward) makes its plan
-// anew each time. Two ways to lie in memory were tried on an H100: tensors of their own, of which each row of heads
-// follows the last one, gave the right gradients; q, k and v beside one another gave a wrong gradient of q, or an
-// illegal instruction. What stands here is the first of them with rows of zeros behind it, which has not run since.
+// PyTorch 2.11's own call of this kind (_cudnn_attention_forward) makes its plan anew each time, so the graphs are
+// ours. Every tensor has memory of its own, in which each row of heads follows the last one, with rows of zeros behind
+// it: with q, k and v beside one another the gradient of q came out wrong, or an instruction was illegal.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,5 +1,6 @@
 #include "ops/inner_attention.h"
 
+#include <ATen/Context.h>
 #include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/cat.h>
@@ -11,7 +12,9 @@
 #include <cmath>
 
 #include "ops/cudnn_attention.h"
+#include "ops/cudnn_documents.h"
 #include "ops/deterministic.h"
+#include "ops/document_sizes.h"
 #include "ops/gathering.h"
 #include "ops/long_attention.h"
 #include "ops/merged_attention.h"
@@ -117,6 +120,17 @@ at::Tensor varlen(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   return missing == 0 ? out : out.narrow(3, 0, head_dim);
 }
 
+/// Several documents on CUDA, in one call.
+at::Tensor packed_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const std::vector<int64_t>& num_rows, std::optional<double> softmax_scale, int64_t before) {
+  const double scale = scale_of(q, softmax_scale);
+  const bool may_vary = !at::globalContext().deterministicAlgorithms();
+  if (before == 0 && may_vary && DocumentSizes::favour_cudnn(num_rows) && cudnn_documents_run(q, k, num_rows, scale)) {
+    return cudnn_documents(q, k, v, num_rows, scale);
+  }
+  return varlen(q, k, v, num_rows, softmax_scale, before);
+}
+
 /// One document whose first queries are elsewhere: q [B, H, n, D] are the last n of the rows of k and v.
 at::Tensor continued_document(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                               std::optional<double> softmax_scale) {
@@ -193,7 +207,7 @@ at::Tensor stock_attention(const at::Tensor& q, const at::Tensor& k, const at::T
   const std::optional<double> scale = is_padded ? scale_of(q, softmax_scale) : softmax_scale;
   const InnerAttention attention = [&](const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values) {
     if (num_rows.size() > 1 && q.is_cuda() && q.scalar_type() != at::kDouble) {
-      return varlen(queries, keys, values, num_rows, scale, before);
+      return packed_documents(queries, keys, values, num_rows, scale, before);
     }
     return attend_each([&](const auto& a, const auto& b, const auto& c) { return one_document(a, b, c, scale); },
                        queries, keys, values, num_rows, before);

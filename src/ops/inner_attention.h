@@ -17,8 +17,9 @@ namespace lighthouse::ops {
 /// PyTorch's scaled_dot_product_attention chooses the kernel: on Hopper and data-centre Blackwell cuDNN where it can,
 /// else FlashAttention-2, else the memory-efficient kernel, else plain matrix products; torch's switches of these are
 /// obeyed. What its kernels would refuse is copied, padded or repeated before (stock_rules.h). Several documents on
-/// CUDA are one call: FlashAttention-2 (16-bit types, D <= 256) or the memory-efficient kernel, both by offsets; fp64
-/// and the CPU go document by document.
+/// CUDA are one call: cuDNN where the documents are long enough for it to be ahead (document_sizes.h) and
+/// cudnn_documents_run, else FlashAttention-2 (16-bit types, D <= 256) or the memory-efficient kernel, all by offsets;
+/// fp64 and the CPU go document by document.
 ///
 /// One document of kLongRows rows or more that would go to cuDNN is taken in blocks of queries (long_attention.h).
 ///

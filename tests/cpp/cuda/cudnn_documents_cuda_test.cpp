@@ -1,5 +1,5 @@
 // cuDNN's attention of packed documents against stock attention of each in fp64: lengths, layouts, graphs, and where it
-// does not run. Disabled until they have passed on a GPU: ops_cuda_test --gtest_also_run_disabled_tests
+// does not run, and that stock attention takes it for long documents.
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/cuda/CUDAGraph.h>
@@ -73,7 +73,7 @@ bool runs(const Case& c) {
   return cudnn_documents_run(inputs.q, inputs.k, c.num_rows, c.scale());
 }
 
-class DISABLED_CudnnDocumentsCuda : public ::testing::TestWithParam<Case> {
+class CudnnDocumentsCuda : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device";
@@ -87,7 +87,7 @@ class DISABLED_CudnnDocumentsCuda : public ::testing::TestWithParam<Case> {
   Inputs inputs_;
 };
 
-TEST_P(DISABLED_CudnnDocumentsCuda, AgreesWithStockAttentionInDouble) {
+TEST_P(CudnnDocumentsCuda, AgreesWithStockAttentionInDouble) {
   const auto as_double = [](const at::Tensor& x) { return x.to(at::kDouble); };
   const Inputs exact{as_double(inputs_.q), as_double(inputs_.k), as_double(inputs_.v), as_double(inputs_.dout)};
   const std::vector<at::Tensor> expected = attention_results(exact, [&](const auto& q, const auto& k, const auto& v) {
@@ -109,7 +109,7 @@ TEST_P(DISABLED_CudnnDocumentsCuda, AgreesWithStockAttentionInDouble) {
   }
 }
 
-TEST_P(DISABLED_CudnnDocumentsCuda, ForwardRepeatsItsBits) {
+TEST_P(CudnnDocumentsCuda, ForwardRepeatsItsBits) {
   const auto forward = [&] {
     return cudnn_documents(inputs_.q, inputs_.k, inputs_.v, GetParam().num_rows, GetParam().scale());
   };
@@ -117,7 +117,17 @@ TEST_P(DISABLED_CudnnDocumentsCuda, ForwardRepeatsItsBits) {
   for (int repeat = 0; repeat < 20; ++repeat) EXPECT_TRUE(at::equal(forward(), first));
 }
 
-TEST_P(DISABLED_CudnnDocumentsCuda, TakesAnyStridesOfTheGradient) {
+/// So that ranks that have some heads each score as one device does.
+TEST_P(CudnnDocumentsCuda, ForwardOfAHeadDoesNotHangOnTheOthers) {
+  const int64_t heads = GetParam().num_heads / GetParam().num_kv_heads;
+  const at::Tensor all = cudnn_documents(inputs_.q, inputs_.k, inputs_.v, GetParam().num_rows, GetParam().scale());
+  const auto first = [](const at::Tensor& x, int64_t count) { return x.narrow(1, 0, count); };
+  const at::Tensor of_first = cudnn_documents(first(inputs_.q, heads), first(inputs_.k, 1), first(inputs_.v, 1),
+                                              GetParam().num_rows, GetParam().scale());
+  EXPECT_TRUE(at::equal(of_first, first(all, heads)));
+}
+
+TEST_P(CudnnDocumentsCuda, TakesAnyStridesOfTheGradient) {
   inputs_.dout = at::ones({}, inputs_.q.options()).expand(inputs_.q.sizes());
   const std::vector<at::Tensor> expanded = by_cudnn(inputs_, GetParam());
   inputs_.dout = inputs_.dout.contiguous();
@@ -127,7 +137,7 @@ TEST_P(DISABLED_CudnnDocumentsCuda, TakesAnyStridesOfTheGradient) {
   }
 }
 
-TEST_P(DISABLED_CudnnDocumentsCuda, IsCapturedInAGraph) {
+TEST_P(CudnnDocumentsCuda, IsCapturedInAGraph) {
   const c10::cuda::CUDAStreamGuard on_a_side_stream(c10::cuda::getStreamFromPool());
   c10::cuda::device_synchronize();
   const std::vector<at::Tensor> expected = by_cudnn(inputs_, GetParam());  // builds the plans
@@ -148,7 +158,7 @@ TEST_P(DISABLED_CudnnDocumentsCuda, IsCapturedInAGraph) {
 std::vector<int64_t> mixed() { return {1, 3, 0, 127, 128, 129, 512, 0, 1000, 64, 2, 1}; }
 
 INSTANTIATE_TEST_SUITE_P(
-    Shapes, DISABLED_CudnnDocumentsCuda,
+    Shapes, CudnnDocumentsCuda,
     ::testing::Values(Case{8, 8, 128, Memory::kByToken, mixed()}, Case{8, 8, 128, Memory::kByHead, mixed()},
                       Case{8, 8, 128, Memory::kPacked, mixed()}, Case{8, 2, 128, Memory::kByToken, mixed()},
                       Case{8, 2, 64, Memory::kPacked, mixed(), at::kHalf},
@@ -157,7 +167,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{4, 2, 32, Memory::kByHead, std::vector<int64_t>(300, 7)},
                       Case{2, 2, 128, Memory::kByToken, {4000, 1, 2000}}));
 
-TEST(DISABLED_CudnnDocumentsRulesCuda, RunsOnlyByTheRule) {
+TEST(CudnnDocumentsRulesCuda, RunsOnlyByTheRule) {
   if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device";
   const Case good{4, 2, 64, Memory::kByToken, {256, 256}};
   if (!runs(good)) GTEST_SKIP() << "cuDNN's attention of documents does not run here";
@@ -167,6 +177,25 @@ TEST(DISABLED_CudnnDocumentsRulesCuda, RunsOnlyByTheRule) {
   at::globalContext().setSDPUseCuDNN(false);
   EXPECT_FALSE(runs(good));
   at::globalContext().setSDPUseCuDNN(true);
+}
+
+/// Bits of one kernel repeat, and those of two differ.
+TEST(CudnnDocumentsRulesCuda, StockAttentionTakesItForLongDocuments) {
+  if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device";
+  const Case of_long{8, 8, 128, Memory::kByToken, {4096, 4096}}, of_short{8, 8, 128, Memory::kByToken, {512, 512}};
+  if (!runs(of_long)) GTEST_SKIP() << "cuDNN's attention of documents does not run here";
+  for (const Case& c : {of_long, of_short}) {
+    const Inputs inputs = make_inputs(c);
+    const auto stock = [&](bool deterministic) {
+      return stock_attention(inputs.q, inputs.k, inputs.v, c.num_rows, std::nullopt, deterministic);
+    };
+    const at::Tensor cudnn = cudnn_documents(inputs.q, inputs.k, inputs.v, c.num_rows, c.scale());
+    EXPECT_EQ(at::equal(stock(/*deterministic=*/false), cudnn), c.num_rows == of_long.num_rows) << c;
+    EXPECT_FALSE(at::equal(stock(/*deterministic=*/true), cudnn)) << c;
+    at::globalContext().setSDPUseCuDNN(false);
+    EXPECT_FALSE(at::equal(stock(/*deterministic=*/false), cudnn)) << c;
+    at::globalContext().setSDPUseCuDNN(true);
+  }
 }
 
 }  // namespace

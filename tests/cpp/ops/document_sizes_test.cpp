@@ -55,5 +55,19 @@ TEST(DocumentSizes, OfNoRowsAreThoseOfATile) {
   EXPECT_EQ(sizes.total, 128);
 }
 
+TEST(DocumentSizes, FavourCudnnForLongDocuments) {
+  const auto favours = [](int64_t longest, int64_t others, int64_t rows) {
+    std::vector<int64_t> num_rows(static_cast<size_t>(others), rows);
+    num_rows.push_back(longest);
+    return ops::DocumentSizes::favour_cudnn(num_rows);
+  };
+  EXPECT_TRUE(favours(3072, 31, 3072));
+  EXPECT_TRUE(favours(1024, 1, 1024));
+  EXPECT_FALSE(favours(1023, 1, 1023));
+  EXPECT_TRUE(favours(65'536, 64, 512));
+  EXPECT_FALSE(favours(32'768, 1024, 64));  // tiles of 2,048 documents of 32,768 rows
+  EXPECT_FALSE(favours(0, 0, 0));
+}
+
 }  // namespace
 }  // namespace lighthouse::ops_test
