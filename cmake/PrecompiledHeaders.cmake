@@ -46,4 +46,5 @@ target_precompile_headers(lighthouse_ops PRIVATE ${tensor_headers})
 if(LIGHTHOUSE_TESTS)
   precompile_for(lighthouse_test_headers HEADERS ${tensor_headers} <gmock/gmock.h> <gtest/gtest.h> LIBRARIES ${torch} GTest::gmock
     TARGETS ${tests})
+  target_compile_options(lighthouse_test_headers PRIVATE ${test_options})  # a compiler takes headers of its own options alone
 endif()

@@ -26,7 +26,7 @@ def test_a_gpu_that_is_required_must_be_there(build_folder, program):
     if not program.exists():
         pytest.skip(f"{program} is not built")
     assert run(program, "--gtest_brief=1", **NO_GPU).returncode in (0, 77)
-    required = run(program, "--gtest_brief=1", LIGHTHOUSE_REQUIRE_GPU="1", **NO_GPU)
+    required = run(program, "--gtest_brief=1", "--gtest_fail_fast", LIGHTHOUSE_REQUIRE_GPU="1", **NO_GPU)
     assert required.returncode not in (0, 77) and "LIGHTHOUSE_REQUIRE_GPU" in required.stdout + required.stderr
 
 

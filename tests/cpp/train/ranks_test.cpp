@@ -496,10 +496,11 @@ TEST_F(RanksTest, ThatWereStartedWithOtherThingsRefuse) {
 TEST_F(RanksTest, SayWhichIsSlow) {
   RunConfig slow = config("slow");
   slow.logging.timing_interval = 2;
+  static constexpr std::chrono::milliseconds kDelay{250};  // more than a busy machine makes of a step
   expect_step(train_on(2, slow,
                        [](int64_t rank, RunConfig&, TrainOptions& options) {
                          options.on_gradients = [=](int64_t, const NamedTensors&) {
-                           if (rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+                           if (rank == 1) std::this_thread::sleep_for(kDelay);
                          };
                        }),
               12);
@@ -508,7 +509,7 @@ TEST_F(RanksTest, SayWhichIsSlow) {
     if (!line.contains("ranks")) continue;
     EXPECT_EQ(line["ranks"]["slowest"]["rank"], 1);
     EXPECT_EQ(line["ranks"]["fastest"]["rank"], 0);
-    EXPECT_GE(line["ranks"]["slowest"]["seconds"].get<double>(), 0.05);
+    EXPECT_GE(line["ranks"]["slowest"]["seconds"].get<double>(), 0.25);
     EXPECT_FALSE(line["ranks"].contains("fullest")) << "the CPU does not count memory";
   }
 }
