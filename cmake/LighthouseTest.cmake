@@ -4,9 +4,12 @@
 # What is tested is in libraries, as fast as ever; code of tests is compiled in the least time. Under the sanitizers its addresses are
 # checked; undefined behaviour, whose checks take 40 % of the compiler's time, in the libraries alone.
 set(test_options $<$<COMPILE_LANGUAGE:CXX>:-O1>)
-if(LIGHTHOUSE_SANITIZE AND NOT LIGHTHOUSE_SANITIZE STREQUAL "thread")
+if(LIGHTHOUSE_SANITIZE)
   list(APPEND test_options $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize=undefined>)
 endif()
+# MKL: products do not depend on where in memory their operands lie, so that tests may compare bits. One thread: on small
+# tensors several mostly wait for each other; what threads change, ops_test asks for itself.
+set(test_environment "MKL_CBWR=AVX2,STRICT;OMP_NUM_THREADS=1")
 function(lighthouse_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
@@ -15,7 +18,5 @@ function(lighthouse_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
   set_target_properties(${name} PROPERTIES BUILD_RPATH "${TORCH_RPATH}")
   add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
-  # MKL: products do not depend on where in memory their operands lie, so that tests may compare bits. One thread: on small
-  # tensors several mostly wait for each other; what threads change, ops_test asks for itself.
-  set_tests_properties(${name} PROPERTIES ENVIRONMENT "MKL_CBWR=AVX2,STRICT;OMP_NUM_THREADS=1")
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT "${test_environment}")
 endfunction()

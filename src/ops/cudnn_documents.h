@@ -26,7 +26,7 @@ C10_EXPORT bool cudnn_documents_run(const at::Tensor& q, const at::Tensor& k, co
 /// Causal attention inside each document, [1, H, S, D], differentiable once; only where cudnn_documents_run. As with
 /// one document, the backward adds in varying order. q, k, v and the gradient of the output are copied to memory that
 /// has rows of zeros behind it; the copies of q, k and v are what is kept for the backward. A NaN of one document can
-/// reach the next.
+/// reach the end of those before.
 C10_EXPORT at::Tensor cudnn_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                       const std::vector<int64_t>& num_rows, double softmax_scale);
 
