@@ -95,6 +95,9 @@ C_CONTROLS = {"short": {"attention.method": "short", "attention.span": 12288}}
 # Windows between Lighthouse layers there, by the sixth: S^2 / 2 = N * 1,728.
 C_WINDOW_LAYERS = {"window-layers": {"attention.window_layers": "0,2,4,6", "attention.span": 1728}}
 
+# What ends well in one seed and not in another, in new seeds, by the seventh; without dense training, which never did.
+C_NEW_SEEDS = (3, 4, 5)
+
 # Windows between Lighthouse layers, on ladder A2 with two seeds, by the third amendment, and on ladder E.
 WINDOW_LAYERS = {
     "window-layers": {"attention.window_layers": "0,2,4", "attention.span": CONTROLS["window"]["attention.span"]},
@@ -194,7 +197,13 @@ def long_jobs():
     """The paper's length: ladder C by seeds, with all arms of each, and D."""
     by_seed = [[pair, *with_seeds("c", C_CONTROLS, (seed,))] for seed, pair in enumerate(main_pairs("c"), 1)]
     return ([job for jobs in by_seed for job in jobs] + main_pairs("d") + with_seeds("d", C_CONTROLS, (1,))
-            + with_seeds("c", C_WINDOW_LAYERS))
+            + with_seeds("c", C_WINDOW_LAYERS) + new_long_jobs())
+
+
+def new_long_jobs():
+    """New seeds of ladder C, each with all first stages before the next."""
+    arms = C_WINDOW_LAYERS | C_CONTROLS | {"two-stage": MAIN_ARMS["two-stage"]}
+    return [job for seed in C_NEW_SEEDS for job in with_seeds("c", arms, (seed,))]
 
 
 def jobs():

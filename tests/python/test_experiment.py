@@ -95,10 +95,11 @@ def test_the_paper_s_length_comes_before_mixtures_and_ablations_each_seed_with_i
     assert set(length[:3]) == {f"c-{arm}-s1" for arm in ("dense", "two-stage", "short")}
     assert set(length[3:6]) == {f"c-{arm}-s2" for arm in ("dense", "two-stage", "short")}
     assert set(length[6:9]) == {f"d-{arm}-s1" for arm in ("dense", "two-stage", "short")}
-    assert length[9:] == ["c-window-layers-s1", "c-window-layers-s2"]
-    first = names.index(length[0])
-    assert names[first:first + 11] == length
-    assert names[first + 11:first + 17] == [f"e-{arm}-s{seed}" for arm in plan.E_MIXTURES for seed in (1, 2)]
+    assert length[9:11] == ["c-window-layers-s1", "c-window-layers-s2"]
+    assert length[11:] == [f"c-{arm}-s{seed}" for seed in (3, 4, 5) for arm in ("window-layers", "short", "two-stage")]
+    first, last = names.index(length[0]), names.index(length[-1])
+    assert names[first:last + 1] == length
+    assert names[last + 1:last + 7] == [f"e-{arm}-s{seed}" for arm in plan.E_MIXTURES for seed in (1, 2)]
 
 
 def test_ladder_e_differs_from_a2_in_its_text_and_theta():
