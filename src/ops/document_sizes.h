@@ -28,19 +28,20 @@ struct DocumentSizes {
     return {up(std::max<int64_t>(count, 1)), up(longest), (total + quarter - 1) / quarter * quarter};
   }
 
-  /// Whether cuDNN takes less time than FlashAttention-2: it multiplies 1.6 times as fast, but copies the heads, and
-  /// has a block for each tile of as many documents as there are, all as long as the longest. So it is ahead where the
-  /// mean query sees 512 keys or more and there are not many more tiles than work in them (docs/benchmarks.md, Packed
-  /// documents).
-  static bool favour_cudnn(const std::vector<int64_t>& num_rows) {
-    constexpr int64_t kMeanRows = 1024, kRowsOfTiles = 32;
+  /// Whether cuDNN takes less time than FlashAttention-2 for query heads of `num_channels` in all, H D: it multiplies
+  /// 1.6 times as fast, but copies the heads, and has a block for each tile of as many documents as there are, all as
+  /// long as the longest. So it is ahead where the mean query sees 512 keys or more, there are not many more tiles than
+  /// work in them, and there is more work than a few launches take (docs/benchmarks.md, Packed documents).
+  static bool favour_cudnn(const std::vector<int64_t>& num_rows, int64_t num_channels) {
+    constexpr int64_t kMeanRows = 1024, kRowsOfTiles = 32, kWork = int64_t{1} << 34;
     int64_t rows_of_all = 0, pairs = 0;  // twice the pairs of query and key
     for (const int64_t rows : num_rows) {
       rows_of_all += rows;
       pairs += rows * rows;
     }
     const DocumentSizes sizes = of(num_rows);
-    return pairs >= kMeanRows * rows_of_all && pairs >= kRowsOfTiles * sizes.count * sizes.longest;
+    return pairs >= kMeanRows * rows_of_all && pairs >= kRowsOfTiles * sizes.count * sizes.longest &&
+           pairs >= kWork / std::max<int64_t>(num_channels, 1);
   }
 };
 

@@ -125,7 +125,8 @@ at::Tensor packed_documents(const at::Tensor& q, const at::Tensor& k, const at::
                             const std::vector<int64_t>& num_rows, std::optional<double> softmax_scale, int64_t before) {
   const double scale = scale_of(q, softmax_scale);
   const bool may_vary = !at::globalContext().deterministicAlgorithms();
-  if (before == 0 && may_vary && DocumentSizes::favour_cudnn(num_rows) && cudnn_documents_run(q, k, num_rows, scale)) {
+  if (before == 0 && may_vary && DocumentSizes::favour_cudnn(num_rows, q.size(1) * q.size(3)) &&
+      cudnn_documents_run(q, k, num_rows, scale)) {
     return cudnn_documents(q, k, v, num_rows, scale);
   }
   return varlen(q, k, v, num_rows, softmax_scale, before);

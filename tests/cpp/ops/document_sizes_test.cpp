@@ -56,17 +56,21 @@ TEST(DocumentSizes, OfNoRowsAreThoseOfATile) {
 }
 
 TEST(DocumentSizes, FavourCudnnForLongDocuments) {
-  const auto favours = [](int64_t longest, int64_t others, int64_t rows) {
+  const auto favours = [](int64_t longest, int64_t others, int64_t rows, int64_t num_channels = 1024) {
     std::vector<int64_t> num_rows(static_cast<size_t>(others), rows);
     num_rows.push_back(longest);
-    return ops::DocumentSizes::favour_cudnn(num_rows);
+    return ops::DocumentSizes::favour_cudnn(num_rows, num_channels);
   };
   EXPECT_TRUE(favours(3072, 31, 3072));
-  EXPECT_TRUE(favours(1024, 1, 1024));
-  EXPECT_FALSE(favours(1023, 1, 1023));
+  EXPECT_TRUE(favours(1024, 31, 1024));
+  EXPECT_FALSE(favours(1023, 31, 1023));
+  EXPECT_TRUE(favours(2048, 3, 2048));
+  EXPECT_FALSE(favours(1024, 7, 1024));  // less work than a few launches take
+  EXPECT_FALSE(favours(2048, 3, 2048, 512));
+  EXPECT_TRUE(favours(4096, 1, 4096, 512));
   EXPECT_TRUE(favours(65'536, 64, 512));
   EXPECT_FALSE(favours(32'768, 1024, 64));  // tiles of 2,048 documents of 32,768 rows
-  EXPECT_FALSE(favours(0, 0, 0));
+  EXPECT_FALSE(favours(0, 0, 0, 0));
 }
 
 }  // namespace
