@@ -26,17 +26,13 @@ test: setup-test
 	@$(MAKE) --no-print-directory check-format test-release test-python test-sanitize
 	@echo "make test: all passed"
 
-## On a machine with a GPU: the tests that need one; and the kernels under each tool of compute-sanitizer. Both fail where no
-## GPU is seen.
+## On a machine with a GPU: the tests that need one; and these under each tool of compute-sanitizer. Both fail where no GPU is seen.
 gpu-test gpu-sanitize: export LIGHTHOUSE_REQUIRE_GPU := 1
 gpu-test: build
 	ctest --test-dir build/release -L cuda --no-tests=error --output-on-failure --timeout 900
 	LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python/test_gpu.py
 gpu-sanitize: build
-	@for tool in memcheck racecheck initcheck synccheck; do for test in stages_cuda_test gla_cuda_test; do \
-	  echo "compute-sanitizer --tool $$tool $$test"; \
-	  compute-sanitizer --tool $$tool --error-exitcode 1 build/release/tests/cpp/cuda/$$test --gtest_brief=1 || exit 1; \
-	done; done
+	python scripts/gpu_sanitize.py build/release
 
 ## On a machine with a GPU: every case of the benchmark into build/bench.jsonl, and from that the CUDA part of
 ## docs/benchmarks.md and the times of docs/tuning.md. Under ten minutes. A case that fails is named there, and fails the command.

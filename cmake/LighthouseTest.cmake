@@ -20,3 +20,15 @@ function(lighthouse_test name)
   add_test(NAME ${name} COMMAND ${name} --gtest_brief=1)
   set_tests_properties(${name} PROPERTIES ENVIRONMENT "${test_environment}")
 endfunction()
+
+# Tests of a program on the device, if there is CUDA: those that `filter` names, once more, with tensors there. They are skipped where
+# no GPU is seen. Memory that torch hands out is full of NaN (tests/support/nan_memory.cpp).
+function(lighthouse_test_on_cuda name filter)
+  if(NOT LIGHTHOUSE_WITH_CUDA)
+    return()
+  endif()
+  target_link_libraries(${name} PRIVATE lighthouse_nan_memory)
+  add_test(NAME ${name}_on_cuda COMMAND ${name} --gtest_brief=1 --gtest_filter=${filter})
+  set_tests_properties(${name}_on_cuda PROPERTIES ENVIRONMENT "LIGHTHOUSE_TEST_DEVICE=cuda;LIGHTHOUSE_TEST_MEMORY=nan" SKIP_RETURN_CODE 77
+                                                  LABELS cuda)
+endfunction()

@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/cuda/CUDAGraph.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
@@ -13,6 +14,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <tuple>
 
 #include "lighthouse/ops.h"
@@ -20,6 +22,7 @@
 #include "ops/inner_attention.h"
 #include "ops/long_attention.h"
 #include "support/attention_results.h"
+#include "support/environment_number.h"
 #include "support/gpu_gate.h"
 
 namespace lighthouse {
@@ -30,14 +33,16 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 /// Skips where there is no GPU, or one with less memory free.
 #define NEED_DEVICE(gib)                                                        \
   if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device"; \
-  c10::cuda::CUDACachingAllocator::emptyCache();                                \
-  if (free_bytes() < (gib)*kGiB) GTEST_SKIP() << "the device has less than " << (gib) << " GiB free"
+  if (!has_free((gib)*kGiB)) GTEST_SKIP() << "the device has less than " << (gib) << " GiB free"
 
-int64_t free_bytes() {
+bool has_free(int64_t bytes) {
   size_t free = 0;
   size_t total = 0;
   C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
-  return static_cast<int64_t>(free);
+  if (static_cast<int64_t>(free) >= bytes) return true;
+  c10::cuda::CUDACachingAllocator::emptyCache();
+  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return static_cast<int64_t>(free) >= bytes;
 }
 
 struct Inputs {
@@ -75,6 +80,14 @@ Inputs one_head(const Inputs& inputs, int64_t head) {
 at::Tensor selection_of(const Inputs& inputs, const SelectionConfig& config) {
   const auto [s_qk, s_kq] = token_scores(inputs.q, inputs.k, inputs.v);
   return select(s_qk, s_kq, config);
+}
+
+TEST(NaNMemoryCuda, IsWhatANewTensorHolds) {
+  NEED_DEVICE(1);
+  if (std::getenv("LIGHTHOUSE_TEST_MEMORY") == nullptr) GTEST_SKIP() << "LIGHTHOUSE_TEST_MEMORY is not nan";
+  for (const int64_t size : {int64_t{1000}, int64_t{10} << 20}) {
+    EXPECT_TRUE(at::empty({size}, at::TensorOptions().device(at::kCUDA)).isnan().all().item<bool>()) << size;
+  }
 }
 
 TEST(LargeCuda, MoreThan2To31Elements) {
@@ -125,7 +138,8 @@ TEST(RepeatsCuda, AThousandTimesTheSameBits) {
   };
   const std::vector<at::Tensor> first = run();
   at::Tensor all_equal = at::ones({}, inputs.q.options().dtype(at::kBool));
-  for (int repeat = 0; repeat < 1000; ++repeat) {
+  const int repeats = environment_number("LIGHTHOUSE_TEST_REPEATS", 1000);
+  for (int repeat = 0; repeat < repeats; ++repeat) {
     const std::vector<at::Tensor> again = run();
     for (size_t i = 0; i < first.size(); ++i) all_equal.logical_and_((again[i] == first[i]).all());
   }
