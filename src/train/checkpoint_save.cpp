@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
+#include <utility>
 
 #include "io/atomic_folder.h"
 #include "lighthouse/check.h"
@@ -67,21 +68,22 @@ class Save {
     return commit();
   }
 
-  /// On rank 0, after a failure of any rank: nothing of it stays. Whether there is room for another try.
+  /// On rank 0, after a failure of any rank: nothing of it stays. Whether there is room for another try, as there is
+  /// where this one made some, which the others did not wait for.
   bool clear(const std::vector<int>& errors) {
     folder_.reset();
-    return std::any_of(errors.begin(), errors.end(), is_full) && make_room(run_dir_, part_.step);
+    const bool made_room = std::exchange(made_room_, false);
+    return std::any_of(errors.begin(), errors.end(), is_full) && (made_room || make_room(run_dir_, part_.step));
   }
 
  private:
   bool leads() const { return ranks_.rank == 0; }
 
-  void make_ready() const {
+  void make_ready() {
     const fs::path parent = checkpoints_folder(run_dir_);
     remove_abandoned_temporaries(parent);
     const int64_t needed = (total_bytes(part_.model) + total_bytes(part_.optimizer)) * ranks_.size;  // alike on all
-    while (free_bytes(parent) < needed && make_room(run_dir_, part_.step)) {
-    }
+    while (free_bytes(parent) < needed && make_room(run_dir_, part_.step)) made_room_ = true;
   }
 
   /// Files of a save of this step that was killed.
@@ -109,6 +111,7 @@ class Save {
   int64_t keep_;
   const CheckpointRanks& ranks_;
   std::optional<AtomicFolder> folder_;
+  bool made_room_ = false;  ///< in this try
 };
 
 }  // namespace

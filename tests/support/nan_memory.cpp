@@ -1,6 +1,6 @@
-// Before each test torch's allocator of the device gets memory in which every number is NaN, and every integer -1: what is
-// read before it was written shows in the results. initcheck of compute-sanitizer would tell where, but takes what TMA
-// stores, as cuBLAS and cuDNN do on Hopper, for memory that nobody wrote.
+// Before each test torch's allocator of the device gets memory in which every number is NaN, and every integer -1: what
+// is read before it was written shows in the results. initcheck of compute-sanitizer would tell where, but takes what
+// TMA stores, as cuBLAS and cuDNN do on Hopper, for memory that nobody wrote.
 #include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAException.h>

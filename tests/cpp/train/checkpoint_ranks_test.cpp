@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <mutex>
@@ -318,24 +319,42 @@ TEST(CheckpointOfRanks, ASlowDiskOfOneIsNoError) {
   EXPECT_THAT(expect_loads(run.path(), 5, 2), IsEmpty());
 }
 
-TEST(CheckpointOfRanks, AFullDiskOfAnyCostsOlderOnes) {
+/// The checkpoints that are left on a disk for two of four, which four ranks save, each its numbers of a checkpoint;
+/// rank 0 begins each `delay` after the others.
+std::string saved_on_full_disk(const std::array<int64_t, 4>& sizes, int64_t bytes, std::chrono::milliseconds delay) {
   const TemporaryFolder run;
-  const std::string names = run_on_small_disk(run.path(), 2'700'000, [&] {
+  return run_on_small_disk(run.path(), static_cast<size_t>(bytes), [&] {
     for (const int64_t step : {1, 2, 3, 4}) {
       std::vector<Checkpoint> parts;  // made here: torch's pool of threads does not survive the fork
       for (int64_t rank = 0; rank < 4; ++rank) {
         parts.push_back(part(step, {rank, 4, {}}));
-        const int64_t size = rank == 3 ? 220'000 : 10'000;  // 1 MB in all, of which the others expect less
+        const int64_t size = sizes[static_cast<size_t>(rank)];
         parts.back().optimizer.push_back({"of" + std::to_string(rank), {size}, 0, at::full({size}, step, at::kFloat)});
       }
       on_ranks(4, [&](const CheckpointRanks& ranks) {
-        save_checkpoint(run.path(), parts[static_cast<size_t>(ranks.rank)], 4, ranks);
+        save_checkpoint(run.path(), parts[static_cast<size_t>(ranks.rank)], 4, ranks, [&] {
+          if (ranks.rank == 0) std::this_thread::sleep_for(delay);
+        });
       });
     }
     std::string found;
     for (const std::string& name : names_in(run / "checkpoints")) found += name + " ";
     return found;
   });
+}
+
+TEST(CheckpointOfRanks, AFullDiskOfAnyCostsOlderOnes) {
+  // 1 MB in all, of which the others expect less.
+  const std::string names =
+      saved_on_full_disk({10'000, 10'000, 10'000, 220'000}, 2'700'000, std::chrono::milliseconds(0));
+  if (names == kNoMount) GTEST_SKIP() << kNoMount;
+  EXPECT_EQ(names, "step-00000003 step-00000004 ");
+}
+
+TEST(CheckpointOfRanks, RoomThatIsMadeWhileOneFailsIsTried) {
+  // Rank 3 finds the disk full before rank 0 sees what rank 2 left of it, and removes the oldest.
+  const std::string names =
+      saved_on_full_disk({10'000, 10'000, 60'000, 220'000}, 2'880'000, std::chrono::milliseconds(100));
   if (names == kNoMount) GTEST_SKIP() << kNoMount;
   EXPECT_EQ(names, "step-00000003 step-00000004 ");
 }
