@@ -7,9 +7,11 @@ microseconds, and their differences. The targets: at most 60 a call, and 3 % at 
 
 Two lines say where the difference comes from. "on one thread" is forward+backward without torch's thread for each device
 (torch.autograd.set_multithreading_enabled(False)): Python then need not change threads. "floor" is what two autograd
-functions in Python cost that do nothing, around the C++ function: what no package without compiled autograd can beat."""
+functions in Python cost that do nothing, around the C++ function: what no package without compiled autograd can beat.
+On CUDA "graphed" is forward+backward as torch.cuda.make_graphed_callables replays it, copies of the inputs included."""
 
 import argparse
+import functools
 import statistics
 import time
 from pathlib import Path
@@ -68,6 +70,9 @@ def measure(attention, device, with_floor):
             torch.autograd.grad(out, (q, k, v), gradient)
 
         calls = {"forward": forward, "forward+backward": both, "forward+backward on one thread": both_on_one_thread}
+        if device == "cuda":
+            graphed = torch.cuda.make_graphed_callables(functools.partial(attention, topk=seq_len // 64), (q, k, v))
+            calls["graphed"] = lambda: torch.autograd.grad(graphed(q, k, v), (q, k, v), gradient)
         if with_floor:
             calls["floor"] = floor
         runs = 100 if seq_len < 50_000 else 40
