@@ -29,5 +29,5 @@ for version in "${versions[@]}"; do
   (cd "$folder" && env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY "$python" ../../examples/quickstart.py | tail -n 1)
   # No build: what compares with the C++ operator library, which is of one torch, is skipped.
   env -u PYTHONPATH -u LIGHTHOUSE_LIBRARY LIGHTHOUSE_BUILD=none "$python" -m pytest -q -p no:cacheprovider \
-    tests/python/test_{attention,compile,context,docs,errors,gpu,inner,module,operators,package,torchtitan,trl}.py tests/python/test_huggingface*.py
+    tests/python/test_{attention,compile,compile_documents,context,docs,errors,gpu,inner,module,operators,package,torchtitan,trl}.py tests/python/test_huggingface*.py
 done

@@ -14,8 +14,8 @@ import torch
 sys.modules |= vars(torch.ops.lighthouse).get("registered", {})
 
 try:
-    from . import library, operators  # operators registers what the library leaves to Python
-    torch.ops.lighthouse.registered = {module.__name__: module for module in (library, operators)}
+    from . import library, operators, packed  # the latter two register what the library leaves to Python
+    torch.ops.lighthouse.registered = {module.__name__: module for module in (library, operators, packed)}
     from .functional import gathered_length, lighthouse_attention, select, token_scores
     from .module import LighthouseAttention, SlidingWindowAttention, switch_to_dense
     from .shards import TokenShards

@@ -128,6 +128,11 @@ def host_offsets(operation, cu_seqlens):
         raise ValueError(f"{operation}: cu_seqlens is {reprlib.repr(cu_seqlens)}; {OFFSETS}") from None
 
 
+def without_values(cu_seqlens):
+    """Whether they are a tensor in a traced graph."""
+    return torch.compiler.is_compiling() and isinstance(cu_seqlens, torch.Tensor)
+
+
 def check_packed(operation, q):
     require(q.shape[0] == 1, f"{operation}: cu_seqlens is given with batch {q.shape[0]}; packed documents need batch 1: "
             "concatenate the sequences along the tokens")
@@ -282,7 +287,10 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
         scorer, dilation, gate: as in token_scores.
         scores: (s_qk, s_kq), float32 [B, H_kv, N], computed elsewhere; no scorer is run. With QK-norm the norms of q and k
             say nothing: pass token_scores of the tensors before it.
-        cu_seqlens: token offsets of packed documents (B = 1), as in token_scores. No document sees another.
+        cu_seqlens: token offsets of packed documents (B = 1), as in token_scores. No document sees another. In a function that
+            torch.compile traces, a list is a constant, and each is compiled anew; with a tensor one graph serves all documents,
+            and backward runs the forward again. A tensor on the host is read without a wait, one on the device with one in forward
+            and one in backward. With a tensor there, selection, attention and group cannot be given.
         softmax_scale: of the stock attention, 1 / sqrt(d) by default.
         selection: int32 [B, H_kv, S] as select returns it; neither scores nor scorer are used.
         check_selection: whether a given selection is checked: the rows of a forest in gathered order (section (iv)), as that
@@ -308,6 +316,10 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
         return attention_of_ranks(q, k, v, sizes, scorer=scorer, dilation=dilation, gate=gate, scores=scores,
                                   cover_prefix=cover_prefix, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
                                   selection=selection, attention=attention, group=group, shard_offsets=shard_offsets)
+    if cu_seqlens is not None and without_values(cu_seqlens):
+        return attention_of_any_documents(q, k, v, sizes, scorer=scorer, dilation=dilation, gate=gate, scores=scores,
+                                          cover_prefix=cover_prefix, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
+                                          selection=selection, attention=attention)
     q, k, v, layout, offsets = checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention)
     if torch.compiler.is_compiling():  # topk alone may be a symbol, as N may, of which index() would make a constant
         layout = [value if value is topk and offsets is None else operator.index(value) for value in layout]
@@ -347,6 +359,20 @@ def full_attention(q, k, v, offsets, softmax_scale, attention):
     num_tokens = [q.shape[1]] if offsets is None else context.lengths(offsets)
     out = attend(*by_row, num_tokens, softmax_scale, attention)
     return (with_any_gradient(out) if attention is None else out).transpose(1, 2)
+
+
+def attention_of_any_documents(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_prefix, cu_seqlens, softmax_scale,
+                               selection, attention):
+    """lighthouse_attention in a traced graph, which does not know the documents: the operator of packed.py, [1, N, H, d]."""
+    name = "lighthouse_attention"
+    for option, given in (("selection", selection), ("attention", attention)):
+        require(given is None, f"{name}: cu_seqlens is a tensor, whose values a compiled graph does not know, and `{option}` is "
+                f"given; leave that out, or pass a list (cu_seqlens.tolist() outside of the compiled function)")
+    q, k, v, layout, _ = checked_arguments(q, k, v, sizes, None, softmax_scale, gate, scores, selection, attention)
+    if scores is None:
+        check_scorer(scorer, integer("token_scores", "dilation", dilation), gate)
+    gate, s_qk, s_kq = (x if x is None else x.detach() for x in (gate, *(scores or (None, None))))
+    return ops._packed_attention(q, k, v, cu_seqlens, layout, scorer, dilation, gate, s_qk, s_kq, bool(cover_prefix), softmax_scale)
 
 
 def attention_of_ranks(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_prefix, cu_seqlens, softmax_scale, selection,

@@ -3,7 +3,7 @@
 import torch
 
 from .functional import (SCORERS, check_offsets, check_scorer, full_attention, host_offsets, integer, layout_of,
-                         lighthouse_attention, require)
+                         lighthouse_attention, require, without_values)
 from .window import SlidingWindow
 from . import context, library
 
@@ -38,8 +38,8 @@ class LighthouseAttention(torch.nn.Module):
         self.enabled = True
 
     def forward(self, q, k, v, *, gate=None, scores=None, cu_seqlens=None, selection=None, check_selection=True, shard_offsets=None):
-        """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; the rest as in lighthouse_attention. While `enabled` is
-        False, gate, scores and selection are not used."""
+        """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; the rest as in lighthouse_attention, cu_seqlens as a
+        tensor in a compiled graph too. While `enabled` is False, gate, scores and selection are not used."""
         if self.enabled:
             return lighthouse_attention(q, k, v, gate=gate, scores=scores, cu_seqlens=cu_seqlens, selection=selection,
                                         check_selection=check_selection, shard_offsets=shard_offsets, **self.options)
@@ -70,7 +70,8 @@ class SlidingWindowAttention(torch.nn.Module):
         self.enabled = True
 
     def forward(self, q, k, v, *, cu_seqlens=None, shard_offsets=None):
-        """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; a window ends where its document begins."""
+        """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; a window ends where its document begins. In a compiled graph
+        cu_seqlens must be a list while `enabled`."""
         how = dict(attention=self.window) if self.enabled else dict(softmax_scale=self.window.softmax_scale)
         return dense_attention(q, k, v, cu_seqlens=cu_seqlens, group=self.group, shard_offsets=shard_offsets, **how)
 
@@ -80,7 +81,7 @@ class SlidingWindowAttention(torch.nn.Module):
 
 def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None, group=None, shard_offsets=None):
     """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
-    if group is not None:
+    if group is not None or (cu_seqlens is not None and without_values(cu_seqlens)):
         return lighthouse_attention(q, k, v, num_levels=1, topk=1, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
                                     attention=attention, group=group, shard_offsets=shard_offsets)
     offsets = host_offsets("dense_attention", cu_seqlens)

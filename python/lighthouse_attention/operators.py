@@ -22,7 +22,8 @@ MUST_SAVE for `torch.ops.lighthouse._gather_by_norm.default` (or `_select_entrie
 not: computed again, a selection has the same bits.
 
 In a traced graph N and topk may be symbols: S is a function of them, and a graph serves all lengths in which no tile runs
-short and S < N; shorter rows have another. Packed documents and parts of rows are constants of a graph.
+short and S < N; shorter rows have another. Packed documents and parts of rows are constants of a graph; packed.py has the
+operators of one that serves any documents.
 """
 
 import functools

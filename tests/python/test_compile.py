@@ -161,13 +161,6 @@ def test_the_callers_attention_is_traced():
     assert error < 1e-5  # two attentions in fp32 on values of order 1: some roundings of 6e-8
 
 
-def test_cu_seqlens_as_a_tensor_cannot_be_traced():
-    case = CASES["packed"]
-    compiled = torch.compile(partial(lighthouse_attention, **case.layout), fullgraph=True, backend="aot_eager")
-    with pytest.raises(Exception, match="pass a list"):
-        compiled(*case.tensors()[:3], cu_seqlens=torch.tensor(case.cu_seqlens))
-
-
 # Activation checkpointing. The selection is recomputed with the same bits, so gradients are those without it.
 
 

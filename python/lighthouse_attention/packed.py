@@ -1,0 +1,96 @@
+"""lighthouse_attention of packed documents as one operator, for traced graphs that are given cu_seqlens as a tensor.
+
+A graph knows the shape of a tensor and none of its values, and the lengths of all that is between gather and scatter follow from
+the values of cu_seqlens. So they stay within an operator, which runs lighthouse_attention as eager mode does, with all its
+checks: one graph serves any documents. `layout` is as in operators.
+
+    _packed_attention(q, k, v, cu_seqlens, layout, scorer, dilation, gate, s_qk, s_kq, cover_prefix, softmax_scale) -> o
+    _packed_attention_backward(do, q, k, v, cu_seqlens, ...) -> dq, dk, dv
+
+cu_seqlens is a 1-dimensional tensor of integers, on any device: each run of either reads it, which waits for a device that it is
+on. All results are contiguous, of the shapes and the dtype of q, k and v. Nothing is kept for backward but the arguments: it runs the
+forward again, with the same bits.
+
+A policy of selective activation checkpointing may name `torch.ops.lighthouse._packed_attention.default`.
+"""
+
+import contextlib
+
+import torch
+
+if "NAMES" in globals():
+    raise ImportError("lighthouse_attention: this process has the operators already, and they cannot be registered again; to reload "
+                      "lighthouse_attention.packed, begin a new process (in a notebook: restart the kernel)")
+
+NAMES = ("_packed_attention", "_packed_attention_backward")
+ARGUMENTS = ("Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt[] layout, str scorer, SymInt dilation, Tensor? gate, "
+             "Tensor? s_qk, Tensor? s_kq, bool cover_prefix, float? softmax_scale")
+# CUDA graphs cannot record an operator that decides on the host what it launches.
+TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.cudagraph_unsafe)
+library_of_operators = torch.library.Library("lighthouse", "FRAGMENT")
+
+
+def eager_attention(q, k, v, cu_seqlens, layout, scorer, dilation, gate, s_qk, s_kq, cover_prefix, softmax_scale):
+    from .functional import lighthouse_attention  # which calls these operators
+    sizes = dict(zip(("num_levels", "pooling_factor", "topk", "tile_topk"), layout))
+    with torch.autocast(q.device.type, enabled=False):  # q, k and v have been cast
+        return lighthouse_attention(q, k, v, **sizes, scorer=scorer, dilation=dilation, gate=gate,
+                                    scores=None if s_qk is None else (s_qk, s_kq), cover_prefix=cover_prefix,
+                                    cu_seqlens=cu_seqlens, softmax_scale=softmax_scale)
+
+
+def run_forward(*arguments):
+    with torch.no_grad():
+        return eager_attention(*arguments).contiguous()
+
+
+def with_autograd():
+    """A context beneath a TorchDispatchMode (a count of FLOPs, say), which turns autograd off for what it calls."""
+    if not hasattr(torch._C, "_ForceDispatchKeyGuard"):
+        return contextlib.nullcontext()
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    for name in ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor", "ADInplaceOrView"):
+        excluded = excluded.remove(getattr(torch._C.DispatchKey, name))
+    return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded)
+
+
+def run_backward(do, q, k, v, *rest):
+    with with_autograd(), torch.enable_grad():
+        inputs = [x.detach().requires_grad_() for x in (q, k, v)]
+        o = eager_attention(*inputs, *rest)
+    return tuple(gradient.contiguous() for gradient in torch.autograd.grad(o, inputs, do))
+
+
+def save_arguments(ctx, inputs, output):
+    q, k, v, cu_seqlens, layout, scorer, dilation, gate, s_qk, s_kq, *rest = inputs
+    ctx.save_for_backward(q, k, v, cu_seqlens, gate, s_qk, s_kq)
+    ctx.options = layout, scorer, dilation, rest
+
+
+def input_gradients(ctx, do):
+    if torch.is_grad_enabled():
+        raise NotImplementedError("lighthouse_attention: cu_seqlens is a tensor in a compiled function, which has no second "
+                                  "derivatives; pass a list")
+    q, k, v, cu_seqlens, gate, s_qk, s_kq = ctx.saved_tensors
+    layout, scorer, dilation, rest = ctx.options
+    gradients = torch.ops.lighthouse._packed_attention_backward(do, q, k, v, cu_seqlens, layout, scorer, dilation, gate, s_qk, s_kq,
+                                                                *rest)
+    return *gradients, *(None,) * 9
+
+
+def contiguous_like(*tensors):
+    return tuple(x.new_empty(x.shape) for x in tensors)
+
+
+def register(name, schema, kernel, fake):
+    """Not by torch.library.custom_op: the kernels of that run where autograd is off, so that backward could not run a forward."""
+    library_of_operators.define(name + schema, tags=TAGS)
+    for device in ("CPU", "CUDA"):
+        library_of_operators.impl(name, kernel, device)
+    torch.library.register_fake(f"lighthouse::{name}", fake, lib=library_of_operators)
+
+
+register("_packed_attention", f"({ARGUMENTS}) -> Tensor", run_forward, lambda q, *rest: contiguous_like(q)[0])
+register("_packed_attention_backward", f"(Tensor do, {ARGUMENTS}) -> (Tensor, Tensor, Tensor)", run_backward,
+         lambda do, q, k, v, *rest: contiguous_like(q, k, v))
+torch.library.register_autograd("lighthouse::_packed_attention", input_gradients, setup_context=save_arguments, lib=library_of_operators)
