@@ -4,9 +4,10 @@
         --config llama3_debugmodel_lighthouse --lighthouse_steps 8
 
 For another model, change its configuration: `use_lighthouse(config, topk=...)`. Packed documents come as torchtitan's
-VarlenMetadata, of which this is one more backend; reading their offsets waits for the device once in a forward. For that
-reason the model itself cannot be compiled (its blocks are compiled as full graphs, which read no values): set
-`--compile.components loss`. Tensor parallelism and FSDP are torchtitan's; context parallelism is ours, in place of its own, which
+VarlenMetadata, of which this is one more backend; reading their offsets waits for the device once in a forward. Compiled blocks
+(full graphs, which know no values) take them as a tensor instead: every layer then waits for the device, in forward and in backward,
+and runs its attention's forward again in backward. With layers that have a window, or with context parallelism, packed documents
+need the model uncompiled: `--compile.components loss`. Tensor parallelism and FSDP are torchtitan's; context parallelism is ours, in place of its own, which
 refuses packed documents: `--parallelism.context_parallel_degree 2 --parallelism.spmd_backend partial_dtensor`.
 """
 
@@ -31,9 +32,12 @@ values_of = HostCopy(torch.Tensor.tolist)
 
 
 def offsets_of(metadata, batch):
-    """Host offsets of the documents of all rows, laid one after another; None where each row is one document."""
+    """Host offsets of the documents of all rows, laid one after another; None where each row is one document. A traced graph, which
+    knows no values, has the tensor."""
     if metadata is None:
         return None
+    if torch.compiler.is_compiling():
+        return metadata.cu_seq_q if metadata.cu_seq_q.shape[0] - 1 > batch else None
     offsets = list(metadata.cu_seq_q_host) if metadata.cu_seq_q_host is not None else values_of(metadata.cu_seq_q)
     return offsets if len(offsets) - 1 > batch else None
 
@@ -117,7 +121,7 @@ class SelectiveAC(activation_checkpoint.SelectiveAC):
         pass
 
     def get_save_ops(self):
-        return super().get_save_ops() | {ops._gather_by_norm.default, ops._select_entries.default}
+        return super().get_save_ops() | {ops._gather_by_norm.default, ops._select_entries.default, ops._packed_attention.default}
 
 
 class LighthouseTrainer(Trainer):

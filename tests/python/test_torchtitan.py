@@ -6,6 +6,7 @@ import types
 
 import pytest
 import torch
+import torch._dynamo.testing
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -54,6 +55,21 @@ def test_documents_are_apart(host):
         parts = zip(*(x[row:row + 1].split(LENGTHS, 1) for x in (q, k, v, ours)))
         for *part, expected in parts:
             assert torch.equal(lighthouse_attention(*part, topk=16, num_levels=2), expected)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_compiled_layers_take_any_documents(enabled):
+    module = Attention.Config(topk=8, num_levels=2, enabled=enabled).build()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(module, fullgraph=True, backend=counter, dynamic=True)
+    for lengths in (LENGTHS, [50, 206], [10, 20, 30, 196]):
+        results = []
+        for layer in (module, compiled):
+            qkv = [x.requires_grad_() for x in inputs()]
+            out = layer(*qkv, attention_masks=create_varlen_metadata_for_document(positions_of(lengths, batch=2)))
+            results.append((out, *torch.autograd.grad(out.square().sum(), qkv)))
+        assert all(map(torch.equal, *results))
+    assert counter.frame_count == 1
 
 
 def test_disabled_is_dense():
