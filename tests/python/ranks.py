@@ -9,10 +9,22 @@ import runpy
 import socket
 import sys
 import traceback
+from multiprocessing import forkserver
 
 SECONDS = 240  # a machine may be busy; what hangs ends sooner, by the timeout of the group
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["torch._dynamo", "torch.distributed", "lighthouse_attention.huggingface"])
+preloaded = ["torch._dynamo", "torch.distributed", "lighthouse_attention.huggingface"]
+
+
+def start_server():
+    """It imports what is preloaded where it finds it, for which it knows PYTHONPATH alone, and says nothing where it does not."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    try:
+        context.set_forkserver_preload(preloaded)
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
 
 
 def environment(size):
@@ -59,6 +71,7 @@ def answer_of(process, receiver):
 def run_ranks(size, function, *arguments, with_group=True):
     """[function(*arguments) of each rank], in the environment that torchrun makes. The function, of a module, and its results are
     pickled. Without a group, it makes one."""
+    start_server()
     of_all, pipes = environment(size), [context.Pipe(duplex=False) for _ in range(size)]
     ranks = [context.Process(target=start, args=(rank, of_all, with_group, pipe, function, arguments), daemon=True)
              for rank, (_, pipe) in enumerate(pipes)]

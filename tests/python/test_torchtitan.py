@@ -15,10 +15,11 @@ from lighthouse_attention import gathered_length, library, lighthouse_attention 
 import torchtitan_context_cases  # noqa: E402
 from lighthouse_attention import torchtitan as integration  # noqa: E402
 from lighthouse_attention import torchtitan_context  # noqa: E402
-from ranks import environment, run_ranks  # noqa: E402
+from ranks import environment, preloaded, run_ranks  # noqa: E402
 from torchtitan.distributed import activation_checkpoint  # noqa: E402
 from torchtitan.models.common.attention import VarlenMetadata, create_varlen_metadata_for_document  # noqa: E402
 
+preloaded.append("torchtitan_on_cpu")
 Attention = integration.LighthouseInnerAttention
 LENGTHS = [100, 1, 155]
 

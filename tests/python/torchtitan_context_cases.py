@@ -14,29 +14,6 @@ SEQ_LEN, ROWS, STEPS = 256, 4, 4
 LENGTHS = [[100, 1, 155], [256], [17, 239], [128, 128]]
 
 
-class Monitor:
-    """Of a device that has no memory to watch."""
-
-    device_name, device_capacity = "cpu", 1
-
-    def reset_peak_stats(self):
-        pass
-
-    def get_peak_stats(self):
-        from torchtitan.components.metrics import DeviceMemStats
-        return DeviceMemStats(0, 0, 0, 0, 0, 0)
-
-
-def on_the_cpu():
-    """torchtitan, imported for a CPU."""
-    torch._utils._get_available_device_type = lambda: "cpu"
-    import torchtitan.components.metrics
-    import torchtitan.trainer
-    torchtitan.components.metrics.build_device_memory_monitor = Monitor
-    torchtitan.trainer.utils.get_peak_flops = lambda name: 1e12
-    torchtitan.trainer.dist_utils.set_pg_timeouts = lambda **unused: None
-
-
 class Rows:
     """ROWS rows a step, of several documents each; those of a dp rank, `batch` at a time."""
 
@@ -119,7 +96,7 @@ def train(**options):
 
 def train_each(runs):
     """Results of several runs in one process: (port, options of train) each."""
-    on_the_cpu()
+    import torchtitan_on_cpu  # noqa: F401
     results = []
     for os.environ["MASTER_PORT"], options in runs:
         results.append(train(**options))
@@ -129,7 +106,7 @@ def train_each(runs):
 
 def bench(*arguments):
     """What bench/torchtitan_steps.py prints."""
-    on_the_cpu()
+    import torchtitan_on_cpu  # noqa: F401
     from lighthouse_attention.torchtitan import LighthouseTrainer
     init = LighthouseTrainer.__init__
 
