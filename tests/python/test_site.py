@@ -77,7 +77,7 @@ def test_broken_links_are_found(site, tmp_path):
 
 def test_every_public_name_of_python_has_its_entry(site):
     named = re.findall(r"^::: lighthouse_attention\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
-    assert sorted(named) == sorted([*lighthouse_attention.__all__, "functional", "operators"])
+    assert sorted(named) == sorted([*lighthouse_attention.__all__, "functional", "operators", "packed"])
     anchors = Page(site / "api.html").anchors
     assert {f"lighthouse_attention.{name}" for name in lighthouse_attention.__all__} <= anchors
 
