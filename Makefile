@@ -31,8 +31,9 @@ gpu-test gpu-sanitize: export LIGHTHOUSE_REQUIRE_GPU := 1
 gpu-test: build
 	ctest --test-dir build/release -L cuda --no-tests=error --output-on-failure --timeout 900
 	LIGHTHOUSE_BUILD=$(CURDIR)/build/release python -m pytest -q tests/python/test_gpu.py
+JOBS ?= 4
 gpu-sanitize: build
-	python scripts/gpu_sanitize.py build/release
+	python scripts/gpu_sanitize.py build/release --jobs $(JOBS)
 
 ## On a machine with a GPU: every case of the benchmark into build/bench.jsonl, and from that the CUDA part of
 ## docs/benchmarks.md and the times of docs/tuning.md. Under ten minutes. A case that fails is named there, and fails the command.

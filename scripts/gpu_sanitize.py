@@ -3,7 +3,7 @@
 
     scripts/gpu_sanitize.py BUILD [--tools memcheck,racecheck] [--tests REGEX] [--jobs 4] [--logs FOLDER]
 
-The tests are those that ctest runs by `-L cuda`, cut in shards; tests of more than 2^31 elements are run by memcheck alone, in the end, one
+The tests are those that ctest runs by `-L cuda`, cut in shards; tests of the largest tensors are run by memcheck alone, in the end, one
 after the other; a thousand repeats are five. What a tool leaves out is said in TOOLS. Exits with 1 where a tool finds something, a test
 fails or one is not ended.
 """
@@ -32,7 +32,7 @@ class Tool:
 
 
 # initcheck takes what TMA stores for memory that nobody wrote, and so all that the matrix products and attentions of cuBLAS and cuDNN make
-# on Hopper: it looks at programs without them. The others read memory full of NaN instead (tests/support/nan_memory.cpp). Torch's own
+# on Hopper: it looks at programs without them. Under ctest all read memory full of NaN (tests/support/nan_memory.cpp). Torch's own
 # sums over columns that are no multiple of 128 read places of their workspace that they then leave out. racecheck ends with an error of
 # its own at matrix products in bf16; the kernels of the decoder are those that nn_test and ops_test run.
 PRODUCTS = "*EmbeddingTest*BFloat16"
@@ -59,6 +59,7 @@ class Test:
         variables = [p["value"] for p in entry["properties"] if p["name"] == "ENVIRONMENT"]
         self.environment = os.environ | {"LIGHTHOUSE_REQUIRE_GPU": "1", "LIGHTHOUSE_TEST_REPEATS": "5"}
         self.environment |= dict(pair.split("=", 1) for pair in (variables[0] if variables else []))
+        self.environment.pop("LIGHTHOUSE_TEST_MEMORY", None)  # 4 GiB of each process, which initcheck would take for written
 
     def cases(self, tool, large):
         """The filter of its large cases, or of all others that the tool looks at."""

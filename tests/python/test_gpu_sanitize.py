@@ -26,7 +26,8 @@ if "--gtest_list_tests" in sys.argv:
     print("Suite.\\n" + "".join(f"  Case/{i}\\n" for i in cases))
     sys.exit()
 time.sleep(float(os.environ.get("SLEEP", "0")))
-print(sys.argv[1], os.environ["GTEST_TOTAL_SHARDS"], os.environ["LIGHTHOUSE_REQUIRE_GPU"], os.environ["KIND"])
+print(sys.argv[1], os.environ["GTEST_TOTAL_SHARDS"], os.environ["LIGHTHOUSE_REQUIRE_GPU"], os.environ["KIND"],
+      os.environ.get("LIGHTHOUSE_TEST_MEMORY"))
 print("[  PASSED  ] 10 tests.")
 sys.exit(int(os.environ.get("CODE", "0")))
 """
@@ -38,7 +39,8 @@ def sanitize(tmp_path):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     tests = [{"name": name, "command": [str(tmp_path / name), "--gtest_brief=1", "--gtest_filter=*"],
-              "properties": [{"name": "ENVIRONMENT", "value": ["KIND=a=b"]}]} for name in ("stages_test", "decoder_test")]
+              "properties": [{"name": "ENVIRONMENT", "value": ["KIND=a=b", "LIGHTHOUSE_TEST_MEMORY=nan"]}]}
+             for name in ("stages_test", "decoder_test")]
     (tmp_path / "tests.json").write_text(json.dumps({"tests": tests}))
 
     def call(*options, code=0, **environment):
@@ -57,7 +59,7 @@ def test_every_tool_looks_at_its_tests_in_shards(sanitize, tmp_path):
         ("memcheck", "60"), ("racecheck", "30"), ("synccheck", "60"), ("initcheck", "30")]  # the decoder's kernels: see there
     assert len(list((tmp_path / "logs").glob("racecheck.stages_test.*.log"))) == 3
     log = (tmp_path / "logs" / "racecheck.stages_test.0.log").read_text()
-    assert "--kernel-name kns=lighthouse" in log and "-LargeTest.*" in log and "3 1 a=b" in log
+    assert "--kernel-name kns=lighthouse" in log and "-LargeTest.*" in log and "3 1 a=b None" in log
 
 
 @pytest.mark.parametrize("environment", [{"FOUND": "7"}, {"CODE": "1"}])
