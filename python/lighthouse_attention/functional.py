@@ -130,7 +130,7 @@ def host_offsets(operation, cu_seqlens):
 
 def without_values(cu_seqlens):
     """Whether they are a tensor in a traced graph."""
-    return torch.compiler.is_compiling() and isinstance(cu_seqlens, torch.Tensor)
+    return isinstance(cu_seqlens, torch.Tensor) and torch.compiler.is_compiling()
 
 
 def check_packed(operation, q):
@@ -316,7 +316,7 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
         return attention_of_ranks(q, k, v, sizes, scorer=scorer, dilation=dilation, gate=gate, scores=scores,
                                   cover_prefix=cover_prefix, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
                                   selection=selection, attention=attention, group=group, shard_offsets=shard_offsets)
-    if cu_seqlens is not None and without_values(cu_seqlens):
+    if without_values(cu_seqlens):
         return attention_of_any_documents(q, k, v, sizes, scorer=scorer, dilation=dilation, gate=gate, scores=scores,
                                           cover_prefix=cover_prefix, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
                                           selection=selection, attention=attention)

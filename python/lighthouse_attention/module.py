@@ -81,7 +81,7 @@ class SlidingWindowAttention(torch.nn.Module):
 
 def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None, group=None, shard_offsets=None):
     """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
-    if group is not None or (cu_seqlens is not None and without_values(cu_seqlens)):
+    if group is not None or without_values(cu_seqlens):
         return lighthouse_attention(q, k, v, num_levels=1, topk=1, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
                                     attention=attention, group=group, shard_offsets=shard_offsets)
     offsets = host_offsets("dense_attention", cu_seqlens)

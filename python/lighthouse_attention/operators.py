@@ -31,10 +31,9 @@ import functools
 import torch
 
 from . import library
+from .errors import require_first_import
 
-if "NAMES" in globals():
-    raise ImportError("lighthouse_attention: this process has the operators already, and they cannot be registered again; to reload "
-                      "lighthouse_attention.operators, begin a new process (in a notebook: restart the kernel)")
+require_first_import(globals())
 
 NAMES = ("_token_norms", "_gla_scores", "_select_entries", "_invert_selection", "_gather_rows", "_gather_rows_backward",
          "_scatter_rows", "_scatter_rows_backward", "_carry_rows", "_gather_by_norm", "_offsets_like")

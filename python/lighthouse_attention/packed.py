@@ -18,9 +18,9 @@ import contextlib
 
 import torch
 
-if "NAMES" in globals():
-    raise ImportError("lighthouse_attention: this process has the operators already, and they cannot be registered again; to reload "
-                      "lighthouse_attention.packed, begin a new process (in a notebook: restart the kernel)")
+from .errors import require_first_import
+
+require_first_import(globals())
 
 NAMES = ("_packed_attention", "_packed_attention_backward")
 ARGUMENTS = ("Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt[] layout, str scorer, SymInt dilation, Tensor? gate, "

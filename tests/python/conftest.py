@@ -55,6 +55,15 @@ def lighthouse():
 
 
 @pytest.fixture
+def fresh_compiler():
+    torch = pytest.importorskip("torch")
+    torch.compiler.reset()
+    with torch.compiler.config.patch(force_disable_caches=True):  # graphs on disk know nothing of changes to fake kernels
+        yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
 def foreign_model(tmp_path):
     """A model of transformers with another vocabulary than bytes."""
     torch = pytest.importorskip("torch")

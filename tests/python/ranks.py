@@ -10,6 +10,7 @@ import socket
 import sys
 import traceback
 from multiprocessing import forkserver
+from unittest import mock
 
 SECONDS = 240  # a machine may be busy; what hangs ends sooner, by the timeout of the group
 context = multiprocessing.get_context("forkserver")
@@ -18,13 +19,9 @@ preloaded = ["torch._dynamo", "torch.distributed", "lighthouse_attention.hugging
 
 def start_server():
     """It imports what is preloaded where it finds it, for which it knows PYTHONPATH alone, and says nothing where it does not."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    try:
-        context.set_forkserver_preload(preloaded)
+    context.set_forkserver_preload(preloaded)
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
         forkserver.ensure_running()
-    finally:
-        os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
 
 
 def environment(size):

@@ -14,15 +14,8 @@ from lighthouse_attention import library
 from lighthouse_attention.operators import symbolic_lengths
 
 lighthouse_attention = lighthouse.lighthouse_attention
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 NAMES = [name for name, case in CASES.items() if name != "one-token"]
-
-
-@pytest.fixture(autouse=True)
-def fresh():
-    torch.compiler.reset()
-    with torch.compiler.config.patch(force_disable_caches=True):  # graphs on disk know nothing of changes to fake kernels
-        yield
-    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("name", NAMES)

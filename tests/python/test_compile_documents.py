@@ -13,6 +13,7 @@ import lighthouse_attention as lighthouse
 
 lighthouse_attention = lighthouse.lighthouse_attention
 operator = torch.ops.lighthouse._packed_attention
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 # Six offsets each, of which some end with empty documents as a buffer of fixed length does; then other numbers of them.
 BOUNDS = [[0, 1, 70, 70, 150, 203], [0, 50, 203, 203, 203, 203], [0, 0, 101, 150, 202, 203], [0, 203, 203, 203, 203, 203]]
@@ -29,14 +30,6 @@ PACKED_CASES = {
     "gla": CASES["gla-packed"],
     "full": CASES["full-packed"],
 }
-
-
-@pytest.fixture(autouse=True)
-def fresh():
-    torch.compiler.reset()
-    with torch.compiler.config.patch(force_disable_caches=True):  # graphs on disk know nothing of changes to fake kernels
-        yield
-    torch.compiler.reset()
 
 
 def options_of(case):

@@ -33,6 +33,13 @@ def on_gpu(case, dtype):
     return [x.cuda() for x in case.tensors(dtype)], options
 
 
+def check_results(actual, expected):
+    """Equal outputs, and gradients but for the order in which stock attention's backward adds, which may be any."""
+    assert torch.equal(actual[0], expected[0])
+    for ours, theirs in zip(actual[1:], expected[1:]):
+        assert (ours - theirs).abs().max() <= 2**-6 * theirs.abs().max()
+
+
 RUNS = [(name, dtype) for name in CASES for dtype in (torch.float32, torch.bfloat16)]
 
 
@@ -73,10 +80,7 @@ def test_forward_and_backward_are_graphed():
     graphed = torch.cuda.make_graphed_callables(function, samples)
     for _ in range(2):
         inputs = [torch.randn_like(x).requires_grad_() for x in (q, k, v)]
-        ours, theirs = (results_of(call, *inputs, grad_out) for call in (graphed, function))
-        assert torch.equal(ours[0], theirs[0])
-        for mine, other in zip(ours[1:], theirs[1:]):  # stock backward may add in any order
-            assert (mine - other).abs().max() <= 2**-6 * other.abs().max()
+        check_results(*(results_of(call, *inputs, grad_out) for call in (graphed, function)))
 
 
 def test_runs_on_the_current_stream():
@@ -126,11 +130,7 @@ def test_one_graph_for_all_documents(name, device):
     tensors, options = on_gpu(CASES[name], torch.bfloat16)
     for offsets in ([0, 1, 70, 70, 150, 203], [0, 100, 101, 103, 180, 203], [0, 203, 203, 203, 203, 203]):
         options["cu_seqlens"] = torch.tensor(offsets, device=device)
-        out, *gradients = results_of(partial(compiled, **options), *tensors)
-        expected, *theirs = results_of(partial(lighthouse_attention, **options), *tensors)
-        assert torch.equal(out, expected)
-        for mine, other in zip(gradients, theirs):  # stock backward may add in any order
-            assert (mine - other).abs().max() <= 2**-6 * other.abs().max()
+        check_results(*(results_of(partial(call, **options), *tensors) for call in (compiled, lighthouse_attention)))
     assert counter.frame_count == 1
 
 
@@ -140,11 +140,8 @@ def test_one_graph_for_all_lengths():
     function = partial(lighthouse_attention, **Case().layout)
     compiled = torch.compile(function, fullgraph=True, backend=counter, dynamic=True)
     for seq_len in (203, 512, 96, 4096):
-        q, k, v, grad_out = on_gpu(Case(batch=3, seq_len=seq_len, head_dim=64), torch.bfloat16)[0]
-        out, *gradients = results_of(compiled, q, k, v, grad_out)
-        assert torch.equal(out, function(q, k, v))
-        for ours, theirs in zip(gradients, results_of(function, q, k, v, grad_out)[1:]):  # stock backward may add in any order
-            assert (ours - theirs).abs().max() <= 2**-6 * theirs.abs().max()
+        tensors = on_gpu(Case(batch=3, seq_len=seq_len, head_dim=64), torch.bfloat16)[0]
+        check_results(*(results_of(call, *tensors) for call in (compiled, function)))
     assert counter.frame_count == 1
 
 

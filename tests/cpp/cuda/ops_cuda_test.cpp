@@ -35,14 +35,16 @@ constexpr int64_t kGiB = int64_t{1} << 30;
   if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device"; \
   if (!has_free((gib)*kGiB)) GTEST_SKIP() << "the device has less than " << (gib) << " GiB free"
 
-bool has_free(int64_t bytes) {
+int64_t free_bytes() {
   size_t free = 0;
   size_t total = 0;
   C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
-  if (static_cast<int64_t>(free) >= bytes) return true;
-  c10::cuda::CUDACachingAllocator::emptyCache();
-  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
-  return static_cast<int64_t>(free) >= bytes;
+  return static_cast<int64_t>(free);
+}
+
+bool has_free(int64_t bytes) {
+  if (free_bytes() < bytes) c10::cuda::CUDACachingAllocator::emptyCache();
+  return free_bytes() >= bytes;
 }
 
 struct Inputs {
