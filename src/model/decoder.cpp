@@ -217,7 +217,7 @@ Residual Decoder::run_layers(const at::Tensor& tokens, AttentionMode mode, const
       const size_t first = index - together.size();
       together.push_back(function_of(layer, pass));
       if (together.size() < recompute_layers && index + 1 < weights_.layers.size()) continue;
-      stream = recomputed(stream, std::exchange(together, {}), stash, first < offload_layers);
+      stream = recomputed(std::move(stream), std::exchange(together, {}), stash, first < offload_layers);
     } else {
       stream = decoder_layer(stream, layer, pass, selected);
     }

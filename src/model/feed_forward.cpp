@@ -1,9 +1,12 @@
 #include "model/feed_forward.h"
 
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty_strided.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "model/part_clock.h"
 #include "model/products.h"
@@ -24,6 +27,11 @@ struct FeedForwardArguments {
   ForwardFor use;
   int64_t tile_tokens;
 };
+
+/// What nobody reads in the place of a tensor like x: of its sizes, in the memory of one element.
+at::Tensor without_values(const at::Tensor& x) {
+  return at::empty_strided(x.sizes(), std::vector<int64_t>(static_cast<size_t>(x.dim()), 0), x.options());
+}
 
 /// What is kept for backward.
 struct KeptByFeedForward {
@@ -115,7 +123,7 @@ struct FeedForwardFunction : torch::autograd::Function<FeedForwardFunction> {
     context->saved_data["eps"] = arguments.eps;
     context->saved_data["overwrites"] = gate_up.defined();
     context->saved_data["tile_tokens"] = arguments.tile_tokens;
-    return {h, for_output ? by_tiles(rows, arguments, gate_up).view_as(h) : at::empty_like(h)};
+    return {h, for_output ? by_tiles(rows, arguments, gate_up).view_as(h) : without_values(h)};
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {

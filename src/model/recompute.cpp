@@ -2,8 +2,10 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/edge.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <utility>
 
@@ -25,6 +27,13 @@ struct State : torch::CustomClassHolder {
   size_t place = 0;                  ///< in the stash
 };
 
+/// Where the backward of layer(x) begins. Nothing else of what it returns is there any more.
+torch::autograd::edge_list ends_of(const LayerFunction& layer, const at::Tensor& x, ops::Gathering& selected) {
+  const at::AutoGradMode with_grad(true);
+  const Residual out = layer({x, std::nullopt}, selected, ForwardFor::kBackward);
+  return {torch::autograd::impl::gradient_edge(out.x), torch::autograd::impl::gradient_edge(*out.update)};
+}
+
 struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
   static variable_list forward(AutogradContext* context, const at::Tensor& x, const c10::intrusive_ptr<State>& state) {
     if (state->stash) state->place = state->offload ? state->stash->store(x) : state->stash->keep(x);
@@ -32,7 +41,8 @@ struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
     std::vector<ops::Gathering> selected(state->layers.size());
     Residual stream{x, std::nullopt};
     for (size_t i = 0; i < selected.size(); ++i) {
-      stream = state->layers[i]({sum_of(stream), std::nullopt}, selected[i], ForwardFor::kOutput);
+      stream = {sum_of(std::exchange(stream, {})), std::nullopt};  // the layer runs without what was added
+      stream = state->layers[i](stream, selected[i], ForwardFor::kOutput);
     }
     ops::save(context, {state->stash ? at::Tensor() : x}, selected);
     return {stream.x, *stream.update};
@@ -50,9 +60,10 @@ struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
     at::Tensor dx = gradients[0], dupdate = gradients[1];
     for (size_t i = selected.size(); i-- > 0; inputs.pop_back()) {
       const at::Tensor x = inputs[i].detach().set_requires_grad(true);
-      const at::AutoGradMode with_grad(true);
-      const Residual out = state->layers[i]({x, std::nullopt}, selected[i], ForwardFor::kBackward);
-      torch::autograd::backward({out.x, *out.update}, {dx, dupdate});
+      const torch::autograd::edge_list ends = ends_of(state->layers[i], x, selected[i]);
+      torch::autograd::Engine::get_default_engine().execute(ends, {std::move(dx), std::move(dupdate)},
+                                                            /*keep_graph=*/false, /*create_graph=*/false,
+                                                            /*accumulate_grad=*/true);
       dx = dupdate = x.grad();
     }
     return {dx, at::Tensor()};
@@ -61,10 +72,10 @@ struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
 
 }  // namespace
 
-Residual recomputed(const Residual& in, std::vector<LayerFunction> layers, const std::shared_ptr<HostStash>& stash,
+Residual recomputed(Residual in, std::vector<LayerFunction> layers, const std::shared_ptr<HostStash>& stash,
                     bool offload) {
   enter_part(Part::kOther);
-  const at::Tensor x = sum_of(in);
+  const at::Tensor x = sum_of(std::exchange(in, {}));
   auto state = c10::make_intrusive<State>();
   state->layers = std::move(layers);
   state->stash = stash;

@@ -22,7 +22,7 @@ using LayerFunction = std::function<Residual(const Residual& in, ops::Gathering&
 /// again, all but the last to the inputs of those above, and then from the last to the first each with what its own
 /// backward needs. With a stash the sum waits in it, on the host if `offload`; the calls of a pass must then come in
 /// order.
-Residual recomputed(const Residual& in, std::vector<LayerFunction> layers, const std::shared_ptr<HostStash>& stash,
+Residual recomputed(Residual in, std::vector<LayerFunction> layers, const std::shared_ptr<HostStash>& stash,
                     bool offload);
 
 }  // namespace lighthouse
