@@ -81,8 +81,9 @@ class Trainer {
   void take_run_folder(RunFolderUse use);
   void connect();
   std::optional<Checkpoint> load_newest();
-  void restore();
+  bool restore();
   void begin();
+  void make_saver();
   void open_run_folder();
   void train_run();
   void train_steps();

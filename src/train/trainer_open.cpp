@@ -95,7 +95,9 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
   if (mesh_.is_first()) take_run_folder(RunFolderUse::kOwn);
   connect();
   if (!mesh_.is_first()) take_run_folder(RunFolderUse::kShare);  // which is there now
-  restore();
+  const bool resumes = restore();
+  if (has_work()) make_saver();  // which wants room on the disk, before weights take a minute
+  if (!resumes) begin();
   profiler_.emplace(mesh_.is_first() ? options_.profile : ProfileOptions(), decoder_.device(), state_.step + 1);
   if (has_work()) open_run_folder();
   seconds_before_ = state_.seconds;
@@ -148,10 +150,10 @@ std::optional<Checkpoint> Trainer::load_newest() {
   }
 }
 
-void Trainer::restore() {
+bool Trainer::restore() {
   const std::filesystem::path& run_dir = folder_->path();
   const std::optional<Checkpoint> checkpoint = load_newest();
-  if (!checkpoint) return begin();
+  if (!checkpoint) return false;
   const std::string source = run_dir.string() + ", step " + std::to_string(checkpoint->step);
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
                    "': the run folder holds a run already; resume it, or start a new one with another "
@@ -161,6 +163,7 @@ void Trainer::restore() {
                            [this](const std::string& text) { console_.warn(text); });
   load_parameters(decoder_, checkpoint->model);
   optimizer_->load_ranges(checkpoint->optimizer);
+  return true;
 }
 
 /// The weights of a new run.
@@ -173,7 +176,7 @@ void Trainer::begin() {
   }
 }
 
-void Trainer::open_run_folder() {
+void Trainer::make_saver() {
   NamedTensors model = decoder_.values();
   model.insert(model.end(), decoder_.buffers().begin(), decoder_.buffers().end());
   std::vector<TensorRange> moments = mesh_.size() == 1 ? whole_ranges(optimizer_->state()) : optimizer_->ranges();
@@ -183,6 +186,9 @@ void Trainer::open_run_folder() {
     tensors.complete = [this, matrices = matrices_on_host(decoder_)] { gradients_->spread(matrices); };
   }
   saver_.emplace(*folder_, config_, tensors, state_, identity_, console_, checkpoint_ranks(mesh_));
+}
+
+void Trainer::open_run_folder() {
   if (!mesh_.is_first()) return;
   const std::filesystem::path& run_dir = folder_->path();
   write_file_durably(run_dir / kConfigFile, to_toml(config_));
