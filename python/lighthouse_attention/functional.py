@@ -134,7 +134,11 @@ def without_values(cu_seqlens):
 
 
 def check_packed(operation, q):
-    require(q.shape[0] == 1, f"{operation}: cu_seqlens is given with batch {q.shape[0]}; packed documents need batch 1: "
+    check_packed_batch(operation, q.shape[0])
+
+
+def check_packed_batch(operation, batch):
+    require(batch == 1, f"{operation}: cu_seqlens is given with batch {batch}; packed documents need batch 1: "
             "concatenate the sequences along the tokens")
 
 

@@ -2,9 +2,10 @@
 
 import torch
 
-from .functional import (SCORERS, check_offsets, check_scorer, full_attention, host_offsets, integer, layout_of,
+from .functional import (SCORERS, check_offsets, check_scorer, checked_arguments, full_attention, host_offsets, integer, layout_of,
                          lighthouse_attention, require, without_values)
 from .window import SlidingWindow
+from .operators import ops
 from . import context, library
 
 
@@ -81,12 +82,22 @@ class SlidingWindowAttention(torch.nn.Module):
 
 def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None, group=None, shard_offsets=None):
     """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
+    if without_values(cu_seqlens) and group is None and (attention is None or isinstance(attention, SlidingWindow)):
+        return full_attention_of_any_documents(q, k, v, cu_seqlens, softmax_scale, attention)
     if group is not None or without_values(cu_seqlens):
         return lighthouse_attention(q, k, v, num_levels=1, topk=1, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
                                     attention=attention, group=group, shard_offsets=shard_offsets)
     offsets = host_offsets("dense_attention", cu_seqlens)
     check_offsets("dense_attention", q, offsets)
     return full_attention(q, k, v, offsets, softmax_scale, attention)
+
+
+def full_attention_of_any_documents(q, k, v, cu_seqlens, softmax_scale, window):
+    """dense_attention in a traced graph, which does not know the documents: the operators of packed.py."""
+    softmax_scale, span = (softmax_scale, 0) if window is None else (window.softmax_scale, window.span)
+    q, k, v, _, _ = checked_arguments(q, k, v, (1, 2, 1, 128), None, softmax_scale, None, None, None, None)
+    documents = ops._packed_documents(cu_seqlens, q.shape[0], q.shape[1])
+    return ops._packed_full_attention(q, k, v, documents, softmax_scale, span)[0]
 
 
 def unwrapped(model):

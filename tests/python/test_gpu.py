@@ -9,6 +9,7 @@ import torch._dynamo.testing
 from attention_cases import CASES, Case, flat, results_of
 import lighthouse_attention as lighthouse
 from lighthouse_attention import library
+from lighthouse_attention.module import dense_attention
 
 lighthouse_attention = lighthouse.lighthouse_attention
 lacks = ""
@@ -131,6 +132,22 @@ def test_one_graph_for_all_documents(name, device):
     for offsets in ([0, 1, 70, 70, 150, 203], [0, 100, 101, 103, 180, 203], [0, 203, 203, 203, 203, 203]):
         options["cu_seqlens"] = torch.tensor(offsets, device=device)
         check_results(*(results_of(partial(call, **options), *tensors) for call in (compiled, lighthouse_attention)))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("head_dim", [32, 36])
+@pytest.mark.parametrize("window", [None, lighthouse.SlidingWindow(20)], ids=str)
+def test_one_graph_for_all_documents_in_full(window, head_dim, dtype, device):
+    torch.compiler.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    function = partial(dense_attention, attention=window)
+    compiled = torch.compile(function, fullgraph=True, backend=counter)
+    tensors, _ = on_gpu(Case(num_heads=4, num_kv_heads=2, head_dim=head_dim), dtype)
+    for offsets in ([0, 1, 70, 70, 150, 203], [0, 100, 101, 103, 180, 203], [0, 203, 203, 203, 203, 203]):
+        offsets = torch.tensor(offsets, device=device)
+        check_results(*(results_of(partial(call, cu_seqlens=offsets), *tensors) for call in (compiled, function)))
     assert counter.frame_count == 1
 
 
