@@ -97,6 +97,7 @@ C_WINDOW_LAYERS = {"window-layers": {"attention.window_layers": "0,2,4,6", "atte
 
 # What ends well in one seed and not in another, in new seeds, by the seventh; without dense training, which never did.
 C_NEW_SEEDS = (3, 4, 5)
+CAME_THROUGH = 0.1  # nats that far context is worth
 
 # Windows between Lighthouse layers, on ladder A2 with two seeds, by the third amendment, and on ladder E.
 WINDOW_LAYERS = {
@@ -198,6 +199,11 @@ def long_jobs():
     by_seed = [[pair, *with_seeds("c", C_CONTROLS, (seed,))] for seed, pair in enumerate(main_pairs("c"), 1)]
     return ([job for jobs in by_seed for job in jobs] + main_pairs("d") + with_seeds("d", C_CONTROLS, (1,))
             + with_seeds("c", C_WINDOW_LAYERS) + new_long_jobs())
+
+
+def seeds_of(ladder):
+    """All that its runs have."""
+    return [*range(1, SEEDS[ladder] + 1), *(C_NEW_SEEDS if ladder == "c" else ())]
 
 
 def new_long_jobs():

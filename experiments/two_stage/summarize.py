@@ -156,7 +156,7 @@ def far_table(ladder, made):
     """What each arm of the ladder makes of far context, and Lighthouse in stage one against each other arm, by seed."""
     found = {}
     for arm in plan.MAIN_ARMS | plan.E_CONTROLS | plan.E_MIXTURES:
-        runs = (made.get(f"{ladder}-{arm}-s{seed}") for seed in range(1, plan.SEEDS[ladder] + 1))
+        runs = (made.get(f"{ladder}-{arm}-s{seed}") for seed in plan.seeds_of(ladder))
         found[arm] = {one.record["seed"]: one for one in runs if one and one.run and one.evaluated}
     copies = [plan.LADDERS[ladder].seq_len // part - 64 for part in FAR_COPIES]
     rows = [[arm, seed, f"{FINAL.loss(one.run):.4f}", f"{one.far_loss:.4f}", f"{one.far_worth:.4f}",
@@ -187,6 +187,33 @@ def far_table(ladder, made):
     return [*lines, ""]
 
 
+def transition_table(ladder, made):
+    """By arm and seed the dense loss, in bold where the model came through its transition; and how much less windows between the layers
+    leave than each other stage one, of new seeds alone and of all."""
+    found = {(arm, seed): made.get(f"{ladder}-{arm}-s{seed}") for arm in plan.MAIN_ARMS | plan.C_CONTROLS | plan.C_WINDOW_LAYERS
+             for seed in plan.seeds_of(ladder)}
+    found = {key: one for key, one in found.items() if one and one.run and one.evaluated}
+    if not any(seed in plan.C_NEW_SEEDS for _, seed in found):
+        return []
+
+    def cell(one):
+        loss = "-" if one is None else f"{FINAL.loss(one.run):.4f}"
+        return f"**{loss}**" if one and one.far_worth >= plan.CAME_THROUGH else loss
+
+    arms = [*dict.fromkeys(arm for arm, _ in found)]
+    lines = [f"### Ladder {ladder.upper()}: the transition", "",
+             f"Dense loss of the final weights; in bold where far context is worth {plan.CAME_THROUGH} nats or more.", "",
+             *table(["arm", *(f"seed {seed}" for seed in plan.seeds_of(ladder))],
+                    [[arm, *(cell(found.get((arm, seed))) for seed in plan.seeds_of(ladder))] for arm in arms]), ""]
+    for arm in arms:
+        for what, seeds in (("the new seeds", plan.C_NEW_SEEDS), ("all seeds", plan.seeds_of(ladder))):
+            less = [FINAL.loss(found["window-layers", seed].run) - FINAL.loss(found[arm, seed].run) for seed in seeds
+                    if {("window-layers", seed), (arm, seed)} <= found.keys()]
+            if arm != "window-layers" and len(less) > 1:
+                lines.append(f"* Window-layers less {arm}, {what} ({len(less)}): {interval(less)}.")
+    return [*lines, ""]
+
+
 def run_row(one):
     command = one.record["command"]
     rate = re.search(r"--optimizer.learning_rate (\S+)", command).group(1)
@@ -208,6 +235,7 @@ def summary(results):
         lines += pair_tables(ladder, made)
         lines += arm_table(ladder, made)
         lines += far_table(ladder, made) if ladder in FAR_LADDERS else []
+        lines += transition_table(ladder, made) if ladder == "c" else []
     lines += ["### All runs", ""]
     lines += table(["run", "rate", "card", "date", "dense loss", "last tenth", "Lighthouse less dense",
                     *[f"copy at {distance:,}, bits" for distance in COPY], "passkey", "s of steps", "s", "spikes"],
