@@ -71,8 +71,7 @@ class SlidingWindowAttention(torch.nn.Module):
         self.enabled = True
 
     def forward(self, q, k, v, *, cu_seqlens=None, shard_offsets=None):
-        """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; a window ends where its document begins. In a compiled graph
-        cu_seqlens must be a list while `enabled`."""
+        """q [B, N, H, d], k and v [B, N, H_kv, d] -> [B, N, H, d]; a window ends where its document begins."""
         how = dict(attention=self.window) if self.enabled else dict(softmax_scale=self.window.softmax_scale)
         return dense_attention(q, k, v, cu_seqlens=cu_seqlens, group=self.group, shard_offsets=shard_offsets, **how)
 

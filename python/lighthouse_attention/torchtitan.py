@@ -5,9 +5,9 @@
 
 For another model, change its configuration: `use_lighthouse(config, topk=...)`. Packed documents come as torchtitan's
 VarlenMetadata, of which this is one more backend; reading their offsets waits for the device once in a forward. Compiled blocks
-(full graphs, which know no values) take them as a tensor instead: every layer then waits for the device, in forward and in backward,
-and runs its attention's forward again in backward. With layers that have a window, or with context parallelism, packed documents
-need the model uncompiled: `--compile.components loss`. Tensor parallelism and FSDP are torchtitan's; context parallelism is ours, in place of its own, which
+(full graphs, which know no values) take them as a tensor instead: every layer then waits for the device, and a Lighthouse layer once more
+in backward, where it runs its attention's forward again. With context parallelism packed documents need the model uncompiled:
+`--compile.components loss`. Tensor parallelism and FSDP are torchtitan's; context parallelism is ours, in place of its own, which
 refuses packed documents: `--parallelism.context_parallel_degree 2 --parallelism.spmd_backend partial_dtensor`.
 """
 
@@ -108,8 +108,8 @@ class LighthouseInnerAttention(VarlenAttention):
             options = self.options | self.layout_of(seq_len, num_rows)
             out = lighthouse_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, **shared, **options)
         else:
-            window = SlidingWindow(self.span, scale) if self.enabled else None
-            out = dense_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, attention=window, **shared)
+            how = dict(attention=SlidingWindow(self.span, scale)) if self.enabled and self.span else dict(softmax_scale=scale)
+            out = dense_attention(q, k, v, cu_seqlens=offsets, **how, **shared)
         return out.reshape(q_BLNH.shape)
 
 
@@ -121,7 +121,8 @@ class SelectiveAC(activation_checkpoint.SelectiveAC):
         pass
 
     def get_save_ops(self):
-        return super().get_save_ops() | {ops._gather_by_norm.default, ops._select_entries.default, ops._packed_attention.default}
+        return super().get_save_ops() | {ops._gather_by_norm.default, ops._select_entries.default, ops._packed_attention.default,
+                                         ops._packed_full_attention.default}
 
 
 class LighthouseTrainer(Trainer):

@@ -10,6 +10,7 @@ from attention_cases import CASES, PACKED, Case, check_equal, results_of
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 from torch.utils.flop_counter import FlopCounterMode
 import lighthouse_attention as lighthouse
+from lighthouse_attention.module import dense_attention
 
 lighthouse_attention = lighthouse.lighthouse_attention
 operator = torch.ops.lighthouse._packed_attention
@@ -156,6 +157,26 @@ def test_the_module_in_both_stages():
     assert check_documents(module, BOUNDS + OTHER_NUMBERS) == [1] * len(BOUNDS + OTHER_NUMBERS)
 
 
+WINDOWS = {"full": None, "window": lighthouse.SlidingWindow(20), "scaled": lighthouse.SlidingWindow(20, 0.3)}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_all_tokens_and_windows(window, backend):
+    """Dense attention, documents apart, and in a window, with grouped heads."""
+    case = Case(num_heads=4, num_kv_heads=2, **PACKED)
+    counts = check_documents(partial(dense_attention, attention=WINDOWS[window]), BOUNDS + OTHER_NUMBERS, backend, case=case)
+    assert len(set(counts)) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_module_with_a_window_in_both_stages(dtype):
+    module = lighthouse.SlidingWindowAttention(20)
+    assert check_documents(module, BOUNDS, dynamic=False, dtype=dtype) == [1] * len(BOUNDS)
+    module.enabled = False
+    assert check_documents(module, BOUNDS, dynamic=False, dtype=dtype) == [1] * len(BOUNDS)
+
+
 # Wrong arguments. What depends on values is found when the operator runs, in the words of eager mode.
 
 WRONG_OFFSETS = [
@@ -173,6 +194,16 @@ def test_wrong_offsets_are_refused_in_the_words_of_eager_mode(offsets, backend):
     compiled = torch.compile(partial(lighthouse_attention, **layout), fullgraph=True, backend=backend)
     with pytest.raises(ValueError) as error:
         compiled(*tensors, cu_seqlens=offsets)
+    assert str(error.value) == str(eager.value)
+
+
+@pytest.mark.parametrize("offsets", WRONG_OFFSETS, ids=str)
+def test_wrong_offsets_of_all_tokens_too(offsets):
+    tensors, offsets = CASES["packed"].tensors()[:3], torch.tensor(offsets, dtype=None if offsets else torch.int64)
+    with pytest.raises(ValueError) as eager:
+        dense_attention(*tensors, cu_seqlens=offsets)
+    with pytest.raises(ValueError) as error:
+        torch.compile(dense_attention, fullgraph=True, backend="aot_eager")(*tensors, cu_seqlens=offsets)
     assert str(error.value) == str(eager.value)
 
 
@@ -207,10 +238,11 @@ def test_other_functions_need_a_list(function):
         torch.compile(function, fullgraph=True, backend="aot_eager")(*CASES["packed"].tensors()[:3], torch.tensor([0, 50, 203]))
 
 
-def test_second_derivatives_are_refused():
+@pytest.mark.parametrize("function", [partial(lighthouse_attention, **CASES["packed"].layout), dense_attention])
+def test_second_derivatives_are_refused(function):
     case = CASES["packed"]
     q, k, v, grad_out = case.tensors()
-    compiled = torch.compile(partial(lighthouse_attention, **case.layout), fullgraph=True, backend="eager")
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
     out = compiled(q.requires_grad_(), k, v, cu_seqlens=torch.tensor(case.cu_seqlens))
     with pytest.raises(NotImplementedError, match="no second derivatives"):
         torch.autograd.grad(out, q, grad_out, create_graph=True)
@@ -231,6 +263,21 @@ def arguments_of(case, requires_grad):
 def test_opcheck(name):
     torch.library.opcheck(operator.default, arguments_of(PACKED_CASES[name], requires_grad=True)[1:])
     torch.library.opcheck(torch.ops.lighthouse._packed_attention_backward.default, arguments_of(PACKED_CASES[name], requires_grad=False))
+
+
+@pytest.mark.parametrize("span", [0, 20])
+@pytest.mark.parametrize("name", ["norm", "transposed", "odd-heads"])
+def test_opcheck_of_all_tokens(name, span):
+    grad_out, q, k, v, cu_seqlens, *_ = arguments_of(PACKED_CASES[name], requires_grad=True)
+    ops = torch.ops.lighthouse
+    torch.library.opcheck(ops._packed_documents.default, (cu_seqlens, 1, q.shape[1]))
+    documents = ops._packed_documents(cu_seqlens, 1, q.shape[1])
+    torch.library.opcheck(ops._packed_full_attention.default, (q, k, v, documents, None, span))
+    q, k, v = (x.detach() for x in (q, k, v))
+    results = ops._packed_full_attention(q, k, v, documents, None, span)
+    arguments = (grad_out, q, k, v, *results, documents, None, span)
+    torch.library.opcheck(ops._packed_full_attention_backward.default, arguments)
+    assert all(x.is_contiguous() for x in (*results, *ops._packed_full_attention_backward(*arguments)))
 
 
 @pytest.mark.parametrize("name", ["norm", "transposed", "full"])

@@ -144,7 +144,7 @@ def test_one_graph_for_all_documents_in_full(window, head_dim, dtype, device):
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     function = partial(dense_attention, attention=window)
     compiled = torch.compile(function, fullgraph=True, backend=counter)
-    tensors, _ = on_gpu(Case(num_heads=4, num_kv_heads=2, head_dim=head_dim), dtype)
+    tensors, _ = on_gpu(Case(batch=1, num_heads=4, num_kv_heads=2, head_dim=head_dim), dtype)
     for offsets in ([0, 1, 70, 70, 150, 203], [0, 100, 101, 103, 180, 203], [0, 203, 203, 203, 203, 203]):
         offsets = torch.tensor(offsets, device=device)
         check_results(*(results_of(partial(call, cu_seqlens=offsets), *tensors) for call in (compiled, function)))

@@ -58,9 +58,9 @@ def test_documents_are_apart(host):
             assert torch.equal(lighthouse_attention(*part, topk=16, num_levels=2), expected)
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_compiled_layers_take_any_documents(enabled):
-    module = Attention.Config(topk=8, num_levels=2, enabled=enabled).build()
+@pytest.mark.parametrize(("enabled", "span"), [(True, None), (False, None), (True, 20)])
+def test_compiled_layers_take_any_documents(enabled, span):
+    module = Attention.Config(topk=8, num_levels=2, enabled=enabled, span=span).build()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(module, fullgraph=True, backend=counter, dynamic=True)
     for lengths in (LENGTHS, [50, 206], [10, 20, 30, 196]):
