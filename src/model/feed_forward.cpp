@@ -1,5 +1,6 @@
 #include "model/feed_forward.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/empty_strided.h>
@@ -158,7 +159,7 @@ Residual feed_forward(const Residual& in, const LayerWeights& weights, const Lay
   const variable_list outputs = FeedForwardFunction::apply(
       in.x, in.update, weights.post_attention_norm, weights.gate_proj, weights.up_proj, weights.down_proj,
       FeedForwardArguments{
-          compute.gate_up_proj, compute.down_proj, eps, keep_gate_up, use,
+          compute.gate_up_proj, compute.down_proj, eps, keep_gate_up && at::GradMode::is_enabled(), use,
           tile_tokens.value_or(feed_forward_tile(compute.down_proj.size(1), compute.down_proj.element_size()))});
   return {outputs[0], outputs[1]};
 }

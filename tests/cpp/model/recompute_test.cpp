@@ -1,5 +1,6 @@
 // What is computed again in backward changes no bit; the loss by chunks is the loss.
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/linspace.h>
@@ -23,6 +24,7 @@
 #include "model/head_loss.h"
 #include "model/layer.h"
 #include "plan/feed_forward_tile.h"
+#include "support/live_bytes.h"
 #include "support/test_device.h"
 
 namespace lighthouse {
@@ -290,6 +292,21 @@ TEST(Recompute, OfTheFeedForwardByTilesIsThatOfTheWhole) {
       EXPECT_LE((kept[i] - whole[i]).abs().max().item<double>(), 20 * std::numeric_limits<float>::epsilon()) << i;
     }
   }
+}
+
+// As within an autograd function of the layers, or in a validation: no more than a tile has its gate and up.
+TEST(Recompute, OfTheFeedForwardKeepsNoGateAndUpWhereThereIsNoBackward) {
+  if (test_device() != at::kCPU) GTEST_SKIP() << "counts what the CPU's allocator hands out";
+  const FirstLayer first;
+  const int64_t num_tokens = 4096, dim = small_model().dim;
+  const Residual in{at::ones({1, num_tokens, dim}), std::nullopt};
+  const at::NoGradGuard no_grad;
+  const LiveBytes live;
+  feed_forward(in, first.weights.layers[0], first.compute.layers[0], 1e-5, /*keep_gate_up=*/true, ForwardFor::kOutput,
+               /*tile_tokens=*/num_tokens / 16);
+  const int64_t gate_up = num_tokens * 2 * small_model().ffn_dim * int64_t{sizeof(float)};
+  const int64_t around = 4 * num_tokens * dim * int64_t{sizeof(float)};  // normed, what it is made of, and the result
+  EXPECT_LE(live.most(), around + gate_up / 4);
 }
 
 TEST(FeedForwardTile, HoldsGateAndUpWithin8GiB) {
