@@ -35,7 +35,7 @@ def prepare(options):
     with stop_signals() as stopped, Workplace(options.output, plan, tokenizer.dtype.itemsize, options.checkpoint_seconds,
                                               options.overwrite) as work:
         encode_all(work, options, tokenizer, sources, left_out, stopped)
-        return finish(work, options.output, tokenizer, made_of, options.seq_lens)
+        return finish(work, options.output, tokenizer, made_of, options.seq_lens, options.overwrite)
 
 
 def encode_all(work, options, tokenizer, sources, left_out, stopped):

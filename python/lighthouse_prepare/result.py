@@ -12,11 +12,9 @@ from .errors import PrepareError, UsageError, writing
 from .megatron import write_index
 from .sources import inside
 from .statistics import length_statistics
-from .workplace import OURS, sync_folder, write_durably
+from .workplace import KNOWN, MANIFEST, TOKENIZER, is_workplace, strange_name, sync_folder, write_durably
 
 FORMAT = "lighthouse-prepare 1"
-MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
-KNOWN = {MANIFEST, TOKENIZER, *(f"{split}.{ending}" for split in SPLITS for ending in ("bin", "idx"))}
 
 
 def check_output(output, arguments):
@@ -30,9 +28,13 @@ def check_output(output, arguments):
                 raise UsageError(f"--output {output}: the source {argument} lies in {folder}; choose another folder")
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {output}: is not a folder; choose another name")
-    strange = sorted(set(os.listdir(output)) - KNOWN) if output.is_dir() else []
+    check_ours(output)
+
+
+def check_ours(output):
+    strange = strange_name(output, KNOWN)
     if strange:
-        raise UsageError(f"--output {output}: holds {strange[0]!r}, which is not from lighthouse-prepare; choose another "
+        raise UsageError(f"--output {output}: holds {strange!r}, which is not from lighthouse-prepare; choose another "
                          "folder")
 
 
@@ -62,14 +64,14 @@ def settle_earlier(output, made_of, overwrite):
         return None
     manifest = earlier_manifest(output)
     if manifest and manifest["made_of"] == made_of:
-        if set(os.listdir(partial_of(output)) if partial_of(output).is_dir() else []) <= OURS:
+        if is_workplace(partial_of(output)):
             shutil.rmtree(partial_of(output), ignore_errors=True)  # of a run that was killed as it ended
         return manifest
     what = "another data set" if manifest else "a data set that is damaged"
     raise PrepareError(f"--output {output}: holds {what}; choose another folder, or replace it with --overwrite")
 
 
-def finish(work, output, tokenizer, made_of, seq_lens):
+def finish(work, output, tokenizer, made_of, seq_lens, overwrite):
     """Turns the workplace into `output`; returns the manifest. May be cut short anywhere and done again."""
     if not work.place.documents["train"]:
         shutil.rmtree(work.folder, ignore_errors=True)
@@ -89,7 +91,7 @@ def finish(work, output, tokenizer, made_of, seq_lens):
                     "made_of": made_of}
         write_durably(work.result / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         sync_folder(work.result)
-        put_in_place(work.result, output)
+        put_in_place(work, output, overwrite)
         shutil.rmtree(work.folder, ignore_errors=True)
     return manifest
 
@@ -117,11 +119,15 @@ def sha256_of(path):
     return digest.hexdigest()
 
 
-def put_in_place(result, output):
-    replaced = output.with_name(output.name + ".replaced")
+def put_in_place(work, output, overwrite):
+    """What is replaced waits in the workplace until the new data set stands; Workplace.open puts it back after a kill between
+    the two."""
     if output.is_dir() and os.listdir(output):
-        shutil.rmtree(replaced, ignore_errors=True)
-        os.rename(output, replaced)
-    os.rename(result, output)
+        check_ours(output)  # again: it may have come meanwhile
+        if not overwrite:
+            raise PrepareError(f"--output {output}: holds a data set that was not there at the start{work.kept()}; replace it "
+                               "with --overwrite")
+        shutil.rmtree(work.replaced, ignore_errors=True)
+        os.rename(output, work.replaced)
+    os.rename(work.result, output)
     sync_folder(output.parent)
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -4,6 +4,7 @@
     progress.json        how far it is: replaced after the data that it speaks of is on the disk
     train.lengths        int32, tokens of each document; validation.lengths too
     result/train.bin     tokens; what progress.json does not speak of is cut off by the next start
+    replaced/            the data set that was OUTPUT before, until the new one is
     lock                 held by the process that works here
 """
 
@@ -18,8 +19,10 @@ from dataclasses import asdict, dataclass, field
 from .encode import SPLITS
 from .errors import PrepareError, writing
 
-PLAN, PROGRESS, LOCK, RESULT = "plan.json", "progress.json", "lock", "result"
-OURS = {PLAN, PROGRESS, LOCK, RESULT, *(f"{split}.lengths" for split in SPLITS), f".{PLAN}.tmp", f".{PROGRESS}.tmp"}
+PLAN, PROGRESS, LOCK, RESULT, REPLACED = "plan.json", "progress.json", "lock", "result", "replaced"
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
+KNOWN = {MANIFEST, TOKENIZER, *(f"{split}.{ending}" for split in SPLITS for ending in ("bin", "idx"))}  # of a data set
+OURS = {PLAN, PROGRESS, LOCK, RESULT, REPLACED, *(f"{split}.lengths" for split in SPLITS), f".{PLAN}.tmp", f".{PROGRESS}.tmp"}
 
 
 @dataclass
@@ -47,27 +50,27 @@ class Workplace:
         """`plan`: {"options": {..}, "tokenizer": {..}, "sources": [identities]}; `itemsize`: bytes of a token; `interval`:
         seconds between checkpoints."""
         self.folder = output.with_name(output.name + ".partial")
-        self.result = self.folder / RESULT
+        self.result, self.replaced = self.folder / RESULT, self.folder / REPLACED
         self.plan, self.itemsize, self.interval = plan, itemsize, interval
+        check_workplace(self.folder)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = open(self.folder / LOCK, "a")
         try:
-            self.open(overwrite)
+            self.open(output, overwrite)
         except BaseException:
             self.lock.close()
             raise
 
-    def open(self, overwrite):
+    def open(self, output, overwrite):
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise PrepareError(f"{self.folder}: another lighthouse-prepare works there; wait for it, or give another "
                                "--output") from error
-        strange = sorted(set(os.listdir(self.folder)) - OURS)
-        if strange:
-            raise PrepareError(f"{self.folder}: holds {strange[0]!r}, which is not from lighthouse-prepare; move it away, or "
-                               "give another --output")
+        if self.replaced.is_dir() and not output.exists():  # killed before the new one stood there
+            with writing(output):
+                os.rename(self.replaced, output)
         self.place, self.earlier = self.resume(overwrite)  # earlier: a place before the file that is being read
         self.resumed = self.place != Place()
         with writing(self.folder):
@@ -154,6 +157,28 @@ class Workplace:
 
     def kept(self):
         return f"; what is done is kept in {self.folder}, and the same command goes on from there"
+
+
+def strange_name(folder, known):
+    """The first name in a folder that is not among those known; None where all are, or where there is no folder."""
+    return min(set(os.listdir(folder)) - known, default=None) if folder.is_dir() else None
+
+
+def check_workplace(folder):
+    """Nothing of others is written to or removed."""
+    for place, known in ((folder, OURS), (folder / RESULT, KNOWN), (folder / REPLACED, KNOWN)):
+        strange = strange_name(place, known)
+        if strange:
+            raise PrepareError(f"{place}: holds {strange!r}, which is not from lighthouse-prepare; move it away, or give another "
+                               "--output")
+
+
+def is_workplace(folder):
+    try:
+        check_workplace(folder)
+    except PrepareError:
+        return False
+    return (folder / LOCK).exists() or (folder / RESULT).exists()
 
 
 def cut(path, size):

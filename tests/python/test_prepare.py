@@ -424,6 +424,59 @@ def test_a_data_set_that_is_there(tmp_path, capsys):
     assert "a data set that is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["out.replaced", "out.partial/result", "out.partial/replaced", "out.old"])
+def test_folders_of_others_stay(tmp_path, name, capsys):
+    mine = write(tmp_path / name / "mine.txt", "mine")
+    options = {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0}
+    for text in ("one", "two!"):
+        write(tmp_path / "a.txt", text)
+        code = prepare(tmp_path / "a.txt", overwrite=True, **options)
+        assert code == ("partial" in name), capsys.readouterr().err
+        assert mine.read_text() == "mine" and not (tmp_path / "out.partial" / "lock").exists()
+
+
+def test_what_is_replaced_outlives_a_kill(tmp_path, monkeypatch):
+    """Between the moves of the old data set away and of the new one to its place."""
+    out, options = tmp_path / "out", {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0, "overwrite": True}
+    write(tmp_path / "a.txt", "one")
+    prepare(tmp_path / "a.txt", **options)
+    old, rename = folder_bytes(out), os.rename
+
+    def killed(source, target):
+        if target == out:
+            raise OSError("killed")
+        rename(source, target)
+
+    write(tmp_path / "b.txt", "two!")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", killed)
+        assert prepare(tmp_path / "b.txt", **options) == 1
+    assert not out.exists()
+    shutil.copytree(tmp_path / "out.partial", tmp_path / "copy")
+    write(tmp_path / "c.jsonl", "no JSON")
+    assert prepare(tmp_path / "c.jsonl", **options) == 1  # with nothing to go on with
+    assert folder_bytes(out) == old and not (tmp_path / "out.partial").exists()
+    shutil.rmtree(out)
+    (tmp_path / "copy").rename(tmp_path / "out.partial")
+    assert prepare(tmp_path / "b.txt", **options) == 0
+    assert (out / "train.bin").read_bytes() == b"t\0w\0o\0!\0\0\0"
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "c.jsonl", "out"]
+
+
+def test_a_data_set_that_comes_meanwhile_stays(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "a.txt", "one")
+    options = {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0}
+    prepare(tmp_path / "a.txt", **options)
+    old = folder_bytes(tmp_path / "out")
+    write(tmp_path / "b.txt", "two!")
+    with monkeypatch.context() as patch:
+        patch.setattr("lighthouse_prepare.prepare.settle_earlier", lambda *_: None)
+        assert prepare(tmp_path / "b.txt", **options) == 1
+    assert "holds a data set that was not there at the start; what is done is kept" in capsys.readouterr().err
+    assert folder_bytes(tmp_path / "out") == old
+    assert prepare(tmp_path / "b.txt", overwrite=True, **options) == 0
+
+
 # ---- what is said ---------------------------------------------------------------------------------------------------
 
 def test_statistics():
