@@ -23,6 +23,8 @@ from prepare_corpora import (END, byte_level_bpe, command, folder_bytes, json_li
                              write, write_mixed, write_table)
 
 from lighthouse_prepare.__main__ import main
+from lighthouse_prepare.reader import Reading, read_sources
+from lighthouse_prepare.sources import list_sources
 from lighthouse_prepare.statistics import length_statistics
 
 
@@ -223,6 +225,32 @@ def test_memory_does_not_grow_with_the_input(tmp_path, ending):
         peaks.append(peak_memory(source, tmp_path / f"out-{times}"))
     assert (tmp_path / "out-11" / "train.bin").stat().st_size - (tmp_path / "out-1" / "train.bin").stat().st_size > 59e6
     assert peaks[1] - peaks[0] < 16e6, peaks
+
+
+def test_long_rows_of_a_table_are_few_at_once(tmp_path):
+    """60 MB of documents of 1 MB in one row group, which are 120 MB of tokens, may take 16 MB more than 4 of them. A page is
+    decompressed whole: here it has a row."""
+    document, peaks = " ".join(texts(1, seed=21, mean=200000))[:1 << 20], []
+    for count in (4, 64):
+        write_table(tmp_path / f"{count}.parquet", [f"{number} {document}" for number in range(count)], use_dictionary=False,
+                    write_batch_size=1)
+        peaks.append(peak_memory(tmp_path / f"{count}.parquet", tmp_path / f"out-{count}"))
+    assert peaks[1] - peaks[0] < 16e6, peaks
+
+
+def test_rows_of_a_table_are_handed_out_by_their_bytes(tmp_path):
+    """So that several processes share them, wherever reading begins."""
+    rows = [f"{number:04}" * (1 << 17 if number % 3 == 0 else 5) for number in range(30)]
+    write_table(tmp_path / "a.parquet", rows, row_group_size=12)
+    [source], _ = list_sources([str(tmp_path / "a.parquet")])
+    reading = Reading("text", b"", 1 << 24, False)
+    for start in (0, 1, 11, 12, 25, 29, 30):
+        lists = list(read_sources([source], (0, start), reading))
+        chunks = [chunk for together in lists for chunk in together if chunk.records]
+        assert b"".join(row for chunk in chunks for row in chunk.records).decode() == "".join(rows[start:])
+        assert [chunk.first for chunk in chunks] == [start, *(chunk.after[1] for chunk in chunks)][:len(chunks)]
+        assert [chunk.disk for chunk in chunks] == sorted(chunk.disk for chunk in chunks)
+        assert start or len(lists) >= 5
 
 
 # ---- stopped, killed, and gone on with ------------------------------------------------------------------------------
