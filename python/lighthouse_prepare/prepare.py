@@ -8,7 +8,7 @@ from .encode import Encoder
 from .errors import PrepareError, Stopped
 from .progress import Progress
 from .reader import Reading, read_sources
-from .result import check_output, finish, settle_earlier
+from .result import check_output, finish, resolve_output, settle_earlier
 from .sources import endings_text, list_sources
 from .tokenizer import check_vocabulary, load_tokenizer
 from .workers import ordered_map
@@ -19,23 +19,23 @@ PROBLEMS_SHOWN = 10
 
 def prepare(options):
     """`options`: of the command line (__main__.py). Returns the manifest. Raises PrepareError."""
-    check_output(options.output, options.sources)
+    output = resolve_output(options.output)
+    check_output(output, options.sources)
     tokenizer = load_tokenizer(options.tokenizer, options.end_of_text, options.begin_of_text, options.parse_special)
     check_vocabulary(tokenizer, options.vocab_size)
     sources, left_out = list_sources(options.sources, options.text_endings)
     made_of = {"options": {key: getattr(options, key) for key in ("text_key", "separator", "validation", "max_document_mib")},
                "tokenizer": tokenizer.describe(),
                "sources": [{"name": source.name, "bytes": source.bytes} for source in sources]}
-    manifest = settle_earlier(options.output, made_of, options.overwrite)
+    manifest = settle_earlier(output, made_of, options.overwrite)
     if manifest:
         print(f"lighthouse-prepare: {options.output} is there already, of files of the same names and sizes; --overwrite makes "
               "it again", file=sys.stderr)
         return manifest
     plan = made_of | {"sources": [source.identity for source in sources]}
-    with stop_signals() as stopped, Workplace(options.output, plan, tokenizer.dtype.itemsize, options.checkpoint_seconds,
-                                              options.overwrite) as work:
+    with stop_signals() as stopped, Workplace(output, plan, tokenizer.dtype.itemsize, options.checkpoint_seconds, options.overwrite) as work:
         encode_all(work, options, tokenizer, sources, left_out, stopped)
-        return finish(work, options.output, tokenizer, made_of, options.seq_lens, options.overwrite)
+        return finish(work, output, tokenizer, made_of, options.seq_lens, options.overwrite)
 
 
 def encode_all(work, options, tokenizer, sources, left_out, stopped):

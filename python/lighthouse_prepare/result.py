@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,21 @@ from .statistics import length_statistics
 from .workplace import KNOWN, MANIFEST, TOKENIZER, is_workplace, strange_name, sync_folder, write_durably
 
 FORMAT = "lighthouse-prepare 1"
+
+
+def resolve_output(output):
+    """The folder to write: where a link leads, so that the link stays and leads to the data."""
+    target = output
+    if output.is_symlink():
+        target = Path(os.path.realpath(output))
+        if target.is_symlink():
+            raise UsageError(f"--output {output}: is a link that leads in a circle; choose another name")
+        if not target.parent.is_dir():
+            raise UsageError(f"--output {output}: is a link to {target}, but there is no folder {target.parent}; make it, or "
+                             "choose another name")
+    if target.name in ("", "..") or os.path.ismount(target):
+        raise UsageError(f"--output {output}: cannot be put in place as a whole; name a folder to make in it")
+    return target
 
 
 def check_output(output, arguments):

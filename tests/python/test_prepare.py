@@ -463,6 +463,25 @@ def test_folders_of_others_stay(tmp_path, name, capsys):
         assert mine.read_text() == "mine" and not (tmp_path / "out.partial" / "lock").exists()
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_output_may_be_a_link(tmp_path, there, capsys):
+    """To a folder of scratch, say: the data lie there, and the link stays."""
+    (tmp_path / "scratch" / ("tokens" if there else "")).mkdir(parents=True)
+    (tmp_path / "out").symlink_to("scratch/tokens")
+    options = {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0}
+    for text in ("one", "two!"):
+        write(tmp_path / "a.txt", text)
+        for _ in range(2):
+            assert prepare(tmp_path / "a.txt", overwrite=True, **options) == 0, capsys.readouterr().err
+        assert f"--data.path {tmp_path}/out/train" in capsys.readouterr().out
+        assert prepare(tmp_path / "a.txt", **options) == 0
+        assert "is there already" in capsys.readouterr().err
+        assert (tmp_path / "out" / "train.bin").stat().st_size == 2 * len(text) + 2
+        assert sorted(path.relative_to(tmp_path).as_posix() for path in [*tmp_path.glob("*"), *tmp_path.glob("scratch/*")]) == [
+            "a.txt", "out", "scratch", "scratch/tokens"]
+        assert (tmp_path / "out").is_symlink()
+
+
 def test_what_is_replaced_outlives_a_kill(tmp_path, monkeypatch):
     """Between the moves of the old data set away and of the new one to its place."""
     out, options = tmp_path / "out", {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0, "overwrite": True}
