@@ -4,7 +4,7 @@ import bisect
 import itertools
 from dataclasses import dataclass
 
-from .errors import PrepareError, library
+from .errors import PrepareError, cut, library, some
 from .streams import AGAIN, BLOCK, blocks, opened
 
 CHUNK = BLOCK      # bytes of text that go to a worker at once
@@ -118,7 +118,7 @@ def read_table(source, skipped, reading):
                 number = ends[index]
                 for batch in table.iter_batches(rows_at_once(groups[index], reading.text_key), [index], [reading.text_key],
                                                 use_threads=False):
-                    rows = batch.column(0).cast(arrow.large_binary()).to_pylist()[max(skipped - number, 0):]
+                    rows = batch.column(reading.text_key).cast(arrow.large_binary()).to_pylist()[max(skipped - number, 0):]
                     number += batch.num_rows
                     yield from parts_of(rows, number, source.bytes / ends[-1])
         except (arrow.ArrowException, OSError) as error:  # of a damaged page it is the latter
@@ -146,10 +146,12 @@ def parts_of(rows, end, bytes_each):
 
 def check_column(schema, key, name, types):
     if key not in schema.names:
-        raise PrepareError(f"{name}: has no column {key!r}; --text-key names one of {', '.join(schema.names) or 'none'}")
+        raise PrepareError(f"{name}: has no column {key!r}; --text-key names one of {some(schema.names) or 'none'}")
+    if schema.names.count(key) > 1:
+        raise PrepareError(f"{name}: has {schema.names.count(key)} columns {key!r}; give it one, or --text-key names another")
     kind = schema.field(key).type
     if not any(is_text(kind) for is_text in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)):
-        raise PrepareError(f"{name}: column {key!r} is of type {kind}, not of text; --text-key names another")
+        raise PrepareError(f"{name}: column {key!r} is of type {cut(kind)}, not of text; --text-key names another")
 
 
 READERS = {"lines": read_lines, "text": read_text, "table": read_table}

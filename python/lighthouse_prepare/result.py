@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from .encode import SPLITS
-from .errors import PrepareError, UsageError, writing
+from .errors import PrepareError, UsageError, cut, writing
 from .megatron import write_index
 from .sources import inside
-from .statistics import length_statistics
+from .statistics import length_statistics, report_lines
 from .workplace import KNOWN, MANIFEST, TOKENIZER, is_workplace, strange_name, sync_folder, write_durably
 
 FORMAT = "lighthouse-prepare 1"
@@ -21,9 +21,9 @@ FORMAT = "lighthouse-prepare 1"
 def resolve_output(output):
     """The folder to write: where a link leads, so that the link stays and leads to the data."""
     target = output
-    if output.is_symlink():
+    if os.path.islink(output):
         target = Path(os.path.realpath(output))
-        if target.is_symlink():
+        if os.path.islink(target):
             raise UsageError(f"--output {output}: is a link that leads in a circle; choose another name")
         if not target.parent.is_dir():
             raise UsageError(f"--output {output}: is a link to {target}, but there is no folder {target.parent}; make it, or "
@@ -42,6 +42,10 @@ def check_output(output, arguments):
                                  "folder outside it")
             if inside(argument, folder):
                 raise UsageError(f"--output {output}: the source {argument} lies in {folder}; choose another folder")
+    try:
+        partial_of(output).exists()  # its name is the longer one
+    except OSError as error:
+        raise UsageError(f"--output {cut(output)}: cannot be written: {error.strerror}") from error
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {output}: is not a folder; choose another name")
     check_ours(output)
@@ -64,12 +68,13 @@ def earlier_manifest(output):
         manifest = json.loads((output / MANIFEST).read_text())
         if manifest["format"] != FORMAT:
             return None
+        [*report_lines(manifest), manifest["vocab_size"], manifest["made_of"]]  # all that is asked of it
         for data in manifest["data"].values():
             for name, file in data["files"].items():
                 if (output / name).stat().st_size != file["bytes"]:
                     return None
         return manifest
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
 
 

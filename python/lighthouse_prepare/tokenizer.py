@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UsageError, library
+from .errors import UsageError, check_there, cut, library, some
 
 BYTES = "bytes"
 # What models call the token at the end of a document, the more exact name first; among special tokens only.
@@ -56,9 +56,7 @@ def load_tokenizer(argument, end=None, begin=None, parse_special=False):
                              "--end-of-text, --begin-of-text and --parse-special out")
         return Tokenizer(BYTES, b"", 256, (0, "\0"))
     path = Path(argument)
-    if not path.exists():
-        raise UsageError(f"--tokenizer {argument}: no such file or folder; give a tokenizer.json, a folder with one, a "
-                         f"sentencepiece model, or {BYTES}")
+    check_there(path, "--tokenizer ", f"; give a tokenizer.json, a folder with one, a sentencepiece model, or {BYTES}")
     model = find_model(path)
     content = read(model)
     beside = {file.name: read(file) for file in sorted(path.iterdir()) if FILES.fullmatch(file.name) and file.is_file()} \
@@ -101,8 +99,9 @@ def load_json(path, content, beside, end, begin, parse_special):
         raise UsageError(f"--tokenizer {path}: its model has dropout {tokenizer.model.dropout}, which draws tokens at random; "
                          "set dropout to null in it")
     special = [token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items()) if token.special]
-    config = read_config(path.with_name("tokenizer_config.json"), beside)
-    found = choose(path, "--end-of-text", end or declared(config, "eos_token") or known_end(special), vocabulary, special)
+    config_path = path.with_name("tokenizer_config.json")
+    config = read_config(config_path, beside)
+    found = choose(path, "--end-of-text", end or declared(config_path, config, "eos_token") or known_end(special), vocabulary, special)
     started = choose(path, "--begin-of-text", begin, vocabulary, special) if begin else None
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **config, "eos_token": found[1]}
     if started:
@@ -119,9 +118,11 @@ def parse_json(path, content):
     except UnicodeDecodeError as error:
         raise UsageError(f"--tokenizer {path}: is neither a tokenizer.json, which is UTF-8, nor named *.model as "
                          "sentencepiece's models are") from error
-    except Exception as error:  # the library raises nothing narrower
+    except BaseException as error:  # the library raises nothing narrower, and its panics are no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
         raise UsageError(f"--tokenizer {path}: is no tokenizer.json that tokenizers {tokenizers.__version__} reads: "
-                         f"{error}") from error
+                         f"{cut(error)}") from error
 
 
 def read_config(path, beside):
@@ -129,17 +130,21 @@ def read_config(path, beside):
         return {}
     try:
         config = json.loads(beside[path.name])
-    except ValueError as error:
+        json_file(config)  # half of a surrogate pair is a ValueError too
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"--tokenizer {path}: is no JSON: {error}") from error
     if not isinstance(config, dict):
         raise UsageError(f"--tokenizer {path}: is not a JSON object")
     return config
 
 
-def declared(config, key):
+def declared(path, config, key):
     """A token is its text, or an object with that text."""
     value = config.get(key)
-    return value.get("content") if isinstance(value, dict) else value
+    token = value.get("content") if isinstance(value, dict) else value
+    if token is not None and not isinstance(token, str):
+        raise UsageError(f"--tokenizer {path}: its {key} is {cut(json.dumps(value))}, which is no token's text; mend it")
+    return token
 
 
 def known_end(special):
@@ -147,12 +152,12 @@ def known_end(special):
 
 
 def choose(path, option, token, vocabulary, special):
-    listed = f"; its special tokens are {', '.join(special[:20])}{', …' if len(special) > 20 else ''}" if special else \
+    listed = f"; its special tokens are {some(special)}" if special else \
         "; it has no special tokens: add one with tokenizers' add_special_tokens"
     if token is None:
         raise UsageError(f"--tokenizer {path}: does not say which token ends a text; name it with {option}{listed}")
     if token not in vocabulary:
-        raise UsageError(f"{option} {token}: is no token of {path}{listed}")
+        raise UsageError(f"{option} {cut(token)}: is no token of {path}{listed}")
     return vocabulary[token], token
 
 

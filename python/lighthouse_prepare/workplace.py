@@ -43,6 +43,16 @@ class Place:
                      self.text_bytes + encoded.text_bytes, self.empty + encoded.empty, self.bad + len(encoded.problems))
 
 
+def read_place(value):
+    """Raises KeyError or TypeError for what is none."""
+    place = Place(**value)
+    counts = [place.file, place.record, place.text_bytes, place.empty, place.bad,
+              *(count[split] for count in (place.documents, place.tokens) for split in SPLITS)]
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise TypeError
+    return place
+
+
 class Workplace:
     """A context: the folder, locked. `place` is where to go on."""
 
@@ -109,7 +119,7 @@ class Workplace:
             return Place(), Place()
         try:
             self.check_same(plan)
-            return self.unchanged(plan["sources"], Place(**progress["place"]), Place(**progress["earlier"]))
+            return self.unchanged(plan["sources"], read_place(progress["place"]), read_place(progress["earlier"]))
         except (KeyError, TypeError, PrepareError) as error:
             if overwrite:
                 return Place(), Place()
@@ -196,7 +206,7 @@ def load_json(path):
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PrepareError(f"{path}: is damaged: {error}; remove {path.parent} to begin anew") from error
 
 

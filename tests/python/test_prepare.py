@@ -524,6 +524,24 @@ def test_a_data_set_that_comes_meanwhile_stays(tmp_path, monkeypatch, capsys):
     assert prepare(tmp_path / "b.txt", overwrite=True, **options) == 0
 
 
+@pytest.mark.parametrize("changes", [{"file": -1}, {"record": 1e9}, {"documents": 5}, {"tokens": {"train": 1}}, {"empty": None}])
+def test_progress_that_makes_no_sense(interrupted, changes):
+    path = interrupted.out.with_name("out.partial") / "progress.json"
+    progress = json.loads(path.read_text())
+    progress["place"] |= changes
+    path.write_text(json.dumps(progress))
+    interrupted(1, "out.partial: is damaged; --overwrite begins anew")
+
+
+def test_names_of_any_bytes(tmp_path):
+    name = os.fsdecode(b"caf\xe9 1")
+    write(tmp_path / f"{name}.txt", "one")
+    result = run(tmp_path / f"{name}.txt", "--tokenizer", "bytes", "--output", tmp_path / name, "--validation", 0, "--processes", 1)
+    assert result.returncode == 0, result.stderr
+    assert f"--data.path '{tmp_path}/caf\\udce9 1/train'" in result.stdout
+    assert len(read_documents(tmp_path / name / "train")) == 1
+
+
 # ---- what is said ---------------------------------------------------------------------------------------------------
 
 def test_statistics():
