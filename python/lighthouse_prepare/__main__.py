@@ -10,6 +10,7 @@ from shlex import quote
 
 from .errors import PrepareError, UsageError, cut
 from .prepare import prepare
+from .sources import READ_OTHERWISE
 from .statistics import report_lines
 
 DESCRIPTION = """Turns text into Megatron-LM data sets that `lighthouse train` reads. Sources are files and folders: .txt and
@@ -58,6 +59,8 @@ def checked(parser, options):
     need(options.tokenizer, "--tokenizer", "''", "the name of a file or folder")
     need(all(len(ending) > 1 and ending.startswith(".") for ending in options.text_endings), "--text-endings",
          " ".join(options.text_endings), "endings that begin with a dot, as .py")
+    need(not READ_OTHERWISE.intersection(ending.lower() for ending in options.text_endings), "--text-endings",
+         " ".join(options.text_endings), f"other endings than {', '.join(sorted(READ_OTHERWISE))}, which are not read as text")
     need(math.isfinite(options.validation) and 0 <= options.validation < 1, "--validation", options.validation,
          "at least 0 and below 1: a share, not a percentage")
     need(options.vocab_size is None or options.vocab_size >= 1, "--vocab-size", options.vocab_size, "at least 1")

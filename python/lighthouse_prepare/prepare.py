@@ -33,7 +33,8 @@ def prepare(options):
               "it again", file=sys.stderr)
         return manifest
     plan = made_of | {"sources": [source.identity for source in sources]}
-    with stop_signals() as stopped, Workplace(output, plan, tokenizer.dtype.itemsize, options.checkpoint_seconds, options.overwrite) as work:
+    with stop_signals() as stopped, Workplace(output, plan, tokenizer.dtype.itemsize, options.checkpoint_seconds,
+                                              options.overwrite) as work:
         encode_all(work, options, tokenizer, sources, left_out, stopped)
         return finish(work, output, tokenizer, made_of, options.seq_lens, options.overwrite)
 

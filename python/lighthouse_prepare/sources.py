@@ -10,6 +10,7 @@ from .errors import UsageError, check_there
 
 KINDS = {".txt": "text", ".md": "text", ".jsonl": "lines", ".ndjson": "lines", ".parquet": "table"}
 COMPRESSIONS = (".gz", ".zst")
+READ_OTHERWISE = {*COMPRESSIONS, *(ending for ending, kind in KINDS.items() if kind != "text")}  # than as text
 
 
 @dataclass(frozen=True)

@@ -280,6 +280,8 @@ CASES = {
     "a vocabulary of nothing": option("--vocab-size 0", "--vocab-size 0: must be at least 1"),
     "a negative interval": option("--checkpoint-seconds -1", "--checkpoint-seconds -1.0"),
     "an ending without a dot": option("--text-endings py", "--text-endings py: must be endings that begin with a dot"),
+    "an ending of lines": option("--text-endings .py .JSONL", "--text-endings .py .JSONL: must be other endings than .gz, .jsonl"),
+    "an ending of compressed files": option("--text-endings .zst", "--text-endings .zst: must be other endings"),
     "an empty key": option("--text-key=", "--text-key '': must be the name of a key"),
     "a key that is not UTF-8": option("--text-key \udcff", "--text-key '\\udcff': must be UTF-8"),
     "a separator that is not UTF-8": option("--separator \udcff", "--separator '\\udcff': must be UTF-8"),
