@@ -150,7 +150,9 @@ def check_column(schema, key, name, types):
     if schema.names.count(key) > 1:
         raise PrepareError(f"{name}: has {schema.names.count(key)} columns {key!r}; give it one, or --text-key names another")
     kind = schema.field(key).type
-    if not any(is_text(kind) for is_text in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)):
+    values = kind.value_type if types.is_dictionary(kind) else kind  # of pandas' categories
+    if not any(is_text(values) for is_text in (types.is_string, types.is_large_string, types.is_string_view, types.is_binary,
+                                               types.is_large_binary, types.is_binary_view)):
         raise PrepareError(f"{name}: column {key!r} is of type {cut(kind)}, not of text; --text-key names another")
 
 

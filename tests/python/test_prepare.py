@@ -19,7 +19,7 @@ import time
 
 import numpy as np
 import pytest
-from prepare_corpora import (END, byte_level_bpe, command, folder_bytes, json_lines, read_documents, run, texts, tokenizers,
+from prepare_corpora import (END, arrow, byte_level_bpe, command, folder_bytes, json_lines, read_documents, run, texts, tokenizers,
                              write, write_mixed, write_table)
 
 from lighthouse_prepare.__main__ import main
@@ -134,6 +134,17 @@ def test_separator_key_endings_and_empty_documents(tmp_path):
     found = [bytes(tokens[:-1].astype(np.uint8)).decode() for tokens in read_documents(tmp_path / "out" / "train")]
     assert found == ["one", "two", "\nthree", "four", "five", "six"]
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["documents"]["empty"] == 2
+
+
+@pytest.mark.parametrize("kind", [arrow.string(), arrow.large_string(), arrow.string_view(), arrow.binary(), arrow.binary_view(),
+                                  arrow.dictionary(arrow.int8(), arrow.string()),
+                                  arrow.dictionary(arrow.int32(), arrow.large_string())], ids=str)
+def test_columns_of_every_type_of_text(tmp_path, kind):
+    column = arrow.array(["one", "two", "", "one"])
+    column = column.dictionary_encode().cast(kind) if arrow.types.is_dictionary(kind) else column.cast(kind)
+    write_table(tmp_path / "a.parquet", column)
+    assert prepare(tmp_path / "a.parquet", tokenizer="bytes", output=tmp_path / "out", validation=0) == 0
+    assert (tmp_path / "out" / "train.bin").read_bytes()[::2] == b"one\0two\0one\0"
 
 
 def test_a_large_vocabulary_is_int32(tmp_path):

@@ -161,6 +161,8 @@ CASES = {
                                    ["a.parquet: has no column 'text'; --text-key names one of id, content"]),
     "a table of numbers": (lambda f: typed_table(f, [1, 2]), ["a.parquet"], 1, ["column 'text' is of type int64, not of text"]),
     "a table of lists": (lambda f: typed_table(f, [["a"]]), ["a.parquet"], 1, ["column 'text' is of type list<"]),
+    "a table of categories of numbers": (lambda f: typed_table(f, arrow.array([1, 2]).dictionary_encode()),
+                                         ["a.parquet"], 1, ["column 'text' is of type ", "int64", "not of text"]),
     "a table with null": (lambda f: write_table(f / "a.parquet", ["x", None]), ["a.parquet"], 1,
                           ["a.parquet: row 2: the value of 'text' is null", "--skip-bad"]),
     "a table that is not UTF-8": (invalid_table, ["a.parquet"], 1, ["a.parquet: row 2: is not UTF-8"]),
