@@ -45,6 +45,8 @@ def encode_all(work, options, tokenizer, sources, left_out, stopped):
     total = sum(source.bytes for source in sources)
     with Progress(total, sum(source.bytes for source in sources[:start[0]])) as progress:
         announce(progress, work, sources, left_out)
+        for warning in tokenizer.warnings:
+            progress.say(f"warning: {warning}")
         chunks = read_sources(sources, start, reading)
         results = ordered_map(Encoder, (tokenizer, reading, options.validation), chunks, options.processes)
         with contextlib.closing(results), saving(work), stopping(work, stopped):
@@ -52,6 +54,7 @@ def encode_all(work, options, tokenizer, sources, left_out, stopped):
                 if stopped:
                     break
                 show_problems(progress, work, encoded.problems)
+                show_lost(progress, work, encoded.lost)
                 work.append(encoded)
                 progress.add(encoded, sum(int(lengths.sum()) for lengths in encoded.lengths.values()))
 
@@ -97,6 +100,12 @@ def show_problems(progress, work, problems):
             progress.say(f"left out: {problem}")
         elif number == PROBLEMS_SHOWN + 1:
             progress.say("left out: more, which are counted at the end")
+
+
+def show_lost(progress, work, lost):
+    if lost and not work.place.lost["documents"]:
+        progress.say(f"warning: the tokenizer has no token for {lost[0][0]!r}, nor one for what it does not know: such characters "
+                     "are lost, and counted at the end")
 
 
 @contextlib.contextmanager

@@ -107,7 +107,9 @@ def finish(work, output, tokenizer, made_of, seq_lens, overwrite):
             write_durably(work.result / TOKENIZER / name, content)
         manifest = {"format": FORMAT, "dtype": str(tokenizer.dtype), "vocab_size": tokenizer.vocab_size,
                     "data": {split: value for split, value in data.items() if value},
-                    "documents": {"text_bytes": work.place.text_bytes, "empty": work.place.empty, "bad": work.place.bad},
+                    "documents": {"text_bytes": work.place.text_bytes, "empty": work.place.empty, "bad": work.place.bad,
+                                  "lost": work.place.lost},
+                    "warnings": list(tokenizer.warnings),
                     "tokenizer_files": {name: hashlib.sha256(content).hexdigest() for name, content in tokenizer.files.items()},
                     "made_of": made_of}
         write_durably(work.result / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())

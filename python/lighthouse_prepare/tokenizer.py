@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UsageError, check_there, cut, library, some
+from .remarks import Lost, begin_remarks, end_remarks, may_lose
 
 BYTES = "bytes"
 # What models call the token at the end of a document, the more exact name first; among special tokens only.
@@ -28,6 +29,8 @@ class Tokenizer:
     begin: tuple | None = None
     parse_special: bool = False
     files: dict = field(default_factory=dict)  # name -> bytes: what is kept beside the data
+    loses: bool = False         # may have no token for a character, and leave it out
+    warnings: tuple = ()        # what its user should know
 
     @property
     def sha256(self):
@@ -38,7 +41,7 @@ class Tokenizer:
         return np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<i4")
 
     def encoder(self):
-        """[str] -> [list or array of tokens], without begin and end."""
+        """[str] -> ([list or array of tokens], without begin and end, [str that has no token] where that may be)."""
         return {BYTES: bytes_encoder, "tokenizers": json_encoder, "sentencepiece": piece_encoder}[self.kind](self)
 
     def describe(self):
@@ -85,7 +88,7 @@ def read(path):
 # ---- bytes ----------------------------------------------------------------------------------------------------------
 
 def bytes_encoder(_):
-    return lambda texts: [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
+    return lambda texts: ([np.frombuffer(text.encode(), dtype=np.uint8) for text in texts], [])
 
 
 # ---- tokenizer.json -------------------------------------------------------------------------------------------------
@@ -103,12 +106,15 @@ def load_json(path, content, beside, end, begin, parse_special):
     config = read_config(config_path, beside)
     found = choose(path, "--end-of-text", end or declared(config_path, config, "eos_token") or known_end(special), vocabulary, special)
     started = choose(path, "--begin-of-text", begin, vocabulary, special) if begin else None
+    warnings = [*([] if begin else begin_remarks(tokenizer, vocabulary)),
+                *([] if end else end_remarks(config, beside, found[1], known_end(special)))]
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **config, "eos_token": found[1]}
     if started:
         config["bos_token"] = started[1]
     files = {**beside, "tokenizer.json": content, "tokenizer_config.json": json_file(config),
              "generation_config.json": generation_config(found, started)}
-    return Tokenizer("tokenizers", content, max(vocabulary.values()) + 1, found, started, parse_special, files)
+    return Tokenizer("tokenizers", content, max(vocabulary.values()) + 1, found, started, parse_special, files,
+                     may_lose(tokenizer, library("tokenizers", "tokenizers")), tuple(warnings))
 
 
 def parse_json(path, content):
@@ -175,7 +181,9 @@ def json_encoder(spec):
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = not spec.parse_special  # then their names in a text are text
-    return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    lost = Lost(tokenizer) if spec.loses else None
+    return lambda texts: ([encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)],
+                          [lost.of(text) for text in texts] if lost else [])
 
 
 # ---- sentencepiece --------------------------------------------------------------------------------------------------
@@ -205,7 +213,7 @@ def make_processor(path, content):
 
 def piece_encoder(spec):
     processor = make_processor("the model", spec.content)
-    return lambda texts: processor.encode(texts, out_type=int, num_threads=1)
+    return lambda texts: (processor.encode(texts, out_type=int, num_threads=1), [])
 
 
 def check_vocabulary(tokenizer, vocab_size):

@@ -35,18 +35,22 @@ class Place:
     text_bytes: int = 0
     empty: int = 0
     bad: int = 0
+    lost: dict = field(default_factory=lambda: {"documents": 0, "characters": 0})  # without a token
 
     def after(self, encoded):
         return Place(*encoded.after,
                      {split: self.documents[split] + len(encoded.lengths[split]) for split in SPLITS},
                      {split: self.tokens[split] + int(encoded.lengths[split].sum()) for split in SPLITS},
-                     self.text_bytes + encoded.text_bytes, self.empty + encoded.empty, self.bad + len(encoded.problems))
+                     self.text_bytes + encoded.text_bytes, self.empty + encoded.empty, self.bad + len(encoded.problems),
+                     {"documents": self.lost["documents"] + len(encoded.lost),
+                      "characters": self.lost["characters"] + sum(map(len, encoded.lost))})
 
 
 def read_place(value):
     """Raises KeyError or TypeError for what is none."""
     place = Place(**value)
-    counts = [place.file, place.record, place.text_bytes, place.empty, place.bad,
+    counts = [place.file, place.record, place.text_bytes, place.empty, place.bad, place.lost["documents"],
+              place.lost["characters"],
               *(count[split] for count in (place.documents, place.tokens) for split in SPLITS)]
     if not all(isinstance(count, int) and count >= 0 for count in counts):
         raise TypeError

@@ -26,6 +26,7 @@ from lighthouse_prepare.__main__ import main
 from lighthouse_prepare.reader import Reading, read_sources
 from lighthouse_prepare.sources import list_sources
 from lighthouse_prepare.statistics import length_statistics
+from lighthouse_prepare.tokenizer import load_tokenizer
 
 
 def prepare(*arguments, **options):
@@ -88,7 +89,9 @@ def test_manifest(tmp_path, tokenizer):
     for name, checksum in manifest["tokenizer_files"].items():
         assert hashlib.sha256((out / "tokenizer" / name).read_bytes()).hexdigest() == checksum
     assert (out / "tokenizer" / "tokenizer.json").read_bytes() == tokenizer.read_bytes()
-    assert manifest["documents"] == {"text_bytes": sum(len(text.encode()) for text in documents), "empty": 0, "bad": 0}
+    assert manifest["documents"] == {"text_bytes": sum(len(text.encode()) for text in documents), "empty": 0, "bad": 0,
+                                     "lost": {"documents": 0, "characters": 0}}
+    assert manifest["warnings"] == []
     assert manifest["made_of"]["tokenizer"]["end_of_text"] == {"id": 0, "token": END}
     assert [source["name"].rsplit("/", 1)[1] for source in manifest["made_of"]["sources"]] == [
         "a.jsonl.zst", "b.jsonl.gz", "c.JSONL", "d.parquet", "e.md", "f.txt", "g.txt.zst"]
@@ -183,6 +186,93 @@ def test_what_a_tokenizer_would_add_or_cut_is_not_done(tmp_path):
         assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / f"out-{parse}",
                        validation=0, begin_of_text="<s>", **options) == 0
         assert_documents(tmp_path / f"out-{parse}" / "train", [[0, *ids, 1]])
+
+
+def characters_bpe(alphabet, pre_tokenizer=None, **options):
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({token: number for number, token in enumerate([END, *alphabet])}, [],
+                                                           **options))
+    tokenizer.add_special_tokens([END])
+    if pre_tokenizer:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    return tokenizer
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+BYTE_LEVEL = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+ALPHABET = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+
+
+@pytest.mark.parametrize("tokenizer, lost", [
+    (characters_bpe("abc \n"), (2, 5)),
+    (characters_bpe("abc", tokenizers.pre_tokenizers.Whitespace()), (2, 5)),
+    (characters_bpe("abc z灯\n"), (0, 0)),
+    (characters_bpe(["a", "b", *BYTES], byte_fallback=True), None),
+    (characters_bpe(["a", "b", *BYTES[:0x80]], byte_fallback=True), (1, 1)),
+    (characters_bpe("abc\n?", unk_token="?"), None),
+    (characters_bpe(ALPHABET, BYTE_LEVEL), None),
+    (characters_bpe(ALPHABET[5:40] + [*"ĠĊabc"], BYTE_LEVEL), (2, 5)),
+    (characters_bpe(ALPHABET[5:40] + [*"ĠĊabcz\u00e7"], BYTE_LEVEL), (1, 1)),  # e7 of e7 81 af
+], ids=["characters", "words", "all characters", "fallback", "fallback to ASCII", "unknown", "bytes", "some bytes", "a byte of three"])
+def test_text_that_has_no_token_is_counted(tmp_path, tokenizer, lost, capsys):
+    """`lost`: None where the tokenizer is known to have a token for everything."""
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    texts = ["a灯b\nc z", "zzz", "ab"]
+    write(tmp_path / "a.jsonl", json_lines(texts))
+    assert prepare(tmp_path / "a.jsonl", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / "out", validation=0) == 0
+    shown, manifest = capsys.readouterr(), json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert load_tokenizer(tmp_path / "tokenizer.json").loses == (lost is not None)
+    documents, characters = lost or (0, 0)
+    assert manifest["documents"]["lost"] == {"documents": documents, "characters": characters}
+    assert ("warning: the tokenizer has no token for '灯', nor one for what" in shown.err) == (documents > 0)
+    assert (f"warning: the tokenizer has no token for {characters} characters of {documents} doc" in shown.out) == (documents > 0)
+    ids = [ids for text in texts if (ids := tokenizer.encode(text).ids)]  # no document of its end alone
+    assert_documents(tmp_path / "out" / "train", [[*document, 0] for document in ids])
+    assert manifest["documents"]["empty"] == len(texts) - len(ids)
+
+
+def with_post_processor(processor):
+    tokenizer = byte_level_bpe(["<s>", END])
+    tokenizer.post_processor = processor
+    return tokenizer
+
+
+TEMPLATE = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+
+
+@pytest.mark.parametrize("processor, said", [
+    (TEMPLATE, True), (tokenizers.processors.Sequence([tokenizers.processors.ByteLevel(), TEMPLATE]), True),
+    (tokenizers.processors.BertProcessing((END, 1), ("<s>", 0)), True), (tokenizers.processors.ByteLevel(), False),
+    (tokenizers.processors.TemplateProcessing(single="$A <s>", special_tokens=[("<s>", 0)]), False),
+    (tokenizers.processors.TemplateProcessing(single="<q> $A", special_tokens=[("<q>", 7777)]), False)],
+    ids=["template", "sequence", "bert", "bytes", "behind", "unknown"])
+def test_a_token_that_the_tokenizer_puts_first(tmp_path, processor, said, capsys):
+    """As Llama 3 does: prompts will begin with it."""
+    with_post_processor(processor).save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path / "a.txt", "one")
+    for options, expected_now in (({}, said), ({}, said), ({"begin_of_text": "<s>", "overwrite": True}, False)):
+        assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / "out", validation=0, **options) == 0
+        shown = capsys.readouterr().out
+        assert ("warning: the tokenizer puts <s> before a text" in shown and "--begin-of-text '<s>'" in shown) == expected_now
+    assert f"every document begins with '<s>' (0) and ends with {END!r} (1)" in shown
+
+
+@pytest.mark.parametrize("chats, special, said", [("key", ["<end>", END], True), ("file", ["<end>", "</s>"], True),
+                                                  ("key", ["<end>"], False), (None, ["<end>", END], False)])
+def test_the_end_of_a_tokenizer_for_chats(tmp_path, chats, special, said, capsys):
+    """Its end of a turn is no end of a text where it has one of that name."""
+    folder = tmp_path / "tokenizer"
+    write(folder / "tokenizer.json", byte_level_bpe(special).to_str())
+    write(folder / "tokenizer_config.json", json.dumps({"eos_token": "<end>"} | ({"chat_template": "{{x}}"} if chats == "key" else {})))
+    if chats == "file":
+        write(folder / "chat_template.jinja", "{{x}}")
+    write(tmp_path / "a.txt", "one")
+    assert prepare(tmp_path / "a.txt", tokenizer=folder, output=tmp_path / "out", validation=0) == 0
+    shown = capsys.readouterr()
+    assert "every document ends with '<end>' (0)" in shown.out
+    for stream in shown:
+        assert ("warning: documents end with <end>" in stream and f"--end-of-text '{special[-1]}'" in stream) == said
+    assert prepare(tmp_path / "a.txt", tokenizer=folder, output=tmp_path / "out", validation=0, overwrite=True, end_of_text="<end>") == 0
+    assert "warning" not in "".join(capsys.readouterr())
 
 
 @pytest.fixture(scope="module")
