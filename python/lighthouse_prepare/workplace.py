@@ -82,7 +82,7 @@ class Workplace:
         except OSError as error:
             raise PrepareError(f"{self.folder}: another lighthouse-prepare works there; wait for it, or give another "
                                "--output") from error
-        if self.replaced.is_dir() and not output.exists():  # killed before the new one stood there
+        if self.replaced.is_dir() and not (output.exists() and os.listdir(output)):  # killed before the new one stood there
             with writing(output):
                 os.rename(self.replaced, output)
         self.place, self.earlier = self.resume(overwrite)  # earlier: a place before the file that is being read

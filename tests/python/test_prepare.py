@@ -602,6 +602,7 @@ def test_what_is_replaced_outlives_a_kill(tmp_path, monkeypatch):
     assert not out.exists()
     shutil.copytree(tmp_path / "out.partial", tmp_path / "copy")
     write(tmp_path / "c.jsonl", "no JSON")
+    out.mkdir()
     assert prepare(tmp_path / "c.jsonl", **options) == 1  # with nothing to go on with
     assert folder_bytes(out) == old and not (tmp_path / "out.partial").exists()
     shutil.rmtree(out)
