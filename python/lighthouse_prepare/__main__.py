@@ -6,9 +6,11 @@ import math
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 
-from .errors import PrepareError, UsageError
+from .errors import PrepareError, UsageError, cut
 from .prepare import prepare
+from .sources import READ_OTHERWISE
 from .statistics import report_lines
 
 DESCRIPTION = """Turns text into Megatron-LM data sets that `lighthouse train` reads. Sources are files and folders: .txt and
@@ -51,8 +53,14 @@ def checked(parser, options):
 
     need(options.output.strip("/"), "--output", repr(options.output), "the name of a folder")
     need(options.text_key, "--text-key", "''", "the name of a key")
+    for name, text in (("--text-key", options.text_key), ("--separator", options.separator)):
+        need(is_utf8(text), name, repr(text), "UTF-8, as text is")
+    need(all(options.sources), "SOURCE", "''", "the name of a file or folder")
+    need(options.tokenizer, "--tokenizer", "''", "the name of a file or folder")
     need(all(len(ending) > 1 and ending.startswith(".") for ending in options.text_endings), "--text-endings",
          " ".join(options.text_endings), "endings that begin with a dot, as .py")
+    need(not READ_OTHERWISE.intersection(ending.lower() for ending in options.text_endings), "--text-endings",
+         " ".join(options.text_endings), f"other endings than {', '.join(sorted(READ_OTHERWISE))}, which are not read as text")
     need(math.isfinite(options.validation) and 0 <= options.validation < 1, "--validation", options.validation,
          "at least 0 and below 1: a share, not a percentage")
     need(options.vocab_size is None or options.vocab_size >= 1, "--vocab-size", options.vocab_size, "at least 1")
@@ -68,19 +76,32 @@ def checked(parser, options):
     return options
 
 
+def is_utf8(argument):
+    """Other bytes of a command line become surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
+
+
 def train_command(options, manifest):
-    words = ["lighthouse train --data.path", f"{options.output}/train", "--model.vocab_size", str(manifest["vocab_size"])]
+    words = ["lighthouse train --data.path", quote(f"{options.output}/train"), "--model.vocab_size", str(manifest["vocab_size"])]
     if "validation" in manifest["data"]:
-        words += ["--data.validation_path", f"{options.output}/validation"]
+        words += ["--data.validation_path", quote(f"{options.output}/validation")]
     return " ".join(words)
 
 
+def words_of(error):
+    if isinstance(error, OSError) and error.filename:
+        return f"{cut(os.fsdecode(error.filename))}: {error.strerror}"
+    return str(error)
+
+
 def main(arguments=None):
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it: a name may be of any bytes
     options = parse(arguments)
     try:
         manifest = prepare(options)
     except (PrepareError, OSError, MemoryError) as error:
-        message = " ".join(str(error).split()) or "not enough memory; give fewer --processes"
+        message = " ".join(words_of(error).split()) or "not enough memory; give fewer --processes"
         print(f"lighthouse-prepare: {message}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     print("\n".join(report_lines(manifest)))

@@ -2,7 +2,7 @@
 
 import json
 
-from .errors import PrepareError
+from .errors import PrepareError, some
 
 REMEDY = "; mend it, or leave such documents out with --skip-bad"
 
@@ -59,7 +59,7 @@ def parse_line(line, key):
     if not isinstance(value, dict):
         raise BadDocument(f"is a JSON {type(value).__name__}, not an object with a key {key!r}")
     if key not in value:
-        raise BadDocument(f"has no key {key!r}; --text-key names one of {', '.join(map(repr, value)) or 'its none'}")
+        raise BadDocument(f"has no key {key!r}; --text-key names one of {some(map(repr, value)) or 'its none'}")
     return check_text(value[key], f"the value of {key!r}")
 
 

@@ -17,7 +17,8 @@ class Encoded:
     tokens: dict    # split -> bytes of its documents, in the order of the text
     lengths: dict   # split -> int32 [documents], each with its begin and end
     text_bytes: int
-    empty: int      # documents without a character, which are left out
+    empty: int      # documents without a character or without a token, which are left out
+    lost: list      # of documents with characters that have no token: these
     problems: list  # what is wrong with each document that is left out for it
     after: tuple    # (file, record): where reading goes on
     disk: int       # bytes of files read so far
@@ -42,14 +43,18 @@ class Encoder:
             problems += wrong
         documents = [text for text in texts if text]
         splits = {split: [] for split in SPLITS}
-        text_bytes = 0
-        for text, tokens in zip(documents, self.encode_all(documents, chunks)):
+        text_bytes, empty = 0, len(texts) - len(documents)
+        encoded, lost = self.encode_all(documents, chunks)
+        for text, tokens in zip(documents, encoded):
+            if len(tokens) == 0:
+                empty += 1
+                continue
             data = text.encode()
             text_bytes += len(data)
             splits["validation" if text_hash(data) < self.threshold else "train"].append(self.finish(tokens))
         return Encoded({split: b"".join(array.tobytes() for array in arrays) for split, arrays in splits.items()},
                        {split: np.array([len(array) for array in arrays], dtype="<i4") for split, arrays in splits.items()},
-                       text_bytes, len(texts) - len(documents), problems, chunks[-1].after, chunks[-1].disk)
+                       text_bytes, empty, [*filter(None, lost)], problems, chunks[-1].after, chunks[-1].disk)
 
     def encode_all(self, documents, chunks):
         try:

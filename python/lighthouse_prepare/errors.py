@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 
 
 class PrepareError(Exception):
@@ -14,6 +15,28 @@ class UsageError(PrepareError):
 
 class Stopped(PrepareError):
     """A signal ended the run; what is done is kept. Exit code 1."""
+
+
+def check_there(path, before="", remedy=""):
+    """Of what an argument names."""
+    try:
+        os.stat(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"{before}{path}: no such file or folder{remedy}") from error
+    except OSError as error:
+        raise UsageError(f"{before}{cut(path)}: cannot be read: {error.strerror}") from error
+
+
+def cut(text, most=200):
+    """What a message quotes: of the length that a person reads."""
+    text = str(text)
+    return text if len(text) <= most else f"{text[:most - 1]}…"
+
+
+def some(names, most=20):
+    """The first of many names."""
+    names = [cut(name, 60) for name in names]
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from .encode import Encoder
 from .errors import PrepareError, Stopped
 from .progress import Progress
 from .reader import Reading, read_sources
-from .result import check_output, finish, settle_earlier
+from .result import check_output, finish, resolve_output, settle_earlier
 from .sources import endings_text, list_sources
 from .tokenizer import check_vocabulary, load_tokenizer
 from .workers import ordered_map
@@ -19,23 +19,24 @@ PROBLEMS_SHOWN = 10
 
 def prepare(options):
     """`options`: of the command line (__main__.py). Returns the manifest. Raises PrepareError."""
-    check_output(options.output, options.sources)
+    output = resolve_output(options.output)
+    check_output(output, options.sources)
     tokenizer = load_tokenizer(options.tokenizer, options.end_of_text, options.begin_of_text, options.parse_special)
     check_vocabulary(tokenizer, options.vocab_size)
     sources, left_out = list_sources(options.sources, options.text_endings)
     made_of = {"options": {key: getattr(options, key) for key in ("text_key", "separator", "validation", "max_document_mib")},
                "tokenizer": tokenizer.describe(),
                "sources": [{"name": source.name, "bytes": source.bytes} for source in sources]}
-    manifest = settle_earlier(options.output, made_of, options.overwrite)
+    manifest = settle_earlier(output, made_of, options.overwrite)
     if manifest:
         print(f"lighthouse-prepare: {options.output} is there already, of files of the same names and sizes; --overwrite makes "
               "it again", file=sys.stderr)
         return manifest
     plan = made_of | {"sources": [source.identity for source in sources]}
-    with stop_signals() as stopped, Workplace(options.output, plan, tokenizer.dtype.itemsize, options.checkpoint_seconds,
+    with stop_signals() as stopped, Workplace(output, plan, tokenizer.dtype.itemsize, options.checkpoint_seconds,
                                               options.overwrite) as work:
         encode_all(work, options, tokenizer, sources, left_out, stopped)
-        return finish(work, options.output, tokenizer, made_of, options.seq_lens)
+        return finish(work, output, tokenizer, made_of, options.seq_lens, options.overwrite)
 
 
 def encode_all(work, options, tokenizer, sources, left_out, stopped):
@@ -44,6 +45,8 @@ def encode_all(work, options, tokenizer, sources, left_out, stopped):
     total = sum(source.bytes for source in sources)
     with Progress(total, sum(source.bytes for source in sources[:start[0]])) as progress:
         announce(progress, work, sources, left_out)
+        for warning in tokenizer.warnings:
+            progress.say(f"warning: {warning}")
         chunks = read_sources(sources, start, reading)
         results = ordered_map(Encoder, (tokenizer, reading, options.validation), chunks, options.processes)
         with contextlib.closing(results), saving(work), stopping(work, stopped):
@@ -51,6 +54,7 @@ def encode_all(work, options, tokenizer, sources, left_out, stopped):
                 if stopped:
                     break
                 show_problems(progress, work, encoded.problems)
+                show_lost(progress, work, encoded.lost)
                 work.append(encoded)
                 progress.add(encoded, sum(int(lengths.sum()) for lengths in encoded.lengths.values()))
 
@@ -96,6 +100,12 @@ def show_problems(progress, work, problems):
             progress.say(f"left out: {problem}")
         elif number == PROBLEMS_SHOWN + 1:
             progress.say("left out: more, which are counted at the end")
+
+
+def show_lost(progress, work, lost):
+    if lost and not work.place.lost["documents"]:
+        progress.say(f"warning: the tokenizer has no token for {lost[0][0]!r}, nor one for what it does not know: such characters "
+                     "are lost, and counted at the end")
 
 
 @contextlib.contextmanager

@@ -4,11 +4,11 @@ import bisect
 import itertools
 from dataclasses import dataclass
 
-from .errors import PrepareError, library
+from .errors import PrepareError, cut, library, some
 from .streams import AGAIN, BLOCK, blocks, opened
 
 CHUNK = BLOCK      # bytes of text that go to a worker at once
-ROWS = 256         # of a table that are read at once
+ROWS = 256         # of a table that are read at once, or fewer: about CHUNK bytes
 MOST_TOGETHER = 1000  # chunks, of small files
 LINE_FACTOR = 8    # a line may be so many times longer than a document: escapes, and other keys
 
@@ -109,28 +109,51 @@ def read_table(source, skipped, reading):
     parquet, arrow = library("pyarrow.parquet", "pyarrow"), library("pyarrow", "pyarrow")
     with opened(source) as file:
         try:
-            table = parquet.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
+            table = parquet.ParquetFile(file, pre_buffer=False, buffer_size=BLOCK, page_checksum_verification=True)
             check_column(table.schema_arrow, reading.text_key, source.name, arrow.types)
-            groups = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
-            ends = [*itertools.accumulate(groups, initial=0)]
+            groups = [table.metadata.row_group(group) for group in range(table.metadata.num_row_groups)]
+            ends = [*itertools.accumulate((group.num_rows for group in groups), initial=0)]
             first = bisect.bisect_right(ends, skipped) - 1
-            number = ends[first]
-            for batch in table.iter_batches(ROWS, range(first, len(groups)), [reading.text_key], use_threads=False):
-                rows = batch.column(0).cast(arrow.large_binary()).to_pylist()[max(skipped - number, 0):]
-                number += batch.num_rows
-                if rows:
-                    yield rows, len(rows), sum(len(row or b"") for row in rows), source.bytes * number // ends[-1]
+            for index in range(first, len(groups)):
+                number = ends[index]
+                for batch in table.iter_batches(rows_at_once(groups[index], reading.text_key), [index], [reading.text_key],
+                                                use_threads=False):
+                    rows = batch.column(reading.text_key).cast(arrow.large_binary()).to_pylist()[max(skipped - number, 0):]
+                    number += batch.num_rows
+                    yield from parts_of(rows, number, source.bytes / ends[-1])
         except (arrow.ArrowException, OSError) as error:  # of a damaged page it is the latter
             reason = str(error).splitlines()[0]
             raise PrepareError(f"{source.name}: is cut short or damaged, or no parquet: {reason}; {AGAIN}") from error
 
 
+def rows_at_once(group, name):
+    """Of a row group: about CHUNK bytes of the column, whose rows may be long."""
+    columns = (group.column(index) for index in range(group.num_columns))
+    size = sum(column.total_uncompressed_size for column in columns if column.path_in_schema == name)
+    return max(1, min(ROWS, CHUNK * group.num_rows // max(size, 1)))
+
+
+def parts_of(rows, end, bytes_each):
+    """Yields what a reader yields, about CHUNK bytes of text each; `end`: number of the row behind the last."""
+    part, size, number = [], 0, end - len(rows)
+    for number, row in enumerate(rows, number + 1):
+        part.append(row)
+        size += len(row or b"")
+        if size >= CHUNK or number == end:
+            yield part, len(part), size, int(number * bytes_each)
+            part, size = [], 0
+
+
 def check_column(schema, key, name, types):
     if key not in schema.names:
-        raise PrepareError(f"{name}: has no column {key!r}; --text-key names one of {', '.join(schema.names) or 'none'}")
+        raise PrepareError(f"{name}: has no column {key!r}; --text-key names one of {some(schema.names) or 'none'}")
+    if schema.names.count(key) > 1:
+        raise PrepareError(f"{name}: has {schema.names.count(key)} columns {key!r}; give it one, or --text-key names another")
     kind = schema.field(key).type
-    if not any(is_text(kind) for is_text in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)):
-        raise PrepareError(f"{name}: column {key!r} is of type {kind}, not of text; --text-key names another")
+    values = kind.value_type if types.is_dictionary(kind) else kind  # of pandas' categories
+    if not any(is_text(values) for is_text in (types.is_string, types.is_large_string, types.is_string_view, types.is_binary,
+                                               types.is_large_binary, types.is_binary_view)):
+        raise PrepareError(f"{name}: column {key!r} is of type {cut(kind)}, not of text; --text-key names another")
 
 
 READERS = {"lines": read_lines, "text": read_text, "table": read_table}

@@ -4,19 +4,33 @@ import hashlib
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 
 from .encode import SPLITS
-from .errors import PrepareError, UsageError, writing
+from .errors import PrepareError, UsageError, cut, writing
 from .megatron import write_index
 from .sources import inside
-from .statistics import length_statistics
-from .workplace import OURS, sync_folder, write_durably
+from .statistics import length_statistics, report_lines
+from .workplace import KNOWN, MANIFEST, TOKENIZER, is_workplace, strange_name, sync_folder, write_durably
 
 FORMAT = "lighthouse-prepare 1"
-MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
-KNOWN = {MANIFEST, TOKENIZER, *(f"{split}.{ending}" for split in SPLITS for ending in ("bin", "idx"))}
+
+
+def resolve_output(output):
+    """The folder to write: where a link leads, so that the link stays and leads to the data."""
+    target = output
+    if os.path.islink(output):
+        target = Path(os.path.realpath(output))
+        if os.path.islink(target):
+            raise UsageError(f"--output {output}: is a link that leads in a circle; choose another name")
+        if not target.parent.is_dir():
+            raise UsageError(f"--output {output}: is a link to {target}, but there is no folder {target.parent}; make it, or "
+                             "choose another name")
+    if target.name in ("", "..") or os.path.ismount(target):
+        raise UsageError(f"--output {output}: cannot be put in place as a whole; name a folder to make in it")
+    return target
 
 
 def check_output(output, arguments):
@@ -28,11 +42,19 @@ def check_output(output, arguments):
                                  "folder outside it")
             if inside(argument, folder):
                 raise UsageError(f"--output {output}: the source {argument} lies in {folder}; choose another folder")
+    try:
+        partial_of(output).exists()  # its name is the longer one
+    except OSError as error:
+        raise UsageError(f"--output {cut(output)}: cannot be written: {error.strerror}") from error
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {output}: is not a folder; choose another name")
-    strange = sorted(set(os.listdir(output)) - KNOWN) if output.is_dir() else []
+    check_ours(output)
+
+
+def check_ours(output):
+    strange = strange_name(output, KNOWN)
     if strange:
-        raise UsageError(f"--output {output}: holds {strange[0]!r}, which is not from lighthouse-prepare; choose another "
+        raise UsageError(f"--output {output}: holds {strange!r}, which is not from lighthouse-prepare; choose another "
                          "folder")
 
 
@@ -46,12 +68,13 @@ def earlier_manifest(output):
         manifest = json.loads((output / MANIFEST).read_text())
         if manifest["format"] != FORMAT:
             return None
+        [*report_lines(manifest), manifest["vocab_size"], manifest["made_of"]]  # all that is asked of it
         for data in manifest["data"].values():
             for name, file in data["files"].items():
                 if (output / name).stat().st_size != file["bytes"]:
                     return None
         return manifest
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
 
 
@@ -62,14 +85,14 @@ def settle_earlier(output, made_of, overwrite):
         return None
     manifest = earlier_manifest(output)
     if manifest and manifest["made_of"] == made_of:
-        if set(os.listdir(partial_of(output)) if partial_of(output).is_dir() else []) <= OURS:
+        if is_workplace(partial_of(output)):
             shutil.rmtree(partial_of(output), ignore_errors=True)  # of a run that was killed as it ended
         return manifest
     what = "another data set" if manifest else "a data set that is damaged"
     raise PrepareError(f"--output {output}: holds {what}; choose another folder, or replace it with --overwrite")
 
 
-def finish(work, output, tokenizer, made_of, seq_lens):
+def finish(work, output, tokenizer, made_of, seq_lens, overwrite):
     """Turns the workplace into `output`; returns the manifest. May be cut short anywhere and done again."""
     if not work.place.documents["train"]:
         shutil.rmtree(work.folder, ignore_errors=True)
@@ -84,12 +107,14 @@ def finish(work, output, tokenizer, made_of, seq_lens):
             write_durably(work.result / TOKENIZER / name, content)
         manifest = {"format": FORMAT, "dtype": str(tokenizer.dtype), "vocab_size": tokenizer.vocab_size,
                     "data": {split: value for split, value in data.items() if value},
-                    "documents": {"text_bytes": work.place.text_bytes, "empty": work.place.empty, "bad": work.place.bad},
+                    "documents": {"text_bytes": work.place.text_bytes, "empty": work.place.empty, "bad": work.place.bad,
+                                  "lost": work.place.lost},
+                    "warnings": list(tokenizer.warnings),
                     "tokenizer_files": {name: hashlib.sha256(content).hexdigest() for name, content in tokenizer.files.items()},
                     "made_of": made_of}
         write_durably(work.result / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
         sync_folder(work.result)
-        put_in_place(work.result, output)
+        put_in_place(work, output, overwrite)
         shutil.rmtree(work.folder, ignore_errors=True)
     return manifest
 
@@ -117,11 +142,15 @@ def sha256_of(path):
     return digest.hexdigest()
 
 
-def put_in_place(result, output):
-    replaced = output.with_name(output.name + ".replaced")
+def put_in_place(work, output, overwrite):
+    """What is replaced waits in the workplace until the new data set stands; Workplace.open puts it back after a kill between
+    the two."""
     if output.is_dir() and os.listdir(output):
-        shutil.rmtree(replaced, ignore_errors=True)
-        os.rename(output, replaced)
-    os.rename(result, output)
+        check_ours(output)  # again: it may have come meanwhile
+        if not overwrite:
+            raise PrepareError(f"--output {output}: holds a data set that was not there at the start{work.kept()}; replace it "
+                               "with --overwrite")
+        shutil.rmtree(work.replaced, ignore_errors=True)
+        os.rename(output, work.replaced)
+    os.rename(work.result, output)
     sync_folder(output.parent)
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -6,10 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UsageError
+from .errors import UsageError, check_there
 
 KINDS = {".txt": "text", ".md": "text", ".jsonl": "lines", ".ndjson": "lines", ".parquet": "table"}
 COMPRESSIONS = (".gz", ".zst")
+READ_OTHERWISE = {*COMPRESSIONS, *(ending for ending, kind in KINDS.items() if kind != "text")}  # than as text
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def list_sources(arguments, text_endings=()):
     sources, left_out = [], Counter()
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
+        if os.path.isdir(path):
             for file in sorted(walk(path), key=os.fsencode):
                 kind, compression = kind_of(file, text_endings)
                 if kind:
@@ -65,8 +66,7 @@ def kind_of(path, text_endings):
 
 def named_kind(path, text_endings):
     """Of a file that an argument names: it must be one that is read."""
-    if not path.exists():
-        raise UsageError(f"{path}: no such file or folder")
+    check_there(path)
     kind, compression = kind_of(path, text_endings)
     if not kind:
         raise UsageError(f"{path}: is not read by its name: give {', '.join(KINDS)}, all but parquet also with "
@@ -106,4 +106,4 @@ def check_apart(arguments):
 
 def inside(path, folder):
     """Whether `path` is `folder` or lies in it."""
-    return Path(path).resolve().is_relative_to(Path(folder).resolve())
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

@@ -30,6 +30,7 @@ def length_statistics(lengths, seq_lens):
 def report_lines(manifest):
     train = manifest["data"]["train"]["statistics"]
     yield from split_lines(manifest)
+    yield ends_line(manifest["made_of"])
     yield f"{'tokens of a document':>22}  {'documents':>12}  {'tokens':>15}  share of the tokens"
     for row in train["histogram"]:
         share = row["tokens"] / train["tokens"]
@@ -40,6 +41,22 @@ def report_lines(manifest):
     for row in train["sequences"]:
         yield (f"{row['length']:>22,}  {row['count']:>12,}  {row['dropped_tokens']:>15,}  {row['in_longer_documents']:>20.1%}  "
                f"{row['padding']:>35.1%}")
+    yield from warning_lines(manifest)
+
+
+def warning_lines(manifest):
+    for warning in manifest.get("warnings", []):
+        yield f"warning: {warning}"
+    lost = manifest["documents"].get("lost", {"documents": 0})
+    if lost["documents"]:
+        yield (f"warning: the tokenizer has no token for {lost['characters']:,} characters of {lost['documents']:,} documents, which "
+               "are lost; a byte-level BPE, byte_fallback or an unk_token would keep them")
+
+
+def ends_line(made_of):
+    end, begin = made_of["tokenizer"]["end_of_text"], made_of["tokenizer"]["begin_of_text"]
+    begins = f"begins with {begin['token']!r} ({begin['id']}) and " if begin else ""
+    return f"every document {begins}ends with {end['token']!r} ({end['id']})"
 
 
 def split_lines(manifest):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UsageError, library
+from .errors import UsageError, check_there, cut, library, some
+from .remarks import Lost, begin_remarks, end_remarks, may_lose
 
 BYTES = "bytes"
 # What models call the token at the end of a document, the more exact name first; among special tokens only.
@@ -28,6 +29,8 @@ class Tokenizer:
     begin: tuple | None = None
     parse_special: bool = False
     files: dict = field(default_factory=dict)  # name -> bytes: what is kept beside the data
+    loses: bool = False         # may have no token for a character, and leave it out
+    warnings: tuple = ()        # what its user should know
 
     @property
     def sha256(self):
@@ -38,7 +41,7 @@ class Tokenizer:
         return np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<i4")
 
     def encoder(self):
-        """[str] -> [list or array of tokens], without begin and end."""
+        """[str] -> ([list or array of tokens], without begin and end, [str that has no token] where that may be)."""
         return {BYTES: bytes_encoder, "tokenizers": json_encoder, "sentencepiece": piece_encoder}[self.kind](self)
 
     def describe(self):
@@ -56,9 +59,7 @@ def load_tokenizer(argument, end=None, begin=None, parse_special=False):
                              "--end-of-text, --begin-of-text and --parse-special out")
         return Tokenizer(BYTES, b"", 256, (0, "\0"))
     path = Path(argument)
-    if not path.exists():
-        raise UsageError(f"--tokenizer {argument}: no such file or folder; give a tokenizer.json, a folder with one, a "
-                         f"sentencepiece model, or {BYTES}")
+    check_there(path, "--tokenizer ", f"; give a tokenizer.json, a folder with one, a sentencepiece model, or {BYTES}")
     model = find_model(path)
     content = read(model)
     beside = {file.name: read(file) for file in sorted(path.iterdir()) if FILES.fullmatch(file.name) and file.is_file()} \
@@ -87,7 +88,7 @@ def read(path):
 # ---- bytes ----------------------------------------------------------------------------------------------------------
 
 def bytes_encoder(_):
-    return lambda texts: [np.frombuffer(text.encode(), dtype=np.uint8) for text in texts]
+    return lambda texts: ([np.frombuffer(text.encode(), dtype=np.uint8) for text in texts], [])
 
 
 # ---- tokenizer.json -------------------------------------------------------------------------------------------------
@@ -101,15 +102,19 @@ def load_json(path, content, beside, end, begin, parse_special):
         raise UsageError(f"--tokenizer {path}: its model has dropout {tokenizer.model.dropout}, which draws tokens at random; "
                          "set dropout to null in it")
     special = [token.content for _, token in sorted(tokenizer.get_added_tokens_decoder().items()) if token.special]
-    config = read_config(path.with_name("tokenizer_config.json"), beside)
-    found = choose(path, "--end-of-text", end or declared(config, "eos_token") or known_end(special), vocabulary, special)
+    config_path = path.with_name("tokenizer_config.json")
+    config = read_config(config_path, beside)
+    found = choose(path, "--end-of-text", end or declared(config_path, config, "eos_token") or known_end(special), vocabulary, special)
     started = choose(path, "--begin-of-text", begin, vocabulary, special) if begin else None
+    warnings = [*([] if begin else begin_remarks(tokenizer, vocabulary)),
+                *([] if end else end_remarks(config, beside, found[1], known_end(special)))]
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **config, "eos_token": found[1]}
     if started:
         config["bos_token"] = started[1]
     files = {**beside, "tokenizer.json": content, "tokenizer_config.json": json_file(config),
              "generation_config.json": generation_config(found, started)}
-    return Tokenizer("tokenizers", content, max(vocabulary.values()) + 1, found, started, parse_special, files)
+    return Tokenizer("tokenizers", content, max(vocabulary.values()) + 1, found, started, parse_special, files,
+                     may_lose(tokenizer, library("tokenizers", "tokenizers")), tuple(warnings))
 
 
 def parse_json(path, content):
@@ -119,9 +124,11 @@ def parse_json(path, content):
     except UnicodeDecodeError as error:
         raise UsageError(f"--tokenizer {path}: is neither a tokenizer.json, which is UTF-8, nor named *.model as "
                          "sentencepiece's models are") from error
-    except Exception as error:  # the library raises nothing narrower
+    except BaseException as error:  # the library raises nothing narrower, and its panics are no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
         raise UsageError(f"--tokenizer {path}: is no tokenizer.json that tokenizers {tokenizers.__version__} reads: "
-                         f"{error}") from error
+                         f"{cut(error)}") from error
 
 
 def read_config(path, beside):
@@ -129,17 +136,21 @@ def read_config(path, beside):
         return {}
     try:
         config = json.loads(beside[path.name])
-    except ValueError as error:
+        json_file(config)  # half of a surrogate pair is a ValueError too
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"--tokenizer {path}: is no JSON: {error}") from error
     if not isinstance(config, dict):
         raise UsageError(f"--tokenizer {path}: is not a JSON object")
     return config
 
 
-def declared(config, key):
+def declared(path, config, key):
     """A token is its text, or an object with that text."""
     value = config.get(key)
-    return value.get("content") if isinstance(value, dict) else value
+    token = value.get("content") if isinstance(value, dict) else value
+    if token is not None and not isinstance(token, str):
+        raise UsageError(f"--tokenizer {path}: its {key} is {cut(json.dumps(value))}, which is no token's text; mend it")
+    return token
 
 
 def known_end(special):
@@ -147,12 +158,12 @@ def known_end(special):
 
 
 def choose(path, option, token, vocabulary, special):
-    listed = f"; its special tokens are {', '.join(special[:20])}{', …' if len(special) > 20 else ''}" if special else \
+    listed = f"; its special tokens are {some(special)}" if special else \
         "; it has no special tokens: add one with tokenizers' add_special_tokens"
     if token is None:
         raise UsageError(f"--tokenizer {path}: does not say which token ends a text; name it with {option}{listed}")
     if token not in vocabulary:
-        raise UsageError(f"{option} {token}: is no token of {path}{listed}")
+        raise UsageError(f"{option} {cut(token)}: is no token of {path}{listed}")
     return vocabulary[token], token
 
 
@@ -170,7 +181,9 @@ def json_encoder(spec):
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = not spec.parse_special  # then their names in a text are text
-    return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    lost = Lost(tokenizer) if spec.loses else None
+    return lambda texts: ([encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)],
+                          [lost.of(text) for text in texts] if lost else [])
 
 
 # ---- sentencepiece --------------------------------------------------------------------------------------------------
@@ -200,7 +213,7 @@ def make_processor(path, content):
 
 def piece_encoder(spec):
     processor = make_processor("the model", spec.content)
-    return lambda texts: processor.encode(texts, out_type=int, num_threads=1)
+    return lambda texts: (processor.encode(texts, out_type=int, num_threads=1), [])
 
 
 def check_vocabulary(tokenizer, vocab_size):

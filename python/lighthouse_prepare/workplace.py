@@ -4,6 +4,7 @@
     progress.json        how far it is: replaced after the data that it speaks of is on the disk
     train.lengths        int32, tokens of each document; validation.lengths too
     result/train.bin     tokens; what progress.json does not speak of is cut off by the next start
+    replaced/            the data set that was OUTPUT before, until the new one is
     lock                 held by the process that works here
 """
 
@@ -18,8 +19,10 @@ from dataclasses import asdict, dataclass, field
 from .encode import SPLITS
 from .errors import PrepareError, writing
 
-PLAN, PROGRESS, LOCK, RESULT = "plan.json", "progress.json", "lock", "result"
-OURS = {PLAN, PROGRESS, LOCK, RESULT, *(f"{split}.lengths" for split in SPLITS), f".{PLAN}.tmp", f".{PROGRESS}.tmp"}
+PLAN, PROGRESS, LOCK, RESULT, REPLACED = "plan.json", "progress.json", "lock", "result", "replaced"
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer"
+KNOWN = {MANIFEST, TOKENIZER, *(f"{split}.{ending}" for split in SPLITS for ending in ("bin", "idx"))}  # of a data set
+OURS = {PLAN, PROGRESS, LOCK, RESULT, REPLACED, *(f"{split}.lengths" for split in SPLITS), f".{PLAN}.tmp", f".{PROGRESS}.tmp"}
 
 
 @dataclass
@@ -32,12 +35,26 @@ class Place:
     text_bytes: int = 0
     empty: int = 0
     bad: int = 0
+    lost: dict = field(default_factory=lambda: {"documents": 0, "characters": 0})  # without a token
 
     def after(self, encoded):
         return Place(*encoded.after,
                      {split: self.documents[split] + len(encoded.lengths[split]) for split in SPLITS},
                      {split: self.tokens[split] + int(encoded.lengths[split].sum()) for split in SPLITS},
-                     self.text_bytes + encoded.text_bytes, self.empty + encoded.empty, self.bad + len(encoded.problems))
+                     self.text_bytes + encoded.text_bytes, self.empty + encoded.empty, self.bad + len(encoded.problems),
+                     {"documents": self.lost["documents"] + len(encoded.lost),
+                      "characters": self.lost["characters"] + sum(map(len, encoded.lost))})
+
+
+def read_place(value):
+    """Raises KeyError or TypeError for what is none."""
+    place = Place(**value)
+    counts = [place.file, place.record, place.text_bytes, place.empty, place.bad, place.lost["documents"],
+              place.lost["characters"],
+              *(count[split] for count in (place.documents, place.tokens) for split in SPLITS)]
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise TypeError
+    return place
 
 
 class Workplace:
@@ -47,27 +64,27 @@ class Workplace:
         """`plan`: {"options": {..}, "tokenizer": {..}, "sources": [identities]}; `itemsize`: bytes of a token; `interval`:
         seconds between checkpoints."""
         self.folder = output.with_name(output.name + ".partial")
-        self.result = self.folder / RESULT
+        self.result, self.replaced = self.folder / RESULT, self.folder / REPLACED
         self.plan, self.itemsize, self.interval = plan, itemsize, interval
+        check_workplace(self.folder)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = open(self.folder / LOCK, "a")
         try:
-            self.open(overwrite)
+            self.open(output, overwrite)
         except BaseException:
             self.lock.close()
             raise
 
-    def open(self, overwrite):
+    def open(self, output, overwrite):
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise PrepareError(f"{self.folder}: another lighthouse-prepare works there; wait for it, or give another "
                                "--output") from error
-        strange = sorted(set(os.listdir(self.folder)) - OURS)
-        if strange:
-            raise PrepareError(f"{self.folder}: holds {strange[0]!r}, which is not from lighthouse-prepare; move it away, or "
-                               "give another --output")
+        if self.replaced.is_dir() and not (output.exists() and os.listdir(output)):  # killed before the new one stood there
+            with writing(output):
+                os.rename(self.replaced, output)
         self.place, self.earlier = self.resume(overwrite)  # earlier: a place before the file that is being read
         self.resumed = self.place != Place()
         with writing(self.folder):
@@ -106,7 +123,7 @@ class Workplace:
             return Place(), Place()
         try:
             self.check_same(plan)
-            return self.unchanged(plan["sources"], Place(**progress["place"]), Place(**progress["earlier"]))
+            return self.unchanged(plan["sources"], read_place(progress["place"]), read_place(progress["earlier"]))
         except (KeyError, TypeError, PrepareError) as error:
             if overwrite:
                 return Place(), Place()
@@ -156,6 +173,28 @@ class Workplace:
         return f"; what is done is kept in {self.folder}, and the same command goes on from there"
 
 
+def strange_name(folder, known):
+    """The first name in a folder that is not among those known; None where all are, or where there is no folder."""
+    return min(set(os.listdir(folder)) - known, default=None) if folder.is_dir() else None
+
+
+def check_workplace(folder):
+    """Nothing of others is written to or removed."""
+    for place, known in ((folder, OURS), (folder / RESULT, KNOWN), (folder / REPLACED, KNOWN)):
+        strange = strange_name(place, known)
+        if strange:
+            raise PrepareError(f"{place}: holds {strange!r}, which is not from lighthouse-prepare; move it away, or give another "
+                               "--output")
+
+
+def is_workplace(folder):
+    try:
+        check_workplace(folder)
+    except PrepareError:
+        return False
+    return (folder / LOCK).exists() or (folder / RESULT).exists()
+
+
 def cut(path, size):
     """The file, open to go on after its first `size` bytes."""
     file = open(path, "ab")
@@ -171,7 +210,7 @@ def load_json(path):
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PrepareError(f"{path}: is damaged: {error}; remove {path.parent} to begin anew") from error
 
 

@@ -49,3 +49,16 @@ def test_context_parallel():
         assert heads["losses"] == pytest.approx(alone["losses"], rel=bound)
         assert heads["efficiency"] == pytest.approx(median(alone["seconds"]) / (2 * median(heads["seconds"])))
         assert heads["tokens_per_s"] == pytest.approx(512 / median(heads["seconds"]))
+
+
+def test_prepare_throughput(tmp_path):
+    from prepare_corpora import byte_level_bpe, json_lines, texts, write
+    byte_level_bpe().save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path / "a.jsonl", json_lines(texts(50, seed=1)))
+    subprocess.run([sys.executable, ROOT / "bench" / "prepare_throughput.py", tmp_path / "a.jsonl", "--tokenizer",
+                    tmp_path / "tokenizer.json", "--processes", "1", "--turns", "2", "--json", tmp_path / "results.json"], check=True,
+                   capture_output=True, timeout=120)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["tokens"]["prepare"] == results["tokens"]["encode_batch"] > 1000
+    for turns in results["turns"].values():
+        assert len(turns) == 2 and all(0 < seconds for turn in turns for seconds in turn)

@@ -1,8 +1,10 @@
 """Data sets that other programs write are read as they are: the same losses, to the last bit, as on the same documents
 prepared by lighthouse-prepare."""
 
+import importlib.util
 import json
 import subprocess
+import sys
 
 import pytest
 from prepare_corpora import END, byte_level_bpe, json_lines, run, texts, write
@@ -57,6 +59,28 @@ def test_megatron_by_datatrove(ours, losses, tokenizer, tmp_path):
     [index] = tmp_path.glob("*.idx")
     assert len(ours) == 4
     assert losses(index.with_suffix("")) == ours
+
+
+MEGATRON_CORE = """
+import json, sys
+import numpy, torch
+from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+for name in ("uint16", "int32"):
+    builder = IndexedDatasetBuilder(f"{name}.bin", dtype=getattr(numpy, name))
+    for document in json.loads(sys.argv[1]):
+        builder.add_document(torch.tensor(document), [len(document)])
+    builder.finalize(f"{name}.idx")
+"""
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("megatron"), reason="megatron-core is not installed")
+def test_megatron_by_megatron_core(ours, losses, tokenizer, tmp_path):
+    """In a process of its own: it imports much."""
+    encode = byte_level_bpe()
+    documents = [[*encode.encode(text).ids, encode.token_to_id(END)] for text in DOCUMENTS]
+    subprocess.run([sys.executable, "-W", "ignore", "-c", MEGATRON_CORE, json.dumps(documents)], cwd=tmp_path, check=True, timeout=300)
+    for name in ("uint16", "int32"):
+        assert losses(tmp_path / name) == ours
 
 
 @pytest.mark.parametrize("ranks", [1, 3])

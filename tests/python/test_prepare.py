@@ -19,11 +19,14 @@ import time
 
 import numpy as np
 import pytest
-from prepare_corpora import (END, byte_level_bpe, command, folder_bytes, json_lines, read_documents, run, texts, tokenizers,
+from prepare_corpora import (END, arrow, byte_level_bpe, command, folder_bytes, json_lines, read_documents, run, texts, tokenizers,
                              write, write_mixed, write_table)
 
 from lighthouse_prepare.__main__ import main
+from lighthouse_prepare.reader import Reading, read_sources
+from lighthouse_prepare.sources import list_sources
 from lighthouse_prepare.statistics import length_statistics
+from lighthouse_prepare.tokenizer import load_tokenizer
 
 
 def prepare(*arguments, **options):
@@ -86,7 +89,9 @@ def test_manifest(tmp_path, tokenizer):
     for name, checksum in manifest["tokenizer_files"].items():
         assert hashlib.sha256((out / "tokenizer" / name).read_bytes()).hexdigest() == checksum
     assert (out / "tokenizer" / "tokenizer.json").read_bytes() == tokenizer.read_bytes()
-    assert manifest["documents"] == {"text_bytes": sum(len(text.encode()) for text in documents), "empty": 0, "bad": 0}
+    assert manifest["documents"] == {"text_bytes": sum(len(text.encode()) for text in documents), "empty": 0, "bad": 0,
+                                     "lost": {"documents": 0, "characters": 0}}
+    assert manifest["warnings"] == []
     assert manifest["made_of"]["tokenizer"]["end_of_text"] == {"id": 0, "token": END}
     assert [source["name"].rsplit("/", 1)[1] for source in manifest["made_of"]["sources"]] == [
         "a.jsonl.zst", "b.jsonl.gz", "c.JSONL", "d.parquet", "e.md", "f.txt", "g.txt.zst"]
@@ -134,6 +139,17 @@ def test_separator_key_endings_and_empty_documents(tmp_path):
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["documents"]["empty"] == 2
 
 
+@pytest.mark.parametrize("kind", [arrow.string(), arrow.large_string(), arrow.string_view(), arrow.binary(), arrow.binary_view(),
+                                  arrow.dictionary(arrow.int8(), arrow.string()),
+                                  arrow.dictionary(arrow.int32(), arrow.large_string())], ids=str)
+def test_columns_of_every_type_of_text(tmp_path, kind):
+    column = arrow.array(["one", "two", "", "one"])
+    column = column.dictionary_encode().cast(kind) if arrow.types.is_dictionary(kind) else column.cast(kind)
+    write_table(tmp_path / "a.parquet", column)
+    assert prepare(tmp_path / "a.parquet", tokenizer="bytes", output=tmp_path / "out", validation=0) == 0
+    assert (tmp_path / "out" / "train.bin").read_bytes()[::2] == b"one\0two\0one\0"
+
+
 def test_a_large_vocabulary_is_int32(tmp_path):
     vocabulary = {END: 0, "[UNK]": 1, "a": 65535, "b": 65536}
     model = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -170,6 +186,93 @@ def test_what_a_tokenizer_would_add_or_cut_is_not_done(tmp_path):
         assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / f"out-{parse}",
                        validation=0, begin_of_text="<s>", **options) == 0
         assert_documents(tmp_path / f"out-{parse}" / "train", [[0, *ids, 1]])
+
+
+def characters_bpe(alphabet, pre_tokenizer=None, **options):
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({token: number for number, token in enumerate([END, *alphabet])}, [],
+                                                           **options))
+    tokenizer.add_special_tokens([END])
+    if pre_tokenizer:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    return tokenizer
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+BYTE_LEVEL = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+ALPHABET = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+
+
+@pytest.mark.parametrize("tokenizer, lost", [
+    (characters_bpe("abc \n"), (2, 5)),
+    (characters_bpe("abc", tokenizers.pre_tokenizers.Whitespace()), (2, 5)),
+    (characters_bpe("abc z灯\n"), (0, 0)),
+    (characters_bpe(["a", "b", *BYTES], byte_fallback=True), None),
+    (characters_bpe(["a", "b", *BYTES[:0x80]], byte_fallback=True), (1, 1)),
+    (characters_bpe("abc\n?", unk_token="?"), None),
+    (characters_bpe(ALPHABET, BYTE_LEVEL), None),
+    (characters_bpe(ALPHABET[5:40] + [*"ĠĊabc"], BYTE_LEVEL), (2, 5)),
+    (characters_bpe(ALPHABET[5:40] + [*"ĠĊabcz\u00e7"], BYTE_LEVEL), (1, 1)),  # e7 of e7 81 af
+], ids=["characters", "words", "all characters", "fallback", "fallback to ASCII", "unknown", "bytes", "some bytes", "a byte of three"])
+def test_text_that_has_no_token_is_counted(tmp_path, tokenizer, lost, capsys):
+    """`lost`: None where the tokenizer is known to have a token for everything."""
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    texts = ["a灯b\nc z", "zzz", "ab"]
+    write(tmp_path / "a.jsonl", json_lines(texts))
+    assert prepare(tmp_path / "a.jsonl", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / "out", validation=0) == 0
+    shown, manifest = capsys.readouterr(), json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert load_tokenizer(tmp_path / "tokenizer.json").loses == (lost is not None)
+    documents, characters = lost or (0, 0)
+    assert manifest["documents"]["lost"] == {"documents": documents, "characters": characters}
+    assert ("warning: the tokenizer has no token for '灯', nor one for what" in shown.err) == (documents > 0)
+    assert (f"warning: the tokenizer has no token for {characters} characters of {documents} doc" in shown.out) == (documents > 0)
+    ids = [ids for text in texts if (ids := tokenizer.encode(text).ids)]  # no document of its end alone
+    assert_documents(tmp_path / "out" / "train", [[*document, 0] for document in ids])
+    assert manifest["documents"]["empty"] == len(texts) - len(ids)
+
+
+def with_post_processor(processor):
+    tokenizer = byte_level_bpe(["<s>", END])
+    tokenizer.post_processor = processor
+    return tokenizer
+
+
+TEMPLATE = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+
+
+@pytest.mark.parametrize("processor, said", [
+    (TEMPLATE, True), (tokenizers.processors.Sequence([tokenizers.processors.ByteLevel(), TEMPLATE]), True),
+    (tokenizers.processors.BertProcessing((END, 1), ("<s>", 0)), True), (tokenizers.processors.ByteLevel(), False),
+    (tokenizers.processors.TemplateProcessing(single="$A <s>", special_tokens=[("<s>", 0)]), False),
+    (tokenizers.processors.TemplateProcessing(single="<q> $A", special_tokens=[("<q>", 7777)]), False)],
+    ids=["template", "sequence", "bert", "bytes", "behind", "unknown"])
+def test_a_token_that_the_tokenizer_puts_first(tmp_path, processor, said, capsys):
+    """As Llama 3 does: prompts will begin with it."""
+    with_post_processor(processor).save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path / "a.txt", "one")
+    for options, expected_now in (({}, said), ({}, said), ({"begin_of_text": "<s>", "overwrite": True}, False)):
+        assert prepare(tmp_path / "a.txt", tokenizer=tmp_path / "tokenizer.json", output=tmp_path / "out", validation=0, **options) == 0
+        shown = capsys.readouterr().out
+        assert ("warning: the tokenizer puts <s> before a text" in shown and "--begin-of-text '<s>'" in shown) == expected_now
+    assert f"every document begins with '<s>' (0) and ends with {END!r} (1)" in shown
+
+
+@pytest.mark.parametrize("chats, special, said", [("key", ["<end>", END], True), ("file", ["<end>", "</s>"], True),
+                                                  ("key", ["<end>"], False), (None, ["<end>", END], False)])
+def test_the_end_of_a_tokenizer_for_chats(tmp_path, chats, special, said, capsys):
+    """Its end of a turn is no end of a text where it has one of that name."""
+    folder = tmp_path / "tokenizer"
+    write(folder / "tokenizer.json", byte_level_bpe(special).to_str())
+    write(folder / "tokenizer_config.json", json.dumps({"eos_token": "<end>"} | ({"chat_template": "{{x}}"} if chats == "key" else {})))
+    if chats == "file":
+        write(folder / "chat_template.jinja", "{{x}}")
+    write(tmp_path / "a.txt", "one")
+    assert prepare(tmp_path / "a.txt", tokenizer=folder, output=tmp_path / "out", validation=0) == 0
+    shown = capsys.readouterr()
+    assert "every document ends with '<end>' (0)" in shown.out
+    for stream in shown:
+        assert ("warning: documents end with <end>" in stream and f"--end-of-text '{special[-1]}'" in stream) == said
+    assert prepare(tmp_path / "a.txt", tokenizer=folder, output=tmp_path / "out", validation=0, overwrite=True, end_of_text="<end>") == 0
+    assert "warning" not in "".join(capsys.readouterr())
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +326,32 @@ def test_memory_does_not_grow_with_the_input(tmp_path, ending):
         peaks.append(peak_memory(source, tmp_path / f"out-{times}"))
     assert (tmp_path / "out-11" / "train.bin").stat().st_size - (tmp_path / "out-1" / "train.bin").stat().st_size > 59e6
     assert peaks[1] - peaks[0] < 16e6, peaks
+
+
+def test_long_rows_of_a_table_are_few_at_once(tmp_path):
+    """60 MB of documents of 1 MB in one row group, which are 120 MB of tokens, may take 16 MB more than 4 of them. A page is
+    decompressed whole: here it has a row."""
+    document, peaks = " ".join(texts(1, seed=21, mean=200000))[:1 << 20], []
+    for count in (4, 64):
+        write_table(tmp_path / f"{count}.parquet", [f"{number} {document}" for number in range(count)], use_dictionary=False,
+                    write_batch_size=1)
+        peaks.append(peak_memory(tmp_path / f"{count}.parquet", tmp_path / f"out-{count}"))
+    assert peaks[1] - peaks[0] < 16e6, peaks
+
+
+def test_rows_of_a_table_are_handed_out_by_their_bytes(tmp_path):
+    """So that several processes share them, wherever reading begins."""
+    rows = [f"{number:04}" * (1 << 17 if number % 3 == 0 else 5) for number in range(30)]
+    write_table(tmp_path / "a.parquet", rows, row_group_size=12)
+    [source], _ = list_sources([str(tmp_path / "a.parquet")])
+    reading = Reading("text", b"", 1 << 24, False)
+    for start in (0, 1, 11, 12, 25, 29, 30):
+        lists = list(read_sources([source], (0, start), reading))
+        chunks = [chunk for together in lists for chunk in together if chunk.records]
+        assert b"".join(row for chunk in chunks for row in chunk.records).decode() == "".join(rows[start:])
+        assert [chunk.first for chunk in chunks] == [start, *(chunk.after[1] for chunk in chunks)][:len(chunks)]
+        assert [chunk.disk for chunk in chunks] == sorted(chunk.disk for chunk in chunks)
+        assert start or len(lists) >= 5
 
 
 # ---- stopped, killed, and gone on with ------------------------------------------------------------------------------
@@ -422,6 +551,97 @@ def test_a_data_set_that_is_there(tmp_path, capsys):
     (tmp_path / "out" / "train.bin").write_bytes(b"t")
     assert prepare(tmp_path / "a.txt", **options) == 1
     assert "a data set that is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.replaced", "out.partial/result", "out.partial/replaced", "out.old"])
+def test_folders_of_others_stay(tmp_path, name, capsys):
+    mine = write(tmp_path / name / "mine.txt", "mine")
+    options = {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0}
+    for text in ("one", "two!"):
+        write(tmp_path / "a.txt", text)
+        code = prepare(tmp_path / "a.txt", overwrite=True, **options)
+        assert code == ("partial" in name), capsys.readouterr().err
+        assert mine.read_text() == "mine" and not (tmp_path / "out.partial" / "lock").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_output_may_be_a_link(tmp_path, there, capsys):
+    """To a folder of scratch, say: the data lie there, and the link stays."""
+    (tmp_path / "scratch" / ("tokens" if there else "")).mkdir(parents=True)
+    (tmp_path / "out").symlink_to("scratch/tokens")
+    options = {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0}
+    for text in ("one", "two!"):
+        write(tmp_path / "a.txt", text)
+        for _ in range(2):
+            assert prepare(tmp_path / "a.txt", overwrite=True, **options) == 0, capsys.readouterr().err
+        assert f"--data.path {tmp_path}/out/train" in capsys.readouterr().out
+        assert prepare(tmp_path / "a.txt", **options) == 0
+        assert "is there already" in capsys.readouterr().err
+        assert (tmp_path / "out" / "train.bin").stat().st_size == 2 * len(text) + 2
+        assert sorted(path.relative_to(tmp_path).as_posix() for path in [*tmp_path.glob("*"), *tmp_path.glob("scratch/*")]) == [
+            "a.txt", "out", "scratch", "scratch/tokens"]
+        assert (tmp_path / "out").is_symlink()
+
+
+def test_what_is_replaced_outlives_a_kill(tmp_path, monkeypatch):
+    """Between the moves of the old data set away and of the new one to its place."""
+    out, options = tmp_path / "out", {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0, "overwrite": True}
+    write(tmp_path / "a.txt", "one")
+    prepare(tmp_path / "a.txt", **options)
+    old, rename = folder_bytes(out), os.rename
+
+    def killed(source, target):
+        if target == out:
+            raise OSError("killed")
+        rename(source, target)
+
+    write(tmp_path / "b.txt", "two!")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", killed)
+        assert prepare(tmp_path / "b.txt", **options) == 1
+    assert not out.exists()
+    shutil.copytree(tmp_path / "out.partial", tmp_path / "copy")
+    write(tmp_path / "c.jsonl", "no JSON")
+    out.mkdir()
+    assert prepare(tmp_path / "c.jsonl", **options) == 1  # with nothing to go on with
+    assert folder_bytes(out) == old and not (tmp_path / "out.partial").exists()
+    shutil.rmtree(out)
+    (tmp_path / "copy").rename(tmp_path / "out.partial")
+    assert prepare(tmp_path / "b.txt", **options) == 0
+    assert (out / "train.bin").read_bytes() == b"t\0w\0o\0!\0\0\0"
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "c.jsonl", "out"]
+
+
+def test_a_data_set_that_comes_meanwhile_stays(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "a.txt", "one")
+    options = {"tokenizer": "bytes", "output": tmp_path / "out", "validation": 0}
+    prepare(tmp_path / "a.txt", **options)
+    old = folder_bytes(tmp_path / "out")
+    write(tmp_path / "b.txt", "two!")
+    with monkeypatch.context() as patch:
+        patch.setattr("lighthouse_prepare.prepare.settle_earlier", lambda *_: None)
+        assert prepare(tmp_path / "b.txt", **options) == 1
+    assert "holds a data set that was not there at the start; what is done is kept" in capsys.readouterr().err
+    assert folder_bytes(tmp_path / "out") == old
+    assert prepare(tmp_path / "b.txt", overwrite=True, **options) == 0
+
+
+@pytest.mark.parametrize("changes", [{"file": -1}, {"record": 1e9}, {"documents": 5}, {"tokens": {"train": 1}}, {"empty": None}])
+def test_progress_that_makes_no_sense(interrupted, changes):
+    path = interrupted.out.with_name("out.partial") / "progress.json"
+    progress = json.loads(path.read_text())
+    progress["place"] |= changes
+    path.write_text(json.dumps(progress))
+    interrupted(1, "out.partial: is damaged; --overwrite begins anew")
+
+
+def test_names_of_any_bytes(tmp_path):
+    name = os.fsdecode(b"caf\xe9 1")
+    write(tmp_path / f"{name}.txt", "one")
+    result = run(tmp_path / f"{name}.txt", "--tokenizer", "bytes", "--output", tmp_path / name, "--validation", 0, "--processes", 1)
+    assert result.returncode == 0, result.stderr
+    assert f"--data.path '{tmp_path}/caf\\udce9 1/train'" in result.stdout
+    assert len(read_documents(tmp_path / name / "train")) == 1
 
 
 # ---- what is said ---------------------------------------------------------------------------------------------------

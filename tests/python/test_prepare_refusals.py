@@ -52,9 +52,14 @@ def typed_table(folder, column):
     parquet.write_table(arrow.table({"text": column}), folder / "a.parquet")
 
 
-def save(folder, tokenizer, **changes):
+def two_columns(folder):
+    parquet.write_table(arrow.Table.from_arrays([arrow.array(["a"]), arrow.array(["b"])], names=["text", "text"]),
+                        folder / "a.parquet")
+
+
+def save(folder, tokenizer, normalizer=None, **changes):
     """tok.json, keys of the model changed."""
-    content = json.loads(tokenizer.to_str())
+    content = json.loads(tokenizer.to_str()) | {"normalizer": normalizer}
     content["model"] |= changes
     write(folder / "tok.json", json.dumps(content))
 
@@ -90,8 +95,8 @@ def with_tokenizer(make, *parts, arguments=()):
     return lay_down, ["a.jsonl", "--tokenizer", "tok.json", *arguments], 2, ["tok", *parts]
 
 
-def option(words, *parts):
-    return lambda folder: write(folder / "a.jsonl", GOOD), ["a.jsonl", *words.split()], 2, parts
+def option(words, *parts, source="a.jsonl"):
+    return lambda folder: write(folder / "a.jsonl", GOOD), [source, *words.split()], 2, parts
 
 
 def files(*parts, exit_code=1, sources=("in",), **contents):
@@ -156,11 +161,21 @@ CASES = {
                                    ["a.parquet: has no column 'text'; --text-key names one of id, content"]),
     "a table of numbers": (lambda f: typed_table(f, [1, 2]), ["a.parquet"], 1, ["column 'text' is of type int64, not of text"]),
     "a table of lists": (lambda f: typed_table(f, [["a"]]), ["a.parquet"], 1, ["column 'text' is of type list<"]),
+    "a table of categories of numbers": (lambda f: typed_table(f, arrow.array([1, 2]).dictionary_encode()),
+                                         ["a.parquet"], 1, ["column 'text' is of type ", "int64", "not of text"]),
     "a table with null": (lambda f: write_table(f / "a.parquet", ["x", None]), ["a.parquet"], 1,
                           ["a.parquet: row 2: the value of 'text' is null", "--skip-bad"]),
     "a table that is not UTF-8": (invalid_table, ["a.parquet"], 1, ["a.parquet: row 2: is not UTF-8"]),
+    "a line of many keys": bad_line(json.dumps({f"key {number}": 1 for number in range(500)} | {"k": 1}).encode(),
+                                    "names one of 'key 0', ", "'key 19', … (501 in all); mend"),
+    "a line of a long key": bad_line(json.dumps({"k" * 5000: 1}).encode(), "names one of 'k", "kk…; mend"),
+    "a table of two such columns": (two_columns, ["a.parquet"], 1, ["a.parquet: has 2 columns 'text'; give it one"]),
     # sources
     "no such file": (lambda f: None, ["nowhere.txt"], 2, ["nowhere.txt: no such file or folder"]),
+    "no name": option("", "SOURCE '': must be the name of a file or folder", source=""),
+    "a link in a circle": (lambda f: (f / "a.jsonl").symlink_to("a.jsonl"), ["a.jsonl"], 2,
+                           ["a.jsonl: cannot be read: Too many levels of symbolic links"]),
+    "a name that is too long": option("", "nnn…: cannot be read: File name too long", source="n" * 300),
     "an empty folder": (lambda f: (f / "in").mkdir(), ["in"], 2, ["in: no file to read", ".jsonl"]),
     "a folder of other files": files("in: no file to read", "there is 1 .pdf, 1 no ending", "--text-endings", exit_code=2,
                                      a__pdf="x", b="y"),
@@ -186,9 +201,28 @@ CASES = {
                          ["--output out: is not a folder"]),
     "output below a file": (lambda f: (write(f / "a.txt", "x"), write(f / "mine", "x")), ["a.txt", "--output", "mine/out"], 1,
                             ["mine/out.partial: cannot be written: Not a directory"]),
+    "output of a name that is too long": option(f"--output {'o' * 250}", "ooo…: cannot be written: File name too long"),
     "output of another program": (lambda f: (write(f / "a.txt", "x"), write(f / "out" / "thesis.tex", "mine")),
                                   ["a.txt", "--overwrite"], 2,
                                   ["--output out: holds 'thesis.tex', which is not from lighthouse-prepare"]),
+    "output is a link to another program's": (lambda f: (write(f / "a.txt", "x"), write(f / "its" / "thesis.tex", "mine"),
+                                                         (f / "out").symlink_to("its")), ["a.txt", "--overwrite"], 2,
+                                              ["its: holds 'thesis.tex', which is not from lighthouse-prepare"]),
+    "output is a link to a file": (lambda f: (write(f / "a.txt", "x"), (f / "out").symlink_to("a.txt")), ["a.txt"], 2,
+                                   ["lies in"]),
+    "output is a link to nowhere": (lambda f: (write(f / "a.txt", "x"), (f / "out").symlink_to("scratch/tokens")), ["a.txt"], 2,
+                                    ["--output out: is a link to", "scratch/tokens, but there is no folder"]),
+    "output is a link in a circle": (lambda f: (write(f / "a.txt", "x"), (f / "out").symlink_to("out")), ["a.txt"], 2,
+                                     ["--output out: is a link that leads in a circle"]),
+    "output is here": option("--output .", "--output .: cannot be put in place as a whole; name a folder"),
+    "output is above": option("--output x/..", "--output x/..: cannot be put in place as a whole"),
+    "output is all": option("--output /", "--output '/': must be the name of a folder"),
+    "output is mounted": option("--output /proc", "--output /proc: cannot be put in place as a whole"),
+    "a workplace that leads in a circle": (lambda f: (write(f / "a.txt", "x"), (f / "out.partial").symlink_to("out.partial")),
+                                           ["a.txt"], 1, ["out.partial: cannot be written: File exists"]),
+    "output with a manifest of less": (lambda f: (write(f / "a.txt", "x"), write(f / "out" / "manifest.json",
+                                                  '{"format": "lighthouse-prepare 1", "data": {}}')), ["a.txt"], 1,
+                                       ["--output out: holds a data set that is damaged"]),
     # tokenizers
     "no such tokenizer": option("--tokenizer gpt2", "--tokenizer gpt2: no such file or folder", "bytes"),
     "a tokenizer that is no JSON": with_tokenizer(lambda f: write(f / "tok.json", "{"), "is no tokenizer.json that tokenizers"),
@@ -222,6 +256,19 @@ CASES = {
                                                          arguments=["--tokenizer", "tok"]),
     "a tokenizer_config of another end": with_tokenizer(lambda f: tokenizer_folder(f, '{"eos_token": {"content": "</s>"}}'),
                                                         "--end-of-text </s>: is no token", arguments=["--tokenizer", "tok"]),
+    "a tokenizer_config of a list": with_tokenizer(lambda f: tokenizer_folder(f, '{"eos_token": ["a"]}'),
+                                                   'tokenizer_config.json: its eos_token is ["a"], which is no token\'s text',
+                                                   arguments=["--tokenizer", "tok"]),
+    "a tokenizer_config of a number": with_tokenizer(lambda f: tokenizer_folder(f, '{"eos_token": {"content": [1]}}'),
+                                                     'its eos_token is {"content": [1]}', arguments=["--tokenizer", "tok"]),
+    "a tokenizer_config that is deep": with_tokenizer(lambda f: tokenizer_folder(f, "[" * 100000), "is no JSON",
+                                                      arguments=["--tokenizer", "tok"]),
+    "a tokenizer_config with half a surrogate": with_tokenizer(lambda f: tokenizer_folder(f, '{"a": "\\ud800"}'), "is no JSON",
+                                                               arguments=["--tokenizer", "tok"]),
+    "a tokenizer that makes the library panic": with_tokenizer(lambda f: save(f, byte_level_bpe(), normalizer={
+        "type": "Precompiled", "precompiled_charsmap": "AAAA"}), "is no tokenizer.json that tokenizers"),
+    "a tokenizer that leads in a circle": with_tokenizer(lambda f: (f / "tok.json").symlink_to("tok.json"),
+                                                         "--tokenizer tok.json: cannot be read: Too many levels"),
     "a sentencepiece model that is none": option("--tokenizer a.jsonl.model", "no such file"),
     "special tokens of bytes": option("--tokenizer bytes --end-of-text x", "--tokenizer bytes", "byte 0"),
     # options
@@ -235,7 +282,11 @@ CASES = {
     "a vocabulary of nothing": option("--vocab-size 0", "--vocab-size 0: must be at least 1"),
     "a negative interval": option("--checkpoint-seconds -1", "--checkpoint-seconds -1.0"),
     "an ending without a dot": option("--text-endings py", "--text-endings py: must be endings that begin with a dot"),
+    "an ending of lines": option("--text-endings .py .JSONL", "--text-endings .py .JSONL: must be other endings than .gz, .jsonl"),
+    "an ending of compressed files": option("--text-endings .zst", "--text-endings .zst: must be other endings"),
     "an empty key": option("--text-key=", "--text-key '': must be the name of a key"),
+    "a key that is not UTF-8": option("--text-key \udcff", "--text-key '\\udcff': must be UTF-8"),
+    "a separator that is not UTF-8": option("--separator \udcff", "--separator '\\udcff': must be UTF-8"),
     "an empty output": option("--output=", "--output ''"),
     "an unknown option": option("--shuffle", "unrecognized arguments: --shuffle"),
 }
