@@ -25,7 +25,8 @@ require_first_import(globals())
 from .inner import acceptable  # noqa: E402
 from .operators import ops  # noqa: E402
 
-NAMES = ("_packed_attention", "_packed_attention_backward")
+NAMES = ("_packed_attention", "_packed_attention_backward", "_packed_documents", "_packed_full_attention",
+         "_packed_full_attention_backward")
 ARGUMENTS = ("Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt[] layout, str scorer, SymInt dilation, Tensor? gate, "
              "Tensor? s_qk, Tensor? s_kq, bool cover_prefix, float? softmax_scale")
 # CUDA graphs cannot record an operator that decides on the host what it launches.
@@ -115,7 +116,8 @@ def eager_full_attention(q, k, v, documents, softmax_scale, span):
     from .functional import full_attention
     from .window import SlidingWindow
     with torch.autocast(q.device.type, enabled=False):
-        return full_attention(q, k, v, documents.tolist(), *((softmax_scale, None) if span == 0 else (None, SlidingWindow(span, softmax_scale))))
+        scale, window = (softmax_scale, None) if span == 0 else (None, SlidingWindow(span, softmax_scale))
+        return full_attention("dense_attention", q, k, v, documents.tolist(), scale, window)
 
 
 def flash_arguments(q, documents, span):
