@@ -8,20 +8,19 @@ Wrong arguments raise ValueError; the message names the value, the limit and wha
 """
 
 import functools
-import math
 import operator
 import reprlib
 
 import torch
 
 from . import context, library
+from .checks import attention_scale, boolean, check_attention, check_heads, check_qkv, check_tensor, check_transforms, integer
 from .dilated import dilated_scores
 from .errors import require
-from .inner import attend_each, stock_attention, with_any_gradient
+from .inner import Stock, attend_each, stock_attention, with_any_gradient
 from .operators import gather_by_norm, gather_rows, ops, rows_by_cascade, scatter_rows
 
 SCORERS = ("norm", "dilated", "gla")
-DEVICES = ("cpu", "cuda", "meta")
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64, torch.uint64)
 EVERY_TOKEN = (1, 2, 1, 128)  # a layout with one level, which gathers all tokens
 
@@ -78,19 +77,6 @@ def raises_value_errors(function):
     return call
 
 
-def integer(operation, name, value, symbolic=False):
-    """A Python integer of one of any kind (numpy, a tensor of one element). A symbol of a traced graph becomes a constant of
-    it, unless it may stay `symbolic`."""
-    if torch.compiler.is_compiling():
-        return value if symbolic else operator.index(value)
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{operation}: {name} is {value!r}; it must be an integer") from None
-    require(-2**63 <= number < 2**63, f"{operation}: {name} is {number}; it must be an integer of 64 bits")
-    return number
-
-
 def layout_of(operation, num_levels, pooling_factor, topk, tile_topk):
     """What the operators are told about the gathered sequence."""
     sizes = dict(num_levels=num_levels, pooling_factor=pooling_factor, topk=topk, tile_topk=tile_topk)
@@ -111,11 +97,18 @@ def host_offsets(operation, cu_seqlens):
     """cu_seqlens as a list of Python integers; a device tensor is copied to the host, which waits for the device."""
     if cu_seqlens is None:
         return None
+    if torch.compiler.is_compiling() and not isinstance(cu_seqlens, (list, tuple, torch.Tensor, torch.Size, range)):
+        raise ValueError(f"{operation}: cu_seqlens is a {type(cu_seqlens).__name__}, of which a compiled graph does not know the values; "
+                         "pass a list")
     if hasattr(cu_seqlens, "tolist") and hasattr(cu_seqlens, "dtype"):  # a tensor, or a numpy array
         is_integer = (cu_seqlens.dtype in INTEGERS if isinstance(cu_seqlens, torch.Tensor) else cu_seqlens.dtype.kind in "iu")
         kind = "tensor" if isinstance(cu_seqlens, torch.Tensor) else "array"
         require(cu_seqlens.ndim == 1 and is_integer, f"{operation}: cu_seqlens is a {cu_seqlens.dtype} {kind} of shape "
                 f"{list(cu_seqlens.shape)}; {OFFSETS}")
+        if kind == "tensor":
+            require(cu_seqlens.layout == torch.strided, f"{operation}: cu_seqlens has layout {cu_seqlens.layout}; pass "
+                    "cu_seqlens.to_dense()")
+            require(cu_seqlens.device.type != "meta", f"{operation}: cu_seqlens is on meta, where a tensor has no values; pass a list")
         if torch.compiler.is_compiling():
             raise ValueError(f"{operation}: cu_seqlens is a {kind}, whose values a compiled graph does not know; pass a list "
                              f"(cu_seqlens.tolist() outside of the compiled function)")
@@ -161,38 +154,9 @@ def check_scorer(scorer, dilation, gate):
             "tensor, a logarithm <= 0")
 
 
-def check_qkv(operation, q, k, v):
-    """What Python itself relies on; the operators check the rest, with the same words in C++ and here."""
-    try:  # this runs in every call, so what is usual comes first
-        if (q.dim() == k.dim() == v.dim() == 4 and q.device == k.device == v.device and q.device.type in DEVICES
-                and q.layout == k.layout == v.layout == torch.strided):
-            return
-    except AttributeError:
-        pass
-    for name, x, heads in (("q", q, "num_heads"), ("k", k, "num_kv_heads"), ("v", v, "num_kv_heads")):
-        shape = f"[batch, seq_len, {heads}, head_dim]"
-        require(isinstance(x, torch.Tensor), f"{operation}: {name} is a {type(x).__name__}; it must be a tensor {shape}")
-        require(x.dim() == 4, f"{operation}: {name} has {x.dim()} dimensions; it must be {shape}")
-        require(x.layout == torch.strided, f"{operation}: {name} has layout {x.layout}; pass {name}.to_dense()")
-        require(x.device == q.device, f"{operation}: {name} is on {x.device}, but q is on {q.device}; move q, k and v to one "
-                "device")
-        require(x.device.type in DEVICES, f"{operation}: {name} is on {x.device}; the operators run on cpu and cuda")
-
-
-def check_transforms():
-    """torch.func.vmap works; the autograd of torch.library takes no derivatives of a transformed function."""
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
-        return
-    names = {torch._C._functorch.TransformType.Grad: "grad", torch._C._functorch.TransformType.Jvp: "jvp"}
-    for level in torch._C._functorch.get_interpreter_stack():
-        if level.key() in names:
-            raise NotImplementedError(f"lighthouse_attention: torch.func.{names[level.key()]} is not supported; use "
-                                      "torch.autograd.grad or backward() (torch.func.vmap works)")
-
-
 def under_autocast(q, *others):
     """What autocast does to the inputs of an attention."""
-    if not torch.is_autocast_enabled(q.device.type):
+    if q.device.type == "meta" or not torch.is_autocast_enabled(q.device.type):  # meta has no autocast
         return q, *others
     dtype = torch.get_autocast_dtype(q.device.type)
     return tuple(x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x for x in (q, *others))
@@ -236,6 +200,7 @@ def token_scores(q, k, v, *, scorer="norm", dilation=4, gate=None, cu_seqlens=No
     if gate is not None:
         check_tensor("token_scores", "gate", gate, "[batch, seq_len, num_heads]", q, "q")
     q, k, v = under_autocast(q, k, v)
+    check_heads("token_scores", q, k, v)
     offsets = host_offsets("token_scores", cu_seqlens)
     check_offsets("token_scores", q, offsets)
     if scorer == "gla":
@@ -271,7 +236,7 @@ def select(s_qk, s_kq, *, num_levels, pooling_factor, topk, tile_topk=128, cover
     for name, scores in (("s_qk", s_qk), ("s_kq", s_kq)):
         check_tensor("select", name, scores, "[batch, num_kv_heads, seq_len], float32", s_qk, "s_qk")
     return ops._select_entries(s_qk, s_kq, layout_of("select", num_levels, pooling_factor, topk, tile_topk),
-                               bool(cover_prefix), host_offsets("select", cu_seqlens))[0]
+                               boolean("select", "cover_prefix", cover_prefix), host_offsets("select", cu_seqlens))[0]
 
 
 @raises_value_errors
@@ -315,7 +280,9 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
         ValueError: a shape, dtype or option is wrong, or two options exclude one another; or ranks of a group were not given
             the same (on all of them, in its first calls).
     """
+    name = "lighthouse_attention"
     sizes = num_levels, pooling_factor, topk, tile_topk
+    check_shard_offsets(name, shard_offsets, group)
     if group is not None and context.group_size("lighthouse_attention", group) > 1:
         return attention_of_ranks(q, k, v, sizes, scorer=scorer, dilation=dilation, gate=gate, scores=scores,
                                   cover_prefix=cover_prefix, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
@@ -324,44 +291,64 @@ def lighthouse_attention(q, k, v, *, num_levels=3, pooling_factor=4, topk, tile_
         return attention_of_any_documents(q, k, v, sizes, scorer=scorer, dilation=dilation, gate=gate, scores=scores,
                                           cover_prefix=cover_prefix, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
                                           selection=selection, attention=attention)
-    q, k, v, layout, offsets = checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention)
+    q, k, v, layout, offsets, softmax_scale = checked_arguments(name, q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection,
+                                                                attention)
+    cover_prefix = boolean(name, "cover_prefix", cover_prefix)
+    check_selection = boolean(name, "check_selection", check_selection)
     if torch.compiler.is_compiling():  # topk alone may be a symbol, as N may, of which index() would make a constant
         layout = [value if value is topk and offsets is None else operator.index(value) for value in layout]
     num_rows = rows_of_documents(q, layout, offsets)
     if is_full(q, layout, num_rows) and not (selection is not None and torch.compiler.is_compiling()):
         # A graph would drop the check of a selection, whose result nothing reads.
-        check_heads(q, k, v)
+        check_heads(name, q, k, v)
         check_unused(q, k, layout, scorer, dilation, gate, scores, offsets, selection, check_selection)
-        return full_attention(q, k, v, offsets, softmax_scale, attention)
+        return full_attention(name, q, k, v, offsets, softmax_scale, attention)
     q_rows, k_rows, v_rows, selected, slots = select_and_gather(
         q, k, v, layout, scorer=scorer, dilation=dilation, gate=gate, scores=scores, cover_prefix=cover_prefix,
         offsets=offsets, selection=selection, check_selection=check_selection)  # [B, H or H_kv, S, d]
-    o_rows = attend(q_rows, k_rows, v_rows, num_rows or [q_rows.shape[2]], softmax_scale, attention)
+    o_rows = attend(name, q_rows, k_rows, v_rows, num_rows or [q_rows.shape[2]], softmax_scale, attention)
+    if attention is not None:
+        check_transforms(name, o_rows)
     return scatter_rows(o_rows, selected, slots, q.shape[1], layout, offsets)
 
 
-def checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention):
-    """q, k, v, layout and the offsets of documents, as the rest takes them."""
-    check_qkv("lighthouse_attention", q, k, v)
-    check_options(q, softmax_scale, gate, scores, selection, attention)
-    check_transforms()
-    if attention is None:
+def checked_arguments(operation, q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention):
+    """q, k, v, layout, the offsets of documents and softmax_scale, as the rest takes them."""
+    q, k, v, softmax_scale = checked_inputs(operation, q, k, v, softmax_scale, attention)
+    check_options(operation, q, gate, scores, selection)
+    check_transforms(operation, q, k, v)
+    if torch.compiler.is_compiling():
+        check_heads(operation, q, k, v)
+    return q, k, v, layout_of(operation, *sizes), host_offsets(operation, cu_seqlens), softmax_scale
+
+
+def checked_inputs(operation, q, k, v, softmax_scale, attention):
+    """q, k, v and softmax_scale of an attention in the middle."""
+    check_qkv(operation, q, k, v)
+    softmax_scale = attention_scale(operation, softmax_scale)
+    check_attention(operation, attention, softmax_scale)
+    if attention is None or isinstance(attention, Stock):
         q, k, v = under_autocast(q, k, v)
-    return q, k, v, layout_of("lighthouse_attention", *sizes), host_offsets("lighthouse_attention", cu_seqlens)
+    return q, k, v, softmax_scale
 
 
-def attend(q, k, v, num_rows, softmax_scale, attention):
+def check_shard_offsets(operation, shard_offsets, group):
+    require(shard_offsets is None or group is not None, f"{operation}: shard_offsets are given, but no group, whose ranks they are of; "
+            "give both, or leave shard_offsets out")
+
+
+def attend(operation, q, k, v, num_rows, softmax_scale, attention):
     """The attention in the middle, of documents of `num_rows` rows: [B, H, S, d]."""
     if attention is None:
-        return stock_attention(q, k, v, num_rows, as_float(softmax_scale))
-    return checked_rows(attend_each(attention, q, k, v, num_rows), q)
+        return stock_attention(q, k, v, num_rows, softmax_scale)
+    return checked_rows(operation, attend_each(attention, q, k, v, num_rows), q)
 
 
-def full_attention(q, k, v, offsets, softmax_scale, attention):
+def full_attention(operation, q, k, v, offsets, softmax_scale, attention):
     """Causal attention over all tokens, [B, N, H, d]; documents apart."""
     by_row = [x.transpose(1, 2) for x in (q, k, v)]
     num_tokens = [q.shape[1]] if offsets is None else context.lengths(offsets)
-    out = attend(*by_row, num_tokens, softmax_scale, attention)
+    out = attend(operation, *by_row, num_tokens, softmax_scale, attention)
     return (with_any_gradient(out) if attention is None else out).transpose(1, 2)
 
 
@@ -372,11 +359,12 @@ def attention_of_any_documents(q, k, v, sizes, *, scorer, dilation, gate, scores
     for option, given in (("selection", selection), ("attention", attention)):
         require(given is None, f"{name}: cu_seqlens is a tensor, whose values a compiled graph does not know, and `{option}` is "
                 f"given; leave that out, or pass a list (cu_seqlens.tolist() outside of the compiled function)")
-    q, k, v, layout, _ = checked_arguments(q, k, v, sizes, None, softmax_scale, gate, scores, selection, attention)
+    q, k, v, layout, _, softmax_scale = checked_arguments(name, q, k, v, sizes, None, softmax_scale, gate, scores, selection, attention)
+    cover_prefix = boolean(name, "cover_prefix", cover_prefix)
     if scores is None:
         check_scorer(scorer, integer("token_scores", "dilation", dilation), gate)
     gate, s_qk, s_kq = (x if x is None else x.detach() for x in (gate, *(scores or (None, None))))
-    return ops._packed_attention(q, k, v, cu_seqlens, layout, scorer, dilation, gate, s_qk, s_kq, bool(cover_prefix), softmax_scale)
+    return ops._packed_attention(q, k, v, cu_seqlens, layout, scorer, dilation, gate, s_qk, s_kq, cover_prefix, softmax_scale)
 
 
 def attention_of_ranks(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_prefix, cu_seqlens, softmax_scale, selection,
@@ -386,26 +374,26 @@ def attention_of_ranks(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_
 
     def check():
         require(selection is None, f"{name}: a selection is given to ranks that share a row; leave it out, or `group`")
-        *qkv, layout, offsets = checked_arguments(q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection, attention)
-        layout = [operator.index(size) for size in layout]
-        check_heads(*qkv)
+        *qkv, layout, offsets, scale = checked_arguments(name, q, k, v, sizes, cu_seqlens, softmax_scale, gate, scores, selection,
+                                                         attention)
+        layout, cover = [operator.index(size) for size in layout], boolean(name, "cover_prefix", cover_prefix)
+        check_heads(name, *qkv)
         check_scorer(scorer, integer("token_scores", "dilation", dilation), gate)
         if offsets is not None:
             check_packed(name, q)
         if scores is not None:
             check_scores_shape(q, k, scores)
-        require(gate is None or gate.shape == q.shape[:3], f"{name}: gate has shape {list(getattr(gate, 'shape', []))}; it must be "
-                f"[batch, seq_len, num_heads], here {list(q.shape[:3])}")
+        check_gate_shape(q, gate)
         share, part, num_rows = context.plan_of(name, group, *map(operator.index, (q.shape[1], q.shape[2], k.shape[2])), layout,
                                                 offsets, host_offsets(name, shard_offsets))
         alike = dict(batch=q.shape[0], num_heads=q.shape[2], num_kv_heads=k.shape[2], head_dim=q.shape[3], dtype=qkv[0].dtype,
                      **dict(zip(("num_levels", "pooling_factor", "topk", "tile_topk"), layout)), scorer=scorer, dilation=dilation,
-                     cover_prefix=bool(cover_prefix), softmax_scale=softmax_scale, cu_seqlens=offsets, shard_offsets=share.tokens,
+                     cover_prefix=cover, softmax_scale=scale, cu_seqlens=offsets, shard_offsets=share.tokens,
                      with_scores=scores is not None, with_gradient=torch.is_grad_enabled() and [x.requires_grad for x in qkv])
-        return (qkv, offsets, share, num_rows, part), alike
+        return (qkv, offsets, share, num_rows, part, scale, cover), alike
 
-    (q, k, v), offsets, share, num_rows, part = context.agreed(name, group, q, check)
-    middle = functools.partial(attend, num_rows=num_rows, softmax_scale=softmax_scale, attention=attention)
+    (q, k, v), offsets, share, num_rows, part, softmax_scale, cover_prefix = context.agreed(name, group, q, check)
+    middle = functools.partial(attend, name, num_rows=num_rows, softmax_scale=softmax_scale, attention=attention)
     if part is None:  # of every document all tokens
         by_row = [x.transpose(1, 2) for x in (q, k, v)]
         return context.attend_by_heads(middle, *by_row, share.tokens, share).transpose(1, 2)
@@ -419,38 +407,21 @@ def attention_of_ranks(q, k, v, sizes, *, scorer, dilation, gate, scores, cover_
     return context.Scatter.apply(o_rows, selected, slots, q.shape[1], part, offsets, share)
 
 
-def check_heads(q, k, v):
-    """What the operators check, for a call that needs none of them."""
-    name = "lighthouse_attention"
-    if 0 in (*q.shape, *k.shape):
-        raise ValueError(f"{name}: q has shape {list(q.shape)}, k {list(k.shape)}; no size may be zero")
-    if q.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-        raise ValueError(f"{name}: q is {q.dtype}; it must be float32, float64, bfloat16 or float16")
-    for letter, x in (("k", k), ("v", v)):
-        if x.dtype != q.dtype:
-            raise ValueError(f"{name}: {letter} is {x.dtype}, but q is {q.dtype}; cast q, k and v to one dtype")
-    if k.shape[:2] != q.shape[:2] or k.shape[3] != q.shape[3]:
-        raise ValueError(f"{name}: k has shape {list(k.shape)}, but q has {list(q.shape)}; they may differ in the number of "
-                         "heads (dimension 2) only")
-    if v.shape != k.shape:
-        raise ValueError(f"{name}: v has shape {list(v.shape)}, but k has {list(k.shape)}; they must be equal")
-    if q.shape[2] % k.shape[2] != 0:
-        raise ValueError(f"{name}: num_heads {q.shape[2]} is not a multiple of num_kv_heads {k.shape[2]}; every KV head must "
-                         "serve the same number of query heads")
-    for letter, x in (("q", q), ("k", k), ("v", v)):
-        if x.stride(3) != 1 and x.shape[3] != 1:
-            raise ValueError(f"{name}: the channels of {letter} have stride {x.stride(3)}; they must be contiguous (stride 1): "
-                             f"pass {letter}.contiguous()")
-
-
 def check_unused(q, k, layout, scorer, dilation, gate, scores, offsets, selection, check_selection):
     """What a call gave for a selection that is not made."""
     if selection is not None:
-        ops._invert_selection(selection.contiguous(), q.shape[1], layout, offsets, bool(check_selection))
+        ops._invert_selection(selection.contiguous(), q.shape[1], layout, offsets, check_selection)
     elif scores is not None:
         check_scores_shape(q, k, scores)
     else:
         check_scorer(scorer, integer("token_scores", "dilation", dilation), gate)
+        check_gate_shape(q, gate)
+
+
+def check_gate_shape(q, gate):
+    if gate is not None and gate.shape != q.shape[:3]:
+        raise ValueError(f"token_scores: gate has shape {list(gate.shape)}; it must be [batch, seq_len, num_heads], here "
+                         f"{list(q.shape[:3])}")
 
 
 def check_scores_shape(q, k, scores):
@@ -462,9 +433,11 @@ def check_scores_shape(q, k, scores):
 def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_prefix, offsets, selection,
                       check_selection):
     """Sections (i) to (iv): q_rows, k_rows, v_rows, selection, slots."""
+    if selection is not None or scores is not None or scorer == "dilated":  # else the first operator has them all
+        check_heads("lighthouse_attention", q, k, v)
     if selection is not None:
         selected = selection.contiguous()
-        slots = ops._invert_selection(selected, q.shape[1], layout, offsets, bool(check_selection))
+        slots = ops._invert_selection(selected, q.shape[1], layout, offsets, check_selection)
     elif scores is not None:
         check_scores_shape(q, k, scores)
         selected, slots = ops._select_entries(scores[0].detach(), scores[1].detach(), layout, cover_prefix, offsets)
@@ -478,25 +451,7 @@ def select_and_gather(q, k, v, layout, *, scorer, dilation, gate, scores, cover_
     return *gather_rows(q, k, v, selected, slots, layout, offsets), selected, slots
 
 
-def as_float(value):
-    """A Python float of a number of any kind, but for a symbol of a traced graph."""
-    return value if value is None or torch.compiler.is_compiling() else float(value)
-
-
-def check_tensor(operation, name, x, meaning, beside, other):
-    """That x is a tensor as `beside` is, which is called `other`."""
-    require(isinstance(x, torch.Tensor), f"{operation}: {name} is a {type(x).__name__}; it must be a tensor {meaning}: "
-            f"torch.as_tensor({name}) makes one")
-    require(x.layout == torch.strided, f"{operation}: {name} has layout {x.layout}; pass {name}.to_dense()")
-    require(x.device == beside.device, f"{operation}: {name} is on {x.device}, but {other} is on {beside.device}; move it there")
-
-
-def check_options(q, softmax_scale, gate, scores, selection, attention):
-    name = "lighthouse_attention"
-    require(softmax_scale is None or 0 < softmax_scale < math.inf, name + ": softmax_scale is {}; it must be positive and "
-            "finite, or left out for 1 / sqrt(head_dim)", softmax_scale)
-    require(softmax_scale is None or attention is None, name + ": softmax_scale is {}, but `attention` is given and scales by "
-            "itself; leave one out", softmax_scale)
+def check_options(name, q, gate, scores, selection):
     instead = "selection" if selection is not None else "scores"
     require(gate is None or (selection is None and scores is None), f"{name}: a gate is given, but {instead} too, so no "
             "scorer is run; leave one out")
@@ -508,14 +463,16 @@ def check_options(q, softmax_scale, gate, scores, selection, attention):
         check_tensor(name, "selection", selection, "[batch, num_kv_heads, gathered_len], int32", q, "q")
 
 
-def checked_rows(out, q_rows):
+def checked_rows(operation, out, q_rows):
     """The result of a caller's attention."""
-    require(isinstance(out, torch.Tensor), f"lighthouse_attention: the result of `attention` is a {type(out).__name__}; it "
+    require(isinstance(out, torch.Tensor), f"{operation}: the result of `attention` is a {type(out).__name__}; it "
             "must be a tensor")
-    require(out.shape == q_rows.shape, f"lighthouse_attention: the result of `attention` has shape {list(out.shape)}; it "
+    require(out.shape == q_rows.shape, f"{operation}: the result of `attention` has shape {list(out.shape)}; it "
             f"must be [batch, num_heads, rows, head_dim], here {list(q_rows.shape)}")
-    require(out.dtype == q_rows.dtype, f"lighthouse_attention: the result of `attention` is {out.dtype}, but it was given "
+    require(out.device == q_rows.device, f"{operation}: the result of `attention` is on {out.device}, but it was given tensors on "
+            f"{q_rows.device}; move it there")
+    require(out.dtype == q_rows.dtype, f"{operation}: the result of `attention` is {out.dtype}, but it was given "
             f"{q_rows.dtype}; cast it to that")
-    require(out.stride(3) == 1 or out.shape[3] == 1, "lighthouse_attention: the channels of the result of `attention` have "
+    require(out.stride(3) == 1 or out.shape[3] == 1, f"{operation}: the channels of the result of `attention` have "
             f"stride {out.stride(3)}; they must be contiguous (stride 1)")
     return out

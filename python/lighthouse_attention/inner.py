@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from .operators import ops
 
 
+class Stock:
+    """An attention of PyTorch's with options: under autocast it is given what PyTorch's own is."""
+
+
 def for_every_query_head(x, num_heads):
     """Keys or values [B, H_kv, S, d] as [B, H, S, d]."""
     group = num_heads // x.shape[1]

@@ -2,8 +2,10 @@
 
 import torch
 
-from .functional import (SCORERS, check_offsets, check_scorer, checked_arguments, full_attention, host_offsets, integer, layout_of,
-                         lighthouse_attention, require, without_values)
+from .checks import attention_scale, boolean, check_attention, check_heads, integer
+from .errors import require
+from .functional import (EVERY_TOKEN, SCORERS, check_offsets, check_scorer, check_shard_offsets, checked_arguments, checked_inputs, full_attention,
+                         host_offsets, layout_of, lighthouse_attention, without_values)
 from .window import SlidingWindow
 from .operators import ops
 from . import context, library
@@ -32,6 +34,9 @@ class LighthouseAttention(torch.nn.Module):
         dilation = integer("LighthouseAttention", "dilation", dilation)
         require(scorer in SCORERS, f"LighthouseAttention: scorer is '{scorer}'; it must be norm, dilated or gla")
         check_scorer("norm", dilation, None)
+        cover_prefix = boolean("LighthouseAttention", "cover_prefix", cover_prefix)
+        softmax_scale = attention_scale("LighthouseAttention", softmax_scale)
+        check_attention("LighthouseAttention", attention, softmax_scale)
         self.options = dict(topk=topk, num_levels=num_levels, pooling_factor=pooling_factor, tile_topk=tile_topk,
                             scorer=scorer, dilation=dilation, cover_prefix=cover_prefix, softmax_scale=softmax_scale,
                             attention=attention,
@@ -61,7 +66,7 @@ class SlidingWindowAttention(torch.nn.Module):
         group: the ranks that share each row, as in LighthouseAttention.
 
     Raises:
-        ValueError: span is less than 1.
+        ValueError: span is less than 1, or softmax_scale is not positive.
     """
 
     def __init__(self, span, *, softmax_scale=None, group=None):
@@ -80,21 +85,30 @@ class SlidingWindowAttention(torch.nn.Module):
 
 
 def dense_attention(q, k, v, *, cu_seqlens=None, softmax_scale=None, attention=None, group=None, shard_offsets=None):
-    """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart."""
+    """Stage two: causal attention over all tokens, [B, N, H, d], by `attention` or PyTorch's SDPA; documents apart.
+
+    Raises:
+        ValueError: as lighthouse_attention does.
+    """
+    name = "dense_attention"
+    check_shard_offsets(name, shard_offsets, group)
     if without_values(cu_seqlens) and group is None and (attention is None or isinstance(attention, SlidingWindow)):
         return full_attention_of_any_documents(q, k, v, cu_seqlens, softmax_scale, attention)
     if group is not None or without_values(cu_seqlens):
         return lighthouse_attention(q, k, v, num_levels=1, topk=1, cu_seqlens=cu_seqlens, softmax_scale=softmax_scale,
                                     attention=attention, group=group, shard_offsets=shard_offsets)
-    offsets = host_offsets("dense_attention", cu_seqlens)
-    check_offsets("dense_attention", q, offsets)
-    return full_attention(q, k, v, offsets, softmax_scale, attention)
+    q, k, v, softmax_scale = checked_inputs(name, q, k, v, softmax_scale, attention)
+    check_heads(name, q, k, v)
+    offsets = host_offsets(name, cu_seqlens)
+    check_offsets(name, q, offsets)
+    return full_attention(name, q, k, v, offsets, softmax_scale, attention)
 
 
 def full_attention_of_any_documents(q, k, v, cu_seqlens, softmax_scale, window):
     """dense_attention in a traced graph, which does not know the documents: the operators of packed.py."""
+    check_attention("dense_attention", window, softmax_scale)
     softmax_scale, span = (softmax_scale, 0) if window is None else (window.softmax_scale, window.span)
-    q, k, v, _, _ = checked_arguments(q, k, v, (1, 2, 1, 128), None, softmax_scale, None, None, None, None)
+    q, k, v, _, _, softmax_scale = checked_arguments("dense_attention", q, k, v, EVERY_TOKEN, None, softmax_scale, None, None, None, None)
     documents = ops._packed_documents(cu_seqlens, q.shape[0], q.shape[1])
     return ops._packed_full_attention(q, k, v, documents, softmax_scale, span)[0]
 
@@ -131,6 +145,7 @@ def switch_to_dense(model):
     Raises:
         ValueError: the model has none to switch.
     """
+    require(isinstance(model, torch.nn.Module), f"switch_to_dense: model is a {type(model).__name__}; it must be a module")
     modules = [module for module in model.modules() if isinstance(module, (LighthouseAttention, SlidingWindowAttention))]
     switched = [module for module in modules if module.enabled]
     for module in switched:

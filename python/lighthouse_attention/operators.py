@@ -239,7 +239,8 @@ def batching_rule(name):
             if not isinstance(argument, torch.Tensor):
                 return argument
             batched = argument.expand(info.batch_size, *argument.shape) if dimension is None else argument.movedim(dimension, 0)
-            return batched.flatten(0, 1)
+            joint = batched.flatten(0, 1)
+            return joint if joint.is_floating_point() else joint.contiguous()  # index arrays, which may have been expanded
 
         results = operator(*map(joined, arguments, in_dims))
         split = [result.unflatten(0, (info.batch_size, -1)) for result in (results if isinstance(results, tuple) else [results])]

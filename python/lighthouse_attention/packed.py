@@ -141,7 +141,7 @@ def eager_full_attention(q, k, v, documents, softmax_scale, span):
     from .window import SlidingWindow
     how = (softmax_scale, None) if span == 0 else (None, SlidingWindow(span, softmax_scale))
     with torch.autocast(q.device.type, enabled=False):
-        return full_attention(q, k, v, documents.tolist(), *how)
+        return full_attention("dense_attention", q, k, v, documents.tolist(), *how)
 
 
 def flash_options(q, documents, softmax_scale, span):

@@ -21,12 +21,14 @@ from torchtitan.protocols.module import Module
 from torchtitan.trainer import Trainer
 
 from . import library
-from .functional import layout_of, lighthouse_attention, require
+from .checks import boolean, integer
+from .errors import require
+from .functional import layout_of, lighthouse_attention
 from .host_copy import HostCopy
 from .module import dense_attention
 from .operators import ops
 from .torchtitan_context import SharedRow, loss_of_any_length, share_rows, shared_dims
-from .window import SlidingWindow, check_window_layers
+from .window import SlidingWindow, checked_layers, checked_span
 
 values_of = HostCopy(torch.Tensor.tolist)
 
@@ -69,14 +71,14 @@ class LighthouseInnerAttention(VarlenAttention):
         require(config.scorer in ("norm", "dilated"), f"LighthouseInnerAttention: scorer is '{config.scorer}'; with torchtitan "
                 "it must be norm or dilated")
         self.topk = config.topk
-        self.options = dict(num_levels=config.num_levels, pooling_factor=config.pooling_factor, tile_topk=config.tile_topk,
-                            scorer=config.scorer, dilation=config.dilation, cover_prefix=config.cover_prefix)
         name = "LighthouseInnerAttention"
+        self.options = dict(num_levels=config.num_levels, pooling_factor=config.pooling_factor, tile_topk=config.tile_topk,
+                            scorer=config.scorer, dilation=integer(name, "dilation", config.dilation),
+                            cover_prefix=boolean(name, "cover_prefix", config.cover_prefix))
+        require(config.dilation >= 1, f"{name}: dilation is {config.dilation}; it must be at least 1")
         topk = 1 if config.topk is None else config.topk
         library.plan(name, 1, layout_of(name, config.num_levels, config.pooling_factor, topk, config.tile_topk))  # for its checks
-        if config.span is not None:
-            SlidingWindow(config.span)  # for its checks
-        self.span = config.span
+        self.span = None if config.span is None else checked_span(name, config.span)
         self.enabled = config.enabled
 
     @property
@@ -108,7 +110,7 @@ class LighthouseInnerAttention(VarlenAttention):
             options = self.options | self.layout_of(seq_len, num_rows)
             out = lighthouse_attention(q, k, v, cu_seqlens=offsets, softmax_scale=scale, **shared, **options)
         else:
-            how = dict(attention=SlidingWindow(self.span, scale)) if self.enabled and self.span else dict(softmax_scale=scale)
+            how = dict(attention=SlidingWindow(self.span, scale)) if self.enabled else dict(softmax_scale=scale)
             out = dense_attention(q, k, v, cu_seqlens=offsets, **how, **shared)
         return out.reshape(q_BLNH.shape)
 
@@ -174,7 +176,7 @@ def use_lighthouse(config, *, lighthouse_steps=None, full_attention_layers=(), w
     Args:
         config: a Trainer.Config with model_spec; it is changed.
         lighthouse_steps: steps of stage one; None: all.
-        full_attention_layers: indices of layers that stay dense in both stages.
+        full_attention_layers: indices of layers, from 0 on, that stay dense in both stages. One that is named twice counts once.
         window_layers, span: indices of layers that attend to the latest `span` tokens in stage one, and select nothing.
         options: fields of LighthouseInnerAttention.Config.
 
@@ -182,12 +184,13 @@ def use_lighthouse(config, *, lighthouse_steps=None, full_attention_layers=(), w
         A LighthouseTrainer.Config.
 
     Raises:
-        ValueError: a layer is in both, or there is a span without layers, or layers without a span.
+        ValueError: a layer does not exist, or is in both, or there is a span without layers, or layers without a span.
     """
-    check_window_layers("use_lighthouse", full_attention_layers, window_layers, span)
-    for index, layer in enumerate(config.model_spec.model.layers):
+    layers = config.model_spec.model.layers
+    dense, windows, span = checked_layers("use_lighthouse", full_attention_layers, window_layers, span, len(layers))
+    for index, layer in enumerate(layers):
         layer.attention.inner_attention = LighthouseInnerAttention.Config(
-            enabled=index not in full_attention_layers, span=span if index in window_layers else None, **options)
+            enabled=index not in dense, span=span if index in windows else None, **options)
     config.training.disable_cuda_graphs = True  # the lengths of documents change
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(Trainer.Config)}
     return LighthouseTrainer.Config(**fields, lighthouse_steps=lighthouse_steps)

@@ -5,18 +5,42 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .functional import integer, require
-from .inner import acceptable, for_every_query_head, may_share_keys, stock_attention, with_any_gradient
+from .checks import attention_scale, integer
+from .errors import require
+from .inner import Stock, acceptable, for_every_query_head, may_share_keys, stock_attention, with_any_gradient
 
 
-def check_window_layers(name, dense, windows, span):
-    """Of the options of a model, as its function `name` was given them."""
+def layer_index(name, option, layer, num_layers):
+    """A layer of a model, as its function `name` was given it; `num_layers` may be None, where it is not known."""
+    index = integer(name, f"a layer of {option}", layer)
+    end = 2**31 if num_layers is None else num_layers
+    require(0 <= index < end, f"{name}: {option} has layer {index}; the model has {num_layers} layers, 0 to {end - 1}" if num_layers
+            else f"{name}: {option} has layer {index}; layers are numbered from 0 on")
+    return index
+
+
+def layer_indices(name, option, layers, num_layers):
+    """Each once, in order."""
+    require(not isinstance(layers, (str, bytes, dict)) and hasattr(layers, "__iter__") and getattr(layers, "ndim", 1) == 1,
+            f"{name}: {option} is {layers!r}; it must be a list of layers, integers from 0 on")
+    return sorted({layer_index(name, option, layer, num_layers) for layer in layers})
+
+
+def checked_layers(name, dense, windows, span, num_layers):
+    """(full_attention_layers, window_layers, span) of a model, as its function `name` was given them."""
+    dense = layer_indices(name, "full_attention_layers", dense, num_layers)
+    windows = layer_indices(name, "window_layers", windows, num_layers)
     both = set(dense) & set(windows)
     require(not both, f"{name}: layer {min(both, default=0)} is in full_attention_layers and in window_layers; leave it in one of them")
-    require(bool(windows) == (span is not None), f"{name}: span is {span} and window_layers are {list(windows)}; give both or neither: "
+    require(bool(windows) == (span is not None), f"{name}: span is {span} and window_layers are {windows}; give both or neither: "
             "the layers, and the tokens that each of their queries sees")
-    if windows:
-        SlidingWindow(span)  # for its checks
+    return dense, windows, checked_span(name, span) if windows else None
+
+
+def checked_span(name, span):
+    span = integer(name, "span", span)
+    require(span >= 1, name + ": span is {}; it must be at least 1 token", span)
+    return span
 
 
 def in_window(num_rows, span, device):
@@ -27,7 +51,7 @@ def in_window(num_rows, span, device):
 
 
 @dataclass(frozen=True)
-class SlidingWindow:
+class SlidingWindow(Stock):
     """A query sees the latest `span` keys, its own included: an `attention` for lighthouse_attention and dense_attention,
     q [B, H, S, d], k and v [B, H_kv, S, d] -> [B, H, S, d]. FlashAttention-2 for bf16 and fp16 on CUDA, in time and memory of
     S span; else PyTorch's SDPA with a mask of S x S.
@@ -37,16 +61,24 @@ class SlidingWindow:
         softmax_scale: 1 / sqrt(d) by default.
 
     Raises:
-        ValueError: span is less than 1.
+        ValueError: span is less than 1, or softmax_scale is not positive; or shapes do not fit.
     """
 
     span: int
     softmax_scale: float = None
 
     def __post_init__(self):
-        require(integer("SlidingWindow", "span", self.span) >= 1, f"SlidingWindow: span is {self.span}; it must be at least 1 token")
+        span, scale = checked_span("SlidingWindow", self.span), attention_scale("SlidingWindow", self.softmax_scale)
+        if not torch.compiler.is_compiling():  # a traced graph has plain numbers, and may not write here
+            vars(self).update(span=span, softmax_scale=scale)
+
+    def __hash__(self):  # torch.compile asks for that of one that a traced graph is making, which has no span yet
+        return hash(tuple(vars(self).values()))
 
     def __call__(self, q, k, v):
+        if not q.dim() == k.dim() == 4 or k.shape != v.shape or q.shape[2:] != k.shape[2:] or q.shape[0] != k.shape[0]:
+            raise ValueError(f"SlidingWindow: q has shape {list(q.shape)}, k {list(k.shape)} and v {list(v.shape)}; they must be "
+                             "[batch, heads, rows, head_dim], and differ in the heads of q only")
         num_rows, head_dim, is_16_bit = q.shape[2], q.shape[3], q.dtype in (torch.float16, torch.bfloat16)
         if self.span >= num_rows:
             return with_any_gradient(stock_attention(q, k, v, [num_rows], self.softmax_scale))

@@ -168,11 +168,18 @@ def test_is_found_by_the_command_line(monkeypatch):
 
 def test_wrong_options():
     for options, message in [(dict(topk=0), "topk is 0"), (dict(scorer="gla"), "norm or dilated"),
-                             (dict(window_size=(128, 0)), "window_size"), (dict(span=0), "span is 0")]:
+                             (dict(window_size=(128, 0)), "window_size"), (dict(span=0), "span is 0"), (dict(cover_prefix="x"), "cover_prefix is 'x'"),
+                             (dict(dilation=0), "dilation is 0"), (dict(topk=True), "topk is True")]:
         with pytest.raises(ValueError, match=message):
             Attention.Config(**options).build()
     with pytest.raises(ValueError, match="use_lighthouse: layer 0 is in full_attention_layers and in window_layers"):
         config(full_attention_layers=(0,), window_layers=(0, 1), span=64)
+    for layers, words in [([-1], "has layer -1; the model has 6 layers, 0 to 5"), ([6], "has layer 6"), ("1", "is '1'; it must be a list"),
+                          ([0.5], "is 0.5; it must be an integer")]:
+        with pytest.raises(ValueError, match=f"use_lighthouse: .*full_attention_layers {words}"):
+            config(full_attention_layers=layers)
+        with pytest.raises(ValueError, match=f"use_lighthouse: .*window_layers {words}"):
+            config(window_layers=layers, span=64)
     with pytest.raises(ValueError, match="give both or neither"):
         config(window_layers=(0, 1))
     with pytest.raises(ValueError, match="must be VarlenMetadata"):

@@ -26,12 +26,14 @@ import transformers
 from transformers.utils import logging
 
 from .. import versions
-from ..functional import lighthouse_attention, require
+from ..checks import integer
+from ..errors import require
+from ..functional import lighthouse_attention
 from ..module import dense_attention, dense_decoder, unwrapped
 from ..window import SlidingWindow
 from . import named, qk_norm, shards
-from .documents import documents_of, positions_in, without_numbers
-from .options import NAME, configure, configured, may_be_packed, options_of, span_of
+from .documents import check_numbers, check_values, documents_of, positions_in, without_numbers
+from .options import NAME, check_configured, configure, configured, may_be_packed, options_of, span_of, unchecked
 from .shared_rows import SharedRows
 from .shards import shard_batch
 
@@ -54,7 +56,8 @@ def prepare(model, *, group=None, **options):
         topk: k; by default (None) N / 64, rounded up, for each row of N tokens.
         num_levels, pooling_factor, tile_topk, scorer, dilation, cover_prefix: as in lighthouse_attention; scorer is "norm" or
             "dilated".
-        full_attention_layers: indices of layers that stay dense (the paper keeps the first and last two of 30).
+        full_attention_layers: indices of layers, from 0 on, that stay dense (the paper keeps the first and last two of 30). One
+            that is named twice counts once.
         window_layers, span: indices of layers that attend to the latest `span` tokens in stage one, instead of by Lighthouse.
         layers: {layer index: {option: value}} for layers with options of their own.
         group: a ProcessGroup, or a DeviceMesh of one dimension, whose ranks share each row; the model is then called with what
@@ -66,14 +69,17 @@ def prepare(model, *, group=None, **options):
         model.
 
     Raises:
-        ValueError: an option is out of range, or unknown.
+        ValueError: an option is out of range, or unknown, or a layer does not exist.
     """
     if isinstance(model, transformers.PretrainedConfig):
         require(group is None, "prepare: a group is given with a configuration, which cannot hold it; give it with the model")
         named.settle(model.get_text_config())
         configure(model.get_text_config(), options)
         return model
-    prepare(unwrapped(model).config, **options)
+    config = getattr(unwrapped(model), "config", None) if isinstance(model, torch.nn.Module) else None
+    require(isinstance(config, transformers.PretrainedConfig), f"prepare: model is a {type(model).__name__}; it must be a model of "
+            "transformers, or its configuration")
+    prepare(config, **options)
     for module in model.modules():
         for name, child in module.named_children():
             add_hooks(module, name, child)
@@ -95,9 +101,11 @@ def add_hooks(module, name, child):
     decoder = isinstance(module, transformers.PreTrainedModel) and isinstance(child, torch.nn.ModuleList)  # of its layers
     if not decoder and name not in qk_norm.NORMS:
         return
-    if config._attn_implementation != NAME and not configured(config.get_text_config()):
+    if config._attn_implementation != NAME and not unchecked(config.get_text_config()):
         return
     if decoder:
+        if config._attn_implementation == NAME:
+            check_configured(config.get_text_config())
         own = type(module).__module__.startswith("transformers.") and not module._can_set_attn_implementation()
         require(not own, f"lighthouse: {type(module).__name__} computes its attention itself, whatever attn_implementation says; take "
                 "another model, or leave attn_implementation='lighthouse' out")
@@ -121,11 +129,17 @@ def read_mask(model, arguments, named):
     tokens = named.get("input_ids") if named.get("input_ids") is not None else named.get("inputs_embeds")
     if tokens is None:
         return None
+    if may_be_packed(model.config):
+        check_values(input_ids=tokens)
     mask, position_ids = named.get("attention_mask"), named.get("position_ids")
-    if isinstance(mask, torch.Tensor) and mask.dim() <= 2 and (mask.dim() < 2 or mask.shape[1] <= tokens.shape[1]):  # more: a cache
+    require(isinstance(mask, torch.Tensor) or not (isinstance(mask, (list, tuple)) or hasattr(mask, "dtype")), "lighthouse: attention_mask "
+            f"is a {type(mask).__name__}; it must be a tensor: torch.as_tensor(attention_mask) makes one")
+    cached = named.get("past_key_values") is not None  # then a mask is longer than the tokens
+    if isinstance(mask, torch.Tensor) and mask.dim() <= 2 and not (cached and mask.dim() == 2 and mask.shape[1] > tokens.shape[1]):
         require(mask.shape in (tokens.shape[:2], (1, tokens.shape[1])), f"lighthouse: attention_mask is {list(mask.shape)}; it must be "
                 f"{list(tokens.shape[:2])}, as the tokens are")
         mask, position_ids = without_numbers(mask.expand(tokens.shape[:2]), position_ids)
+    check_numbers("seq_idx", named.get("seq_idx"), *tokens.shape[:2])
     if position_ids is None and "shard_offsets" not in named:
         position_ids = positions_in(*tokens.shape[:2], tokens.device, named.get("cu_seq_lens_q"), named.get("seq_idx"))
     told = dict(attention_mask=mask, position_ids=position_ids)
@@ -271,12 +285,19 @@ class SwitchToDense(transformers.TrainerCallback):
 
     Args:
         step: the first step that runs dense; must not be negative.
-        others: models that switch with the one that is trained, as the reference of DPO: trainer.ref_model.
+        others: models that switch with the one that is trained, as the reference of DPO: trainer.ref_model; None of them counts
+            as none.
+
+    Raises:
+        ValueError: step is no integer of 0 or more, or one of the others is no model.
     """
 
     def __init__(self, step, *others):
-        require(step >= 0, f"SwitchToDense: step is {step}; it must be 0 or more")
-        self.step, self.others = step, [other for other in others if other is not None]
+        self.step, self.others = integer("SwitchToDense", "step", step), [other for other in others if other is not None]
+        require(self.step >= 0, f"SwitchToDense: step is {step}; it must be 0 or more")
+        for other in self.others:
+            require(isinstance(other, torch.nn.Module), f"SwitchToDense: a {type(other).__name__} is given beside the step; it must be a "
+                    "model, which switches too")
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         for each in map(unwrapped, (model, *self.others)):

@@ -14,7 +14,8 @@ from itertools import pairwise
 
 import torch
 
-from ..functional import require
+from ..checks import integer
+from ..errors import require
 from ..host_copy import HostCopy
 
 
@@ -46,6 +47,23 @@ def place(token, seq_len):
     return f"token {token % seq_len} of row {token // seq_len}"
 
 
+def check_numbers(name, x, batch, seq_len):
+    """Of what says something of each token; None is fine."""
+    if x is None:
+        return
+    require(isinstance(x, torch.Tensor), f"lighthouse: {name} is a {type(x).__name__}; it must be a tensor: torch.as_tensor({name}) makes "
+            "one")
+    require(x.shape in ((batch, seq_len), (1, seq_len)), f"lighthouse: {name} is {list(x.shape)}; it must be {[batch, seq_len]}, as the "
+            "tokens are")
+
+
+def check_values(**said):
+    for name, x in said.items():
+        require(not (isinstance(x, torch.Tensor) and x.device.type == "meta"), f"lighthouse: {name} is on meta, where tensors have no "
+                "values that would say where documents begin; for rows of one document each call prepare(model, packed=False), and leave out "
+                "attention_mask and what else tells documents apart")
+
+
 @torch.compiler.disable
 def documents_of(batch, seq_len, *, position_ids=None, cu_seq_lens_q=None, cu_seq_lens_k=None, seq_idx=None, mask=None):
     """Offsets of the documents within each row, [[0, ..., N], ...]; None where each row is one document.
@@ -53,6 +71,8 @@ def documents_of(batch, seq_len, *, position_ids=None, cu_seq_lens_q=None, cu_se
     Raises:
         ValueError: two of the arguments disagree, or the mask hides a part of a document.
     """
+    check_values(attention_mask=mask, position_ids=position_ids, cu_seq_lens_q=cu_seq_lens_q, cu_seq_lens_k=cu_seq_lens_k, seq_idx=seq_idx)
+    check_numbers("seq_idx", seq_idx, batch, seq_len)
     rows = list(range(0, batch * seq_len + 1, seq_len))
     hidden = [] if mask is None else hidden_of(mask)
     said = {}
@@ -74,7 +94,12 @@ def documents_of(batch, seq_len, *, position_ids=None, cu_seq_lens_q=None, cu_se
 
 def checked(name, offsets, rows):
     """Offsets that a program gives, a tensor or a list, without empty documents."""
-    offsets = values_of[name](offsets) if isinstance(offsets, torch.Tensor) else list(offsets)
+    check_values(**{name: offsets})
+    shape = getattr(offsets, "shape", (0,))
+    require(len(shape) == 1, f"lighthouse: {name} is of shape {list(shape)}; it must be 1-dimensional, the token offsets 0, ..., "
+            f"{rows[-1]}")
+    given = values_of[name](offsets) if isinstance(offsets, torch.Tensor) else offsets
+    offsets = [integer("lighthouse", f"an offset of {name}", offset) for offset in given]
     text = str(offsets) if len(offsets) <= 8 else f"[{', '.join(map(str, offsets[:4]))}, ..., {offsets[-1]}]"
     require(offsets[:1] == [0] and offsets[-1] == rows[-1] and offsets == sorted(offsets), f"lighthouse: {name} is {text}; "
             f"it must begin at 0, not fall, and end at {rows[-1]}, the tokens of the batch")
@@ -117,12 +142,21 @@ def without_numbers(attention_mask, position_ids):
     Raises:
         ValueError: position_ids disagree, a document has two parts, or values are negative.
     """
-    low, high = torch.stack(torch.aminmax(attention_mask.float() if attention_mask.dtype == torch.bool else attention_mask)).tolist()
+    check_values(attention_mask=attention_mask)
+    numbers = attention_mask.float() if attention_mask.dtype == torch.bool else attention_mask
+    low, high, *other = torch.stack([*torch.aminmax(numbers), *fractions(numbers)]).tolist()
+    require(not any(other), "lighthouse: attention_mask has values that are no integers; it must have 1 for tokens and 0 for padding, or "
+            "the number of each token's document, from 1 on")
     require(low >= 0, f"lighthouse: attention_mask has values from {low} to {high}; it must have 1 for tokens and 0 for padding, "
             "or the number of each token's document, from 1 on")
     if high > 1:
         position_ids = positions_of(attention_mask, position_ids)
     return None if low > 0 else attention_mask, position_ids
+
+
+def fractions(numbers):
+    """[1] where values are no integers, [0] where all are; [] of a type that has none other."""
+    return [(numbers.frac() != 0).any().to(numbers.dtype)] if numbers.is_floating_point() else []
 
 
 def positions_of(numbers, position_ids):
@@ -145,6 +179,7 @@ def positions_of(numbers, position_ids):
 @torch.compiler.disable
 def positions_in(batch, seq_len, device, cu_seq_lens_q, seq_idx):
     """position_ids [batch, N] that begin again where these say that a document begins, as alone; None where nothing is said."""
+    check_values(cu_seq_lens_q=cu_seq_lens_q, seq_idx=seq_idx)
     if cu_seq_lens_q is not None:
         offsets = checked("cu_seq_lens_q", cu_seq_lens_q, list(range(0, batch * seq_len + 1, seq_len)))
         starts = torch.zeros(batch * seq_len, dtype=torch.bool, device=device)

@@ -11,7 +11,7 @@ import weakref
 import torch
 import transformers
 
-from .options import NAME, configured
+from .options import NAME, unchecked
 
 traced = weakref.WeakValueDictionary()  # configurations that torch.compile has read: it knows and expects no other kind of str
 
@@ -33,7 +33,7 @@ def read(config):
     if id(config) in traced:
         return NAME
     parts = (config, *(getattr(config, part, None) for part in config.sub_configs))
-    options = getattr(name, "options", None) or next(filter(None, map(configured, parts)), None)
+    options = getattr(name, "options", None) or next(filter(None, map(unchecked, parts)), None)
     return with_options(options) if options else NAME
 
 
