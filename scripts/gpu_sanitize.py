@@ -43,9 +43,12 @@ TOOLS = {
     "initcheck": Tool([], tests="^(stages|gla|turned_gather|nn)", without=PRODUCTS + ":*SplitNormTest*3072_1156*"),
 }
 LARGE = "LargeTest.*:LargeCuda.*:LongAttentionCuda.*"
+# 300 steps do not end in four minutes under a tool, and the same kernels run in the other Faults.*.
+SLOW = "Faults.ThreeHundredStepsEndWithTheBitsOfAQuietRun"
 CASES_OF_A_SHARD = 12
 SUMMARY = re.compile(r"(?:ERROR|RACECHECK) SUMMARY: (\d+)")
 PASSED = re.compile(r"\[  PASSED  \] (\d+) test")
+NO_CALL = "terminated before first instrumented API call"  # said with exit code 255 where no test of a shard calls the GPU
 
 
 class Test:
@@ -65,7 +68,7 @@ class Test:
         """The filter of its large cases, or of all others that the tool looks at."""
         if large:
             return LARGE if self.filter.startswith(("*", "-")) else ""
-        without = ":".join(filter(None, (LARGE, TOOLS[tool].without)))
+        without = ":".join(filter(None, (LARGE, SLOW, TOOLS[tool].without)))
         return self.filter + (":" if "-" in self.filter else "-") + without
 
     def count(self, tool, large=False):
@@ -97,6 +100,13 @@ def run(command, log, environment, seconds):
             return None
 
 
+def is_good(code, text, found, passed):
+    """Whether all tests of a shard passed and the tool found nothing, or had nothing to look at."""
+    if code == 255 and not found and NO_CALL in text:
+        return bool(passed) and "[  FAILED  ]" not in text
+    return code == 0 and bool(found) and not any(found)
+
+
 def run_shard(tool, test, shard, shards, options, large=False):
     """(tool, name of the test, cases that passed, what the tool found, whether all is good)."""
     command = ["compute-sanitizer", "--tool", tool, *TOOLS[tool].options, "--target-processes", "all", "--error-exitcode", "86"]
@@ -106,11 +116,12 @@ def run_shard(tool, test, shard, shards, options, large=False):
     code = run(command, log, test.environment | {"GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard)}, options.timeout)
     text = log.read_text(errors="replace")
     found = [int(number) for number in SUMMARY.findall(text)]
-    passed = sum(int(number) for number in PASSED.findall(text))
+    passes = [int(number) for number in PASSED.findall(text)]
+    passed = sum(passes)
     ended = "not ended" if code is None else f"exit {code}"
     took = time.monotonic() - start
     print(f"{tool:9} {test.name:24} {shard + 1}/{shards}: {passed} passed, {sum(found)} found, {ended}, {took:.0f} s", flush=True)
-    return tool, test.name, passed, sum(found), code == 0 and found and not any(found)
+    return tool, test.name, passed, sum(found), is_good(code, text, found, passes)
 
 
 def main():
@@ -131,6 +142,7 @@ def main():
     tests = read_tests(options.build, options.listing, options.tests)
     if not tests:
         sys.exit("gpu_sanitize: no test of a GPU in this build; make build where there is nvcc")
+    print(f"left out: {SLOW}, whose 300 steps do not end in four minutes under a tool; the other Faults.* run the same kernels")
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         shards = []
         for tool in options.tools.split(","):

@@ -10,6 +10,7 @@
 #include "cli/audit_report.h"
 #include "cli/commands.h"
 #include "cli/config_options.h"
+#include "cli/file_option.h"
 #include "cli/number_option.h"
 #include "cli/open_run.h"
 #include "cli/option_words.h"
@@ -52,9 +53,7 @@ RunConfig configure(RunConfig config, const AuditArguments& options) {
 }
 
 AuditedModel open_audited(const AuditArguments& options) {
-  if (options.run.empty() == options.model.empty()) {
-    throw UsageError("give the model: --run RUN, a run folder, or --model FOLDER, an exported one");
-  }
+  check_one_model(options.run, options.model);
   if (!options.run.empty()) {
     LoadedRun run = open_run(options.run, options.device);
     RunConfig config = configure(run.config, options);
@@ -62,6 +61,7 @@ AuditedModel open_audited(const AuditArguments& options) {
     return {{{"run", options.run}, {"step", run.step}}, std::move(config), std::move(decoder)};
   }
   if (options.data.empty()) throw UsageError("--model needs text to run it on: --data PATH");
+  check_model_folder(options.model);
   RunConfig config;
   config.model = read_huggingface_config(options.model);
   config = configure(std::move(config), options);
@@ -96,9 +96,9 @@ Json attention_json(const AttentionConfig& attention, int64_t num_layers) {
 
 void print_header(const Json& report) {
   if (report.contains("run")) {
-    std::cout << "run " << printable(report["run"].get<std::string>()) << " after step " << report["step"];
+    std::cout << "run " << printable_name(report["run"].get<std::string>()) << " after step " << report["step"];
   } else {
-    std::cout << "model " << printable(report["model"].get<std::string>());
+    std::cout << "model " << printable_name(report["model"].get<std::string>());
   }
   const Json& attention = report["attention"];
   std::cout << ", " << report["sequences"] << " sequences of " << report["seq_len"] << " tokens, "
@@ -112,7 +112,7 @@ void print_header(const Json& report) {
 }
 
 void run_audit(const AuditArguments& options) {
-  const AuditedModel model = open_audited(options);
+  const AuditedModel model = in_words_of_device([&] { return open_audited(options); }, options.device.has_value());
   if (options.sequences < 2) {
     throw UsageError("--sequences " + std::to_string(options.sequences) +
                      ": must be at least 2; one sequence is changed to tokens of another");
@@ -129,7 +129,7 @@ void run_audit(const AuditArguments& options) {
   report["causal"] = !wrong.has_value();
   report.update(audit_json(result));
   if (options.json) {
-    std::cout << report.dump(2) << '\n';
+    std::cout << report.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
   } else {
     print_header(report);
     print_audit(result, std::cout);
@@ -142,10 +142,12 @@ void run_audit(const AuditArguments& options) {
 void add_audit_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("audit", "Measure what is causal in a model with Lighthouse attention");
   auto options = std::make_shared<AuditArguments>();
-  command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->option_text("RUN");
-  command->add_option("--model", options->model, "Folder of 'lighthouse export' or transformers; needs --data")
+  names_folder(command->add_option("--run", options->run, "Run folder: its newest whole checkpoint"))
+      ->option_text("RUN");
+  names_folder(
+      command->add_option("--model", options->model, "Folder of 'lighthouse export' or transformers; needs --data"))
       ->option_text("FOLDER");
-  command->add_option("--data", options->data, "Another corpus than the run's validation text, all of it")
+  names_path(command->add_option("--data", options->data, "Another corpus than the run's validation text, all of it"))
       ->option_text("PATH");
   command->add_flag("--loss", options->audit.loss, "Measure too whether look-ahead lowers the loss of stage one");
   within(command->add_option("--tile-topk", options->audit.tile_topk,

@@ -7,7 +7,9 @@
 
 #include "bench/attention_bench.h"
 #include "cli/commands.h"
+#include "cli/file_option.h"
 #include "cli/number_option.h"
+#include "cli/option_words.h"
 #include "cli/word_option.h"
 #include "train/device.h"
 
@@ -24,7 +26,8 @@ struct DeviceOptions {
 
   /// `options` with these and the defaults of the device.
   bench::BenchOptions applied_to(bench::BenchOptions options) const {
-    options.device = resolve_device(device).is_cuda() ? "cuda" : "cpu";
+    const bool cuda = in_words_of_device([&] { return resolve_device(device).is_cuda(); }, /*given=*/true);
+    options.device = cuda ? "cuda" : "cpu";
     const bench::BenchOptions defaults = bench::default_options(options.device);
     options.seq_lens = seq_lens.value_or(defaults.seq_lens);
     options.num_heads = num_heads.value_or(defaults.num_heads);
@@ -99,7 +102,7 @@ void add_timing_options(CLI::App& command, DeviceOptions& on_device, bench::Benc
          IntegerRange{0})
       ->option_text("32768");
   command.add_flag("--check", options.check, "Compare with stock operators in float64 before timing");
-  command.add_option("--output", options.output, "File for results as JSON lines")->option_text("FILE");
+  names_file(command.add_option("--output", options.output, "File for results as JSON lines"))->option_text("FILE");
   command.footer(
       "Columns: dense, stock scaled_dot_product_attention (SDPA) over all N tokens; SDPA at S, the same over the S "
       "rows "
@@ -110,6 +113,13 @@ void add_timing_options(CLI::App& command, DeviceOptions& on_device, bench::Benc
       "  lighthouse bench attention\n"
       "  lighthouse bench attention --seq-len 4096,16384 --scorer dilated --check\n"
       "  lighthouse bench attention --device cuda --suite paper --output bench.jsonl");
+}
+
+void run_bench(const bench::BenchOptions& options) {
+  if (!options.output.empty()) {
+    check_output_file({"--output", options.output.string(), "bench.jsonl", /*replaces=*/true, ""});
+  }
+  bench::run_attention_bench(options, std::cout, &std::cerr);
 }
 
 }  // namespace
@@ -124,8 +134,7 @@ void add_bench_command(CLI::App& app) {
   add_shape_options(*command, *on_device, *options);
   add_attention_options(*command, *options);
   add_timing_options(*command, *on_device, *options);
-  command->callback(
-      [options, on_device] { bench::run_attention_bench(on_device->applied_to(*options), std::cout, &std::cerr); });
+  command->callback([options, on_device] { run_bench(on_device->applied_to(*options)); });
   bench->footer("Examples:\n  lighthouse bench attention");
 }
 

@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/file_option.h"
+
 namespace lighthouse::cli {
 namespace {
 
@@ -27,7 +29,7 @@ CLI::Option* add_key_option(CLI::App& command, const KeyInfo& key) {
 }  // namespace
 
 ConfigOptions::ConfigOptions(CLI::App& command) {
-  command.add_option("--config", file_, "Configuration file; every key below may stand in it")
+  names_file(command.add_option("--config", file_, "Configuration file; every key below may stand in it"))
       ->option_text("FILE.toml");
   for (const KeyInfo& key : config_keys()) options_.emplace_back(key.key, add_key_option(command, key));
 }

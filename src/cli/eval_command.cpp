@@ -14,6 +14,7 @@
 #include "config/schema.h"
 #include "data/tokenizer.h"
 #include "eval/prompt_tokens.h"
+#include "io/printable.h"
 #include "lighthouse/check.h"
 #include "model/import.h"
 #include "model/tokenizer_files.h"
@@ -45,12 +46,13 @@ std::unique_ptr<Tokenizer> open_tokenizer(const Subject& subject, const std::vec
     return std::make_unique<Tokenizer>(subject.tokenizer);
   } catch (const InvalidArgument& error) {
     if (std::any_of(tasks.begin(), tasks.end(), [](const Task* task) { return task->prompt != nullptr; })) throw;
-    std::cerr << "warning: bits a byte are not known: " << error.what() << std::endl;
+    std::cerr << "warning: bits a byte are not known: " << printable(error.what()) << std::endl;
   }
   return nullptr;
 }
 
 Subject open_model(const EvalOptions& options) {
+  check_model_folder(options.model);
   const Execution execution{.dtype = resolve_precision(options.precision.value_or(Precision::kFp32)),
                             .device = resolve_device(options.device.value_or(DeviceChoice::kAuto))};
   DataConfig data;
@@ -199,7 +201,7 @@ void run_eval(const EvalOptions& options) {
   if (options.show > 0 && options.run.empty() && options.model.empty()) {
     return show_prompts(options, options.settings(options.seq_len), sentences_filler(), nullptr);
   }
-  const Subject subject = open_subject(options);
+  const Subject subject = in_words_of_device([&] { return open_subject(options); }, options.device.has_value());
   const EvalSettings settings = with_attention_of(subject, options).settings(subject.seq_len);
   const std::vector<const Task*> tasks = options.chosen_tasks();
   const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(subject, tasks);

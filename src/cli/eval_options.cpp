@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cli/commands.h"
+#include "cli/file_option.h"
 #include "cli/number_option.h"
 #include "cli/word_option.h"
 #include "lighthouse/check.h"
@@ -89,9 +90,9 @@ bool EvalOptions::reads_corpus() const {
 void EvalOptions::check() const {
   const bool prompts = has_prompts(*this);
   require(show == 0 || prompts, "--show: give the task whose prompts to show, as --task passkey");
-  require(show > 0 || run.empty() != model.empty(),
-          "give what to measure, one of --run RUN, a run folder, and --model FOLDER, an exported one");
   require(run.empty() || model.empty(), "--run and --model: give one of them");
+  require(show > 0 || !run.empty() || !model.empty(),
+          "give what to measure, one of --run RUN, a run folder, and --model FOLDER, an exported one");
   require(show == 0 || filler != PromptFiller::kCorpus || !run.empty() || !model.empty(),
           "--filler corpus: give the run whose held-out text to take, as --run RUN");
   if (!model.empty()) check_model(*this);
@@ -128,8 +129,9 @@ EvalSettings EvalOptions::settings(std::optional<int64_t> measured_len) const {
 }
 
 void add_eval_options(CLI::App& command, EvalOptions& options) {
-  command.add_option("--run", options.run, "Run folder: its newest whole checkpoint")->option_text("RUN");
-  command.add_option("--model", options.model, "Folder of 'lighthouse export' or transformers")->option_text("FOLDER");
+  names_folder(command.add_option("--run", options.run, "Run folder: its newest whole checkpoint"))->option_text("RUN");
+  names_folder(command.add_option("--model", options.model, "Folder of 'lighthouse export' or transformers"))
+      ->option_text("FOLDER");
   command.add_option("--task", options.tasks, "What to measure, one or several, as loss,passkey")
       ->delimiter(',')
       ->type_name('{' + task_names() + '}')
@@ -137,7 +139,7 @@ void add_eval_options(CLI::App& command, EvalOptions& options) {
   add_word_option<MeasuredAttention>(command, "--attention", options.attention,
                                      "Of loss and position: dense, lighthouse or both")
       ->option_text("both");
-  command.add_option("--data", options.data, "Another corpus than the run's held-out text, all of it")
+  names_path(command.add_option("--data", options.data, "Another corpus than the run's held-out text, all of it"))
       ->option_text("PATH");
   within(command.add_option("--sequences", options.sequences, "At most so many sequences, spread over the text"),
          IntegerRange{1})

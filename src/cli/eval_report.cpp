@@ -35,10 +35,10 @@ void print_columns(const std::vector<std::vector<std::string>>& rows, std::ostre
 
 void print_header(const Json& report, std::ostream& out) {
   if (report.contains("run")) {
-    out << "run " << printable(report["run"].get<std::string>()) << " after step " << report["step"] << " (stage "
+    out << "run " << printable_name(report["run"].get<std::string>()) << " after step " << report["step"] << " (stage "
         << report["stage"] << ')';
   } else {
-    out << "model " << printable(report["model"].get<std::string>());
+    out << "model " << printable_name(report["model"].get<std::string>());
   }
   if (report.contains("corpus")) {
     out << ", " << report["corpus"]["sequences"] << " of " << report["corpus"]["available"] << " sequences of "

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/file_option.h"
 #include "cli/open_run.h"
 #include "cli/word_option.h"
 #include "model/export.h"
@@ -47,11 +48,14 @@ void run_export(const ExportArguments& options) {
 void add_export_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("export", "Write a run's model as a folder that transformers loads");
   auto options = std::make_shared<ExportArguments>();
-  command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->required()->option_text("RUN");
-  command->add_option("--output", options->output, "Folder to write; complete or not there at all")
+  names_folder(command->add_option("--run", options->run, "Run folder: its newest whole checkpoint"))
+      ->required()
+      ->option_text("RUN");
+  names_folder(command->add_option("--output", options->output, "Folder to write; complete or not there at all"))
       ->required()
       ->option_text("FOLDER");
-  command->add_option("--tokenizer", options->tokenizer, "Folder of its tokenizer, in the place of the run's")
+  names_folder(
+      command->add_option("--tokenizer", options->tokenizer, "Folder of its tokenizer, in the place of the run's"))
       ->option_text("FOLDER");
   add_word_option<Precision>(*command, "--dtype", options->dtype, "Of the weights: fp32 or bf16")->option_text("fp32");
   command->add_flag("--overwrite", options->overwrite, "Replace an earlier export");

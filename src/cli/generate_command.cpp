@@ -4,13 +4,14 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/file_option.h"
 #include "cli/generated_text.h"
 #include "cli/number_option.h"
 #include "cli/open_run.h"
+#include "cli/option_words.h"
 #include "cli/word_option.h"
 #include "io/input_file.h"
 #include "lighthouse/check.h"
-#include "model/huggingface_config.h"
 #include "model/import.h"
 #include "model/tokenizer_files.h"
 #include "train/device.h"
@@ -46,10 +47,7 @@ struct Model {
 
 Model open_generator(const GenerateArguments& options) {
   if (!options.model.empty()) {
-    if (!std::filesystem::exists(std::filesystem::path(options.model) / kHuggingfaceConfigFile)) {
-      throw UsageError("--model: '" + options.model + "' is no folder with a " + kHuggingfaceConfigFile +
-                       "; give one that lighthouse export or save_pretrained has written");
-    }
+    check_model_folder(options.model);
     return {load_huggingface(options.model, {}, {.device = resolve_device(options.device)}),
             has_text_tokenizer(options.model) ? options.model : ""};
   }
@@ -58,16 +56,20 @@ Model open_generator(const GenerateArguments& options) {
 }
 
 void run_generate(const GenerateArguments& options) {
-  if (options.run.empty() == options.model.empty()) {
-    throw UsageError("give the model: --run RUN, a run folder, or --model FOLDER, an exported one");
+  check_one_model(options.run, options.model);
+  if (!options.prompt.empty() && !options.prompt_file.empty()) {
+    throw UsageError("--prompt and --prompt-file: give one of them");
   }
-  if (options.prompt.empty() == options.prompt_file.empty()) {
+  if (options.prompt.empty() && options.prompt_file.empty()) {
     throw UsageError("give what to go on from: --prompt TEXT or --prompt-file FILE");
   }
   const std::string prompt = read_prompt(options);
-  const auto [decoder, tokenizer] = open_generator(options);
+  const auto [decoder, tokenizer] = in_words_of_device([&] { return open_generator(options); }, /*given=*/true);
   const TokenFormat format = options.numbers ? TokenFormat::numbers() : TokenFormat::of(decoder.config(), tokenizer);
-  write_generated(decoder, parse_tokens(prompt, format), options.generate, format, std::cout, format.ends());
+  const std::vector<int64_t> tokens = parse_tokens(
+      prompt, format,
+      options.numbers ? "" : "this model has no tokenizer here and its vocabulary is not of bytes, so give numbers");
+  write_generated(decoder, tokens, options.generate, format, std::cout, format.ends());
 }
 
 }  // namespace
@@ -75,11 +77,12 @@ void run_generate(const GenerateArguments& options) {
 void add_generate_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Write on from a prompt, with dense attention and a KV cache");
   auto options = std::make_shared<GenerateArguments>();
-  command->add_option("--run", options->run, "Run folder: its newest whole checkpoint")->option_text("RUN");
-  command->add_option("--model", options->model, "Folder of 'lighthouse export' or transformers")
+  names_folder(command->add_option("--run", options->run, "Run folder: its newest whole checkpoint"))
+      ->option_text("RUN");
+  names_folder(command->add_option("--model", options->model, "Folder of 'lighthouse export' or transformers"))
       ->option_text("FOLDER");
   command->add_option("--prompt", options->prompt, "What to go on from")->option_text("TEXT");
-  command->add_option("--prompt-file", options->prompt_file, "The same from a file")->option_text("FILE");
+  names_file(command->add_option("--prompt-file", options->prompt_file, "The same from a file"))->option_text("FILE");
   within(command->add_option("--max-tokens", options->generate.max_tokens, "How many tokens to generate"),
          IntegerRange{0})
       ->option_text(detail::concat(options->generate.max_tokens));

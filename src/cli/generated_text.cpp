@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <optional>
+#include <string_view>
 
 #include "cli/commands.h"
 #include "io/printable.h"
@@ -48,25 +49,27 @@ TokenFormat TokenFormat::of(const ModelConfig& model, const std::filesystem::pat
   return model.vocab_size == kByteVocabulary ? bytes() : numbers();
 }
 
-std::vector<int64_t> parse_tokens(const std::string& text, const TokenFormat& format) {
+std::vector<int64_t> parse_tokens(const std::string& text, const TokenFormat& format, const std::string& why) {
   if (format.tokenizer() != nullptr) return format.tokenizer()->encode(text);
   std::vector<int64_t> tokens;
   if (format.is_bytes()) {
     for (const char byte : text) tokens.push_back(static_cast<unsigned char>(byte));
     return tokens;
   }
+  constexpr std::string_view kSeparators = " ,\n";
   const char* const end = text.data() + text.size();
   for (const char* place = text.data(); place != end;) {
-    if (*place == ' ' || *place == ',' || *place == '\n') {
+    if (kSeparators.find(*place) != std::string_view::npos) {
       ++place;
       continue;
     }
-    const auto [next, error] = std::from_chars(place, end, tokens.emplace_back());
-    const bool ends = next == end || *next == ' ' || *next == ',' || *next == '\n';
-    if (error != std::errc() || !ends) {
-      throw UsageError(
-          "the prompt is not a list of token numbers; this model has no tokenizer here and its vocabulary is not of "
-          "bytes, so give numbers, as 17 4 2005");
+    const char* const word_end = std::find_first_of(place, end, kSeparators.begin(), kSeparators.end());
+    const auto [next, error] = std::from_chars(place, word_end, tokens.emplace_back());
+    if (error != std::errc() || next != word_end) {
+      const std::string word = shortened(std::string(place, word_end));
+      throw UsageError("the prompt is not a list of token numbers, as 17 4 2005: '" + word + "' is " +
+                       (error == std::errc::result_out_of_range ? "beyond 64 bits" : "none") +
+                       (why.empty() ? "" : "; " + why));
     }
     place = next;
   }

@@ -35,8 +35,8 @@ class TokenFormat {
   std::shared_ptr<Tokenizer> tokenizer_;
 };
 
-/// The tokens of a prompt. Throws UsageError when `text` should be numbers and is not.
-std::vector<int64_t> parse_tokens(const std::string& text, const TokenFormat& format);
+/// The tokens of a prompt. Throws UsageError when `text` should be numbers, for the reason `why`, and is not.
+std::vector<int64_t> parse_tokens(const std::string& text, const TokenFormat& format, const std::string& why = "");
 
 /// Writes the prompt and what follows it, each token as soon as it is known, and ends the line. Stops early at one of
 /// `ends`, which is not written, when `out` can no longer be written, and when `goes_on`, which is asked after each

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/file_option.h"
 #include "cli/init_file.h"
 #include "cli/number_option.h"
 #include "cli/option_words.h"
@@ -13,6 +14,7 @@
 #include "data/sequence_loader.h"
 #include "data/token_source.h"
 #include "io/durable_file.h"
+#include "io/printable.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/import.h"
@@ -31,17 +33,6 @@ struct InitArguments {
   PlanDeviceOptions device;
   bool force = false;
 };
-
-void check_output(const InitArguments& options) {
-  std::error_code none;
-  const fs::path path = options.output, folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  const std::string given = "--output " + options.output + ": ";
-  if (!path.has_filename()) throw UsageError(given + "must be the name of a file, as my.toml");
-  if (!fs::is_directory(folder, none)) throw UsageError(given + "there is no folder '" + folder.string() + "'");
-  if (!fs::exists(fs::symlink_status(path, none))) return;
-  if (!fs::is_regular_file(path, none)) throw UsageError(given + "is there and not a file; choose another name");
-  if (!options.force) throw UsageError(given + "is there already; choose another name, or replace it with --force");
-}
 
 /// A folder of transformers, with or without weights, or a preset.
 InitModel read_model(const std::string& name) {
@@ -112,7 +103,7 @@ void lengthen(InitModel& model, int64_t seq_len) {
 }
 
 void run_init(const InitArguments& options) {
-  check_output(options);
+  check_output_file({"--output", options.output, "my.toml", options.force, ", or replace it with --force"});
   InitModel model = read_model(options.model);
   lengthen(model, options.seq_len);
   InitCorpus corpus = find_corpus(options);
@@ -125,7 +116,7 @@ void run_init(const InitArguments& options) {
   const StartingPoint start = in_words_of_options([&] { return starting_point(request); });
   write_file_durably(options.output, init_file(model, corpus, device, options.output, start));
   std::cout << options.output << '\n';
-  std::cerr << "start it with: " << train_command(options.output, options.world_size) << std::endl;
+  std::cerr << "start it with: " << printable(train_command(options.output, options.world_size)) << std::endl;
 }
 
 }  // namespace
@@ -134,18 +125,17 @@ void add_init_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("init", "Write a commented configuration for a model, a corpus, a length and a device");
   auto options = std::make_shared<InitArguments>();
-  command
-      ->add_option("--model", options->model,
-                   "Folder of transformers: with weights training goes on from them; or a preset: " +
-                       CLI::detail::join(model_preset_names(), ", "))
+  names_path(command->add_option("--model", options->model,
+                                 "Folder of transformers: with weights training goes on from them; or a preset: " +
+                                     CLI::detail::join(model_preset_names(), ", ")))
       ->required()
       ->option_text("FOLDER|PRESET");
-  command
-      ->add_option("--data", options->data,
-                   "What lighthouse-prepare has written, or any corpus that data.path of train may be")
+  names_path(command->add_option("--data", options->data,
+                                 "What lighthouse-prepare has written, or any corpus that data.path of train may be"))
       ->required()
       ->option_text("CORPUS");
-  command->add_option("--validation", options->validation, "A corpus to validate on; default: of the corpus")
+  names_path(
+      command->add_option("--validation", options->validation, "A corpus to validate on; default: of the corpus"))
       ->option_text("CORPUS");
   within(command->add_option("--seq-len", options->seq_len, "Tokens of a sequence")->required(), kSequenceLengths)
       ->option_text("N");
@@ -153,7 +143,7 @@ void add_init_command(CLI::App& app) {
   within(command->add_option("--world-size", options->world_size, "Devices that train together"),
          IntegerRange{1, 1 << 20})
       ->option_text("1");
-  command->add_option("--output", options->output, "Configuration to write; complete or not there at all")
+  names_file(command->add_option("--output", options->output, "Configuration to write; complete or not there at all"))
       ->required()
       ->option_text("FILE.toml");
   command->add_flag("--force", options->force, "Replace a file that is there");

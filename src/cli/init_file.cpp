@@ -70,11 +70,12 @@ std::string header(const InitModel& model, const PlanDevice& device, const std::
     predicted += (predicted.empty() ? "" : "; ") + stage_text(config, device, lighthouse);
   }
   if (device.profile) predicted += "; all steps in " + duration(run_seconds(config, *device.profile));
-  return detail::concat(
-      "# Written by lighthouse init: ", quoted(model.name), " at ", config.training.seq_len, " tokens on ",
-      mesh.size() == 1 ? "" : std::to_string(mesh.size()) + " x ", quoted(device.name), " (",
-      memory_text(device.memory_bytes), "). A first configuration, to be changed: each line says why.\n",
-      "# Predicted by plan: ", predicted, ".\n", "# Start it: ", train_command(quoted(output), mesh.size()), "\n\n");
+  return detail::concat("# Written by lighthouse init: ", json_string(model.name), " at ", config.training.seq_len,
+                        " tokens on ", mesh.size() == 1 ? "" : std::to_string(mesh.size()) + " x ",
+                        json_string(device.name), " (", memory_text(device.memory_bytes),
+                        "). A first configuration, to be changed: each line says why.\n",
+                        "# Predicted by plan: ", predicted, ".\n",
+                        "# Start it: ", train_command(json_string(output), mesh.size()), "\n\n");
 }
 
 }  // namespace

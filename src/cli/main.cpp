@@ -37,7 +37,9 @@ int report(const CLI::App& app, const std::string& message, int exit_code) {
   const std::string operation = name.substr(std::min(name.size(), app.get_name().size() + 1)) + ": ";
   const bool named = message.starts_with(operation);
   std::cout.flush();
-  std::cerr << name << ": " << printable(named ? message.substr(operation.size()) : message) << std::endl;
+  constexpr size_t kMost = 16'000;
+  const std::string text = shortened(named ? message.substr(operation.size()) : message, kMost);
+  std::cerr << name << ": " << printable(text) << std::endl;
   return exit_code;
 }
 

@@ -3,8 +3,11 @@
 #include <ATen/Parallel.h>
 
 #include <iostream>
+#include <system_error>
 
+#include "cli/commands.h"
 #include "io/printable.h"
+#include "model/huggingface_config.h"
 #include "model/tokenizer_files.h"
 #include "train/initial_weights.h"
 #include "train/prepared_corpus.h"
@@ -16,6 +19,20 @@ LoadedRun open_run(const std::string& run_dir, std::optional<DeviceChoice> devic
                            [](const std::string& text) { std::cerr << "warning: " << printable(text) << std::endl; });
   if (run.config.training.threads > 0) at::set_num_threads(static_cast<int>(run.config.training.threads));
   return run;
+}
+
+void check_one_model(const std::string& run, const std::string& model) {
+  if (!run.empty() && !model.empty()) throw UsageError("--run and --model: give one of them");
+  if (run.empty() && model.empty()) {
+    throw UsageError("give the model: --run RUN, a run folder, or --model FOLDER, an exported one");
+  }
+}
+
+void check_model_folder(const std::string& folder) {
+  std::error_code none;
+  if (std::filesystem::exists(std::filesystem::path(folder) / kHuggingfaceConfigFile, none)) return;
+  throw UsageError("--model: '" + folder + "' is no folder with a " + kHuggingfaceConfigFile +
+                   "; give one that lighthouse export or save_pretrained has written");
 }
 
 std::filesystem::path tokenizer_of(const std::filesystem::path& run_dir, const RunConfig& config) {

@@ -13,6 +13,11 @@ namespace lighthouse::cli {
 LoadedRun open_run(const std::string& run_dir, std::optional<DeviceChoice> device = {},
                    std::optional<Precision> precision = {});
 
+/// Throws UsageError unless one of `run` and `model`, of --run and --model, names something.
+void check_one_model(const std::string& run, const std::string& model);
+/// Throws UsageError where --model is no folder of a model.
+void check_model_folder(const std::string& folder);
+
 /// The folder of its tokenizer: that of its corpus, or else of the model from which it began; empty: it has none, or
 /// its tokens are bytes.
 std::filesystem::path tokenizer_of(const std::filesystem::path& run_dir, const RunConfig& config);

@@ -2,12 +2,14 @@
 #include <iostream>
 #include <memory>
 #include <optional>
+#include <sstream>
 
 #include "cli/commands.h"
 #include "cli/config_options.h"
 #include "cli/number_option.h"
 #include "cli/plan_device.h"
 #include "cli/plan_report.h"
+#include "io/printable.h"
 #include "plan/advice.h"
 
 namespace lighthouse::cli {
@@ -55,9 +57,11 @@ void run_plan(const PlanArguments& options) {
   const PlanRanks ranks = share_out(options, device, config);
   const nlohmann::ordered_json report = plan_report(config, device, ranks);
   if (options.json) {
-    std::cout << report.dump(2) << '\n';
+    std::cout << report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
   } else {
-    print_plan(report, std::cout);
+    std::ostringstream text;
+    print_plan(report, text);
+    std::cout << printable(text.view());
   }
   if (report["fits"].get<bool>()) return;
   const auto takes = [](int64_t bytes) { return "does not fit: it takes about " + memory_text(bytes); };

@@ -8,6 +8,7 @@
 #include "cli/cuda_info.h"
 #include "cli/number_option.h"
 #include "io/host_memory.h"
+#include "io/printable.h"
 #include "plan/flops.h"
 
 namespace lighthouse::cli {
@@ -42,7 +43,7 @@ PlanDevice device_by_name(const std::string& name, bool memory_given) {
                      "GiB, as --memory 80");
   }
   const DeviceProfile* profile = find_profile(name);
-  return {name, true, profile == nullptr ? 0 : profile->memory_bytes, std::nullopt, std::nullopt};
+  return {printable_name(name), true, profile == nullptr ? 0 : profile->memory_bytes, std::nullopt, std::nullopt};
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "cli/ranks.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <stdexcept>
 
+#include "io/printable.h"
 #include "lighthouse/check.h"
 #include "parallel/launch.h"
 #include "train/device.h"
@@ -15,13 +17,21 @@
 namespace lighthouse::cli {
 namespace {
 
+std::function<void(const std::string&)> say_waiting(const Launch& launch) {
+  return [rank = launch.rank](const std::string& text) {
+    std::cerr << printable("lighthouse train: rank " + std::to_string(rank) + ": " + text + "\n") << std::flush;
+  };
+}
+
 WorldOptions options_of(const RunConfig& config, const Launch& launch) {
   WorldOptions options;
   options.device = resolve_device(config.training.device, launch.local_rank);
   options.timeout = std::chrono::seconds(config.parallel.timeout);
+  options.patience = std::min(options.patience, options.timeout);
   options.say_failure = [rank = launch.rank](const std::string& failure) {
     std::cerr << "lighthouse train: rank " << rank << ": " << failure << std::endl;
   };
+  options.say_waiting = say_waiting(launch);
   return options;
 }
 
@@ -31,12 +41,12 @@ std::optional<Launch> launch_of_several() {
     std::optional<Launch> launch = launch_from_environment();
     return launch && launch->world_size > 1 ? launch : std::nullopt;
   } catch (const InvalidArgument&) {
-    if (!is_other_rank([](const char* name) -> const char* { return std::getenv(name); })) throw;
+    if (!is_found_by_first([](const char* name) -> const char* { return std::getenv(name); })) throw;
     throw Silenced{std::current_exception()};
   }
 }
 
-/// Whether another process is sure to say why this one found no world: the first of all, when it is on this machine, or
+/// Whether another process is sure to say why this one lost the world: the first of all, when it is on this machine, or
 /// the first of this machine.
 bool is_spoken_for(const Launch& launch) {
   if (launch.rank == 0) return false;
@@ -48,7 +58,11 @@ bool is_spoken_for(const Launch& launch) {
 std::unique_ptr<World> join(const Launch& launch, const WorldOptions& options) {
   try {
     return std::make_unique<World>(launch, options);
-  } catch (const std::runtime_error& error) {
+  } catch (const StartFailure& error) {
+    const UsageError wrong(first_line(error.what()));
+    if (!error.is_mine()) throw Silenced{std::make_exception_ptr(wrong)};
+    throw wrong;
+  } catch (const std::runtime_error& error) {  // the store was there, and went
     const UsageError wrong(first_line(error.what()));
     if (is_spoken_for(launch)) throw Silenced{std::make_exception_ptr(wrong)};
     throw wrong;

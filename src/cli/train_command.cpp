@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/config_options.h"
+#include "cli/file_option.h"
 #include "cli/generated_text.h"
 #include "cli/open_run.h"
 #include "cli/ranks.h"
@@ -59,7 +60,7 @@ void print_summary(const TrainResult& result, std::ostream& out) {
     }
     print_row(out, "validation, dense", dense_before, result.validation->dense, at_switch.validation_recovered_step);
   }
-  out << "run folder: " << printable(result.run_dir.string()) << std::endl;
+  out << "run folder: " << printable_name(result.run_dir.string()) << std::endl;
   const std::string speed = speed_table(result.speed);
   if (!speed.empty()) out << '\n' << speed << std::flush;
 }
@@ -69,7 +70,7 @@ TokenFormat sample_format(const RunConfig& config) {
   try {
     return TokenFormat::of(config.model, tokenizer_of(config.logging.run_dir, config));
   } catch (const InvalidArgument& error) {
-    std::cerr << "warning: the sample is of token numbers: " << error.what() << std::endl;
+    std::cerr << "warning: the sample is of token numbers: " << printable(error.what()) << std::endl;
   }
   return TokenFormat::numbers();
 }
@@ -117,6 +118,9 @@ void open_trainer(std::optional<Trainer>& trainer, const RunConfig& config, cons
 ProfileOptions profile_options(const TrainArguments& options) {
   ProfileOptions profile;
   profile.file = options.profile_file;
+  if (!options.profile_file.empty()) {
+    check_output_file({"--profile", options.profile_file, "trace.json", /*replaces=*/false, ""});
+  }
   if (options.profile_steps.empty()) return profile;
   if (options.profile_file.empty()) throw ConfigError("--profile-steps: give --profile FILE too");
   std::istringstream text(options.profile_steps);
@@ -183,9 +187,9 @@ void add_train_command(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "never"}))
       ->option_text("auto");
   command->add_flag("--print-config", options->print_config, "Print the resolved configuration as TOML and exit");
-  command
-      ->add_option("--profile", options->profile_file,
-                   "Write a trace of some steps for https://ui.perfetto.dev or chrome://tracing")
+  names_file(command->add_option("--profile", options->profile_file,
+                                 "Write a trace of some steps for https://ui.perfetto.dev or chrome://tracing, as a "
+                                 "new file"))
       ->option_text("FILE.json");
   command
       ->add_option("--profile-steps", options->profile_steps,

@@ -40,6 +40,8 @@ std::string did_you_mean(const std::string& name) { return name.empty() ? "" : "
 
 std::string unknown_argument(const CLI::App& command, const std::string& argument) {
   const bool option = argument.size() > 2 && argument.starts_with("--");
+  const bool known = option && command.get_option_no_throw(argument) != nullptr;
+  if (known) return argument + ": stands behind --, which ends the options; leave the -- out";
   if (option) return argument + ": unknown option" + did_you_mean(nearest_option(command, argument));
   if (argument.starts_with("-")) return argument + ": unknown option";
   const std::vector<std::string> names = subcommand_names(command);

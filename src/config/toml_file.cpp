@@ -6,9 +6,11 @@
 
 #include "config/key_table.h"
 #include "config/schema.h"
+#include "config/toml_depth.h"
 #include "config/toml_library.h"
 #include "io/errors.h"
 #include "io/input_file.h"
+#include "io/printable.h"
 
 namespace lighthouse {
 namespace {
@@ -24,7 +26,8 @@ std::string did_you_mean(const std::string& name) { return name.empty() ? "" : "
 std::string shown(const toml::key& key) {
   const std::string name(key.str());
   const auto is_bare = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '-'; };
-  return !name.empty() && std::all_of(name.begin(), name.end(), is_bare) ? name : quote_toml(name);
+  const bool bare = !name.empty() && std::all_of(name.begin(), name.end(), is_bare);
+  return shortened(bare ? name : quote_toml(name));
 }
 
 /// The value as TOML has it, of a long one the beginning. toml++ prints none that hold others: it takes the logarithm
@@ -96,8 +99,20 @@ std::optional<Value> read_as(const T* /*type*/, const toml::node& node) {
   return read_exact<T>(node);
 }
 
+/// A text ends there for the system, so that another file would be named.
+bool has_zero(const Value& value) {
+  const auto in_text = [](const std::string& text) { return text.find('\0') != std::string::npos; };
+  if (const auto* text = std::get_if<std::string>(&value)) return in_text(*text);
+  const auto* texts = std::get_if<std::vector<std::string>>(&value);
+  return texts != nullptr && std::any_of(texts->begin(), texts->end(), in_text);
+}
+
 void set_key(RunConfig& config, const Key& key, const toml::node& node, const std::string& source) {
   const auto value = std::visit([&](const auto& field) { return read_as(field, node); }, key.field(config));
+  if (value && has_zero(*value)) {
+    throw ConfigError(place(source, node.source()) + key.name + " = " + shown(node) +
+                      ": has a zero byte (\\u0000), which no name of a file and no word has");
+  }
   if (value && assign(key, config, *value)) return;
   std::string message = place(source, node.source()) + key.name + " = " + shown(node) + ": must be " + expectation(key);
   const auto* choice = std::get_if<NameChoice>(&key.limits);
@@ -143,7 +158,6 @@ void check_sections(const toml::table& document, const std::string& source) {
 }
 
 std::string read_configuration(const std::filesystem::path& path) {
-  constexpr int64_t kMostBytes = 1 << 20;
   const std::string name = path.string();
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
@@ -151,9 +165,9 @@ std::string read_configuration(const std::filesystem::path& path) {
   }
   try {
     const InputFile file(path);
-    if (file.size() > kMostBytes) {
+    if (file.size() > kMaxTomlBytes) {
       throw ConfigError(name + ": has " + std::to_string(file.size()) + " bytes; a configuration has at most " +
-                        std::to_string(kMostBytes));
+                        std::to_string(kMaxTomlBytes));
     }
     std::string text(static_cast<size_t>(file.size()), '\0');
     file.read(0, std::as_writable_bytes(std::span(text)));
@@ -168,13 +182,16 @@ std::string read_configuration(const std::filesystem::path& path) {
 }  // namespace
 
 void apply_toml(RunConfig& config, const std::string& text, const std::string& source) {
+  if (const auto fault = too_large(text)) {
+    throw ConfigError(source + ":" + std::to_string(fault->line) + ": " + fault->what);
+  }
   toml::table document;
   try {
     document = toml::parse(text, source);
   } catch (const toml::parse_error& error) {
     const std::string what(error.description());
     const bool twice = what.find("cannot redefine") != std::string::npos;
-    throw ConfigError(place(source, error.source()) + what + (twice ? "; a key may stand only once" : ""));
+    throw ConfigError(place(source, error.source()) + shortened(what) + (twice ? "; a key may stand only once" : ""));
   }
   check_sections(document, source);
   RunConfig changed = config;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <string_view>
 
 #include "data/mixture.h"
 #include "data/packer.h"
@@ -103,6 +104,20 @@ std::vector<MixturePart> parts_of(const DataConfig& config) {
   return config.mixture.empty() ? std::vector<MixturePart>{{config.path, 1}} : parse_mixture(config.mixture);
 }
 
+/// The corpus of data.validation_path; what is wrong with it is not data.path's to put right.
+std::unique_ptr<TokenSource> open_validation(const DataConfig& config) {
+  try {
+    return open_source(config.validation_path, config.format, config.extensions);
+  } catch (const InvalidArgument& error) {
+    constexpr std::string_view kKey = "data.path";
+    std::string text = error.what();
+    for (size_t place = 0; (place = text.find(kKey, place)) != std::string::npos;) {
+      text.replace(place, kKey.size(), "data.validation_path");
+    }
+    throw InvalidArgument(text);
+  }
+}
+
 std::string make_fingerprint(const std::string& training, const std::string& validation, const DataConfig& config,
                              int64_t seq_len) {
   std::ostringstream text;
@@ -163,7 +178,7 @@ SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_
   corpus_->group = group;
   std::string validation_print = training_prints;
   if (own_corpus) {
-    corpus_->validation_source = open_source(config.validation_path, config.format, config.extensions);
+    corpus_->validation_source = open_validation(config);
     validation_print = corpus_->validation_source->fingerprint();
     corpus_->validation = validation_packer(config.validation_path, config,
                                             {corpus_->validation_source, seq_len, vocab_size, std::nullopt}, 0);

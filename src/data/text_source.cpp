@@ -53,7 +53,7 @@ class TextSource final : public TokenSource {
     fingerprint_ = checksum.hex();
     open_.resize(names_.size());
     LIGHTHOUSE_CHECK(num_tokens() > 0, "data: '", path, "' is empty",
-                     is_folder ? ": no file with a byte in it, hidden files, runs and models apart," : "",
+                     is_folder ? ": hidden files, runs and models apart, no file with a byte in it" : "",
                      is_folder && !extensions.empty() ? " whose name ends as data.extensions asks" : "",
                      "; set data.path to text");
   }

@@ -1,9 +1,11 @@
 #include "io/atomic_folder.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <optional>
 #include <system_error>
 
 namespace lighthouse {
@@ -38,14 +40,10 @@ void sync_tree(const fs::path& folder) {
   sync_folder(folder);
 }
 
-void rename_or_throw(const fs::path& from, const fs::path& to) {
-  if (std::rename(from.c_str(), to.c_str()) != 0) throw_system_error(errno, "cannot replace", to);
-}
-
 }  // namespace
 
-AtomicFolder::AtomicFolder(const fs::path& target, Filling filling)
-    : target_(place_of(target)), filling_(filling), temporary_(temporary_for(target_, filling)) {}
+AtomicFolder::AtomicFolder(const fs::path& target, Filling filling, Replaced replaced)
+    : target_(place_of(target)), filling_(filling), replaced_(replaced), temporary_(temporary_for(target_, filling)) {}
 
 AtomicFolder::~AtomicFolder() {
   if (committed_ || filling_ == Filling::kHelping) return;
@@ -55,21 +53,50 @@ AtomicFolder::~AtomicFolder() {
 
 void AtomicFolder::commit() {
   sync_tree(temporary_.path);
-  const fs::path replaced = target_.string() + kReplacedSuffix;
   const bool replaces = fs::exists(fs::symlink_status(target_));
   if (replaces) {
     if (!fs::is_directory(target_)) throw_system_error(ENOTDIR, "cannot replace", target_);
-    if (fs::exists(replaced)) remove_folder(replaced);  // left by a crash after the new folder was in place
-    rename_or_throw(target_, replaced);
+    if (replaced_ == Replaced::kHidden && exchange()) return;
+    return replace();
+  }
+  if (std::rename(temporary_.path.c_str(), target_.c_str()) != 0) throw_system_error(errno, "cannot create", target_);
+  committed_ = true;
+  sync_folder(parent_folder(target_));
+  const fs::path left = target_.string() + kReplacedSuffix;  // by a crash between two renames
+  if (replaced_ == Replaced::kNamed && fs::exists(left)) remove_folder(left);
+}
+
+/// The two change places; false where the file system does not do that.
+bool AtomicFolder::exchange() {
+  if (::renameat2(AT_FDCWD, temporary_.path.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) != 0) return false;
+  committed_ = true;
+  sync_folder(parent_folder(target_));
+  remove_folder(temporary_.path);
+  return true;
+}
+
+void AtomicFolder::replace() {
+  std::optional<Temporary> hidden;
+  fs::path replaced = target_.string() + kReplacedSuffix;
+  if (replaced_ == Replaced::kHidden) {
+    hidden = create_temporary_folder(parent_folder(target_));  // renamed over, as it is empty
+    replaced = hidden->path;
+  } else if (fs::exists(replaced)) {
+    remove_folder(replaced);  // left by a crash after the new folder was in place
+  }
+  if (std::rename(target_.c_str(), replaced.c_str()) != 0) {
+    const int error = errno;
+    if (hidden) ::rmdir(replaced.c_str());
+    throw_system_error(error, "cannot replace", target_);
   }
   if (std::rename(temporary_.path.c_str(), target_.c_str()) != 0) {
     const int error = errno;
-    if (replaces) std::rename(replaced.c_str(), target_.c_str());
+    std::rename(replaced.c_str(), target_.c_str());
     throw_system_error(error, "cannot create", target_);
   }
   committed_ = true;
   sync_folder(parent_folder(target_));
-  if (fs::exists(replaced)) remove_folder(replaced);
+  remove_folder(replaced);
 }
 
 }  // namespace lighthouse

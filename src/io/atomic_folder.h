@@ -7,7 +7,11 @@
 
 namespace lighthouse {
 
-/// Name under which an existing folder waits while its replacement is renamed into place.
+/// Where an existing folder waits while its replacement is renamed into place.
+enum class Replaced {
+  kHidden,  ///< at the place of the temporary, or under the name of another
+  kNamed    ///< as TARGET.replaced, for readers who know that name; what is there already is removed
+};
 inline constexpr const char* kReplacedSuffix = ".replaced";
 
 /// Who fills a folder.
@@ -20,12 +24,15 @@ enum class Filling {
 /// A folder filled under a temporary name beside `target`. commit() syncs everything in it and renames it; without
 /// commit() nothing is left. Throws std::system_error: path and errno text.
 ///
-/// An existing target is replaced with all that is in it: it becomes TARGET.replaced, the new folder becomes TARGET,
-/// TARGET.replaced is removed. A crash between the two renames leaves TARGET.replaced alone, which readers may take for
-/// TARGET; at every moment one of them is whole. A target that is a symbolic link to a folder stands for that folder.
+/// An existing target is replaced with all that is in it. Replaced::kHidden: the two change places at once, where the
+/// file system can, and the old one is removed. Else it becomes TARGET.replaced (or a temporary), the new folder
+/// becomes TARGET, TARGET.replaced is removed. A crash between the two renames leaves TARGET.replaced alone, which
+/// readers may take for TARGET; at every moment one of them is whole. A target that is a symbolic link to a folder
+/// stands for that folder.
 class AtomicFolder {
  public:
-  explicit AtomicFolder(const std::filesystem::path& target, Filling filling = Filling::kAlone);
+  explicit AtomicFolder(const std::filesystem::path& target, Filling filling = Filling::kAlone,
+                        Replaced replaced = Replaced::kHidden);
   ~AtomicFolder();
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
@@ -36,8 +43,12 @@ class AtomicFolder {
   bool committed() const { return committed_; }
 
  private:
+  void replace();
+  bool exchange();
+
   std::filesystem::path target_;
   Filling filling_;
+  Replaced replaced_;
   Temporary temporary_;
   bool committed_ = false;
 };

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "io/errors.h"
+#include "io/printable.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -17,8 +18,9 @@ using TakeMember = std::function<void(const std::string& name, const json& value
 /// back takes a time that grows with the square of an object's members.
 class Builder : public nlohmann::json_sax<json> {
  public:
-  /// With `take` the text is an object, whose members go there.
-  explicit Builder(const std::string& source, const TakeMember* take = nullptr) : source_(source), take_(take) {}
+  /// With `take` the text is an object, whose members go there, each of at most `most` bytes.
+  explicit Builder(const std::string& source, const TakeMember* take = nullptr, size_t most = kNoLimit)
+      : source_(source), take_(take), most_(most) {}
 
   json& value() { return root_; }
 
@@ -27,7 +29,10 @@ class Builder : public nlohmann::json_sax<json> {
   bool number_integer(number_integer_t value) override { return add(value); }
   bool number_unsigned(number_unsigned_t value) override { return add(value); }
   bool number_float(number_float_t value, const string_t& /*text*/) override { return add(value); }
-  bool string(string_t& value) override { return add(std::move(value)); }
+  bool string(string_t& value) override {
+    count(value.size());
+    return add(std::move(value));
+  }
   bool binary(binary_t& /*value*/) override { return false; }  // texts have none
   bool start_object(size_t /*size*/) override { return open(json::object()); }
   bool end_object() override { return close(); }
@@ -38,8 +43,10 @@ class Builder : public nlohmann::json_sax<json> {
     if (takes_members()) {
       member_ = &taken_;
       name_ = std::move(name);
+      bytes_ = 0;
       return true;
     }
+    count(kMember + name.size());
     const auto [place, is_new] = open_.back()->emplace(name, nullptr);
     if (!is_new) throw_damaged(source_, "the name ", quoted(name), " stands twice in one object");
     member_ = &*place;
@@ -47,16 +54,21 @@ class Builder : public nlohmann::json_sax<json> {
   }
 
   bool parse_error(size_t /*place*/, const std::string& /*token*/, const json::exception& error) override {
-    std::string what = words_of(error);
-    constexpr size_t kMost = 300;  // the message holds all of a token, however long
-    if (what.size() > kMost) what = what.substr(0, kMost) + "...";
-    throw_damaged(source_, "not JSON: ", what);
+    const std::string what = words_of(error);
+    throw_damaged(source_, "not JSON: ", shortened(what));  // which holds all of a token, however long
   }
 
  private:
   bool takes_members() const { return take_ != nullptr && open_.size() == 1; }
 
+  /// Of a member that is handed over, before it takes that memory.
+  void count(size_t bytes) {
+    if (take_ == nullptr || open_.empty()) return;
+    bytes_ += bytes;
+    if (bytes_ > most_) throw_damaged(source_, quoted(name_), " takes more than ", most_, " bytes");
+  }
   json* place(json value) {
+    count(sizeof(json));
     if (take_ != nullptr && open_.empty() && !value.is_object()) throw_damaged(source_, "not a JSON object");
     if (open_.empty()) return &(root_ = std::move(value));
     if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
@@ -80,6 +92,8 @@ class Builder : public nlohmann::json_sax<json> {
 
   const std::string& source_;
   const TakeMember* take_;
+  static constexpr size_t kMember = 64;  ///< of a map, about
+  size_t most_, bytes_ = 0;              ///< of a member
   json root_, taken_;
   std::string name_;         ///< of taken_
   json* member_ = nullptr;   ///< that the next value is
@@ -102,8 +116,8 @@ json parse_json(std::string_view text, const std::string& source) {
   return std::move(builder.value());
 }
 
-void read_json_members(std::string_view text, const std::string& source, const TakeMember& take) {
-  Builder builder(source, &take);
+void read_json_members(std::string_view text, const std::string& source, const TakeMember& take, size_t most) {
+  Builder builder(source, &take, most);
   parse(text, source, builder);
 }
 
@@ -129,7 +143,11 @@ int64_t whole_number(const json& value, const char* name) {
 
 int64_t whole_member(const json& object, const char* name) { return whole_number(member(object, name), name); }
 
-std::string quoted(const std::string& name) { return json(name).dump(-1, ' ', false, json::error_handler_t::replace); }
+std::string json_string(const std::string& text) {
+  return json(text).dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string quoted(const std::string& name) { return json_string(shortened(name)); }
 
 std::string excerpt(const json& value) {
   constexpr size_t kMost = 100;

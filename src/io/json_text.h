@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -15,6 +16,8 @@ namespace lighthouse {
 /// Without a limit the recursive functions of values (dump, ==) end the program.
 inline constexpr size_t kMaxJsonDepth = 128;
 
+inline constexpr size_t kNoLimit = std::numeric_limits<size_t>::max();
+
 /// Parses a whole text. `source` names the file or part in errors. Throws DamagedFile when it is not JSON (with the
 /// place), begins with a byte order mark, is nested deeper than kMaxJsonDepth, or when an object has two members of one
 /// name, which most parsers pass over.
@@ -22,9 +25,10 @@ nlohmann::json parse_json(std::string_view text, const std::string& source);
 
 /// The same of a text that is an object, whose members are handed over one by one, in order, and not kept: files with
 /// many of them take little memory. Two members of one name are left to the caller to notice. Throws DamagedFile, also
-/// when it is no object, and what `take` throws.
+/// when it is no object or a member would take more than `most` bytes of memory, and what `take` throws.
 void read_json_members(std::string_view text, const std::string& source,
-                       const std::function<void(const std::string& name, const nlohmann::json& value)>& take);
+                       const std::function<void(const std::string& name, const nlohmann::json& value)>& take,
+                       size_t most = kNoLimit);
 
 /// What an error of the library says, without its number.
 std::string words_of(const nlohmann::json::exception& error);
@@ -50,7 +54,10 @@ int64_t whole_number(const nlohmann::json& value, const char* name);
 /// The same of a member.
 int64_t whole_member(const nlohmann::json& object, const char* name);
 
-/// A name as a JSON string, so that control characters in damaged files do not reach a terminal.
+/// A text as a JSON string.
+std::string json_string(const std::string& text);
+/// A name in a message, as a JSON string, so that control characters in damaged files do not reach a terminal; of a
+/// long one the beginning.
 std::string quoted(const std::string& name);
 /// A value in a message: as JSON, of a long one the beginning.
 std::string excerpt(const nlohmann::json& value);

@@ -72,6 +72,11 @@ FileDescriptor open_own_file(const fs::path& path, int flags) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) throw_system_error(errno, "cannot open", path);
   if (!S_ISREG(status.st_mode)) throw std::runtime_error("'" + path.string() + "' is not a regular file; remove it");
+  if (status.st_nlink > 1) {
+    throw std::runtime_error("'" + path.string() +
+                             "' has another name too (a hard link), and a run writes to files of its own only; put a "
+                             "copy of it in its place, or remove it");
+  }
   return file;
 }
 

@@ -38,8 +38,8 @@ class FileDescriptor {
 FileDescriptor open_file(const std::filesystem::path& path, int flags, mode_t mode = 0666);
 
 /// A file that this program keeps writing to, under a name that others may know; created when it is missing. It must be
-/// a regular file and no symbolic link, or a folder from somebody else could have a file of the user's written to:
-/// throws std::runtime_error that says so, else as open_file.
+/// a regular file, no symbolic link and under one name, or a folder from somebody else could have a file of the user's
+/// written to: throws std::runtime_error that says so, else as open_file.
 FileDescriptor open_own_file(const std::filesystem::path& path, int flags);
 
 /// Whether an error says that nothing is there under a name, as opposed to what is there and cannot be read.

@@ -57,4 +57,18 @@ std::string printable(std::string_view bytes) {
   return text + characters.finish();
 }
 
+std::string printable_name(std::string_view bytes) {
+  std::string text;
+  for (const char c : printable(bytes)) text += c == '\n' || c == '\t' ? std::string(kReplacement) : std::string(1, c);
+  return text;
+}
+
+std::string shortened(const std::string& text, size_t most) {
+  if (text.size() <= most) return text;
+  const auto is_inside = [&](size_t place) { return (static_cast<unsigned char>(text[place]) & 0xC0U) == 0x80U; };
+  size_t end = most;
+  while (end > 0 && is_inside(end)) --end;
+  return text.substr(0, end) + "... (" + std::to_string(text.size()) + " bytes)";
+}
+
 }  // namespace lighthouse

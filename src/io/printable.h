@@ -21,4 +21,11 @@ class ByteText {
 /// The same of a whole text: messages repeat arguments, and names in files of others.
 std::string printable(std::string_view bytes);
 
+/// The same in one line, of a name: newlines and tabs are replaced too.
+std::string printable_name(std::string_view bytes);
+
+/// Of a long text the beginning, and how many bytes it has: names in files of others may be of any length, and messages
+/// with them would flood a terminal.
+std::string shortened(const std::string& text, size_t most = 300);
+
 }  // namespace lighthouse

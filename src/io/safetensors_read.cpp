@@ -17,6 +17,8 @@ namespace {
 constexpr const char* kMetadata = "__metadata__";
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own library
+constexpr size_t kMaxDimensions = 64;              // as many as torch has
+constexpr size_t kMaxEntryBytes = 4 << 20;         // in memory, of the metadata or a tensor's entry
 
 /// The JSON text between the length and the data.
 std::string header_text(const InputFile& file, const std::string& source) {
@@ -67,6 +69,10 @@ StoredTensor parse_entry(const std::string& name, const json& entry, const DataR
     throw DamagedFile(error.what());
   }
   const json& shape = member_of_type(entry, "shape", json::value_t::array);
+  if (shape.size() > kMaxDimensions) {
+    throw DamagedFile(
+        detail::concat("its shape has ", shape.size(), " dimensions; a tensor has at most ", kMaxDimensions));
+  }
   tensor.shape.reserve(shape.size());
   for (const json& size : shape) tensor.shape.push_back(whole_number(size, "size"));
   const std::optional<int64_t> bytes = bytes_of_shape(tensor.shape, bytes_of_one);
@@ -136,7 +142,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
     if (std::exchange(has_metadata, true)) throw_damaged(source, kMetadata, " stands twice");
     metadata_ = read_metadata(value, source);
   };
-  read_json_members(text, source + ": header", take);
+  read_json_members(text, source + ": header", take, kMaxEntryBytes);
   std::sort(tensors_.begin(), tensors_.end(), [](const StoredTensor& a, const StoredTensor& b) {
     return std::pair(a.begin, a.bytes) < std::pair(b.begin, b.bytes);
   });

@@ -1,6 +1,7 @@
 // Typed access to the keys of a config.json. Knows no torch.
 #pragma once
 
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -31,8 +32,11 @@ class JsonKeys {
                       : std::is_same_v<T, double>      ? value.is_number()
                       : std::is_same_v<T, int64_t>     ? is_int64(value)
                                                        : value.is_array();
-    if (!fits)
-      throw DamagedFile(detail::concat("'", source_, "': ", key, " = ", excerpt(value), " has the wrong type"));
+    if (!fits) {
+      const bool is_large = std::is_same_v<T, int64_t> && is_whole(value);
+      throw DamagedFile(detail::concat("'", source_, "': ", key, " = ", excerpt(value),
+                                       is_large ? " is beyond 64 bits" : " has the wrong type"));
+    }
     return value.get<T>();
   }
   template <typename T>
@@ -59,6 +63,10 @@ class JsonKeys {
   }
 
  private:
+  /// A whole number that the parser took for a fraction, as it is too long, is one too.
+  static bool is_whole(const nlohmann::json& value) {
+    return value.is_number_integer() || (value.is_number_float() && std::abs(value.get<double>()) >= 0x1p63);
+  }
   static bool is_int64(const nlohmann::json& value) {
     constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
     return value.is_number_integer() && !(value.is_number_unsigned() && value.get<uint64_t>() > kMost);

@@ -1,5 +1,7 @@
 #include "parallel/launch.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstdlib>
 #include <limits>
@@ -98,13 +100,26 @@ std::optional<Launch> launch_from_environment() {
   return launch_from([](const char* name) -> const char* { return std::getenv(name); });
 }
 
-bool is_other_rank(const GetVariable& environment) {
+bool is_found_by_first(const GetVariable& environment) {
   const char* rank = environment("RANK");
   if (rank == nullptr) rank = environment("SLURM_PROCID");
   if (rank == nullptr) return false;
   const std::string_view digits(rank);
-  return digits.find_first_not_of("0123456789") == std::string_view::npos &&
-         digits.find_first_not_of('0') != std::string_view::npos;
+  const bool is_other = digits.find_first_not_of("0123456789") == std::string_view::npos &&
+                        digits.find_first_not_of('0') != std::string_view::npos;
+  if (!is_other) return false;
+  const auto of_first = [&](const char* name) -> const char* {
+    constexpr std::array<std::string_view, 4> kOwn = {"RANK", "LOCAL_RANK", "SLURM_PROCID", "SLURM_LOCALID"};
+    const bool is_own = std::find(kOwn.begin(), kOwn.end(), name) != kOwn.end();
+    const char* value = environment(name);
+    return is_own && value != nullptr ? "0" : value;
+  };
+  try {
+    launch_from(of_first);
+  } catch (const InvalidArgument&) {
+    return true;
+  }
+  return false;
 }
 
 }  // namespace lighthouse

@@ -27,8 +27,9 @@ using GetVariable = std::function<const char*(const char* name)>;
 std::optional<Launch> launch_from(const GetVariable& environment);
 std::optional<Launch> launch_from_environment();
 
-/// Whether the variables, right or wrong, are those of another process than the first.
-bool is_other_rank(const GetVariable& environment);
+/// Whether the variables, which launch_from has refused, are those of another process than the first, and what is wrong
+/// is not this one's own number: the first finds it too.
+bool is_found_by_first(const GetVariable& environment);
 
 /// The first host of a list as SLURM writes them: node[003-006,9],other -> node003.
 std::string first_host(const std::string& nodes);

@@ -1,6 +1,7 @@
 #include "parallel/world.h"
 
 #include <c10/util/Logging.h>
+#include <netdb.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 
 #include "lighthouse/check.h"
 #include "parallel/backend.h"
+#include "parallel/late_word.h"
 #include "parallel/watch.h"
 
 namespace lighthouse {
@@ -23,35 +25,56 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 constexpr milliseconds kLeaving{3000};         // others diagnose for about two seconds
 constexpr milliseconds kAfterLookout{600000};  // NCCL's own watchdog would end the process without our words
+constexpr milliseconds kSilent{10000};         // at most; then it is said that others are waited for
 constexpr milliseconds kLook{20};
 constexpr milliseconds kBetweenRounds{1000};  // for ranks that are lost, of one that waits for them
 constexpr const char* kAbandoned = "abandoned";
 
 std::string count_of(const char* what, int64_t count) { return std::to_string(count) + " " + what; }
 
-c10::intrusive_ptr<c10d::Store> connect(const Launch& launch, milliseconds patience) {
+milliseconds silence(const WorldOptions& how) { return std::min(kSilent, how.patience / 2); }
+
+std::string place_of(const Launch& launch) { return launch.address + ":" + std::to_string(launch.port); }
+
+/// Why there is no such host; "" where there is.
+std::string name_error(const std::string& host) {
+  addrinfo* found = nullptr;
+  const int error = ::getaddrinfo(host.c_str(), nullptr, nullptr, &found);
+  if (found != nullptr) ::freeaddrinfo(found);
+  return error == 0 ? "" : ::gai_strerror(error);
+}
+
+/// Why this rank has no store, in the words of c10d `why`.
+StartFailure no_store(const Launch& launch, milliseconds patience, const std::string& why) {
+  const std::string rank = "rank " + std::to_string(launch.rank);
+  if (const std::string unknown = name_error(launch.address); !unknown.empty()) {
+    return {rank + " finds no host '" + launch.address + "' (MASTER_ADDR), where rank 0 is to be: " + unknown, true};
+  }
+  if (launch.rank == 0 && !launch.launcher_hosts_store) {
+    return {rank + " cannot open port " + std::to_string(launch.port) +
+                ", where the others are to find it: another program, or another run, has it; take another "
+                "(MASTER_PORT, torchrun --master-port) (" +
+                why + ")",
+            true};
+  }
+  return {rank + " cannot reach rank 0 at " + place_of(launch) + " within " + count_of("s", patience.count() / 1000) +
+              ": it did not start, or MASTER_ADDR and MASTER_PORT are not the same on all ranks (" + why + ")",
+          true};
+}
+
+c10::intrusive_ptr<c10d::Store> connect(const Launch& launch, const WorldOptions& how) {
   c10d::TCPStoreOptions options;
   options.port = launch.port;
   options.isServer = launch.rank == 0 && !launch.launcher_hosts_store;
   options.waitWorkers = false;  // we count them, and can say who is missing
-  options.timeout = patience;
-  const std::string place = launch.address + ":" + std::to_string(launch.port);
+  options.timeout = how.patience;
+  const auto say = [&] { how.say_waiting("waiting for rank 0 at " + place_of(launch)); };
+  const LateWord late(silence(how), how.say_waiting ? std::function<void()>(say) : std::function<void()>());
   try {
     const auto store = c10::make_intrusive<c10d::TCPStore>(launch.address, options);
     return c10::make_intrusive<c10d::PrefixStore>("lighthouse/" + launch.attempt, store);
   } catch (const std::exception& error) {
-    const std::string why = first_line(error.what());
-    if (options.isServer) {
-      throw std::runtime_error(
-          "rank 0 cannot open port " + std::to_string(launch.port) +
-          ", where the others are to find it: another program, or another run, has it; take another "
-          "(MASTER_PORT, torchrun --master-port) (" +
-          why + ")");
-    }
-    throw std::runtime_error("rank " + std::to_string(launch.rank) + " cannot reach rank 0 at " + place + " within " +
-                             count_of("s", patience.count() / 1000) +
-                             ": it did not start, or MASTER_ADDR and MASTER_PORT are not the same on all ranks (" +
-                             why + ")");
+    throw no_store(launch, how.patience, first_line(error.what()));
   }
 }
 
@@ -64,19 +87,36 @@ std::string names_of(const std::vector<int64_t>& ranks) {
   return names.str();
 }
 
+/// Whether `rank` is the first of those that are there.
+bool is_first(int64_t rank, const std::vector<int64_t>& missing) {
+  const auto is_missing = [&](int64_t of) { return std::binary_search(missing.begin(), missing.end(), of); };
+  for (int64_t before = 0; before < rank; ++before) {
+    if (!is_missing(before)) return false;
+  }
+  return true;
+}
+
 /// Returns when all ranks have come to `place`.
-void wait_for_all(c10d::Store& store, const std::string& place, const Launch& launch, milliseconds patience) {
+void wait_for_all(c10d::Store& store, const std::string& place, const Launch& launch, const WorldOptions& how) {
   const auto arrived = [&](int64_t rank) { return place + "/" + std::to_string(rank); };
   store.set(arrived(launch.rank), bytes_of("here"));
-  const auto end = steady_clock::now() + patience;
+  const auto begin = steady_clock::now();
+  bool is_silent = how.say_waiting != nullptr;
   std::vector<int64_t> missing(static_cast<size_t>(launch.world_size));
   std::iota(missing.begin(), missing.end(), 0);
   while (true) {
     std::erase_if(missing, [&](int64_t rank) { return store.check({arrived(rank)}); });
     if (missing.empty()) return;
-    if (steady_clock::now() >= end) {
-      throw std::runtime_error(names_of(missing) + " of " + std::to_string(launch.world_size) +
-                               " did not start within " + count_of("s", patience.count() / 1000));
+    const std::string who = names_of(missing) + " of " + std::to_string(launch.world_size);
+    const auto waited = steady_clock::now() - begin;
+    if (waited >= how.patience) {
+      throw StartFailure(who + " did not start within " + count_of("s", how.patience.count() / 1000) +
+                             ", or not with " + place_of(launch) + " as MASTER_ADDR and MASTER_PORT",
+                         is_first(launch.rank, missing));
+    }
+    if (is_silent && waited >= silence(how) && is_first(launch.rank, missing)) {
+      how.say_waiting("waiting for " + who + " at " + place_of(launch));
+      is_silent = false;
     }
     std::this_thread::sleep_for(kLook);
   }
@@ -104,15 +144,15 @@ void silence_c10d() {
 }  // namespace
 
 World::World(const Launch& launch, const WorldOptions& options)
-    : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options.patience))) {
-  wait_for_all(*store_, "arrived", launch_, options_.patience);
+    : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options))) {
+  wait_for_all(*store_, "arrived", launch_, options_);
   texts_ = store_->clone();
   watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
   if (options.device.is_cuda()) {
     lookout_ = std::make_unique<Lookout>(*watch_, options.device,
                                          LookoutOptions{.timeout = options.timeout, .say = options.say_failure});
   }
-  wait_for_all(*store_, "connected", launch_, options_.patience);  // rank 0 may leave at once, with the store
+  wait_for_all(*store_, "connected", launch_, options_);  // rank 0 may leave at once, with the store
   store_->setTimeout(options_.timeout);
 }
 

@@ -28,17 +28,30 @@ class Disagreement : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Ranks that do not find one another.
+class StartFailure : public std::runtime_error {
+ public:
+  StartFailure(const std::string& what, bool is_mine) : std::runtime_error(what), is_mine_(is_mine) {}
+  /// Whether it is this rank's to say, since no other is sure to know.
+  bool is_mine() const { return is_mine_; }
+
+ private:
+  bool is_mine_;
+};
+
 struct WorldOptions {
   c10::Device device = c10::kCPU;              ///< of the tensors that are exchanged; one GPU for each rank
   std::chrono::milliseconds timeout{600000};   ///< of a collective
   std::chrono::milliseconds patience{300000};  ///< for all ranks to start, and to connect
   SayFailure say_failure{};                    ///< on GPUs (LookoutOptions::say)
+  /// Told once, after ten seconds or half of `patience`, which ranks are waited for, and where; on any thread.
+  std::function<void(const std::string& text)> say_waiting{};
 };
 
 class World {
  public:
   /// Returns when all ranks are there. A port that is taken, an address that does not answer or ranks that do not come:
-  /// std::runtime_error that says which.
+  /// StartFailure that says which.
   World(const Launch& launch, const WorldOptions& options);
   World(const World&) = delete;
   World& operator=(const World&) = delete;

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <set>
 
+#include "config/toml_depth.h"
 #include "io/errors.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
@@ -22,6 +23,14 @@ namespace {
 template <typename... Parts>
 [[noreturn]] void fail(const fs::path& path, const Parts&... what) {
   throw DamagedFile(detail::concat("'", path.string(), "': ", what...));
+}
+
+/// The configuration in a state, which is read when the checkpoint has been taken, is one that can be.
+void check_state(const fs::path& path, const std::string& text) {
+  const nlohmann::json state = parse_json(text, detail::concat("'", path.string(), "'"));
+  if (!state.is_object() || !state.contains("config") || !state["config"].is_string()) return;
+  const auto fault = too_large(state["config"].get<std::string>());
+  if (fault) fail(path, "config: line ", fault->line, ": ", fault->what);
 }
 
 /// One file of tensors that the manifest lists. What was read is what is checked: another program could change the file
@@ -148,7 +157,9 @@ class Reader {
       std::string text = read_text_file(folder_ / file.name);
       check_file(folder_ / file.name, {static_cast<int64_t>(text.size()), checksum(std::as_bytes(std::span(text)))},
                  file);
-      if (file.name == kStateFile) state = std::move(text);
+      if (file.name != kStateFile) continue;
+      check_state(folder_ / file.name, text);
+      state = std::move(text);
     }
     if (!state) fail(folder_ / kManifestFile, "no file ", kStateFile);
     return *state;

@@ -45,9 +45,8 @@ class Save {
     check_run_folder(run_dir_);
     create_folders_durably(checkpoints_folder(run_dir_));
     if (leads()) make_ready();
-    folder_.emplace(checkpoint_folder(run_dir_, part_.step), ranks_.size == 1 ? Filling::kAlone
-                                                             : leads()        ? Filling::kLeading
-                                                                              : Filling::kHelping);
+    const Filling filling = ranks_.size == 1 ? Filling::kAlone : leads() ? Filling::kLeading : Filling::kHelping;
+    folder_.emplace(checkpoint_folder(run_dir_, part_.step), filling, Replaced::kNamed);
     return manifest_text({part_.step, write_tensor_files(folder_->path(), part_, ranks_)});
   }
 

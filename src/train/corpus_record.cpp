@@ -6,6 +6,7 @@
 #include "io/durable_file.h"
 #include "io/input_file.h"
 #include "io/json_text.h"
+#include "io/printable.h"
 #include "lighthouse/check.h"
 #include "train/text.h"
 
@@ -28,7 +29,7 @@ FileSizes read_record(const fs::path& path) {
 
 void record_corpus(const fs::path& run_dir, const std::vector<CorpusFile>& files) {
   std::string text;
-  for (const CorpusFile& file : files) text += std::to_string(file.bytes) + " " + quoted(file.name) + "\n";
+  for (const CorpusFile& file : files) text += std::to_string(file.bytes) + " " + json_string(file.name) + "\n";
   write_file_durably(run_dir / kCorpusFile, text);
 }
 
@@ -37,17 +38,17 @@ std::string corpus_changes(const fs::path& run_dir, const std::vector<CorpusFile
   FileSizes recorded = read_record(run_dir / kCorpusFile);
   std::vector<std::string> changes;
   for (const CorpusFile& file : files) {
-    const auto found = recorded.find(quoted(file.name));
+    const auto found = recorded.find(json_string(file.name));
     if (found == recorded.end()) {
       changes.push_back(quoted(file.name) + " is new");
       continue;
     }
     if (found->second != file.bytes) {
-      changes.push_back(detail::concat(found->first, " has ", file.bytes, " bytes instead of ", found->second));
+      changes.push_back(detail::concat(quoted(file.name), " has ", file.bytes, " bytes instead of ", found->second));
     }
     recorded.erase(found);
   }
-  for (const auto& [name, bytes] : recorded) changes.push_back(name + " is gone");
+  for (const auto& [name, bytes] : recorded) changes.push_back(shortened(name) + " is gone");
   return listed(changes, 5);
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "config/schema.h"
+#include "io/printable.h"
 #include "lighthouse/check.h"
 #include "lighthouse/geometry.h"
 #include "train/stop_signal.h"
@@ -14,7 +15,7 @@ namespace {
 
 std::string begin_text(const TrainingConfig& training, int64_t step) {
   if (step == 0 && !training.initial_weights.empty()) {
-    return "; weights from " + training.initial_weights +
+    return "; weights from " + printable_name(training.initial_weights) +
            (training.initial_rope == InitialRope::kChanged ? ", RoPE changed" : "");
   }
   if (step == training.steps) return "; all steps are done already: give more, or another logging.run_dir";
@@ -78,9 +79,9 @@ std::vector<std::string> opening_lines(const RunConfig& config, const SequenceLo
                          with_unit(static_cast<double>(loader.num_training_tokens())), " tokens to train on, ",
                          loader.num_validation_sequences(), " sequences of ", training.seq_len, " for validation; ",
                          environment.device, ", ", environment.threads, " threads, ", training.precision),
-          detail::concat("run folder ", run_dir.string(), ": ", training.steps, " steps, ", training.lighthouse_steps,
-                         " ", stage_one_text(config.attention), ", then ", training.steps - training.lighthouse_steps,
-                         " dense", begin_text(training, step))};
+          detail::concat("run folder ", printable_name(run_dir.string()), ": ", training.steps, " steps, ",
+                         training.lighthouse_steps, " ", stage_one_text(config.attention), ", then ",
+                         training.steps - training.lighthouse_steps, " dense", begin_text(training, step))};
 }
 
 std::vector<std::string> closing_lines(const RunConfig& config, const TrainResult& result, int stop_signal) {

@@ -9,12 +9,14 @@
 namespace lighthouse {
 
 std::string fixed(double value, int digits) {
+  if (std::isnan(value)) return "nan";  // which may have a sign
   std::ostringstream text;
   text << std::fixed << std::setprecision(digits) << value;
   return text.str();
 }
 
 std::string signed_fixed(double value, int digits) {
+  if (std::isnan(value)) return "nan";
   std::ostringstream text;
   text << std::showpos << std::fixed << std::setprecision(digits) << value;
   return text.str();

@@ -155,6 +155,18 @@ WRONG_USAGE = {
                                                                     "at most 9223372036854775807"]),
     "repeated option": (["generate", "--run", "a", "--run", "b"], ["lighthouse generate: --run: is given twice; give it once"]),
     "corpus of another option": (["eval", "--model", "m", "--data", "d", "--seq-len", "-4"], ["--seq-len -4: must be an integer"]),
+    "empty configuration": (["train", "--config", ""], ['--config "": must be the name of a file']),
+    "empty profile": (["train", "--profile="], ['--profile "": must be the name of a file']),
+    "empty run": (["eval", "--run", ""], ['--run "": must be the name of a folder']),
+    "empty corpus": (["eval", "--model", "m", "--data", ""], ['--data "": must be the name of a file or a folder']),
+    "empty output": (["export", "--run", "r", "--output", ""], ['--output "": must be the name of a folder']),
+    "options behind --": (["train", "--", "--training.steps", "4"], ["--training.steps: stands behind --"]),
+    "two models to measure": (["eval", "--run", "r", "--model", "m"], ["--run and --model: give one of them"]),
+    "eval of no model": (["eval", "--model", "no-such", "--data", "d", "--seq-len", "16"],
+                         ["--model: 'no-such' is no folder with a config.json"]),
+    "audit of no model": (["audit", "--model", "no-such", "--data", "d"], ["--model: 'no-such' is no folder with a config.json"]),
+    "missing validation": (["train", "--data.path", __file__, "--data.validation_path", "no-such"],
+                           ["no-such", "set data.validation_path to"]),
     "control characters": (["trian\x1b[31m\x07\x9b"], ["trian\ufffd[31m\ufffd\ufffd: unknown command"]),
 }
 
@@ -201,12 +213,50 @@ def test_pipes_in_the_place_of_a_model_are_refused(name, tmp_path):
         assert "json.exception" not in result.stderr
 
 
-def test_eval_and_audit_speak_of_their_own_options(tmp_path):
+def model_folder(folder):
     config = {"model_type": "llama", "vocab_size": 256, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
               "num_attention_heads": 1}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    result = run("audit", "--model", tmp_path, "--data", "/no/such/corpus", "--seq-len", 8)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_eval_and_audit_speak_of_their_own_options(tmp_path):
+    result = run("audit", "--model", model_folder(tmp_path), "--data", "/no/such/corpus", "--seq-len", 8)
     assert result.returncode != 0 and "data.path" not in result.stderr
+
+
+@pytest.mark.parametrize("words", ["eval --seq-len 8 --data d", "audit --seq-len 8 --data d", "generate --prompt a",
+                                   "bench attention"])
+def test_commands_speak_of_their_own_device(words, tmp_path):
+    if json.loads(run("info", "--json").stdout)["cuda"]["devices"]:
+        pytest.skip("there is a GPU, which is not refused")
+    model = [] if words.startswith("bench") else ["--model", model_folder(tmp_path)]
+    result = run(*words.split(), *model, "--device", "cuda")
+    check_refused(result, "--device cuda: this build has no CUDA or the machine no GPU")
+    assert "training.device" not in result.stderr
+
+
+# Tables within one another ended the program when they were destroyed.
+DEEP = {"key": "a" + ".a" * 520_000 + " = 1", "header": "[a" + ".a" * 500_000 + "]", "spaces": "a" + " . a" * 200_000 + "=1",
+        "list": "[model]\ndim = " + "[" * 100_000, "table": "[model]\ndim = " + "{a=" * 100_000}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_a_deep_configuration_is_refused(name, tmp_path):
+    (tmp_path / "config.toml").write_text(DEEP[name])
+    check_refused(run("plan", "--config", "config.toml", cwd=tmp_path), "config.toml:", "more than 32")
+    result = run("generate", "--run", tmp_path, "--prompt", "a")
+    check_refused(result, "config.toml:", "more than 32")
+    assert len(result.stderr) < 1000
+
+
+def test_long_names_do_not_flood_the_terminal(tmp_path):
+    (tmp_path / "c.toml").write_text("[model]\n" + "x" * 900_000 + " = 1\n")
+    result = run("plan", "--config", "c.toml", cwd=tmp_path)
+    check_refused(result, "c.toml:2: model.xxx", "unknown key")
+    assert len(result.stderr) < 1000
+    result = run("train", "--training.steps", "9" * 100_000)
+    assert result.returncode == 2 and len(result.stderr) < 20_000
 
 
 @pytest.mark.parametrize("case", WRONG_USAGE)

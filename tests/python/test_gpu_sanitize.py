@@ -16,6 +16,9 @@ import os, subprocess, sys
 program = next(i for i, word in enumerate(sys.argv) if word.endswith("_test"))
 print(" ".join(sys.argv[1:program]))
 code = subprocess.run(sys.argv[program:]).returncode
+if "NO_CALL" in os.environ:  # as it ends where no call of the GPU was made, whatever the program's code
+    print("========= Error: Target application terminated before first instrumented API call")
+    sys.exit(255)
 print(f"========= ERROR SUMMARY: {os.environ['FOUND']} errors")
 sys.exit(code or (86 if os.environ["FOUND"] != "0" else 0))
 """
@@ -29,6 +32,8 @@ time.sleep(float(os.environ.get("SLEEP", "0")))
 print(sys.argv[1], os.environ["GTEST_TOTAL_SHARDS"], os.environ["LIGHTHOUSE_REQUIRE_GPU"], os.environ["KIND"],
       os.environ.get("LIGHTHOUSE_TEST_MEMORY"))
 print("[  PASSED  ] 10 tests.")
+if os.environ.get("CODE"):
+    print("[  FAILED  ] 1 test, listed below:")
 sys.exit(int(os.environ.get("CODE", "0")))
 """
 
@@ -66,6 +71,19 @@ def test_every_tool_looks_at_its_tests_in_shards(sanitize, tmp_path):
 def test_what_is_found_or_fails_is_named_and_fails(sanitize, environment):
     out = sanitize("--tools", "synccheck", "--tests", "stages", code=1, **environment)
     assert "not good: stages_test" in out and ("21 found" in out) == ("FOUND" in environment)
+
+
+def test_tests_without_a_call_of_the_gpu_are_good_where_they_passed(sanitize):
+    options = ("--tools", "memcheck", "--tests", "stages")
+    assert "memcheck: 30 tests, 0 found\n" in sanitize(*options, NO_CALL="1")
+    assert "not good: stages_test" in sanitize(*options, code=1, NO_CALL="1", CODE="1")
+
+
+def test_what_takes_too_long_under_a_tool_is_left_out_and_said(sanitize, tmp_path):
+    out = sanitize("--tools", "memcheck", "--tests", "stages")
+    assert out.startswith("left out: Faults.ThreeHundredStepsEndWithTheBitsOfAQuietRun, whose")
+    log = (tmp_path / "logs" / "memcheck.stages_test.0.log").read_text()
+    assert ":Faults.ThreeHundredStepsEndWithTheBitsOfAQuietRun" in log
 
 
 def test_what_does_not_end_fails(sanitize):

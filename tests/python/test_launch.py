@@ -149,6 +149,30 @@ def test_wrong_variables_of_a_launcher_are_said_once(lighthouse, options):
         assert process.returncode == 2 and said.startswith(errors) and bool(said) == bool(errors), said
 
 
+def test_wrong_variables_of_one_process_are_said(lighthouse, options):
+    """They ended with exit code 2 and without a word."""
+    for variables, words in (({"RANK": "5", "WORLD_SIZE": "2"}, "RANK = '5'; must be an integer from 0 to 1"),
+                             ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "7"}, "LOCAL_RANK = '7'; must be an integer from 0 to 1")):
+        process = start(lighthouse, ["train", *options()], **variables)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 2 and said.startswith("lighthouse train: launch: ") and words in said, said
+
+
+@pytest.mark.parametrize("rank, address, waits, ends", [
+    (0, "127.0.0.1", "rank 0: waiting for rank 1 of 2 at 127.0.0.1:", "rank 1 of 2 did not start within 4 s"),
+    (1, "127.0.0.1", "rank 1: waiting for rank 0 at 127.0.0.1:", "rank 1 cannot reach rank 0 at 127.0.0.1:"),
+    (0, "no-such-host.invalid", "rank 0: waiting for rank 0 at no-such-host", "finds no host 'no-such-host.invalid' (MASTER_ADDR)"),
+    (1, "no-such-host.invalid", "rank 1: waiting for rank 0 at no-such-host", "finds no host 'no-such-host.invalid' (MASTER_ADDR)")])
+def test_a_process_alone_says_what_it_waits_for_and_gives_up(lighthouse, options, rank, address, waits, ends):
+    begin = time.monotonic()
+    process = start(lighthouse, ["train", *options(parallel__timeout=4)], RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR=address,
+                    MASTER_PORT=str(free_port()))
+    said = process.communicate(timeout=60)[1]
+    assert time.monotonic() - begin < 40, "four seconds and the start of a busy machine"
+    assert process.returncode == 2 and said.startswith(f"lighthouse train: {waits}") and ends in said, said
+    assert said.count("\n") == 2
+
+
 def test_a_port_that_is_taken_is_said_once(lighthouse, options):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -40,6 +40,14 @@ def test_the_paper_fits_an_h200(report):
     assert 0.4 < lighthouse["mfu"] < 0.7
 
 
+def test_control_characters_of_a_device_do_not_reach_the_terminal(plan):
+    name = ["--device", "a\x1b[31m\nb\udcff", "--memory", "80"]
+    assert plan(*name).stdout.startswith("device   a\ufffd[31m\ufffdb\ufffd, 80.0 GiB\n")
+    assert json.loads(plan(*name, "--json").stdout)["device"]["name"] == "a\ufffd[31m\ufffdb\ufffd"
+    refused = plan("--device", "a\x1b[31m", "--memory", "0.1", exit_code=1)
+    assert "\x1b" not in refused.stdout + refused.stderr and "a\ufffd[31m has " in refused.stderr
+
+
 def test_the_parts_add_up(report):
     for stage in report(*PAPER, "--device", "h200")["stages"]:
         memory, seconds = stage["memory_bytes"], stage["seconds"]

@@ -273,6 +273,14 @@ def test_profile_that_cannot_be_made_is_refused_or_told(corpus, tmp_path):
     assert result.returncode == 2 and "give --profile FILE" in result.stderr
     result = train(corpus, tmp_path / "run", "--profile", tmp_path / "absent" / "trace.json")
     assert result.returncode == 2 and "there is no folder" in result.stderr
+    (tmp_path / "mine.txt").write_text("mine")
+    result = train(corpus, tmp_path / "run", "--profile", tmp_path / "mine.txt")
+    assert result.returncode == 2 and f"--profile {tmp_path}/mine.txt: is there already; choose another name" in result.stderr
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    for path, words in (tmp_path, "is there and not a file"), (f"{tmp_path}/new/", "must be the name of a file"):
+        result = train(corpus, tmp_path / "run", "--profile", path)
+        assert result.returncode == 2 and f"--profile {path}: {words}" in result.stderr
+    assert not (tmp_path / "run").exists()
     result = train(corpus, tmp_path / "run", "--profile", tmp_path / "trace.json", "--profile-steps", "90:95")
     assert result.returncode == 0 and "did not reach step 90" in result.stderr
     assert not list(tmp_path.glob("trace.json")) + list(tmp_path.glob(".lighthouse-tmp-*"))

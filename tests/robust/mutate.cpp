@@ -14,6 +14,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr size_t kMostBytes = 1 << 16;
+constexpr size_t kMostRepeated = 1 << 20;
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -24,7 +25,15 @@ void run(const std::string& input) {
   LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(input.data()), input.size());
 }
 
-/// A few changes: bits, bytes, numbers at their limits, pieces of this seed or another moved, copied or cut.
+/// A piece of a few bytes many times over, as what is nested is: by doubling, so that most are short.
+std::string repeated(const std::string& piece, std::mt19937_64& random) {
+  std::string text = piece;
+  while (!text.empty() && text.size() < kMostRepeated && random() % 16 != 0) text += text;
+  return text;
+}
+
+/// A few changes: bits, bytes, numbers at their limits, pieces of this seed or another moved, copied or cut. Or one
+/// piece of it that stands there many times.
 std::string mutant(const std::vector<std::string>& seeds, std::mt19937_64& random) {
   static const char* const kPieces[] = {"0",       "-1",  "9223372036854775808",
                                         "1e999",   "\"",  "{",
@@ -35,6 +44,10 @@ std::string mutant(const std::vector<std::string>& seeds, std::mt19937_64& rando
                                         "\xff",    "\x1b"};
   const auto below = [&](size_t limit) { return limit == 0 ? 0 : static_cast<size_t>(random() % limit); };
   std::string text = seeds[below(seeds.size())];
+  if (below(256) == 0 && !text.empty()) {
+    const size_t place = below(text.size());
+    return text.insert(place, repeated(text.substr(place, 1 + below(8)), random));
+  }
   for (size_t changes = 1 + below(4); changes > 0; --changes) {
     const size_t place = below(text.size());
     const std::string& other = seeds[below(seeds.size())];

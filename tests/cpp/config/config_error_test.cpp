@@ -36,6 +36,22 @@ std::function<void(RunConfig&)> combination(std::vector<std::pair<std::string, s
 
 std::string test_name(const testing::TestParamInfo<WrongInput>& input) { return input.param.name; }
 
+std::string dotted(size_t parts) {
+  std::string key = "a";
+  for (size_t part = 1; part < parts; ++part) key += ".a";
+  return key;
+}
+std::string spaced_key(size_t parts) {
+  std::string key = "'.'";
+  for (size_t part = 1; part < parts; ++part) key += "\t. \"\\\"\"";
+  return key;
+}
+std::string nested_tables(size_t depth) {
+  std::string begin, end;
+  for (size_t i = 0; i < depth; ++i) begin += "{a=", end += "}";
+  return begin + "1" + end;
+}
+
 class ConfigErrorTest : public testing::TestWithParam<WrongInput> {};
 
 TEST_P(ConfigErrorTest, NamesPlaceValueAndRemedy) {
@@ -114,6 +130,25 @@ const WrongInput kWrongFiles[] = {
     {"no_quotes", toml("[data]\npath = corpus\n"), {"small.toml:2: "}},
     {"two_values", toml("[model]\ndim = 1 2\n"), {"small.toml:2: ", "'2'"}},
     {"invalid_utf8", toml("[data]\npath = \"\xff\xfe\"\n"), {"small.toml:2: ", "utf-8"}},
+    // Tables within one another ended the program when they were destroyed.
+    {"deep_key", toml("\n" + dotted(520'000) + " = 1\n"), {"small.toml:2: a key of more than 32 parts"}},
+    {"deep_header", toml("[" + dotted(500'000) + "]\n"), {"small.toml:1: a key of more than 32 parts"}},
+    {"deep_key_of_a_table", toml("[model]\ndim = {" + dotted(33) + " = 1}\n"), {"small.toml:2: a key of more"}},
+    {"deep_key_with_spaces", toml(spaced_key(100'000) + " = 1\n"), {"small.toml:1: a key of more than 32 parts"}},
+    {"deep_key_behind_strings",
+     toml("[data]\npath = \"\"\"a\"\"\"\"\"\nformat = '''b'''''\n\n" + dotted(200'000) + " = 1\n"),
+     {"small.toml:5: a key of more than 32 parts"}},
+    {"deep_list",
+     toml("[model]\ndim = " + std::string(60'000, '[') + "\n"),
+     {"small.toml:2: values nested more than 32"}},
+    {"deep_table",
+     toml("[model]\ndim = " + nested_tables(10'000) + "\n"),
+     {"small.toml:2: values nested more than 32"}},
+    {"too_many_bytes", toml("# " + std::string(1 << 20, 'x')), {"small.toml:1: has 1048578 bytes", "at most 1048576"}},
+    {"zero_byte",
+     toml("[data]\npath = \"t.txt\\u0000zz\"\n"),
+     {"small.toml:2: data.path = \"t.txt\\u0000zz\": has a zero"}},
+    {"zero_byte_in_list", toml("[data]\nextensions = [\".c\", \"\\u0000\"]\n"), {"data.extensions", "has a zero byte"}},
     {"long_value", toml("[model]\ndim = \"" + std::string(5000, 'x') + "\"\n"), {"xxx...: must be an integer"}},
 };
 INSTANTIATE_TEST_SUITE_P(Files, ConfigErrorTest, testing::ValuesIn(kWrongFiles), test_name);
@@ -255,6 +290,41 @@ const WrongInput kWrongCombinations[] = {
      {"model.vocab_size = 128", "at least 256"}},
 };
 INSTANTIATE_TEST_SUITE_P(Combinations, ConfigErrorTest, testing::ValuesIn(kWrongCombinations), test_name);
+
+// Strings and comments may hold what would be too deep outside of them.
+TEST(ConfigDepthTest, IsThatOfKeysAndValuesAlone) {
+  const std::string many = dotted(100) + std::string(100, '[') + std::string(100, '{');
+  RunConfig config;
+  apply_toml(config,
+             "# " + many + "\n[data] # \" ' " + many + "\npath = \"" + many + "\\\"" + many +
+                 "\"\nformat = 'text'\nmixture = ['" + many + "=1', \"\"\"\n" + many + "\"\" \\\"\"\"=2\"\"\"\"]\n" +
+                 "\"extensions\" = [ # [\n  \".c\", '''.h''''' ]\n",
+             "ours.toml");
+  EXPECT_EQ(config.data.path, many + "\"" + many);
+  EXPECT_EQ(config.data.extensions, (std::vector<std::string>{".c", ".h''"}));
+  EXPECT_EQ(config.data.mixture.size(), 2U);
+  std::string rows = "[attention]\ntopk_per_layer = [";
+  for (int i = 0; i < 1000; ++i) rows += i % 2 == 0 ? "4," : "\n8,";
+  apply_toml(config, rows + "]\n[optimizer]\nlearning_rate = 1.5e-3 # 1.2.3\n", "ours.toml");
+  EXPECT_EQ(config.attention.topk_per_layer.size(), 1000U);
+}
+
+// Messages had megabytes.
+TEST(ConfigErrorText, IsShortWhateverTheNames) {
+  const std::string name(400'000, 'x');
+  for (const std::string& text :
+       {name + " = 1\n", "[" + name + "]\n", "[model]\n" + name + " = 1\n", "[model]\ndim = \"" + name + "\"\n",
+        "[model]\n\"" + name + "\" = 1\n\"" + name + "\" = 2\n", "[model]\ndim = " + name + "\n"}) {
+    RunConfig config;
+    try {
+      apply_toml(config, text, "small.toml");
+      FAIL() << "accepted";
+    } catch (const ConfigError& error) {
+      EXPECT_LT(std::string(error.what()).size(), 1000U);
+      EXPECT_THAT(error.what(), HasSubstr("small.toml:"));
+    }
+  }
+}
 
 // A configuration that code made is held to the same limits as one that was read.
 TEST(ConfigValidateTest, ChecksLimitsToo) {

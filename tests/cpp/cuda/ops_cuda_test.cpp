@@ -1,4 +1,4 @@
-// What only a GPU can show of the operators: sizes past 2^31 elements and 65,535 rows, CUDA graphs, repeats.
+// What only a GPU can show of the operators: sizes past 2^31 elements and 65,535 rows, CUDA graphs.
 // The tests of tests/cpp/ops run on CUDA as well, with LIGHTHOUSE_TEST_DEVICE=cuda.
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
@@ -18,11 +18,9 @@
 #include <tuple>
 
 #include "lighthouse/ops.h"
-#include "ops/gathering.h"
 #include "ops/inner_attention.h"
 #include "ops/long_attention.h"
 #include "support/attention_results.h"
-#include "support/environment_number.h"
 #include "support/gpu_gate.h"
 
 namespace lighthouse {
@@ -123,29 +121,6 @@ TEST(LargeCuda, AMillionTokensAndMoreThan65535Rows) {
   EXPECT_TRUE(at::equal(select(s_qk, s_kq, options.selection_config).cpu(), on_cpu));
   const at::Tensor of_ones = lighthouse_attention(inputs.q, inputs.k, at::ones_like(inputs.v), options);
   EXPECT_GE(of_ones.min().item<float>(), 0.99F);
-}
-
-TEST(RepeatsCuda, AThousandTimesTheSameBits) {
-  NEED_DEVICE(4);
-  const Inputs inputs = make_inputs(16384 + 5, 4, 2, 128);
-  const SelectionConfig config = make_options(256).selection_config;
-  const calls::SharedPlan plan = calls::share_plan("test", config, inputs.q.size(1), 1, std::nullopt);
-  const auto run = [&] {
-    const ops::GatheredRows rows = ops::gather_by_norm(inputs.q, inputs.k, inputs.v, plan);
-    const auto [dq, dk, dv] = ops::gather_rows_backward(rows, rows.gathering);
-    const at::Tensor out = ops::scatter_rows(rows.q, rows.gathering);
-    const at::Tensor drows = ops::scatter_rows_backward(inputs.dout, rows.gathering);
-    return std::vector<at::Tensor>{rows.q, rows.k, rows.v, rows.gathering.selection, rows.gathering.slots, dq, dk,
-                                   dv,     out,    drows};
-  };
-  const std::vector<at::Tensor> first = run();
-  at::Tensor all_equal = at::ones({}, inputs.q.options().dtype(at::kBool));
-  const int repeats = environment_number("LIGHTHOUSE_TEST_REPEATS", 1000);
-  for (int repeat = 0; repeat < repeats; ++repeat) {
-    const std::vector<at::Tensor> again = run();
-    for (size_t i = 0; i < first.size(); ++i) all_equal.logical_and_((again[i] == first[i]).all());
-  }
-  EXPECT_TRUE(all_equal.item<bool>());
 }
 
 /// Whichever kernel `deterministic` takes here: cuDNN's with its repeatable backward, or FlashAttention-2.

@@ -38,12 +38,27 @@ TEST(AtomicFolder, ReplacesAnExistingFolderWhole) {
   const TemporaryFolder folder;
   write_bytes(folder / "target/old", "old");
   write_bytes(folder / "target.replaced/older", "left by a crash");
-  AtomicFolder made(folder / "target");
+  AtomicFolder made(folder / "target", Filling::kAlone, Replaced::kNamed);
   write_bytes(made.path() / "new", "new");
   made.commit();
   EXPECT_EQ(read_bytes(folder / "target/new"), "new");
   EXPECT_EQ(count_entries(folder / "target"), 1U);
   EXPECT_EQ(count_entries(folder.path()), 1U);
+}
+
+// A folder of the user's of that name was removed.
+TEST(AtomicFolder, LeavesWhatHasTheNameOfOneReplaced) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "target.replaced/mine", "of the user");
+  for (const char* content : {"first", "second"}) {
+    AtomicFolder made(folder / "target");
+    write_bytes(made.path() / content, content);
+    made.commit();
+    EXPECT_EQ(read_bytes(folder / "target" / content), content);
+    EXPECT_EQ(count_entries(folder / "target"), 1U);
+    EXPECT_EQ(read_bytes(folder / "target.replaced/mine"), "of the user");
+    EXPECT_EQ(count_entries(folder.path()), 2U);
+  }
 }
 
 TEST(AtomicFolder, DoesNotReplaceAFile) {

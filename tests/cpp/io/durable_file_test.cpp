@@ -70,6 +70,9 @@ TEST(OwnFile, IsARegularFileAndNoLink) {
   EXPECT_THAT(error_at("link"), AllOf(HasSubstr("link' is a symbolic link"), HasSubstr("remove the link")));
   EXPECT_THAT(error_at("dangling"), HasSubstr("dangling' is a symbolic link"));
   EXPECT_THAT(error_at("pipe"), HasSubstr("pipe' is not a regular file"));
+  fs::create_hard_link(folder / "users-own", folder / "hard");
+  EXPECT_THAT(error_at("hard"), HasSubstr("hard' has another name too (a hard link)"));
+  EXPECT_EQ(read_bytes(folder / "users-own"), "precious");
   EXPECT_FALSE(fs::exists(folder / "absent"));
   EXPECT_GE(open_own_file(folder / "new", O_RDWR).get(), 0);
   EXPECT_GE(open_own_file(folder / "new", O_RDWR).get(), 0);

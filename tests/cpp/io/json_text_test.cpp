@@ -84,6 +84,12 @@ TEST(JsonText, TakesWholeNumbersOnly) {
   }
 }
 
+TEST(JsonText, QuotesLongNamesInShort) {
+  EXPECT_EQ(quoted(std::string(299, 'a') + "\xc3\xa9" + std::string(100, 'b')),
+            "\"" + std::string(299, 'a') + "... (401 bytes)\"");
+  EXPECT_EQ(json_string(std::string(1000, 'a')).size(), 1002U);
+}
+
 TEST(JsonText, QuotesForTerminals) { EXPECT_EQ(quoted("a\x1b[31m\"\xff"), "\"a\\u001b[31m\\\"\xef\xbf\xbd\""); }
 
 }  // namespace

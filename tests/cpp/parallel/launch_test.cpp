@@ -119,13 +119,23 @@ TEST(Launch, NamesWhatIsMissingOrContradicts) {
   EXPECT_THAT(refusal({{"SLURM_STEP_NUM_TASKS", "4"}}), HasSubstr("SLURM_PROCID is not"));
 }
 
-TEST(Launch, KnowsOtherRanksByVariablesThatAreWrong) {
-  const auto is_other = [](const Variables& variables) { return is_other_rank(lookup_in(variables)); };
-  EXPECT_TRUE(is_other({{"RANK", "3"}}));
-  EXPECT_TRUE(is_other({{"SLURM_PROCID", "10"}}));
-  for (const char* rank : {"0", "00", "", "-1", "x", "1x"}) EXPECT_FALSE(is_other({{"RANK", rank}})) << rank;
-  EXPECT_FALSE(is_other({{"RANK", "0"}, {"SLURM_PROCID", "5"}}));
-  EXPECT_FALSE(is_other({}));
+TEST(Launch, KnowsWhatTheFirstProcessWillSayOfWrongVariables) {
+  const auto by_first = [](const Variables& variables) { return is_found_by_first(lookup_in(variables)); };
+  EXPECT_TRUE(by_first({{"RANK", "3"}}));
+  EXPECT_TRUE(by_first({{"RANK", "3"}, {"WORLD_SIZE", "two"}}));
+  EXPECT_TRUE(by_first({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_PORT", "70000"}}));
+  EXPECT_TRUE(by_first({{"SLURM_PROCID", "10"}, {"SLURM_STEP_NUM_TASKS", "x"}}));
+  for (const char* rank : {"0", "00", "", "-1", "x", "1x"}) EXPECT_FALSE(by_first({{"RANK", rank}})) << rank;
+  EXPECT_FALSE(by_first({{"RANK", "0"}, {"SLURM_PROCID", "5"}}));
+  EXPECT_FALSE(by_first({}));
+}
+
+// They ended with exit code 2 and without a word.
+TEST(Launch, KnowsWhatIsWrongWithOneProcessAlone) {
+  const auto by_first = [](const Variables& variables) { return is_found_by_first(lookup_in(variables)); };
+  EXPECT_FALSE(by_first({{"RANK", "5"}, {"WORLD_SIZE", "2"}}));
+  EXPECT_FALSE(by_first({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"LOCAL_RANK", "2"}}));
+  EXPECT_FALSE(by_first({{"SLURM_PROCID", "4"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_LOCALID", "0"}}));
 }
 
 }  // namespace

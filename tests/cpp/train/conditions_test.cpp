@@ -330,6 +330,10 @@ TEST_F(Conditions, FilesOfARunAreNotWrittenThroughLinks) {
       EXPECT_EQ(read_bytes(folder_ / "users-own"), R"({"step": 99})");
       EXPECT_FALSE(fs::exists(folder_ / "absent"));
     }
+    fs::remove(fs::path(config.logging.run_dir) / name);
+    fs::create_hard_link(folder_ / "users-own", fs::path(config.logging.run_dir) / name);
+    EXPECT_THAT(train_with(config), AllOf(HasSubstr("ERROR"), HasSubstr(std::string(name) + "' has another name too")));
+    EXPECT_EQ(read_bytes(folder_ / "users-own"), R"({"step": 99})");
   }
 }
 

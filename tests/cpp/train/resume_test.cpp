@@ -16,6 +16,7 @@ namespace lighthouse {
 namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -386,6 +387,30 @@ TEST_F(Resume, NumbersOfAStateMustBeWhole) {
           << place << " " << number;
     }
   }
+}
+
+// The program ended when the tables of its keys were destroyed, and no older checkpoint was tried.
+TEST_F(Resume, AConfigurationTooDeepToReadIsDamage) {
+  const RunConfig run = config("run");
+  run_until_signal(run, 4);
+  Checkpoint checkpoint = load_checkpoint(list_checkpoints(run.logging.run_dir).front());
+  nlohmann::json state = nlohmann::json::parse(checkpoint.state_json);
+  std::string key = "a";
+  for (int part = 1; part < 400'000; ++part) key += ".a";
+  for (const std::string& text : {key + " = 1", "# " + std::string(1 << 20, 'x')}) {
+    state["config"] = text;
+    checkpoint.step += 1;
+    checkpoint.state_json = state.dump();
+    save_checkpoint(run.logging.run_dir, checkpoint, 5);
+  }
+  std::vector<std::string> warnings;
+  const auto loaded =
+      load_latest_checkpoint(run.logging.run_dir, [&](const std::string& text) { warnings.push_back(text); });
+  ASSERT_TRUE(loaded);
+  EXPECT_EQ(loaded->step, checkpoint.step - 2);
+  EXPECT_THAT(warnings, ElementsAre(AllOf(HasSubstr("state.json'"), HasSubstr("config: line 1: has 1048578 bytes")),
+                                    AllOf(HasSubstr("state.json'"), HasSubstr("a key of more than 32 parts"))));
+  EXPECT_TRUE(train(run).complete);
 }
 
 TEST_F(Resume, StateThatIsNotOursIsDamage) {
