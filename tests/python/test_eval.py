@@ -169,7 +169,7 @@ WRONG_EVAL = {
     "corpus that no task reads": (["--task", "passkey", "--data", "x"], "--filler corpus"),
     "synthetic with Lighthouse": (["--task", "copy", "--attention", "lighthouse"], "dense"),
     "nothing to show": (["--show", 1], "--task passkey"),
-    "run and model": (["--model", "x"], "--run RUN"),
+    "run and model": (["--model", "x"], "--run and --model: give one of them"),
 }
 
 

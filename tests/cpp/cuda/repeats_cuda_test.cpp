@@ -77,7 +77,9 @@ TEST_P(RepeatsCuda, AThousandTimesTheSameBits) {
   if (!test_support::gpu_gate(at::hasCUDA())) GTEST_SKIP() << "no CUDA device";
   const Shape& shape = GetParam();
   const auto like = at::TensorOptions().device(at::kCUDA).dtype(shape.dtype);
-  const auto heads = [&](int64_t count) { return at::randn({shape.batch, shape.seq_len, count, shape.head_dim}, like); };
+  const auto heads = [&](int64_t count) {
+    return at::randn({shape.batch, shape.seq_len, count, shape.head_dim}, like);
+  };
   const at::Tensor q = heads(shape.num_heads), k = heads(shape.num_kv_heads), v = heads(shape.num_kv_heads);
   const at::Tensor dout = heads(shape.num_heads);
   AttentionOptions options;
@@ -89,9 +91,9 @@ TEST_P(RepeatsCuda, AThousandTimesTheSameBits) {
   if (shape.scorer == Scorer::kGla) {
     options.gate = at::randn({shape.batch, shape.seq_len, shape.num_heads}, like.dtype(at::kFloat)).abs().neg();
   }
-  const auto documents = shape.cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(shape.cu_seqlens);
-  const calls::SharedPlan plan =
-      ops::plan_of("test", options.selection_config, shape.seq_len, shape.batch, documents);
+  const auto documents =
+      shape.cu_seqlens.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(shape.cu_seqlens);
+  const calls::SharedPlan plan = ops::plan_of("test", options.selection_config, shape.seq_len, shape.batch, documents);
 
   const std::vector<at::Tensor> first = pass_of(q, k, v, dout, plan, options);
   at::Tensor all_equal = at::ones({}, like.dtype(at::kBool));
