@@ -7,12 +7,14 @@
 #include "data/mixture.h"
 #include "data/token_source.h"
 #include "io/atomic_folder.h"
+#include "io/durable_file.h"
 #include "io/errors.h"
 #include "io/input_file.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
 #include "model/token_numbers.h"
 #include "model/tokenizer_files.h"
+#include "model/trained_tokenizer.h"
 #include "train/text.h"
 
 namespace lighthouse {
@@ -65,7 +67,8 @@ struct Corpus {
 std::vector<Corpus> corpora_of(const DataConfig& data) {
   std::vector<Corpus> corpora;
   const auto add = [&](const char* key, const fs::path& path) {
-    corpora.push_back({key, path, is_text(data, path), manifest_of(path)});
+    std::optional<nlohmann::json> manifest = manifest_of(path);
+    corpora.push_back({key, path, !manifest && is_text(data, path), std::move(manifest)});
   };
   for (const MixturePart& part : parse_mixture(data.mixture)) add("data.mixture", part.path);
   if (corpora.empty()) add("data.path", data.path);
@@ -112,6 +115,27 @@ std::string tokens_of(const Corpus& corpus) {
   if (is_of_bytes(corpus)) return kBytes;
   const nlohmann::json checksum = tokenizer_of(corpus, "sha256");
   return checksum.is_string() ? checksum.get<std::string>() : "a tokenizer";
+}
+
+/// Changes the copy of the tokenizer of a corpus so that it makes of a text what the model was trained on.
+void as_trained(const Corpus& corpus, const fs::path& folder) {
+  if (!fs::exists(folder / kTokenizerFile)) return;
+  const auto change = [&](const char* name, const auto& changed) {
+    if (!fs::exists(folder / name)) return;
+    const std::string text = read_text_file(folder / name);
+    fs::remove(folder / name);
+    write_file_durably(folder / name, changed(text));
+  };
+  change(kTokenizerConfigFile, with_plain_class);
+  std::optional<NamedToken> begin;
+  const nlohmann::json named = tokenizer_of(corpus, "begin_of_text");
+  if (named.is_object()) {
+    begin = reading(manifest_name(corpus.path), [&] {
+      return NamedToken{member(named, "token").get<std::string>(), whole_member(named, "id")};
+    });
+  }
+  if (tokenizer_of(corpus, "kind").is_string())
+    change(kTokenizerFile, [&](const std::string& text) { return with_begin(text, begin); });
 }
 
 /// Throws InvalidArgument when two corpora have different tokens, where that is known of them.
@@ -217,7 +241,10 @@ void keep_tokenizer(const fs::path& run_dir, const DataConfig& data) {
   std::vector<std::string> names = tokenizer_files(folder);
   names.emplace_back(kGenerationFile);
   AtomicFolder kept(target);
-  for (const std::string& name : names) copy_regular_file(folder / name, kept.path() / name);
+  for (const std::string& name : names) {
+    if (!is_chat_file(name)) copy_regular_file(folder / name, kept.path() / name);
+  }
+  as_trained(*corpus, kept.path());
   kept.commit();
 }
 

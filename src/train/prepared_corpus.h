@@ -36,8 +36,10 @@ struct PreparedFolder {
 /// nullopt for a folder of another origin.
 std::optional<PreparedFolder> prepared_folder(const std::filesystem::path& folder);
 
-/// RUN/tokenizer: a copy of the tokenizer beside data.path, or the first of data.mixture that has one. A run that
-/// begins writes it, or removes that of an earlier beginning where there is none. Throws std::system_error.
+/// RUN/tokenizer: a copy of the tokenizer beside data.path, or the first of data.mixture that has one, which makes of a
+/// text what the corpus has of it: it puts first what was put before documents, and nothing else, and has no template
+/// of chats. A run that begins writes it, or removes that of an earlier beginning where there is none. Throws
+/// std::system_error.
 inline constexpr const char* kTokenizerFolder = "tokenizer";
 void keep_tokenizer(const std::filesystem::path& run_dir, const DataConfig& data);
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <nlohmann/json.hpp>
 
 #include "cpp/data/corpus.h"
 #include "cpp/io/temporary_folder.h"
@@ -47,6 +48,49 @@ TEST_F(PreparedCorpus, ItsTokenizerIsKept) {
     EXPECT_EQ(read_bytes(kept() / "generation_config.json"), "{}");
     EXPECT_FALSE(fs::exists(kept() / "notes.txt"));
   }
+}
+
+/// What it puts before a text is what was put before documents, whatever the one did that it was made of.
+TEST_F(PreparedCorpus, ItsTokenizerIsKeptAsTrained) {
+  const auto kept_of = [&](const std::string& post_processor, const std::string& begin) {
+    write_bytes(tokens() / "manifest.json",
+                R"({"format": "lighthouse-prepare 1", "vocab_size": 400, "data": {"train": {}},
+                    "made_of": {"tokenizer": {"kind": "tokenizers", "begin_of_text": )" +
+                    begin + "}}}");
+    write_bytes(tokens() / "tokenizer" / "tokenizer.json",
+                R"({"model": {"vocab": {"post_processor": 1, "\\\"": 2}}, "post_processor" : )" + post_processor +
+                    R"(, "version": "1.0"})");
+    write_bytes(tokens() / "tokenizer" / "tokenizer_config.json",
+                R"({"tokenizer_class": "LlamaTokenizerFast", "add_bos_token": true, "eos_token": "</s>",
+                    "chat_template": "{{ messages }}"})");
+    write_bytes(tokens() / "tokenizer" / "chat_template.jinja", "{{ messages }}");
+    keep(tokens() / "train");
+    EXPECT_FALSE(fs::exists(kept() / "chat_template.jinja"));
+    const auto config = nlohmann::json::parse(read_bytes(kept() / "tokenizer_config.json"));
+    EXPECT_EQ(config, nlohmann::json::parse(R"({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>",
+                                                "model_input_names": ["input_ids", "attention_mask"]})"));
+    const auto tokenizer = nlohmann::json::parse(read_bytes(kept() / "tokenizer.json"));
+    EXPECT_EQ(tokenizer["model"]["vocab"].size(), 2U);
+    EXPECT_EQ(tokenizer["version"], "1.0");
+    return tokenizer["post_processor"];
+  };
+  const std::string begins =
+      R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}],
+                                 "pair": [], "special_tokens": {"a,]}": "b"}})";
+  const std::string bytes = R"({"type": "ByteLevel", "trim_offsets": false})";
+  const std::string both = R"({"type": "Sequence", "processors": [)" + bytes + ", " + begins + "]}";
+  EXPECT_EQ(kept_of("null", "null"), nullptr);
+  EXPECT_EQ(kept_of(begins, "null"), nullptr);
+  EXPECT_EQ(kept_of(both, "null"), nlohmann::json::parse(bytes));
+  const std::string begin = R"({"id": 7, "token": "<begin>"})";
+  for (const std::string& before : {std::string("null"), begins}) {
+    const nlohmann::json made = kept_of(before, begin);
+    EXPECT_EQ(made["single"], nlohmann::json::parse(R"([{"SpecialToken": {"id": "<begin>", "type_id": 0}},
+                                                        {"Sequence": {"id": "A", "type_id": 0}}])"));
+    EXPECT_EQ(made["special_tokens"],
+              nlohmann::json::parse(R"({"<begin>": {"id": "<begin>", "ids": [7], "tokens": ["<begin>"]}})"));
+  }
+  EXPECT_EQ(kept_of(both, begin)["processors"].size(), 2U);
 }
 
 TEST_F(PreparedCorpus, OfAnotherOriginLeavesNone) {
