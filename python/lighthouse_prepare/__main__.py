@@ -12,6 +12,7 @@ from .errors import PrepareError, UsageError, cut
 from .prepare import prepare
 from .sources import READ_OTHERWISE
 from .statistics import report_lines
+from .verify import Verify
 
 DESCRIPTION = """Turns text into Megatron-LM data sets that `lighthouse train` reads. Sources are files and folders: .txt and
 .md (a file is a document), .jsonl (an object in each line) and .parquet; all but parquet also compressed, .gz or .zst. The
@@ -43,6 +44,8 @@ def parse(arguments):
     parser.add_argument("--checkpoint-seconds", type=float, default=10, metavar="S",
                         help="what a kill may cost; default: %(default)s")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier data set, or one begun with other options")
+    parser.add_argument("--verify", action=Verify, metavar="FOLDER",
+                        help="read an earlier data set, compare it with the checksums of its manifest, and do nothing else")
     return checked(parser, parser.parse_args(arguments))
 
 

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .errors import UsageError, check_there, cut, library, some
+from .pieces import Inexact, convert
 from .remarks import Lost, begin_remarks, end_remarks, may_lose
 
 BYTES = "bytes"
@@ -197,8 +199,19 @@ def load_pieces(path, content, beside, end, begin, parse_special):
     default = processor.id_to_piece(processor.eos_id()) if processor.eos_id() >= 0 else None
     found = choose(path, "--end-of-text", end or default, pieces, special)
     started = choose(path, "--begin-of-text", begin, pieces, special) if begin else None
-    files = {"tokenizer.model": content, **beside, "generation_config.json": generation_config(found, started)}
+    files = {"tokenizer.model": content, **beside, **json_files(path, content, processor, found, started),
+             "generation_config.json": generation_config(found, started)}
     return Tokenizer("sentencepiece", content, len(pieces), found, started, files=files)
+
+
+def json_files(path, content, processor, end, begin):
+    """What transformers loads; none, and a word of it, where that would not be the same."""
+    try:
+        return convert(content, processor, end, begin)
+    except (Inexact, ImportError) as error:
+        print(f"lighthouse-prepare: {path}: no tokenizer.json does the same ({error}): a model that is exported has no tokenizer "
+              "for transformers", file=sys.stderr)
+        return {}
 
 
 def make_processor(path, content):

@@ -1,7 +1,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,6 +14,7 @@
 #include "cli/open_run.h"
 #include "cli/option_words.h"
 #include "config/schema.h"
+#include "data/encoded_text.h"
 #include "data/tokenizer.h"
 #include "eval/prompt_tokens.h"
 #include "io/printable.h"
@@ -21,6 +24,7 @@
 #include "train/corpus_record.h"
 #include "train/device.h"
 #include "train/out_of_memory.h"
+#include "train/prepared_corpus.h"
 #include "train/schedule.h"
 
 namespace lighthouse::cli {
@@ -36,15 +40,27 @@ struct Subject {
   int64_t split_len = 0;                 ///< by which the run set its held-out text apart; 0: seq_len
   std::optional<CorpusIdentity> corpus;  ///< that it must be
   std::filesystem::path tokenizer;       ///< folder; empty: none, or tokens are bytes
+  std::filesystem::path home;            ///< folder where its tokenizer would be, were there one
+  bool of_bytes = false;                 ///< what it was trained on
   Json header;
 };
 
-/// Of the subject, where it has one. Without it losses are measured all the same, but not in bits a byte.
-std::unique_ptr<Tokenizer> open_tokenizer(const Subject& subject, const std::vector<const Task*>& tasks) {
+/// Whether --data is text, which is to become tokens.
+bool reads_text(const EvalOptions& options, const Subject& subject) {
+  return options.reads_corpus() && !options.data.empty() && is_text(subject.data, options.data);
+}
+
+/// Of the subject, where it has one. Without it losses are measured all the same, but not of text, nor in bits a byte.
+std::unique_ptr<Tokenizer> open_tokenizer(const EvalOptions& options, const Subject& subject,
+                                          const std::vector<const Task*>& tasks) {
   if (subject.tokenizer.empty()) return nullptr;
   try {
     return std::make_unique<Tokenizer>(subject.tokenizer);
   } catch (const InvalidArgument& error) {
+    if (reads_text(options, subject)) {
+      throw InvalidArgument(detail::concat(error.what(), "; or prepare '", options.data,
+                                           "' with lighthouse-prepare --tokenizer ", subject.tokenizer.string()));
+    }
     if (std::any_of(tasks.begin(), tasks.end(), [](const Task* task) { return task->prompt != nullptr; })) throw;
     std::cerr << "warning: bits a byte are not known: " << printable(error.what()) << std::endl;
   }
@@ -63,6 +79,8 @@ Subject open_model(const EvalOptions& options) {
           0,
           std::nullopt,
           has_text_tokenizer(options.model) ? options.model : "",
+          options.model,
+          false,
           {{"model", options.model}, {"step", nullptr}, {"stage", nullptr}}};
 }
 
@@ -81,6 +99,8 @@ Subject open_subject(const EvalOptions& options) {
                   run.config.training.seq_len,
                   run.corpus,
                   tokenizer_of(options.run, run.config),
+                  std::filesystem::path(options.run) / kTokenizerFolder,
+                  run.config.data.mixture.empty() && is_text(run.config.data, run.config.data.path),
                   {{"run", options.run}, {"step", run.step}, {"stage", stage}}};
   if (!options.data.empty()) {
     subject.data.path = subject.data.validation_path = options.data;
@@ -91,13 +111,40 @@ Subject open_subject(const EvalOptions& options) {
   return subject;
 }
 
-std::unique_ptr<SequenceLoader> open_corpus(const Subject& subject, const std::string& run) {
+/// The tokens of --data mean to the subject what they were made to mean.
+void check_tokens(const EvalOptions& options, const Subject& subject) {
+  const ModelConfig& model = subject.decoder.config();
+  if (!reads_text(options, subject)) {
+    check_vocabulary(subject.data, model.vocab_size);
+    return check_tokenizer(subject.data, subject.tokenizer.empty() ? subject.home : subject.tokenizer,
+                           model.vocab_size);
+  }
+  LIGHTHOUSE_CHECK(!subject.tokenizer.empty() || subject.of_bytes || reads_bytes(model), "data.path: '", options.data,
+                   "' is text, and the model has ", model.vocab_size,
+                   " tokens and no tokenizer that says which; 256 would be bytes. Put its tokenizer into '",
+                   subject.home.string(), "', or give tokens, as lighthouse-prepare --tokenizer TOKENIZER makes them");
+}
+
+/// Opens what is text as the tokens of the tokenizer.
+std::function<std::shared_ptr<TokenSource>(const std::string&)> encoding(const Subject& subject, Tokenizer& tokenizer) {
+  return [&, opened = std::map<std::string, std::shared_ptr<TokenSource>>()](const std::string& path) mutable {
+    std::shared_ptr<TokenSource>& text = opened[path];
+    if (!text) text = open_encoded_text(path, subject.data.extensions, tokenizer, subject.tokenizer);
+    return text;
+  };
+}
+
+std::unique_ptr<SequenceLoader> open_corpus(const EvalOptions& options, const Subject& subject, Tokenizer* tokenizer) {
   auto loader = in_words_of_options([&] {
+    if (!options.data.empty()) check_tokens(options, subject);
+    const bool encodes = tokenizer != nullptr && reads_text(options, subject);
     return std::make_unique<SequenceLoader>(subject.data, subject.seq_len.value_or(0),
-                                            subject.decoder.config().vocab_size, subject.split_len);
+                                            subject.decoder.config().vocab_size, subject.split_len, /*group=*/1,
+                                            encodes ? encoding(subject, *tokenizer) : nullptr);
   });
   if (!subject.corpus) return loader;
-  const std::string other = difference(*subject.corpus, loader->identity(), corpus_changes(run, loader->files()));
+  const std::string other =
+      difference(*subject.corpus, loader->identity(), corpus_changes(options.run, loader->files()));
   LIGHTHOUSE_CHECK(other.empty(), "the corpus '", subject.data.path, "' is not the one of the run (", other,
                    "), so it may hold what was trained on; give that data, or other text with --data PATH");
   return loader;
@@ -204,9 +251,9 @@ void run_eval(const EvalOptions& options) {
   const Subject subject = in_words_of_device([&] { return open_subject(options); }, options.device.has_value());
   const EvalSettings settings = with_attention_of(subject, options).settings(subject.seq_len);
   const std::vector<const Task*> tasks = options.chosen_tasks();
-  const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(subject, tasks);
+  const std::unique_ptr<Tokenizer> tokenizer = open_tokenizer(options, subject, tasks);
   check_settings(subject, settings, tasks, tokenizer.get());
-  const auto loader = options.reads_corpus() ? open_corpus(subject, options.run) : nullptr;
+  const auto loader = options.reads_corpus() ? open_corpus(options, subject, tokenizer.get()) : nullptr;
   if (options.show > 0) {
     const Evaluation evaluation(subject.decoder, loader.get(), settings, tokenizer.get());
     return show_prompts(options, settings, evaluation.filler(), tokenizer.get());

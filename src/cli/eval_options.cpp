@@ -139,7 +139,8 @@ void add_eval_options(CLI::App& command, EvalOptions& options) {
   add_word_option<MeasuredAttention>(command, "--attention", options.attention,
                                      "Of loss and position: dense, lighthouse or both")
       ->option_text("both");
-  names_path(command.add_option("--data", options.data, "Another corpus than the run's held-out text, all of it"))
+  names_path(
+      command.add_option("--data", options.data, "Another text or corpus than the run's held-out text, all of it"))
       ->option_text("PATH");
   within(command.add_option("--sequences", options.sequences, "At most so many sequences, spread over the text"),
          IntegerRange{1})

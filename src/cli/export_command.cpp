@@ -23,11 +23,18 @@ struct ExportArguments {
   bool overwrite = false;
 };
 
-/// The one that is given, or else that of the corpus, where the model from which training began has brought none.
-std::filesystem::path choose_tokenizer(const ExportArguments& options, const std::filesystem::path& origin) {
-  if (!options.tokenizer.empty()) return options.tokenizer;
+/// The one that is given, or else that of the corpus.
+void choose_tokenizer(const ExportArguments& options, ExportOptions& how) {
+  how.tokenizer = options.tokenizer;
   const std::filesystem::path kept = std::filesystem::path(options.run) / kTokenizerFolder;
-  return tokenizer_files(origin).empty() && std::filesystem::is_directory(kept) ? kept : std::filesystem::path();
+  if (!options.tokenizer.empty() || !std::filesystem::is_directory(kept)) return;
+  how.tokenizer = kept;
+  how.trained_tokenizer = true;
+  if (std::filesystem::exists(kept / kTokenizerFile)) return;
+  std::cerr << "warning: the tokenizer is not exported: '" << kept.string() << "' has no " << kTokenizerFile
+            << ", and transformers reads a tokenizer.model otherwise than the corpus was made, which depends on its "
+               "version; give a tokenizer with --tokenizer FOLDER"
+            << std::endl;
 }
 
 void run_export(const ExportArguments& options) {
@@ -37,7 +44,12 @@ void run_export(const ExportArguments& options) {
   how.max_positions = run.config.training.seq_len;
   how.overwrite = options.overwrite;
   how.origin = initial_model_of(options.run, run.config);
-  how.tokenizer = choose_tokenizer(options, how.origin);
+  choose_tokenizer(options, how);
+  if (run.config.model.rope_scaling == RopeScaling::kYarn) {
+    std::cerr << "warning: RoPE is scaled by yarn, which transformers before 4.57 reads otherwise; load the model with "
+                 "that or a later version"
+              << std::endl;
+  }
   for (const std::filesystem::path& path : export_huggingface(run.decoder, options.output, how)) {
     std::cout << path.string() << '\n';
   }

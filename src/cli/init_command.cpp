@@ -12,13 +12,11 @@
 #include "config/limits.h"
 #include "config/schema.h"
 #include "data/sequence_loader.h"
-#include "data/token_source.h"
 #include "io/durable_file.h"
 #include "io/printable.h"
 #include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/import.h"
-#include "model/tokenizer_files.h"
 #include "plan/starting_point.h"
 #include "plan/time.h"
 #include "train/prepared_corpus.h"
@@ -80,16 +78,14 @@ void open_corpus(const InitArguments& options, InitModel& model, InitCorpus& cor
   if (!model.is_folder && vocabulary) {
     model.config.vocab_size = *vocabulary == 256 ? 256 : (*vocabulary + kRound - 1) / kRound * kRound;
   }
-  check_vocabulary(corpus.data, model.config.vocab_size);
-  if (model.is_folder) check_tokenizer(corpus.data, model.name);
   const auto loader = in_words_of_options(
-      [&] { return std::make_unique<SequenceLoader>(corpus.data, options.seq_len, model.config.vocab_size); },
+      [&] {
+        check_vocabulary(corpus.data, model.config.vocab_size);
+        if (model.is_folder) check_tokenizer(corpus.data, model.name, model.config.vocab_size);
+        return std::make_unique<SequenceLoader>(corpus.data, options.seq_len, model.config.vocab_size);
+      },
       "--validation");
-  corpus.is_text = detect_format(corpus.data.path) == CorpusFormat::kText;
-  if (corpus.is_text && model.is_folder && has_text_tokenizer(model.name)) {
-    throw UsageError("--data " + options.data + ": is text, of which train reads the bytes, and the model in '" +
-                     model.name + "' has a tokenizer; prepare it with lighthouse-prepare --tokenizer " + model.name);
-  }
+  corpus.is_text = is_text(corpus.data, corpus.data.path);
   if (corpus.is_text && !model.is_folder) model.config.vocab_size = 256;
   corpus.tokens = loader->num_training_tokens();
   corpus.validation_sequences = loader->num_validation_sequences();

@@ -3,12 +3,30 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <numeric>
 
 #include "lighthouse/check.h"
 
 namespace lighthouse {
+namespace fs = std::filesystem;
+
+namespace {
+
+/// The same for all spellings of one corpus: ./tokens/train, tokens/train.bin, through a link, ...
+fs::path place_of(const std::string& path) {
+  const bool has_ending = path.ends_with(".bin") || path.ends_with(".idx");
+  const std::string prefix = has_ending ? path.substr(0, path.size() - 4) : path;
+  std::error_code error;
+  const bool is_pair = fs::exists(prefix + ".bin", error);
+  const fs::path place = fs::weakly_canonical(is_pair ? prefix + ".bin" : path, error);
+  const fs::path named = error ? fs::path(path).lexically_normal() : place;
+  return named.has_filename() ? named : named.parent_path();
+}
+
+}  // namespace
+
 std::vector<MixturePart> parse_mixture(const std::vector<std::string>& texts) {
   std::vector<MixturePart> parts;
   for (const std::string& text : texts) {
@@ -21,9 +39,12 @@ std::vector<MixturePart> parse_mixture(const std::vector<std::string>& texts) {
     }
     LIGHTHOUSE_CHECK(!part.path.empty() && part.weight > 0 && std::isfinite(part.weight), "data.mixture: '", text,
                      "' must be PATH=WEIGHT with a weight above 0, as tokens/code/train=0.3");
-    const bool twice =
-        std::any_of(parts.begin(), parts.end(), [&](const MixturePart& other) { return other.path == part.path; });
-    LIGHTHOUSE_CHECK(!twice, "data.mixture: '", part.path, "' is named twice; give it the sum of both weights");
+    const fs::path place = place_of(part.path);
+    const auto twice = std::find_if(parts.begin(), parts.end(),
+                                    [&](const MixturePart& other) { return place_of(other.path) == place; });
+    LIGHTHOUSE_CHECK(twice == parts.end(), "data.mixture: '", part.path, "' is named twice",
+                     twice == parts.end() || twice->path == part.path ? "" : ", also as '" + twice->path + "'",
+                     "; give it the sum of both weights");
     parts.push_back(std::move(part));
   }
   return parts;

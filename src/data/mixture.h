@@ -12,7 +12,8 @@ struct MixturePart {
   double weight = 1;  ///< its share of what is trained on, over the sum of all
 };
 
-/// Of texts "PATH=WEIGHT". Throws InvalidArgument naming the text: no weight, one that is not above 0, a path twice.
+/// Of texts "PATH=WEIGHT". Throws InvalidArgument naming the text: no weight, one that is not above 0, a corpus twice,
+/// also under two spellings of its path.
 std::vector<MixturePart> parse_mixture(const std::vector<std::string>& texts);
 
 /// An endless order of sources, in which each lies as evenly as can be: a period of kPeriod entries over and over, of

@@ -105,9 +105,10 @@ std::vector<MixturePart> parts_of(const DataConfig& config) {
 }
 
 /// The corpus of data.validation_path; what is wrong with it is not data.path's to put right.
-std::unique_ptr<TokenSource> open_validation(const DataConfig& config) {
+template <typename Open>
+auto in_words_of_validation(const Open& open) {
   try {
-    return open_source(config.validation_path, config.format, config.extensions);
+    return open();
   } catch (const InvalidArgument& error) {
     constexpr std::string_view kKey = "data.path";
     std::string text = error.what();
@@ -147,7 +148,8 @@ std::string difference(const CorpusIdentity& before, const CorpusIdentity& now, 
 }
 
 SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size, int64_t split_len,
-                               int64_t group)
+                               int64_t group,
+                               const std::function<std::shared_ptr<TokenSource>(const std::string&)>& open)
     : corpus_(std::make_unique<Corpus>()) {
   check_config(config, seq_len, vocab_size);
   if (split_len == 0) split_len = seq_len;
@@ -156,9 +158,12 @@ SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_
   const double fraction = own_corpus ? 0 : config.validation_fraction;
   std::vector<double> weights;
   std::string training_prints;
+  const auto opened = [&](const std::string& path) -> std::shared_ptr<TokenSource> {
+    return open ? open(path) : open_source(path, config.format, config.extensions);
+  };
   const std::vector<MixturePart> mixture = parts_of(config);
   for (const auto& [path, weight] : mixture) {
-    Corpus::Part part{path, open_source(path, config.format, config.extensions), nullptr, nullptr};
+    Corpus::Part part{path, opened(path), nullptr, nullptr};
     const int64_t end = by_documents ? split_documents(*part.source, fraction, split_len)
                                      : split_chunks(*part.source, fraction, split_len);
     part.training = make_packer(config.packing, {part.source, split_len, vocab_size, config.seed}, 0, end);
@@ -178,7 +183,7 @@ SequenceLoader::SequenceLoader(const DataConfig& config, int64_t seq_len, int64_
   corpus_->group = group;
   std::string validation_print = training_prints;
   if (own_corpus) {
-    corpus_->validation_source = open_validation(config);
+    corpus_->validation_source = in_words_of_validation([&] { return opened(config.validation_path); });
     validation_print = corpus_->validation_source->fingerprint();
     corpus_->validation = validation_packer(config.validation_path, config,
                                             {corpus_->validation_source, seq_len, vocab_size, std::nullopt}, 0);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,8 +44,9 @@ class SequenceLoader {
   /// `split_len`: the sequence length by which validation text is set apart, and training text cut, where that is not
   /// seq_len (0: it is). Validation at another length than a run's then reads only what the run held out.
   /// `group`: so many sequences that follow one another are of one corpus, as those of a micro-batch.
+  /// `open`: opens each of the corpora by its path; open_source where it is empty.
   SequenceLoader(const DataConfig& config, int64_t seq_len, int64_t vocab_size, int64_t split_len = 0,
-                 int64_t group = 1);
+                 int64_t group = 1, const std::function<std::shared_ptr<TokenSource>(const std::string&)>& open = {});
   ~SequenceLoader();
 
   /// Sequence `index` of an endless stream; each epoch visits every training sequence once in an order shuffled by the

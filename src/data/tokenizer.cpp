@@ -66,10 +66,14 @@ Tokenizer::Tokenizer(const std::filesystem::path& folder) : ends_(end_tokens(fol
   }
 }
 
-std::vector<int64_t> Tokenizer::encode(const std::string& text) {
+std::vector<int64_t> Tokenizer::encode(const std::string& text) { return encoded("encode", text); }
+
+std::vector<int64_t> Tokenizer::encode_document(const std::string& text) { return encoded("document", text); }
+
+std::vector<int64_t> Tokenizer::encoded(const char* request_name, const std::string& text) {
   std::string request;
   try {
-    request = json{{"encode", text}}.dump(-1, ' ', /*ensure_ascii=*/true);
+    request = json{{request_name, text}}.dump(-1, ' ', /*ensure_ascii=*/true);
   } catch (const json::type_error&) {
     throw InvalidArgument("tokenizer: the text is not valid UTF-8");
   }

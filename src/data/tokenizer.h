@@ -25,12 +25,16 @@ class Tokenizer {
 
   /// With what the tokenizer itself puts before a text, as its begin. Throws InvalidArgument unless text is UTF-8.
   std::vector<int64_t> encode(const std::string& text);
+  /// The same of a text in which the name of a special token is text like any other, as lighthouse-prepare reads it.
+  std::vector<int64_t> encode_document(const std::string& text);
   /// UTF-8, special tokens by name; of tokens that the vocabulary does not have, nothing.
   std::string decode(std::span<const int64_t> tokens);
   /// end_tokens of its folder.
   const std::vector<int64_t>& ends() const { return ends_; }
 
  private:
+  std::vector<int64_t> encoded(const char* request, const std::string& text);
+
   std::vector<int64_t> ends_;
   std::unique_ptr<ChildProcess> process_;
 };

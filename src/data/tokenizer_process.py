@@ -1,8 +1,8 @@
 """Between text and tokens, for src/data/tokenizer.cpp: a JSON request a line, and a JSON answer a line.
 
 The first line says {"size": of the vocabulary}. Then {"encode": text} is answered by {"tokens": [...]}, with what the
-tokenizer itself puts before a text; {"decode": [tokens]} by {"text": text}. What cannot be done is answered by
-{"error": why}.
+tokenizer itself puts before a text; {"document": text} by the same of a text in which names of special tokens are text;
+{"decode": [tokens]} by {"text": text}. What cannot be done is answered by {"error": why}.
 """
 import json
 import os
@@ -18,14 +18,18 @@ def load_json(path):
     tokenizer = tokenizers.Tokenizer.from_file(path)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return (tokenizer.get_vocab_size(), lambda text: tokenizer.encode(text).ids,
-            lambda tokens: tokenizer.decode(tokens, skip_special_tokens=False))
+
+    def encode(text, is_document=False):
+        tokenizer.encode_special_tokens = is_document
+        return tokenizer.encode(text).ids
+
+    return tokenizer.get_vocab_size(), encode, lambda tokens: tokenizer.decode(tokens, skip_special_tokens=False)
 
 
 def load_pieces(path):
     import sentencepiece
     processor = sentencepiece.SentencePieceProcessor(model_file=path)
-    return processor.vocab_size(), processor.encode, processor.decode
+    return processor.vocab_size(), lambda text, is_document=False: processor.encode(text), processor.decode
 
 
 def load(folder):
@@ -39,6 +43,8 @@ def load(folder):
 def answer(request, size, encode, decode):
     if "encode" in request:
         return {"tokens": encode(request["encode"])}
+    if "document" in request:
+        return {"tokens": encode(request["document"], is_document=True)}
     return {"text": decode([token for token in request["decode"] if token < size])}  # a vocabulary may be padded
 
 

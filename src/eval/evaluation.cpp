@@ -61,7 +61,7 @@ Filler Evaluation::filler() const {
 }
 
 std::optional<double> Evaluation::bytes_per_token() {
-  if (reads_bytes(decoder_.config())) return 1;
+  if (tokenizer_ == nullptr && reads_bytes(decoder_.config())) return 1;
   if (tokenizer_ == nullptr || loader_ == nullptr) return {};
   if (!bytes_per_token_) {
     PartialSum all;

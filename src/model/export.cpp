@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "io/atomic_folder.h"
 #include "io/durable_file.h"
@@ -15,6 +16,7 @@
 #include "model/huggingface_rope.h"
 #include "model/tensor_file.h"
 #include "model/tokenizer_files.h"
+#include "model/trained_tokenizer.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
@@ -22,7 +24,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::array kModelFiles = {kHuggingfaceWeightsFile, kHuggingfaceConfigFile, kGenerationFile};
-constexpr std::array kSpecialTokens = {"bos_token_id", "eos_token_id", "pad_token_id"};
+constexpr std::string_view kPadToken = "pad_token_id";
+constexpr std::array kSpecialTokens = {"bos_token_id", "eos_token_id", kPadToken.data()};
 
 bool is_exported(const std::string& name) {
   return std::find(kModelFiles.begin(), kModelFiles.end(), name) != kModelFiles.end() || is_tokenizer_file(name);
@@ -73,8 +76,9 @@ std::string text_of(const nlohmann::ordered_json& json) { return json.dump(2) + 
 /// All but the weights.
 Files described(const ModelConfig& model, const ExportOptions& options) {
   const fs::path& tokenizer = options.tokenizer.empty() ? options.origin : options.tokenizer;
-  const std::vector<std::string> of_tokenizer = tokenizer_files(tokenizer);
-  const bool of_bytes = of_tokenizer.empty() && model.vocab_size == 256;
+  std::vector<std::string> of_tokenizer = tokenizer_files(tokenizer);
+  if (options.trained_tokenizer && !fs::exists(tokenizer / kTokenizerFile)) of_tokenizer.clear();
+  const bool of_bytes = of_tokenizer.empty() && model.vocab_size == 256 && options.tokenizer.empty();
   const nlohmann::json origin = read_json(options.origin / kHuggingfaceConfigFile);
   int64_t max_positions = options.max_positions;
   if (has(origin, kMaxPositions)) {
@@ -84,12 +88,13 @@ Files described(const ModelConfig& model, const ExportOptions& options) {
   }
   nlohmann::json config =
       huggingface_config(model, options.dtype == at::kFloat ? "float32" : "bfloat16", max_positions);
-  nlohmann::json generation = read_json(options.origin / kGenerationFile);
+  nlohmann::json generation = nlohmann::json::object();
+  if (!options.trained_tokenizer) generation = read_json(options.origin / kGenerationFile);
   if (!options.tokenizer.empty()) generation.update(read_json(tokenizer / kGenerationFile));
   if (generation.empty()) generation["do_sample"] = true;
   for (const char* key : kSpecialTokens) {
     if (of_bytes) config[key] = kByteSpecial;
-    if (has(origin, key)) config[key] = origin[key];
+    if (has(origin, key) && (!options.trained_tokenizer || key == kPadToken)) config[key] = origin[key];
     if (!has(generation, key)) generation[key] = config[key];
     if (!options.tokenizer.empty()) config[key] = generation[key];
   }
@@ -99,8 +104,13 @@ Files described(const ModelConfig& model, const ExportOptions& options) {
     files[name] = read_text_file(tokenizer / name);
   }
   if (of_bytes) {
-    files["tokenizer.json"] = text_of(byte_tokenizer());
-    files["tokenizer_config.json"] = text_of(byte_tokenizer_config(max_positions));
+    files[kTokenizerFile] = text_of(byte_tokenizer());
+    files[kTokenizerConfigFile] = text_of(byte_tokenizer_config(max_positions));
+  }
+  const bool of_ours = of_bytes || (options.trained_tokenizer && !of_tokenizer.empty());
+  if (of_ours && model.family == ModelFamily::kQwen2) {
+    files[kPlainTokenizerFile] = kPlainTokenizer;
+    files[kTokenizerConfigFile] = with_plain_tokenizer(files[kTokenizerConfigFile]);
   }
   return files;
 }

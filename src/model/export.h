@@ -21,6 +21,9 @@ struct ExportOptions {
   /// A folder with the files of a tokenizer, and where there is one a generation_config.json with its special tokens,
   /// in the place of those of the origin. Empty: the origin's.
   std::filesystem::path tokenizer = {};
+  /// That tokenizer is RUN/tokenizer: of the origin no special token but what pads, and no setting of generation, is
+  /// carried over. Without a tokenizer.json, which all of transformers reads alike, no tokenizer is written.
+  bool trained_tokenizer = false;
 };
 
 /// Writes model.safetensors, config.json and generation_config.json into `folder`, and a tokenizer where there is one:

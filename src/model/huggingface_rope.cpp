@@ -68,6 +68,10 @@ void parse_scaling(const JsonKeys& rope, const JsonKeys& keys, ModelConfig& mode
   if (model.rope_scaling == RopeScaling::kDynamic) model.rope_original_len = keys.get<int64_t>(kMaxPositions);
   const bool from_length = model.rope_scaling == RopeScaling::kYarn || model.rope_scaling == RopeScaling::kLlama3;
   if (from_length) {
+    LIGHTHOUSE_CHECK(
+        !keys.has(kOriginal) || !rope.has(kOriginal) || keys.get<int64_t>(kOriginal) == rope.get<int64_t>(kOriginal),
+        "'", keys.source(), "': ", kOriginal, " = ", keys.get<int64_t>(kOriginal, 0), " and beside its rope_type ",
+        rope.get<int64_t>(kOriginal, 0), " contradict one another; leave one out");
     model.rope_original_len = keys.has(kOriginal)   ? keys.get<int64_t>(kOriginal)
                               : rope.has(kOriginal) ? rope.get<int64_t>(kOriginal)
                                                     : keys.get<int64_t>(kMaxPositions);

@@ -68,14 +68,13 @@ bool both_have(const char* name, const fs::path& folder, const fs::path& model) 
 
 }  // namespace
 
-std::string tokenizer_difference(const fs::path& folder, const fs::path& model) {
+std::optional<std::string> tokenizer_difference(const fs::path& folder, const fs::path& model) {
+  const bool json = both_have(kJsonFile, folder, model), pieces = both_have(kPieceFile, folder, model);
   for (const char* name : {kJsonFile, kPieceFile}) {
-    if (!both_have(name, folder, model)) continue;
-    if (read_file(folder / name) == read_file(model / name)) return "";
-    if (name == kPieceFile) return detail::concat(kPieceFile, " has other bytes");
-    return difference_of(read_token_numbers(folder / name), read_token_numbers(model / name));
+    if (both_have(name, folder, model) && read_file(folder / name) == read_file(model / name)) return "";
   }
-  return "";
+  if (json) return difference_of(read_token_numbers(folder / kJsonFile), read_token_numbers(model / kJsonFile));
+  return pieces ? std::optional(detail::concat(kPieceFile, " has other bytes")) : std::nullopt;
 }
 
 }  // namespace lighthouse

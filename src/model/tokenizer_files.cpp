@@ -6,6 +6,7 @@
 #include "io/errors.h"
 #include "io/input_file.h"
 #include "io/json_text.h"
+#include "model/trained_tokenizer.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
@@ -38,7 +39,8 @@ bool is_tokenizer_file(const std::string& name) {
       "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
       "chat_template.json",      "tekken.json"};
   return std::find(kNames.begin(), kNames.end(), name) != kNames.end() || name.starts_with("tokenizer") ||
-         name.ends_with(".tiktoken") || name.ends_with(".model") || name.ends_with(".jinja");
+         name == kPlainTokenizerFile || name.ends_with(".tiktoken") || name.ends_with(".model") ||
+         name.ends_with(".jinja");
 }
 
 std::vector<std::string> tokenizer_files(const fs::path& folder) {
@@ -52,8 +54,10 @@ std::vector<std::string> tokenizer_files(const fs::path& folder) {
   return names;
 }
 
+bool is_chat_file(const std::string& name) { return name == "chat_template.json" || name.ends_with(".jinja"); }
+
 bool has_text_tokenizer(const fs::path& folder) {
-  const fs::path file = folder / "tokenizer.json";
+  const fs::path file = folder / kTokenizerFile;
   if (!fs::is_regular_file(file)) return fs::is_regular_file(folder / "tokenizer.model");
   try {
     return parse_json(read_text_file(file), file.string()) != nlohmann::json(byte_tokenizer());

@@ -10,12 +10,17 @@
 namespace lighthouse {
 
 inline constexpr const char* kGenerationFile = "generation_config.json";
+inline constexpr const char* kTokenizerFile = "tokenizer.json";
+inline constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
 
 /// By the names that tokenizers of transformers have: tokenizer*, vocab.*, merges.txt, *.model, *.tiktoken, ...
 bool is_tokenizer_file(const std::string& name);
 
 /// Names of the files of a folder that belong to its tokenizer, sorted; none where there is no such folder.
 std::vector<std::string> tokenizer_files(const std::filesystem::path& folder);
+
+/// Whether a file of a tokenizer is a template of chats.
+bool is_chat_file(const std::string& name);
 
 /// Whether the folder has a tokenizer, as tokenizer.json or tokenizer.model, of more than bytes as below.
 bool has_text_tokenizer(const std::filesystem::path& folder);

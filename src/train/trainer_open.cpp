@@ -171,7 +171,7 @@ void Trainer::begin() {
   if (config_.training.initial_weights.empty()) {
     draw_parameters(decoder_.values(), config_.model.init_std, seed(config_));
   } else {
-    check_tokenizer(config_.data, config_.training.initial_weights);
+    check_tokenizer(config_.data, config_.training.initial_weights, config_.model.vocab_size);
     load_initial_weights(decoder_, config_.training.initial_weights, config_.training.initial_rope);
   }
 }

@@ -127,6 +127,8 @@ REFUSED = {
     "output-bias": ({"attention_bias": True}, "attention_bias = true", "only false is"),
     "longrope": ({"rope_scaling": {"type": "longrope"}}, 'type = "longrope"', "llama3"),
     "truncate": ({"rope_scaling": YARN | {"truncate": False}}, "truncate = false", "only true is"),
+    "original-lengths": ({"rope_scaling": YARN, "original_max_position_embeddings": 128},
+                         "original_max_position_embeddings = 128 and beside its rope_type 16", "contradict"),
     "rope-types": ({"rope_scaling": {"type": "linear", "rope_type": "yarn"}}, 'rope_type = "yarn"', "contradict"),
     "two-ropes": ({"rope_scaling": {"type": "linear", "factor": 2}, "rope_parameters": {"rope_type": "linear", "factor": 4}},
                   "rope_scaling and rope_parameters", "contradict"),

@@ -9,6 +9,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from lighthouse_prepare.megatron import write_index
 from safetensors.torch import load_file
 
 SEQ_LEN = 64
@@ -175,7 +176,10 @@ def test_exports_carry_over_what_is_not_weights(lighthouse, corpus, tmp_path, ha
     model.save_pretrained(origin)
     tokenizer_of_words().save_pretrained(origin)
     tokens = tokenizer_of_words()("light house stands")["input_ids"]
-    losses_of(run_train(lighthouse, corpus, origin, tmp_path / "run", **{"training.steps": 1}), tmp_path / "run")
+    text = np.frombuffer(corpus.read_bytes(), dtype=np.uint8)  # as tokens: bytes are none of that tokenizer
+    text.astype("<u2").tofile(tmp_path / "tokens.bin")
+    write_index(tmp_path / "tokens.idx", np.array([len(text)]), np.dtype("<u2"))
+    losses_of(run_train(lighthouse, tmp_path / "tokens", origin, tmp_path / "run", **{"training.steps": 1}), tmp_path / "run")
     if not has_origin:
         shutil.rmtree(origin)
     for _ in range(2):

@@ -131,6 +131,67 @@ def test_without_the_tokenizers_library_losses_are_in_bits_a_token(lighthouse, t
     assert refused.returncode == 2 and "LIGHTHOUSE_PYTHON" in refused.stderr
 
 
+def test_text_is_tokenized(lighthouse, trained, tmp_path):
+    """Its bytes are no tokens of the model, whatever numbers they are."""
+    run, exported, _ = trained
+    settings = ["--seq-len", 64, "--sequences", 1000, "--attention", "dense", "--json"]
+    for source in (["--run", run], ["--model", exported]):
+        loss, of_corpus = (json.loads(evaluate(lighthouse, *source, "--data", run.parent / data, *settings).stdout)
+                           for data in ("corpus.txt", "tokens/train"))
+        assert loss["tasks"] == of_corpus["tasks"] and loss["bytes_per_token"] == of_corpus["bytes_per_token"]
+    (tmp_path / "texts").mkdir()
+    for name in "ab":
+        (tmp_path / "texts" / name).write_text("\ufeff" + TEXT * 4 + "<|endoftext|>")
+    loss = json.loads(evaluate(lighthouse, "--model", exported, "--data", tmp_path / "texts", *settings).stdout)
+    tokenizer = tokenizers.Tokenizer.from_file(str(exported / "tokenizer.json"))
+    tokenizer.encode_special_tokens = True
+    assert loss["corpus"]["available"] == (2 * len(tokenizer.encode(TEXT * 4 + "<|endoftext|>").ids) + 1) // 64
+
+
+def refused_by(lighthouse, *arguments, **environment):
+    result = command(lighthouse, *arguments, **environment)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and not result.stdout, result.stdout + result.stderr
+    return result.stderr
+
+
+def test_text_that_cannot_be_tokenized_is_refused(lighthouse, trained, foreign_model, tmp_path):
+    run, exported, _ = trained
+    text = run.parent / "corpus.txt"
+    settings = ["--seq-len", 64, "--data"]
+    without = refused_by(lighthouse, "eval", "--model", exported, *settings, text, LIGHTHOUSE_PYTHON=str(tmp_path / "no-python"))
+    assert f"prepare '{text}' with lighthouse-prepare --tokenizer {exported}" in without
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 200)
+    assert "not valid UTF-8" in refused_by(lighthouse, "eval", "--model", exported, *settings, tmp_path / "latin.txt")
+    with open(tmp_path / "large.txt", "w") as large:
+        large.truncate(1 << 27)
+    assert "lighthouse-prepare --tokenizer" in refused_by(lighthouse, "eval", "--run", run, *settings, tmp_path / "large.txt")
+    config = json.loads((foreign_model / "config.json").read_text())
+    assert config["vocab_size"] != 256
+    assert "lighthouse-prepare --tokenizer" in refused_by(lighthouse, "eval", "--model", foreign_model, *settings, text)
+
+
+def test_tokens_of_another_tokenizer_are_refused(lighthouse, trained, tmp_path):
+    """By eval, and text by a training that begins with the model."""
+    run, exported, _ = trained
+    other = tokenizers.Tokenizer.from_file(str(exported / "tokenizer.json"))
+    vocabulary = {token: 299 - number for token, number in other.get_vocab().items()}
+    words = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.add_special_tokens(["<|endoftext|>"])
+    words.save(str(tmp_path / "tokenizer.json"))
+    text = run.parent / "corpus.txt"
+    for tokenizer, reason in ((tmp_path / "tokenizer.json", "there and"), ("bytes", "its tokens are bytes")):
+        prepared = command(sys.executable, "-m", "lighthouse_prepare", text, "--tokenizer", tokenizer, "--output",
+                           tmp_path / "tokens", "--validation", 0, "--overwrite")
+        assert prepared.returncode == 0, prepared.stderr
+        for source in (["--run", run], ["--model", exported, "--seq-len", 64]):
+            message = refused_by(lighthouse, "eval", *source, "--data", tmp_path / "tokens" / "train")
+            assert "has another tokenizer than the model in" in message and reason in message
+    message = refused_by(lighthouse, "train", "--config", run / "config.toml", "--training.initial_weights", exported,
+                         "--data.path", text, "--logging.run_dir", tmp_path / "run")
+    assert f"lighthouse-prepare --tokenizer {exported}" in message
+
+
 @pytest.mark.parametrize("task", ["passkey", "multikey"])
 def test_prompts_are_text(lighthouse, trained, task):
     """What eval finds is what transformers finds for the prompts that it shows."""

@@ -27,6 +27,6 @@ int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   read_or_refuse([&] { prepared_folder(folder.path()); });
   read_or_refuse([&] { prepared_vocabulary(config); });
   read_or_refuse([&] { check_vocabulary(config, 256); });
-  read_or_refuse([&] { check_tokenizer(config, folder.path()); });
+  read_or_refuse([&] { check_tokenizer(config, folder.path(), 256); });
   return 0;
 }

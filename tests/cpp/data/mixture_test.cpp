@@ -13,6 +13,7 @@
 
 namespace lighthouse {
 namespace {
+namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
 std::string refused(const std::function<void()>& body) { return message_of<InvalidArgument>(body); }
@@ -48,6 +49,25 @@ TEST(ParseMixture, ReadsAndRefuses) {
                 HasSubstr(detail::concat("'", wrong, "' must be PATH=WEIGHT")));
   }
   EXPECT_THAT(refused([] { parse_mixture({"a=1", "a=2"}); }), HasSubstr("'a' is named twice"));
+}
+
+/// Each would be read twice as often as its weight says.
+TEST(ParseMixture, KnowsACorpusByItsPlace) {
+  const TemporaryFolder folder;
+  const std::string here = folder.path().string();
+  write_bytes(folder / "train.bin", "");
+  write_bytes(folder / "texts/a.txt", "");
+  fs::create_directory_symlink(folder / "texts", folder / "link");
+  const auto both = [&](const std::string& one, const std::string& other) {
+    return refused([&] { parse_mixture({here + one + "=1", here + other + "=2"}); });
+  };
+  for (const char* other : {"/./train", "/train.bin", "/train.idx", "/texts/../train"}) {
+    EXPECT_THAT(both("/train", other), HasSubstr(" is named twice, also as '" + here + "/train'")) << other;
+  }
+  for (const char* other : {"/texts/", "//texts", "/link"}) {
+    EXPECT_THAT(both("/texts", other), HasSubstr(" is named twice")) << other;
+  }
+  EXPECT_NO_THROW(parse_mixture({here + "/train=1", here + "/texts=1", here + "/train2=1"}));
 }
 
 /// Corpora of bytes 'a' + i, each in a file.
