@@ -2,11 +2,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <memory>
 #include <optional>
 #include <sstream>
+#include <system_error>
 
 #include "cli/commands.h"
 #include "cli/config_options.h"
@@ -114,12 +117,22 @@ void open_trainer(std::optional<Trainer>& trainer, const RunConfig& config, cons
   }
 }
 
+/// Whether the file is what an earlier start with --profile has left: a job that is queued again goes on.
+bool is_trace(const std::string& path) {
+  std::error_code none;
+  if (!std::filesystem::is_regular_file(path, none)) return false;
+  std::string begin(64, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  return begin.find("\"schemaVersion\"") != std::string::npos;
+}
+
 /// --profile and --profile-steps "A:B".
 ProfileOptions profile_options(const TrainArguments& options) {
   ProfileOptions profile;
   profile.file = options.profile_file;
   if (!options.profile_file.empty()) {
-    check_output_file({"--profile", options.profile_file, "trace.json", /*replaces=*/false, ""});
+    check_output_file({"--profile", options.profile_file, "trace.json", is_trace(options.profile_file), ""});
   }
   if (options.profile_steps.empty()) return profile;
   if (options.profile_file.empty()) throw ConfigError("--profile-steps: give --profile FILE too");

@@ -261,6 +261,7 @@ def test_profile_is_a_trace_of_the_steps(corpus, tmp_path):
     assert names.count("aten::_foreach_norm") == 3  # the gradient norm, once a step
     one = tmp_path / "one.json"
     assert train(corpus, tmp_path / "again", "--profile", one, "--profile-steps", "20:20").returncode == 0
+    assert train(corpus, tmp_path / "again", "--profile", path).returncode == 0  # queued again: a trace is replaced
     assert trace_of(one).count("aten::_foreach_norm") == 1
     assert sorted(tmp_path.glob("*.json")) == [one, path] and not list(tmp_path.glob(".lighthouse-tmp-*"))
 
