@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "data/corpus_files.h"
 #include "lighthouse/check.h"
 
 namespace lighthouse {
@@ -70,6 +71,10 @@ std::unique_ptr<TokenSource> open_encoded_text(const std::string& path, const st
                                                Tokenizer& tokenizer, const std::filesystem::path& folder,
                                                int64_t most_bytes) {
   std::unique_ptr<TokenSource> text = open_text_source(path, extensions);
+  for (const CorpusFile& file : text->files()) {
+    const std::filesystem::path whole = path;
+    refuse_what_is_not_text(std::filesystem::is_directory(whole) ? whole / file.name : whole);
+  }
   LIGHTHOUSE_CHECK(text->num_tokens() <= most_bytes, "data: '", path, "' has ", text->num_tokens(),
                    " bytes of text, more than the ", most_bytes,
                    " that are tokenized on the way; prepare it with lighthouse-prepare --tokenizer ", folder.string());

@@ -172,6 +172,7 @@ std::string difference_from(const Corpus& corpus, const fs::path& model, int64_t
 
 bool is_text(const DataConfig& data, const fs::path& path) {
   if (data.format != CorpusFormat::kAuto) return data.format == CorpusFormat::kText;
+  if (manifest_in(path)) return false;  // the folder of data sets, of which one is to be named
   try {
     return detect_format(path.string()) == CorpusFormat::kText && fs::exists(path);
   } catch (const InvalidArgument&) {  // which opening it says

@@ -160,6 +160,9 @@ def test_text_that_cannot_be_tokenized_is_refused(lighthouse, trained, foreign_m
     settings = ["--seq-len", 64, "--data"]
     without = refused_by(lighthouse, "eval", "--model", exported, *settings, text, LIGHTHOUSE_PYTHON=str(tmp_path / "no-python"))
     assert f"prepare '{text}' with lighthouse-prepare --tokenizer {exported}" in without
+    assert "set --data to PREFIX" in refused_by(lighthouse, "eval", "--run", run, *settings, run.parent / "tokens")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    assert "lighthouse-prepare" in refused_by(lighthouse, "eval", "--run", run, *settings, tmp_path / "table.parquet")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 " * 200)
     assert "not valid UTF-8" in refused_by(lighthouse, "eval", "--model", exported, *settings, tmp_path / "latin.txt")
     with open(tmp_path / "large.txt", "w") as large:
