@@ -60,8 +60,8 @@ def begin_remarks(tokenizer, vocabulary):
     """Where documents are to begin with no token."""
     first = put_first(json.loads(state(tokenizer.post_processor) or "{}"))
     if first in vocabulary:
-        yield (f"the tokenizer puts {cut(first)} before a text, and so do `lighthouse generate` and transformers before a prompt, "
-               f"but no document begins with it: --begin-of-text '{cut(first)}' puts it there")
+        yield (f"the tokenizer puts {cut(first)} before a text, and no document begins with it: a model trained on them is run and exported "
+               f"without it; --begin-of-text '{cut(first)}' puts it there")
 
 
 def put_first(processor):
