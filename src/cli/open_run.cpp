@@ -29,8 +29,9 @@ void check_one_model(const std::string& run, const std::string& model) {
 }
 
 void check_model_folder(const std::string& folder) {
-  std::error_code none;
-  if (std::filesystem::exists(std::filesystem::path(folder) / kHuggingfaceConfigFile, none)) return;
+  std::error_code error;
+  if (std::filesystem::exists(std::filesystem::path(folder) / kHuggingfaceConfigFile, error)) return;
+  if (error) throw UsageError("--model: '" + folder + "': " + error.message());
   throw UsageError("--model: '" + folder + "' is no folder with a " + kHuggingfaceConfigFile +
                    "; give one that lighthouse export or save_pretrained has written");
 }

@@ -41,7 +41,9 @@ ModelFamily known_family(const JsonKeys& keys) {
   for (const char* key : {"num_experts", "num_local_experts", "n_routed_experts"}) {
     if (keys.has(key)) keys.refuse(key, "dense feed-forward layers are, mixtures of experts (MoE) not");
   }
-  if (keys.has("kv_lora_rank")) keys.refuse("kv_lora_rank", "heads of one projection are, latent attention (MLA) not");
+  if (keys.has("kv_lora_rank")) {
+    keys.refuse("kv_lora_rank", "heads of one projection are, latent attention (MLA) not", /*in_python=*/false);
+  }
   const std::optional<ModelFamily> family = find_word<ModelFamily>(keys.get<std::string>("model_type"));
   if (family) return *family;
   std::string names;
@@ -53,7 +55,8 @@ void refuse_windows(const JsonKeys& keys, ModelFamily family) {
   keys.require<bool>("use_sliding_window", false);
   const bool window = keys.has("sliding_window") || !keys.is_null("sliding_window");
   if (family == ModelFamily::kMistral && window) {
-    keys.refuse("sliding_window", "only null is, which is not what a Mistral model has where it is left out (4096)");
+    keys.refuse("sliding_window", "only null is, which is not what a Mistral model has where it is left out (4096)",
+                /*in_python=*/false);
   }
   for (const json& type : keys.get<json::array_t>("layer_types", {})) {
     if (type != "full_attention") keys.refuse("layer_types", "only \"full_attention\" is");

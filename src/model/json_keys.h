@@ -49,12 +49,13 @@ class JsonKeys {
   void require(const char* key, const T& only) const {
     if (get<T>(key, only) != only) refuse(key, "only " + nlohmann::json(only).dump() + " is");
   }
-  /// Throws InvalidArgument: the key's value is not supported, and what is.
-  [[noreturn]] void refuse(const char* key, const std::string& supported) const {
+  /// Throws InvalidArgument: the key's value is not supported, and what is. `in_python`: it may be for transformers.
+  [[noreturn]] void refuse(const char* key, const std::string& supported, bool in_python = true) const {
     const std::string value = object_.contains(key) ? excerpt(object_.at(key)) : "(left out)";
-    throw InvalidArgument(detail::concat("'", source_, "': ", key, " = ", value, " is not supported; ", supported,
-                                         "; for other models of transformers see lighthouse_attention.huggingface "
-                                         "in docs/python.md"));
+    throw InvalidArgument(detail::concat(
+        "'", source_, "': ", key, " = ", value, " is not supported; ", supported,
+        in_python ? "; for other models of transformers see lighthouse_attention.huggingface in docs/python.md"
+                  : "; lighthouse_attention.huggingface has no such layers either"));
   }
 
   JsonKeys inner(const char* key) const {

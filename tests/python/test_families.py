@@ -118,7 +118,7 @@ def test_both_stages_train_on_and_export(lighthouse, tmp_path, name):
 
 REFUSED = {
     "moe": ({"model_type": "qwen3_moe", "num_experts": 8}, "num_experts = 8", "mixtures of experts (MoE)"),
-    "mla": ({"model_type": "deepseek_v3", "kv_lora_rank": 512}, "kv_lora_rank = 512", "latent attention (MLA)"),
+    "mla": ({"model_type": "deepseek_v3", "kv_lora_rank": 512}, "kv_lora_rank = 512", "latent attention (MLA) not; lighthouse_attention.huggingface has no such layers either"),
     "mistral-window": ({"model_type": "mistral", "sliding_window": 4096}, "sliding_window = 4096", "null"),
     "mistral-default-window": ({"model_type": "mistral"}, "sliding_window = (left out)", "4096"),
     "qwen-window": ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window = true", "false"),
