@@ -76,13 +76,18 @@ def attend_each(attention, q, k, v, num_rows):
     return torch.cat([attention(*part) for part, rows in zip(parts, num_rows) if rows > 0], dim=2)
 
 
+def takes_flash(q):
+    """Whether FlashAttention-2 runs on q [.., d]."""
+    return q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and q.shape[-1] <= 256
+
+
 def varlen(q, k, v, num_rows, scale):
     """All documents in one call on CUDA: FlashAttention-2, or the memory-efficient kernel, by offsets."""
     head_dim, num_heads = q.shape[3], q.shape[1]
     q, k, v = (F.pad(x, (0, -head_dim % 8)) if head_dim % 8 else x for x in (q, k, v))
     bounds = [0, *itertools.accumulate(rows for rows in num_rows if rows > 0)]
     offsets, longest = ops._offsets_like(q, bounds), max(num_rows)
-    if q.dtype in (torch.float16, torch.bfloat16) and head_dim <= 256:
+    if takes_flash(q):
         by_row = [x.squeeze(0).transpose(0, 1) for x in (q, k, v)]
         out = torch.ops.aten._flash_attention_forward(*by_row, offsets, offsets, longest, longest, 0.0, True, False,
                                                       scale=scale)[0].transpose(0, 1).unsqueeze(0)

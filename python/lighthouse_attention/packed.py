@@ -33,7 +33,7 @@ from .errors import require_first_import
 require_first_import(globals())
 
 from . import library  # noqa: E402
-from .inner import acceptable  # noqa: E402
+from .inner import acceptable, takes_flash  # noqa: E402
 from .operators import ops  # noqa: E402
 
 NAMES = ("_packed_attention", "_packed_attention_backward", "_packed_documents", "_packed_full_attention",
@@ -132,10 +132,6 @@ def read_documents(cu_seqlens, batch, seq_len):
     return torch.tensor(offsets, dtype=torch.int64)
 
 
-def is_flash(q):
-    return q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and q.shape[3] <= 256
-
-
 def eager_full_attention(q, k, v, documents, softmax_scale, span):
     from .functional import full_attention
     from .window import SlidingWindow
@@ -155,7 +151,7 @@ def flash_options(q, documents, softmax_scale, span):
 
 
 def run_full_forward(q, k, v, documents, softmax_scale, span):
-    if not is_flash(q):
+    if not takes_flash(q):
         with torch.no_grad():
             return eager_full_attention(q, k, v, documents, softmax_scale, span).contiguous(), q.new_empty(0, dtype=torch.float32)
     options, named = flash_options(q, documents, softmax_scale, span)
@@ -165,7 +161,7 @@ def run_full_forward(q, k, v, documents, softmax_scale, span):
 
 
 def run_full_backward(do, q, k, v, o, log_sum_exp, documents, softmax_scale, span):
-    if not is_flash(q):
+    if not takes_flash(q):
         return run_again(eager_full_attention, do, q, k, v, documents, softmax_scale, span)
     options, named = flash_options(q, documents, softmax_scale, span)
     rows = (acceptable(x)[0] for x in (do, q, k, v, o))
@@ -186,7 +182,7 @@ def full_gradients(ctx, do, _):
 
 
 def empty_results(q, k, v, documents, softmax_scale, span):
-    return *contiguous_like(q), q.new_empty((q.shape[2], q.shape[1]) if is_flash(q) else (0,), dtype=torch.float32)
+    return *contiguous_like(q), q.new_empty((q.shape[2], q.shape[1]) if takes_flash(q) else (0,), dtype=torch.float32)
 
 
 register("_packed_documents", "(Tensor cu_seqlens, SymInt batch, SymInt seq_len) -> Tensor", read_documents,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from .checks import attention_scale, integer
 from .errors import require
-from .inner import Stock, acceptable, for_every_query_head, may_share_keys, stock_attention, with_any_gradient
+from .inner import Stock, acceptable, for_every_query_head, may_share_keys, stock_attention, takes_flash, with_any_gradient
 
 
 def layer_index(name, option, layer, num_layers):
@@ -83,7 +83,7 @@ class SlidingWindow(Stock):
         if self.span >= num_rows:
             return with_any_gradient(stock_attention(q, k, v, [num_rows], self.softmax_scale))
         scale = head_dim ** -0.5 if self.softmax_scale is None else self.softmax_scale
-        if q.is_cuda and is_16_bit and head_dim <= 256:
+        if takes_flash(q):
             by_row = [acceptable(x).transpose(1, 2) for x in (q, k, v)]
             out = torch.ops.aten._flash_attention_forward(*by_row, None, None, num_rows, num_rows, 0.0, True, False, scale=scale,
                                                           window_size_left=self.span - 1, window_size_right=0)[0]

@@ -52,13 +52,13 @@ std::optional<TomlFault> too_large(std::string_view text) {
     return TomlFault{1, "has " + std::to_string(text.size()) + " bytes; a configuration has at most " +
                             std::to_string(kMaxTomlBytes)};
   }
+  const std::string most = std::to_string(kMaxTomlDepth);
   Depth depth;
   int64_t line = 1;
   size_t next = 0;
   for (size_t at = 0; at < text.size(); at = next) {
     next = token_end(text, at);
     depth.take(text[at]);
-    const std::string most = std::to_string(kMaxTomlDepth);
     if (depth.dots >= kMaxTomlDepth) return TomlFault{line, "a key of more than " + most + " parts"};
     if (depth.open > kMaxTomlDepth) return TomlFault{line, "values nested more than " + most + " deep"};
     const std::string_view token = text.substr(at, next - at);

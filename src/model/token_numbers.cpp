@@ -8,6 +8,7 @@
 #include "io/input_file.h"
 #include "io/json_text.h"
 #include "lighthouse/check.h"
+#include "model/tokenizer_files.h"
 
 namespace lighthouse {
 namespace fs = std::filesystem;
@@ -17,7 +18,6 @@ namespace {
 using nlohmann::json;
 using TokenNumbers = std::unordered_map<std::string, int64_t>;
 
-constexpr const char* kJsonFile = "tokenizer.json";
 constexpr const char* kPieceFile = "tokenizer.model";
 
 /// Of an object {token: number}, or of unigram models, whose list [[token, score], ...] is in the order of the numbers.
@@ -69,11 +69,12 @@ bool both_have(const char* name, const fs::path& folder, const fs::path& model) 
 }  // namespace
 
 std::optional<std::string> tokenizer_difference(const fs::path& folder, const fs::path& model) {
-  const bool json = both_have(kJsonFile, folder, model), pieces = both_have(kPieceFile, folder, model);
-  for (const char* name : {kJsonFile, kPieceFile}) {
+  const bool json = both_have(kTokenizerFile, folder, model), pieces = both_have(kPieceFile, folder, model);
+  for (const char* name : {kTokenizerFile, kPieceFile}) {
     if (both_have(name, folder, model) && read_file(folder / name) == read_file(model / name)) return "";
   }
-  if (json) return difference_of(read_token_numbers(folder / kJsonFile), read_token_numbers(model / kJsonFile));
+  if (json)
+    return difference_of(read_token_numbers(folder / kTokenizerFile), read_token_numbers(model / kTokenizerFile));
   return pieces ? std::optional(detail::concat(kPieceFile, " has other bytes")) : std::nullopt;
 }
 
