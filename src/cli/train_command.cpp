@@ -15,6 +15,7 @@
 #include "cli/config_options.h"
 #include "cli/file_option.h"
 #include "cli/generated_text.h"
+#include "cli/held_signals.h"
 #include "cli/open_run.h"
 #include "cli/ranks.h"
 #include "cli/terminal.h"
@@ -158,6 +159,7 @@ RunConfig load_config(const TrainArguments& options) {
 
 void run_train(const TrainArguments& options) {
   if (options.print_config) {
+    deliver_held_signals();
     std::cout << to_toml(options.config->load());
     return;
   }
@@ -169,6 +171,7 @@ void run_train(const TrainArguments& options) {
   // While the run is opened, during the sample, and to the end of the process, when all is saved: never destroyed.
   static const auto* const signals = new StopSignals;
   static_cast<void>(signals);
+  deliver_held_signals();
   how.resume = options.resume == "auto";
   how.log = start.is_speaker() ? &std::cerr : nullptr;
   how.columns = drawing_columns(STDERR_FILENO);

@@ -184,6 +184,37 @@ def test_a_signal_while_a_run_is_opened_ends_it_in_words(lighthouse, corpus, tmp
     assert "stopped by SIGTERM before the first step; there is nothing to save" in errors
 
 
+def signals_of(process, kind):
+    """A set of numbers in /proc: blocked (SigBlk), caught (SigCgt)."""
+    mask = int(re.search(rf"{kind}:\s*(\w+)", open(f"/proc/{process.pid}/status").read())[1], 16)
+    return {number for number in range(1, 65) if mask & (1 << (number - 1))}
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_a_signal_while_the_libraries_are_loaded_waits_for_the_program(lighthouse, corpus, tmp_path, name):
+    process = subprocess.Popen(train_command(lighthouse, corpus, tmp_path / "run"), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+    started.append(process)
+    number = getattr(signal, name)
+    while number not in signals_of(process, "SigBlk"):
+        assert process.poll() is None
+    assert number not in signals_of(process, "SigCgt")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert f"stopped by {name} before the first step; there is nothing to save" in errors
+
+
+def test_signals_reach_a_run_that_goes_on_and_other_commands(lighthouse, corpus, tmp_path):
+    process = start(train_command(lighthouse, corpus, tmp_path / "run", training__steps=1_000_000), tmp_path / "run")
+    stops = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU}
+    assert not stops & signals_of(process, "SigBlk") and stops <= signals_of(process, "SigCgt")
+    other = subprocess.Popen([lighthouse, "info"], stdout=subprocess.DEVNULL)
+    started.append(other)
+    other.send_signal(signal.SIGTERM)
+    assert other.wait(timeout=60) == -signal.SIGTERM
+
+
 def open_files(folder):
     links = []
     for name in os.listdir(folder):
