@@ -18,9 +18,9 @@ using TakeMember = std::function<void(const std::string& name, const json& value
 /// back takes a time that grows with the square of an object's members.
 class Builder : public nlohmann::json_sax<json> {
  public:
-  /// With `take` the text is an object, whose members go there, each of at most `most` bytes.
-  explicit Builder(const std::string& source, const TakeMember* take = nullptr, size_t most = kNoLimit)
-      : source_(source), take_(take), most_(most) {}
+  /// With `take` the text is an object, whose members go there, and the limit is that of each of them.
+  explicit Builder(const std::string& source, const JsonLimits& limits, const TakeMember* take = nullptr)
+      : source_(source), limits_(limits), take_(take) {}
 
   json& value() { return root_; }
 
@@ -30,16 +30,22 @@ class Builder : public nlohmann::json_sax<json> {
   bool number_unsigned(number_unsigned_t value) override { return add(value); }
   bool number_float(number_float_t value, const string_t& /*text*/) override { return add(value); }
   bool string(string_t& value) override {
-    count(value.size());
+    if (is_left_out()) return true;
+    count(kString + value.size());
     return add(std::move(value));
   }
   bool binary(binary_t& /*value*/) override { return false; }  // texts have none
-  bool start_object(size_t /*size*/) override { return open(json::object()); }
+  bool start_object(size_t /*size*/) override { return open(json::value_t::object); }
   bool end_object() override { return close(); }
-  bool start_array(size_t /*size*/) override { return open(json::array()); }
+  bool start_array(size_t /*size*/) override { return open(json::value_t::array); }
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
+    if (left_out_ > 0) return true;
+    if (limits_.without != nullptr && name == limits_.without) {
+      left_out_ = 1;
+      return true;
+    }
     if (takes_members()) {
       member_ = &taken_;
       name_ = std::move(name);
@@ -61,39 +67,56 @@ class Builder : public nlohmann::json_sax<json> {
  private:
   bool takes_members() const { return take_ != nullptr && open_.size() == 1; }
 
-  /// Of a member that is handed over, before it takes that memory.
+  /// Before that memory is taken, of a member where they are handed over.
   void count(size_t bytes) {
-    if (take_ == nullptr || open_.empty()) return;
     bytes_ += bytes;
-    if (bytes_ > most_) throw_damaged(source_, quoted(name_), " takes more than ", most_, " bytes");
+    if (bytes_ <= limits_.bytes) return;
+    if (take_ == nullptr) throw_damaged(source_, "its values take more than ", limits_.bytes, " bytes of memory");
+    throw_damaged(source_, quoted(name_), " takes more than ", limits_.bytes, " bytes");
+  }
+  /// Whether the value that comes is one of a member that is not kept, or in one. Counts how deep it is.
+  bool is_left_out(int opened = 0) {
+    if (left_out_ == 0) return false;
+    left_out_ += opened;
+    if (left_out_ == 1) left_out_ = 0;  // it was the member's own
+    return true;
   }
   json* place(json value) {
-    count(sizeof(json));
+    count(kValue);
     if (take_ != nullptr && open_.empty() && !value.is_object()) throw_damaged(source_, "not a JSON object");
     if (open_.empty()) return &(root_ = std::move(value));
     if (open_.back()->is_array()) return &open_.back()->emplace_back(std::move(value));
     return &(*member_ = std::move(value));
   }
   bool add(json value) {
+    if (is_left_out()) return true;
     place(std::move(value));
     if (takes_members()) (*take_)(name_, taken_);
     return true;
   }
-  bool open(json value) {
-    if (open_.size() >= kMaxJsonDepth) throw_damaged(source_, "nested more than ", kMaxJsonDepth, " deep");
-    open_.push_back(place(std::move(value)));
+  bool open(json::value_t type) {
+    if (open_.size() + static_cast<size_t>(left_out_) >= kMaxJsonDepth)
+      throw_damaged(source_, "nested more than ", kMaxJsonDepth, " deep");
+    if (is_left_out(1)) return true;
+    count(type == json::value_t::object ? kObject : kArray);
+    open_.push_back(place(type));
     return true;
   }
   bool close() {
+    if (is_left_out(-1)) return true;
     open_.pop_back();
     if (takes_members()) (*take_)(name_, taken_);
     return true;
   }
 
+  // About what each takes of the heap: a list has room for up to twice its values, and is copied when it grows.
+  static constexpr size_t kValue = 3 * sizeof(json), kArray = 32, kObject = 64, kMember = 64, kString = 48;
+
   const std::string& source_;
+  const JsonLimits limits_;
   const TakeMember* take_;
-  static constexpr size_t kMember = 64;  ///< of a map, about
-  size_t most_, bytes_ = 0;              ///< of a member
+  size_t bytes_ = 0;  ///< of the value, or of the member that is handed over
+  int left_out_ = 0;  ///< 1: the next value is that of a member that is not kept; more: so many less 1 are open in it
   json root_, taken_;
   std::string name_;         ///< of taken_
   json* member_ = nullptr;   ///< that the next value is
@@ -110,14 +133,14 @@ void parse(std::string_view text, const std::string& source, Builder& builder) {
 
 }  // namespace
 
-json parse_json(std::string_view text, const std::string& source) {
-  Builder builder(source);
+json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits) {
+  Builder builder(source, limits);
   parse(text, source, builder);
   return std::move(builder.value());
 }
 
 void read_json_members(std::string_view text, const std::string& source, const TakeMember& take, size_t most) {
-  Builder builder(source, &take, most);
+  Builder builder(source, {.bytes = most}, &take);
   parse(text, source, builder);
 }
 

@@ -16,12 +16,21 @@ namespace lighthouse {
 /// Without a limit the recursive functions of values (dump, ==) end the program.
 inline constexpr size_t kMaxJsonDepth = 128;
 
+/// Bytes of memory, by estimate, that the values of a text may take: 27 times the text's if it is of empty objects.
+inline constexpr size_t kMaxJsonBytes = size_t{48} << 20;
 inline constexpr size_t kNoLimit = std::numeric_limits<size_t>::max();
 
+/// What is kept of a text.
+struct JsonLimits {
+  size_t bytes = kMaxJsonBytes;
+  const char* without =
+      nullptr;  ///< members of this name, anywhere, are read and not kept: long ones that none asks for
+};
+
 /// Parses a whole text. `source` names the file or part in errors. Throws DamagedFile when it is not JSON (with the
-/// place), begins with a byte order mark, is nested deeper than kMaxJsonDepth, or when an object has two members of one
-/// name, which most parsers pass over.
-nlohmann::json parse_json(std::string_view text, const std::string& source);
+/// place), begins with a byte order mark, is nested deeper than kMaxJsonDepth, takes more memory than `limits` say, or
+/// when an object has two members of one name, which most parsers pass over.
+nlohmann::json parse_json(std::string_view text, const std::string& source, const JsonLimits& limits = {});
 
 /// The same of a text that is an object, whose members are handed over one by one, in order, and not kept: files with
 /// many of them take little memory. Two members of one name are left to the caller to notice. Throws DamagedFile, also

@@ -7,6 +7,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/durable_file.h"
@@ -17,13 +18,19 @@ namespace lighthouse {
 /// One tensor to write. `data` is not owned.
 struct RawTensor {
   std::string name;
-  std::string dtype;  ///< safetensors' name: F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL
+  std::string dtype;  ///< a StoredDtype's name: F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL
   std::vector<int64_t> shape;
   std::span<const std::byte> data;  ///< row-major, little-endian
 };
 
-/// Bytes of one element of a safetensors dtype; throws InvalidArgument for an unknown one.
-size_t element_bytes(const std::string& dtype);
+/// What an element is, as the format names it.
+struct StoredDtype {
+  std::string_view name;
+  size_t bytes;
+};
+
+/// Throws InvalidArgument for an unknown name.
+const StoredDtype& stored_dtype(std::string_view name);
 
 /// Writes and fsyncs one file, wide dtypes first so that all data is aligned, otherwise in the given order; an existing
 /// file is replaced when the new one is complete. Throws std::system_error (path and errno text) and leaves no partial
@@ -35,7 +42,7 @@ FileSummary write_safetensors(const std::filesystem::path& path, const std::vect
 /// One tensor found in a file.
 struct StoredTensor {
   std::string name;
-  std::string dtype;  ///< as in RawTensor
+  std::string_view dtype;  ///< a StoredDtype's name
   std::vector<int64_t> shape;
   int64_t begin = 0;  ///< its first byte in the file
   int64_t bytes = 0;
@@ -43,7 +50,8 @@ struct StoredTensor {
 
 /// A file of tensors, open for reading. The constructor checks everything that the header claims against the file's
 /// size (length, JSON, dtypes, shapes, offsets, overlaps, holes) and throws DamagedFile naming file and tensor;
-/// std::system_error when the file cannot be opened.
+/// std::system_error when the file cannot be opened. Beside the header's text it takes at most 64 MiB of memory; more
+/// tensors than that is enough for, some 350,000, are refused.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -59,7 +67,7 @@ class SafetensorsFile {
   std::filesystem::path path_;
   InputFile file_;
   std::vector<StoredTensor> tensors_;
-  std::vector<size_t> by_name_;  ///< places in tensors_
+  std::vector<uint32_t> by_name_;  ///< places in tensors_
   std::map<std::string, std::string> metadata_;
 };
 

@@ -19,6 +19,9 @@ constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the format's own library
 constexpr size_t kMaxDimensions = 64;              // as many as torch has
 constexpr size_t kMaxEntryBytes = 4 << 20;         // in memory, of the metadata or a tensor's entry
+constexpr size_t kMaxTableBytes = 52 << 20;        // in memory, of all that is kept of tensors
+constexpr size_t kHeapBytes = 48;                  // what the heap takes for the sizes of a tensor, and for a long name
+constexpr size_t kTensorBytes = sizeof(StoredTensor) + sizeof(uint32_t) + kHeapBytes;
 
 /// The JSON text between the length and the data.
 std::string header_text(const InputFile& file, const std::string& source) {
@@ -61,10 +64,13 @@ struct DataRange {
 /// Errors name the part alone.
 StoredTensor parse_entry(const std::string& name, const json& entry, const DataRange& data) {
   if (!entry.is_object()) throw DamagedFile("its header entry is not an object");
-  StoredTensor tensor{name, member_of_type(entry, "dtype", json::value_t::string).get<std::string>(), {}};
+  StoredTensor tensor{name, {}, {}};
   int64_t bytes_of_one = 0;
   try {
-    bytes_of_one = static_cast<int64_t>(element_bytes(tensor.dtype));
+    const auto& dtype =
+        stored_dtype(member_of_type(entry, "dtype", json::value_t::string).get_ref<const std::string&>());
+    tensor.dtype = dtype.name;
+    bytes_of_one = static_cast<int64_t>(dtype.bytes);
   } catch (const InvalidArgument& error) {
     throw DamagedFile(error.what());
   }
@@ -116,14 +122,23 @@ void check_cover(const std::vector<StoredTensor>& tensors, const DataRange& data
   if (rest != 0) throw_damaged(file, rest, " bytes at its end belong to no tensor");
 }
 
+/// How many tensors a header may be of, before it is read: not more than have a place in it.
+size_t count_tensors(std::string_view text) {
+  constexpr std::string_view kInEach = "data_offsets";
+  size_t count = 0;
+  for (size_t at = text.find(kInEach); at != std::string_view::npos; at = text.find(kInEach, at + kInEach.size()))
+    ++count;
+  return std::min(count, kMaxTableBytes / kTensorBytes);
+}
+
 /// Places in `tensors`, by name.
-std::vector<size_t> sorted_by_name(const std::vector<StoredTensor>& tensors, const std::string& file) {
-  std::vector<size_t> order(tensors.size());
-  std::iota(order.begin(), order.end(), 0);
-  const auto name = [&](size_t place) -> const std::string& { return tensors[place].name; };
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return name(a) < name(b); });
+std::vector<uint32_t> sorted_by_name(const std::vector<StoredTensor>& tensors, const std::string& file) {
+  std::vector<uint32_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), 0U);
+  const auto name = [&](uint32_t place) -> const std::string& { return tensors[place].name; };
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return name(a) < name(b); });
   const auto twice =
-      std::adjacent_find(order.begin(), order.end(), [&](size_t a, size_t b) { return name(a) == name(b); });
+      std::adjacent_find(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return name(a) == name(b); });
   if (twice != order.end())
     throw_damaged(file, "header: the name ", quoted(name(*twice)), " stands twice in one object");
   return order;
@@ -137,8 +152,18 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
   const auto begin = static_cast<int64_t>(kLengthBytes + text.size());
   const DataRange data{begin, file_.size() - begin};
   bool has_metadata = false;
+  size_t table_bytes = 0;
+  tensors_.reserve(count_tensors(text));
   const auto take = [&](const std::string& name, const json& value) {
-    if (name != kMetadata) return tensors_.push_back(read_entry(name, value, data, source));
+    if (name != kMetadata) {
+      tensors_.push_back(read_entry(name, value, data, source));
+      table_bytes += kTensorBytes + name.size() + sizeof(int64_t) * tensors_.back().shape.size();
+      if (table_bytes > kMaxTableBytes) {
+        throw_damaged(source, "header: ", tensors_.size(), " tensors and more take over ", kMaxTableBytes,
+                      " bytes of memory");
+      }
+      return;
+    }
     if (std::exchange(has_metadata, true)) throw_damaged(source, kMetadata, " stands twice");
     metadata_ = read_metadata(value, source);
   };
@@ -153,7 +178,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
 const StoredTensor& SafetensorsFile::tensor(const std::string& name) const {
   const auto found =
       std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                       [&](size_t place, const std::string& wanted) { return tensors_[place].name < wanted; });
+                       [&](uint32_t place, const std::string& wanted) { return tensors_[place].name < wanted; });
   if (found == by_name_.end() || tensors_[*found].name != name) {
     throw_damaged(detail::concat("'", path_.string(), "'"), "no tensor ", quoted(name));
   }

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -13,7 +14,7 @@ static_assert(std::endian::native == std::endian::little, "tensor data is writte
 namespace {
 
 int64_t data_bytes(const RawTensor& tensor) {
-  int64_t bytes = static_cast<int64_t>(element_bytes(tensor.dtype));
+  int64_t bytes = static_cast<int64_t>(stored_dtype(tensor.dtype).bytes);
   for (const int64_t size : tensor.shape) {
     LIGHTHOUSE_CHECK(size >= 0 && !__builtin_mul_overflow(bytes, size, &bytes), "write_safetensors: tensor ",
                      quoted(tensor.name), ": a size of ", size, " in its shape is negative or too large");
@@ -56,13 +57,22 @@ std::string make_header(const std::vector<RawTensor>& tensors, const std::map<st
 
 }  // namespace
 
-size_t element_bytes(const std::string& dtype) {
-  static const std::map<std::string, size_t> kBytes = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8},
-                                                       {"I32", 4}, {"I16", 2}, {"I8", 1},  {"U8", 1},   {"BOOL", 1}};
-  const auto found = kBytes.find(dtype);
-  LIGHTHOUSE_CHECK(found != kBytes.end(), "safetensors: unknown dtype ", quoted(dtype),
+const StoredDtype& stored_dtype(std::string_view name) {
+  static constexpr std::array<StoredDtype, 10> kDtypes = {{{"F64", 8},
+                                                           {"F32", 4},
+                                                           {"F16", 2},
+                                                           {"BF16", 2},
+                                                           {"I64", 8},
+                                                           {"I32", 4},
+                                                           {"I16", 2},
+                                                           {"I8", 1},
+                                                           {"U8", 1},
+                                                           {"BOOL", 1}}};
+  const auto* const found =
+      std::find_if(kDtypes.begin(), kDtypes.end(), [&](const auto& each) { return each.name == name; });
+  LIGHTHOUSE_CHECK(found != kDtypes.end(), "safetensors: unknown dtype ", quoted(std::string(name)),
                    "; known are F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL");
-  return found->second;
+  return *found;
 }
 
 FileSummary write_safetensors(const std::filesystem::path& path, const std::vector<RawTensor>& tensors,
@@ -70,7 +80,7 @@ FileSummary write_safetensors(const std::filesystem::path& path, const std::vect
   check_tensors(tensors);
   std::vector<RawTensor> in_file_order = tensors;
   std::stable_sort(in_file_order.begin(), in_file_order.end(), [](const RawTensor& a, const RawTensor& b) {
-    return element_bytes(a.dtype) > element_bytes(b.dtype);
+    return stored_dtype(a.dtype).bytes > stored_dtype(b.dtype).bytes;
   });
   const std::string header = make_header(in_file_order, metadata);
   DurableFile file(path);

@@ -34,7 +34,7 @@ void add_vocabulary(const json& vocabulary, TokenNumbers& numbers) {
 
 TokenNumbers read_token_numbers(const fs::path& file) {
   const std::string source = detail::concat("'", file.string(), "'");
-  const json tokenizer = parse_json(read_text_file(file), file.string());
+  const json tokenizer = parse_json(read_text_file(file), file.string(), {.without = "merges"});
   return reading(source, [&] {
     TokenNumbers numbers;
     add_vocabulary(member(member(tokenizer, "model"), "vocab"), numbers);

@@ -59,6 +59,8 @@ bool is_chat_file(const std::string& name) { return name == "chat_template.json"
 bool has_text_tokenizer(const fs::path& folder) {
   const fs::path file = folder / kTokenizerFile;
   if (!fs::is_regular_file(file)) return fs::is_regular_file(folder / "tokenizer.model");
+  constexpr uintmax_t kMostBytes = 1 << 16;  // of what we write
+  if (fs::file_size(file) > kMostBytes) return true;
   try {
     return parse_json(read_text_file(file), file.string()) != nlohmann::json(byte_tokenizer());
   } catch (const DamagedFile&) {  // not what we write

@@ -82,10 +82,10 @@ json processor_of(const std::vector<json>& parts, const std::optional<NamedToken
   return kept.empty() ? json() : kept.front();
 }
 
-/// nullopt for what is no JSON object, or too deep.
+/// nullopt for what is no JSON object, or too deep. Tokenizers are written whole and so are read whole, however large.
 std::optional<json> object_of(const std::string& text) {
   try {
-    json value = parse_json(text, "");
+    json value = parse_json(text, "", {.bytes = kNoLimit});
     return value.is_object() ? std::optional(std::move(value)) : std::nullopt;
   } catch (const DamagedFile&) {
     return {};

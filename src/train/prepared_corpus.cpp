@@ -36,7 +36,7 @@ std::optional<nlohmann::json> manifest_in(const fs::path& folder) {
   const std::string text = read_text_file(file);
   nlohmann::json manifest;
   try {
-    manifest = parse_json(text, file.string());
+    manifest = parse_json(text, file.string(), {.without = "sources"});  // of which there may be millions
   } catch (const DamagedFile& error) {
     if (text.find(kFormat) == std::string::npos) return {};  // of another program
     throw DamagedFile(detail::concat(error.what(), "; copy the folder anew, or prepare it with lighthouse-prepare"));

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "cpp/io/memory_taken.h"
 #include "cpp/io/temporary_folder.h"
 #include "io/errors.h"
 
@@ -67,6 +68,56 @@ TEST(JsonText, HandsOverMembers) {
   }
   EXPECT_THAT(message_of<DamagedFile>([&] { read_json_members(R"({"a": {"x": 1, "x": 1}})", "f", take); }),
               HasSubstr("\"x\" stands twice"));
+}
+
+TEST(JsonText, LeavesOutMembersOfAName) {
+  const std::string text =
+      R"({"a": [1, {"b": [1, {"b": 2}], "c": 3}], "b": 4, "d": {"b": {"e": {}}, "f": ["b"]}, "b": null})";
+  const nlohmann::json expected = {{"a", {1, {{"c", 3}}}}, {"d", {{"f", {"b"}}}}};
+  EXPECT_EQ(parse_json(text, "f", {.without = "b"}), expected);
+  const std::string deep = "{\"b\":" + std::string(kMaxJsonDepth, '[') + std::string(kMaxJsonDepth, ']') + "}";
+  EXPECT_THAT(message_of<DamagedFile>([&] { parse_json(deep, "f", {.without = "b"}); }),
+              HasSubstr("nested more than 128"));
+  EXPECT_THAT(message_of<DamagedFile>([&] { parse_json(R"({"b": [1, }, "c": 1})", "f", {.without = "b"}); }),
+              HasSubstr("not JSON"));
+}
+
+/// So many values of a kind, or members, whose names end in their number.
+std::string many(size_t count, const std::string& begin, const std::string& end, bool is_object) {
+  std::string text(1, is_object ? '{' : '[');
+  for (size_t i = 0; i < count; ++i) text += (i == 0 ? "" : ",") + begin + (is_object ? std::to_string(i) : "") + end;
+  return text + (is_object ? '}' : ']');
+}
+
+TEST(JsonText, ValuesTakeLittleMemoryOrAreRefused) {
+  constexpr size_t kMany = 1'200'000, kFew = 200'000;
+  const std::string long_text(200, 'a');
+  for (const size_t count : {kMany, kFew}) {
+    const std::string texts[] = {many(count, "0", "", false),
+                                 many(count, "[]", "", false),
+                                 many(count, "{}", "", false),
+                                 many(count, "\"\"", "", false),
+                                 many(count, "[0]", "", false),
+                                 many(count, "{\"\":0}", "", false),
+                                 many(count, "\"", "\":0", true),
+                                 many(count, "\"", "\":{}", true),
+                                 many(count, "\"aaaaaaaaaaaaaaaa\"", "", false),
+                                 many(count / 4, "\"" + long_text, "\":\"" + long_text + "\"", true)};
+    for (const std::string& text : texts) {
+      std::string refusal;
+      const auto read = [&] {
+        try {
+          parse_json(text, "f");
+        } catch (const DamagedFile& error) {
+          refusal = error.what();
+        }
+      };
+      EXPECT_LE(memory_taken_by(read), kJsonMemory) << text.substr(0, 40);
+      read();
+      EXPECT_EQ(refusal, count == kMany ? "f: its values take more than 50331648 bytes of memory" : "")
+          << text.substr(0, 40);
+    }
+  }
 }
 
 TEST(JsonText, TakesWholeNumbersOnly) {

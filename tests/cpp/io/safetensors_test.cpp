@@ -6,9 +6,9 @@
 #include <bit>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <numeric>
 
+#include "cpp/io/memory_taken.h"
 #include "cpp/io/temporary_folder.h"
 #include "io/errors.h"
 #include "lighthouse/check.h"
@@ -30,7 +30,7 @@ struct Example {
     for (const char* dtype : {"U8", "F64", "BOOL", "F32", "F16", "BF16", "I64", "I32", "I16", "I8"}) {
       for (const auto& shape : shapes) {
         const int64_t count = std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-        const size_t size = element_bytes(dtype) * static_cast<size_t>(count);
+        const size_t size = stored_dtype(dtype).bytes * static_cast<size_t>(count);
         tensors.push_back({std::string(dtype) + "." + std::to_string(tensors.size()), dtype, shape,
                            std::span(bytes).subspan(begin, size)});
         begin += size;
@@ -58,7 +58,7 @@ TEST(Safetensors, RoundTrip) {
     EXPECT_EQ(found.dtype, expected.dtype);
     EXPECT_EQ(found.shape, expected.shape);
     EXPECT_TRUE(std::ranges::equal(data_of(file, found), expected.data)) << expected.name;
-    EXPECT_EQ(static_cast<size_t>(found.begin) % element_bytes(found.dtype), 0U) << "aligned";
+    EXPECT_EQ(static_cast<size_t>(found.begin) % stored_dtype(found.dtype).bytes, 0U) << "aligned";
   }
   const FileSummary found = summarize(file.file());
   EXPECT_EQ(found.bytes, summary.bytes);
@@ -129,27 +129,21 @@ TEST(Safetensors, ManyTensorsAreReadInLinearTime) {
   EXPECT_EQ(file.tensors().size(), kTensors);
 }
 
-/// Memory of this process in bytes: "VmRSS", or "VmHWM" for the most it had.
-int64_t memory(const std::string& which) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(which)) return std::stoll(line.substr(which.size() + 1)) * 1024;
-  }
-  return 0;
-}
-
 TEST(Safetensors, HeadersTakeLittleMemory) {
   const TemporaryFolder folder;
   const size_t bytes = write_many(folder / "many", 300'000);
   ASSERT_GT(bytes, 19'000'000U);
-  const std::string used = run_in_child([&] {
-    const int64_t before = memory("VmRSS");
-    const SafetensorsFile file(folder / "many");
-    return std::to_string(memory("VmHWM") - before);
-  });
-#ifndef __SANITIZE_ADDRESS__  // keeps what was freed
-  EXPECT_LT(std::stoll(used), 130'000'000) << "it took 417 MiB with the header as one value";
-#endif
+  EXPECT_LE(memory_taken_by([&] { const SafetensorsFile file(folder / "many"); }),
+            static_cast<int64_t>(bytes) + kJsonMemory)
+      << "it took 417 MiB with the header as one value";
+}
+
+TEST(Safetensors, RefusesTensorsForWhichMemoryIsNotEnough) {
+  const TemporaryFolder folder;
+  const auto bytes = static_cast<int64_t>(write_many(folder / "many", 450'000));
+  const auto read = [&] { return message_of<DamagedFile>([&] { const SafetensorsFile file(folder / "many"); }); };
+  EXPECT_THAT(read(), AllOf(HasSubstr("many'"), HasSubstr("tensors and more take over 54525952 bytes of memory")));
+  EXPECT_LE(memory_taken_by(read), bytes + kJsonMemory);
 }
 
 }  // namespace
