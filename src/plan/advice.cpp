@@ -147,6 +147,25 @@ std::string remedies(const RunConfig& config, int64_t device_bytes) {
   return text.empty() ? "nothing here makes it fit: use a smaller model or more memory" : "fits: " + text;
 }
 
+/// CUDA itself takes less.
+constexpr int64_t kOthersToName = int64_t{2} << 30;
+
+std::string words_of_others(const DeviceRoom& room) {
+  if (room.others < kOthersToName) return "";
+  return ", beside " + memory_text(room.others) + " of other processes, which nvidia-smi names";
+}
+
+/// What was to fit.
+std::string why_it_did_not_fit(const DeviceRoom& room) {
+  constexpr int64_t kPart = 20;  // of the memory
+  if (room.scattered > room.available / kPart) {
+    return "that should fit, but " + memory_text(room.scattered) + " lay scattered between tensors: set " +
+           "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in the environment";
+  }
+  return "that should fit: see with nvidia-smi what else uses the device, or try --training.recompute selective or "
+         "full";
+}
+
 }  // namespace
 
 std::vector<Alternative> alternatives(const RunConfig& config, int64_t device_bytes, bool on_cuda,
@@ -255,7 +274,7 @@ std::string memory_text(int64_t bytes) {
   return text;
 }
 
-std::string memory_advice(const RunConfig& config, int64_t device_bytes) {
+std::string memory_advice(const RunConfig& config, const DeviceRoom& room) {
   StepMemory most;
   bool stage_1 = false;
   for (const bool lighthouse : stages_of(config.training)) {
@@ -266,16 +285,13 @@ std::string memory_advice(const RunConfig& config, int64_t device_bytes) {
   }
   const std::string need = "a step of " + std::string(stage_1 ? "stage 1" : "stage 2") + " takes about " +
                            memory_text(most.total()) + ", in " + most.peak + "; the device has " +
-                           memory_text(device_bytes);
+                           memory_text(room.available) + words_of_others(room);
   const std::string parts = "kept for backward " + memory_text(most.kept) + ", weights, moments and gradients " +
                             memory_text(most.weights + most.moments + most.gradients + most.copies) +
                             ", temporaries and workspaces " + memory_text(most.temporaries + most.workspace) +
                             ", CUDA and allocator " + memory_text(most.overhead);
-  if (most.total() <= device_bytes) {
-    return need + "\n" + parts + "\nthat should fit: see with nvidia-smi what else uses the device, or try " +
-           "--training.recompute selective or full";
-  }
-  return need + "\n" + parts + "\n" + remedies(config, device_bytes);
+  return need + "\n" + parts + "\n" +
+         (most.total() <= room.available ? why_it_did_not_fit(room) : remedies(config, room.available));
 }
 
 }  // namespace lighthouse

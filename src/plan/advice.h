@@ -50,9 +50,16 @@ int64_t largest_seq_len(const RunConfig& config, int64_t device_bytes, bool on_c
 /// "--training.recompute full --training.offload true"
 std::string settings_text(const Alternative& alternative);
 
-/// Of an out-of-memory error on a GPU of `device_bytes`, three lines without a last newline: the need and its moment,
-/// what takes the memory, which settings fit.
-std::string memory_advice(const RunConfig& config, int64_t device_bytes);
+/// What a GPU has for a process for which it was not enough, in bytes.
+struct DeviceRoom {
+  int64_t available;      ///< were all tensors of this process gone
+  int64_t others = 0;     ///< other processes', and what CUDA itself takes
+  int64_t scattered = 0;  ///< the allocator's, between tensors when most was in them
+};
+
+/// Of an out-of-memory error, three lines without a last newline: the need and its moment, what takes the memory, which
+/// settings fit.
+std::string memory_advice(const RunConfig& config, const DeviceRoom& room);
 
 /// 1 GiB -> "1.0 GiB", 20 MiB -> "20 MiB"
 std::string memory_text(int64_t bytes);

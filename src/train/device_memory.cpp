@@ -9,9 +9,9 @@ std::optional<DeviceMemory> device_memory(at::Device device) {
   c10::DeviceAllocator* const allocator = c10::getDeviceAllocator(device.type());
   const auto stats = allocator->getDeviceStats(device.index());
   constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  const auto [free, total] = allocator->getMemoryInfo(device.index());
   return DeviceMemory{stats.allocated_bytes[kAll].current, stats.allocated_bytes[kAll].peak,
-                      stats.reserved_bytes[kAll].current,
-                      static_cast<int64_t>(allocator->getMemoryInfo(device.index()).first)};
+                      stats.reserved_bytes[kAll].current, static_cast<int64_t>(free), static_cast<int64_t>(total)};
 }
 
 void reset_peak_memory(at::Device device) {

@@ -13,7 +13,8 @@ struct DeviceMemory {
   int64_t allocated = 0;
   int64_t peak_allocated = 0;  ///< since the last reset_peak_memory, or the start
   int64_t reserved = 0;
-  int64_t free = 0;  ///< of the device, for any process
+  int64_t free = 0;   ///< of the device, for any process
+  int64_t total = 0;  ///< of the device
 
   int64_t available() const { return free + reserved; }  ///< to this process, were all its tensors gone
 };

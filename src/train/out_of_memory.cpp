@@ -52,7 +52,9 @@ std::string out_of_memory_message(const RunConfig& config, at::Device device, co
   const auto bytes = [](int64_t count) { return with_unit(static_cast<double>(count)) + "B"; };
   return message + "\n" + bytes(memory->allocated) + " are in tensors, " + bytes(memory->reserved) +
          " are reserved, the most in tensors was " + bytes(memory->peak_allocated) + "\n" +
-         memory_advice(config, memory->available());
+         memory_advice(config, {.available = memory->available(),
+                                .others = memory->total - memory->available(),
+                                .scattered = memory->reserved - memory->peak_allocated});
 }
 
 }  // namespace lighthouse

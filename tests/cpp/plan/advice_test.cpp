@@ -11,6 +11,7 @@
 namespace lighthouse {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -211,7 +212,7 @@ TEST(LargestSeqLenTest, FitsAndTheNextDoesNot) {
 }
 
 TEST(MemoryAdviceTest, SaysWhatTakesTheMemoryAndWhatFits) {
-  const std::string text = memory_advice(paper_config(), 48 * kGiB);
+  const std::string text = memory_advice(paper_config(), {.available = 48 * kGiB});
   EXPECT_THAT(text, HasSubstr("a step of stage 2 takes about "));
   EXPECT_THAT(text, HasSubstr("the device has 48.0 GiB"));
   EXPECT_THAT(text, HasSubstr("kept for backward "));
@@ -221,8 +222,19 @@ TEST(MemoryAdviceTest, SaysWhatTakesTheMemoryAndWhatFits) {
 }
 
 TEST(MemoryAdviceTest, WhereItShouldFitAndWhereNothingDoes) {
-  EXPECT_THAT(memory_advice(paper_config(), 139 * kGiB), HasSubstr("that should fit"));
-  EXPECT_THAT(memory_advice(paper_config(), kGiB), HasSubstr("a smaller model or more memory"));
+  EXPECT_THAT(memory_advice(paper_config(), {.available = 139 * kGiB}),
+              HasSubstr("that should fit: see with nvidia-smi"));
+  EXPECT_THAT(memory_advice(paper_config(), {.available = kGiB}), HasSubstr("a smaller model or more memory"));
+}
+
+// Both on a GPU of 140 GiB: 32 GiB between tensors, and a process that had not ended when the next one began.
+TEST(MemoryAdviceTest, SaysWhatElseHasTheMemory) {
+  EXPECT_THAT(memory_advice(paper_config(), {.available = 138 * kGiB, .others = kGiB, .scattered = 32 * kGiB}),
+              AllOf(HasSubstr("the device has 138.0 GiB\n"),
+                    HasSubstr("that should fit, but 32.0 GiB lay scattered between tensors: set "
+                              "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True")));
+  EXPECT_THAT(memory_advice(paper_config(), {.available = 11 * kGiB, .others = 129 * kGiB}),
+              HasSubstr("the device has 11.0 GiB, beside 129.0 GiB of other processes, which nvidia-smi names\n"));
 }
 
 TEST(MemoryTextTest, GibAndMib) {
