@@ -182,4 +182,7 @@ class Runner:
 
     def say_where_it_stands(self, runs):
         made = sum(self.results.record(run) is not None for run in runs)
+        waiting = [run.name for run in runs if not self.results.record(run) and not self.is_ready(run)]
+        if waiting:
+            print(f"{len(waiting)} of them wait for runs that have no record in {self.results.folder}, as {waiting[0]}")
         print(f"{made} of {len(runs)} runs are made", flush=True)

@@ -194,6 +194,7 @@ def test_a_run_that_fails_is_listed_with_what_it_said(make, tmp_path):
 
 def test_what_is_missing_is_said(make, tmp_path):
     assert "no run is named like 'z-*'" in make("--only", "z-*", code=1)
+    assert "1 of them wait for runs that have no record in " in make("--only", "c-dense-s1"), "of the ladder's rate"
     (tmp_path / "corpus/heldout").rmdir()
     assert "heldout' is missing" in make("--only", "d-*", code=1)
 
