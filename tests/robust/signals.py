@@ -4,7 +4,7 @@
     python tests/robust/signals.py --count 100 --lighthouse build/release/bin/lighthouse
 
 Each run must end within 30 seconds, with exit 0, words that name the signal (or a run that was done), and nothing lost:
-its newest checkpoint is of the last step that it says. Before the libraries are loaded, which torch's take most of the
+its newest checkpoint is of the last step that it says. Before the program is mapped, the first hundredth of a second, the
 time of a start for, the system's default holds; such runs are counted apart.
 """
 
@@ -26,7 +26,7 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 def outcome(process, errors, name, run):
     """What became of a run; raises AssertionError with its words when that is not allowed."""
     if process.returncode == -getattr(signal, name) and not errors and not run.exists():
-        return "before the libraries were loaded"
+        return "before the program was mapped"
     assert process.returncode == 0, f"{name}: exit {process.returncode}: {errors[-500:]}"
     steps = [json.loads(path.read_text())["step"] for path in run.glob("checkpoints/step-*/manifest.json")]
     if f"stopped by {name} before the first step" in errors:
