@@ -23,6 +23,7 @@
 #include "lighthouse/check.h"
 #include "parallel/world.h"
 #include "train/device.h"
+#include "train/key_changes.h"
 #include "train/out_of_memory.h"
 #include "train/stop_signal.h"
 #include "train/text.h"
@@ -38,6 +39,7 @@ struct TrainArguments {
   bool print_config = false;
   std::string profile_file;
   std::string profile_steps;
+  std::string change;
   std::unique_ptr<ConfigOptions> config;
 };
 
@@ -147,6 +149,19 @@ ProfileOptions profile_options(const TrainArguments& options) {
   return profile;
 }
 
+/// --change "KEY,KEY".
+std::vector<std::string> changing_keys(const std::string& text) {
+  std::vector<std::string> keys;
+  std::istringstream parts(text);
+  for (std::string key; std::getline(parts, key, ',');) keys.push_back(key);
+  try {
+    check_changeable(keys);
+  } catch (const ConfigError& error) {
+    throw ConfigError(std::string("--change ") + error.what());
+  }
+  return keys;
+}
+
 RunConfig load_config(const TrainArguments& options) {
   RunConfig config = options.config->load();
   if (config.data.path.empty() && config.data.mixture.empty()) {
@@ -166,6 +181,7 @@ void run_train(const TrainArguments& options) {
   TrainOptions how;
   const RankStart start = start_ranks([&] {
     how.profile = profile_options(options);
+    how.change = changing_keys(options.change);
     return load_config(options);
   });
   // While the run is opened, during the sample, and to the end of the process, when all is saved: never destroyed.
@@ -202,6 +218,10 @@ void add_train_command(CLI::App& app) {
                    "auto: go on from the newest checkpoint in logging.run_dir; never: start a new run")
       ->check(CLI::IsMember({"auto", "never"}))
       ->option_text("auto");
+  command
+      ->add_option("--change", options->change,
+                   "Keys that may differ from those of the checkpoint that the run goes on from, for the steps to come")
+      ->option_text("KEY,KEY,...");
   command->add_flag("--print-config", options->print_config, "Print the resolved configuration as TOML and exit");
   names_file(command->add_option("--profile", options->profile_file,
                                  "Write a trace of some steps for https://ui.perfetto.dev or chrome://tracing, as a "

@@ -72,6 +72,8 @@ std::string expectation(const Key& key, const std::string& given = "");
 std::optional<Value> parse_text(const Key& key, const std::string& text);
 /// Stores the value unless its type is wrong or the limits forbid it: then returns false and changes nothing.
 bool assign(const Key& key, RunConfig& config, const Value& value);
+/// Gives `to` the value of `from`.
+void copy_value(const Key& key, const RunConfig& from, RunConfig& to);
 /// Whether the value that the configuration holds is within the key's limits.
 bool within_limits(const Key& key, const RunConfig& config);
 /// The value that the configuration holds, as TOML.

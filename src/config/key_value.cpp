@@ -162,6 +162,18 @@ bool assign(const Key& key, RunConfig& config, const Value& value) {
       key.field(config));
 }
 
+void copy_value(const Key& key, const RunConfig& from, RunConfig& to) {
+  RunConfig copy = from;
+  const FieldRef target = key.field(to);
+  std::visit(Overloaded{[](PresetField) {},
+                        [&](WordField words) {
+                          const WordField field = std::get<WordField>(target);
+                          field.set(field.field, words.get(words.field));
+                        },
+                        [&](auto* value) { *std::get<decltype(value)>(target) = *value; }},
+             key.field(copy));
+}
+
 bool within_limits(const Key& key, const RunConfig& config) {
   RunConfig copy = config;
   return std::visit(Overloaded{[](PresetField) { return true; }, [](WordField) { return true; },

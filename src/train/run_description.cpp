@@ -7,7 +7,8 @@
 
 namespace lighthouse {
 
-std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const RunIdentity& identity) {
+std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const RunIdentity& identity,
+                         const std::vector<KeyChange>& changes) {
   using Json = nlohmann::ordered_json;
   const DataConfig& data = identity.config.data;
   const Json corpus = {{"path", data.mixture.empty() ? Json(data.path) : Json(data.mixture)},
@@ -22,7 +23,8 @@ std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, c
                      {"device_name", device_name(decoder.device())},
                      {"threads", environment.threads},
                      {"parameters", num_parameters(identity.config.model)},
-                     {"corpus", corpus}};
+                     {"corpus", corpus},
+                     {"changes", to_json(changes)}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -12,7 +12,8 @@ namespace lighthouse {
 inline constexpr const char* kRunDescriptionFile = "run.json";
 
 /// JSON: versions (lighthouse, torch), device and its name, threads, parameters; of the corpus path, fingerprint,
-/// content, training_tokens and validation_sequences.
-std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const RunIdentity& identity);
+/// content, training_tokens and validation_sequences; of each of `changes` step, key, before and after.
+std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const RunIdentity& identity,
+                         const std::vector<KeyChange>& changes);
 
 }  // namespace lighthouse

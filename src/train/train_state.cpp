@@ -68,12 +68,16 @@ CorpusIdentity read_corpus(const nlohmann::json& state) {
   return {state.at("fingerprint").get<std::string>(), state.value("content", std::string())};
 }
 
-void check_same_run(const RunConfig& saved, const CorpusIdentity& corpus, const RunIdentity& now,
-                    const std::string& source) {
+void check_same_run(const RunConfig& saved, const RunConfig& now, const std::string& source) {
   const std::string differing =
-      differing_keys(saved, now.config, [](std::string_view key) { return !may_change(key) && !is_of_schedule(key); });
+      differing_keys(saved, now, [](std::string_view key) { return !may_change(key) && !is_of_schedule(key); });
   LIGHTHOUSE_CHECK(differing.empty(), "cannot go on from '", source, "': the configuration differs in ", differing,
-                   "; use the values of the run, or start a new one with another logging.run_dir");
+                   "; use the values of the run, start a new one with another logging.run_dir, or name what may change "
+                   "for the steps to come (--change)");
+}
+
+void check_same_corpus(const RunConfig& saved, const CorpusIdentity& corpus, const RunIdentity& now,
+                       const std::string& source) {
   const std::string other = difference(corpus, now.corpus, now.corpus_changes);
   LIGHTHOUSE_CHECK(other.empty(), "cannot go on from '", source, "': the corpus '", now.config.data.path,
                    "' is not the one of the run, which was '", saved.data.path, "' (", other,
@@ -90,6 +94,12 @@ void check_same_past(const RunConfig& saved, const RunConfig& now, int64_t num_d
                    ", and ", difference,
                    "; use the values of the run, or start a new one with another logging.run_dir");
   warn("the run goes on with other steps to come: " + changed);
+}
+
+/// Whether a place in the data of before says nothing of that of now. Mixtures are read in groups of a micro-batch.
+bool is_other_data(const RunConfig& before, const CorpusIdentity& corpus, const RunIdentity& now) {
+  return !difference(corpus, now.corpus).empty() ||
+         (!now.config.data.mixture.empty() && before.training.batch_size != now.config.training.batch_size);
 }
 
 /// What checkpoints of earlier versions do not say is empty.
@@ -193,8 +203,20 @@ StepRecord record_from_json(const nlohmann::json& json, const TrainState& state,
   return record;
 }
 
-TrainState read_state(const nlohmann::json& json, const RunConfig& config) {
-  TrainState state(config.training);
+/// Of a start with `changes` of its own: data that they change begins anew, and a validation that is left would be of
+/// another configuration.
+void apply_changes(TrainState& state, const std::vector<KeyChange>& changes, bool is_other_data,
+                   const std::function<void(const std::string&)>& warn) {
+  if (changes.empty()) return;
+  state.changes.insert(state.changes.end(), changes.begin(), changes.end());
+  state.unvalidated.reset();
+  if (is_other_data) state.next_sequence = 0;
+  warn("the run goes on with " + words_of(changes) + (is_other_data ? "; its data is read from the beginning" : ""));
+}
+
+/// `saved`: the configuration of the steps that are done.
+TrainState read_state(const nlohmann::json& json, const RunConfig& saved, const RunConfig& now) {
+  TrainState state(now.training);
   state.step = whole_member(json, "step");
   state.next_sequence = whole_member(json, "next_sequence");
   state.tokens = whole_member(json, "tokens");
@@ -203,9 +225,10 @@ TrainState read_state(const nlohmann::json& json, const RunConfig& config) {
   state.train_seconds = json.value("train_seconds", 0.0);  // absent from older checkpoints, like spikes and unvalidated
   state.last_validation = validation_from_json(json.at("last_validation"));
   state.switch_tracker.load_json(json.at("switch"), state.step);
+  state.changes = changes_from_json(json.value("changes", nlohmann::json::array()));
   if (json.contains("spikes")) state.spike_detector.load_json(json["spikes"]);
   if (json.contains("unvalidated") && !json["unvalidated"].is_null()) {
-    state.unvalidated = record_from_json(json["unvalidated"], state, config);
+    state.unvalidated = record_from_json(json["unvalidated"], state, saved);
   }
   return state;
 }
@@ -226,6 +249,7 @@ std::string state_to_json(const TrainState& state, const RunIdentity& identity) 
                                        {"switch", state.switch_tracker.to_json()},
                                        {"spikes", state.spike_detector.to_json()},
                                        {"unvalidated", record_to_json(state.unvalidated)},
+                                       {"changes", to_json(state.changes)},
                                        {"fingerprint", identity.corpus.fingerprint},
                                        {"content", identity.corpus.content},
                                        {"threads", identity.environment.threads},
@@ -254,9 +278,14 @@ TrainState state_from_json(const std::string& text, const RunIdentity& now, cons
                      ", this program reads ", kVersion);
     RunConfig saved;
     apply_toml(saved, json.at("config").get<std::string>(), source);
-    check_same_run(saved, read_corpus(json), now, source);
-    TrainState state = read_state(json, now.config);
+    const RunConfig before = saved;
+    const std::vector<KeyChange> changes = take_changes(saved, now.config, now.changing, whole_member(json, "step"));
+    check_same_run(saved, now.config, source);
+    const CorpusIdentity corpus = read_corpus(json);
+    if (!change_data(changes)) check_same_corpus(before, corpus, now, source);
+    TrainState state = read_state(json, before, now.config);
     check_same_past(saved, now.config, state.step, source, warn);
+    apply_changes(state, changes, is_other_data(before, corpus, now), warn);
     warn_of_other_bits(read_environment(json), now.environment, warn);
     warn_of_other_processes(json, now, warn);
     return state;

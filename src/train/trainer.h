@@ -35,6 +35,7 @@ namespace lighthouse {
 
 struct TrainOptions {
   bool resume = true;               ///< go on from the newest whole checkpoint; false: refuse a run folder that has one
+  std::vector<std::string> change;  ///< keys that may differ from those of that checkpoint (key_changes.h)
   std::ostream* log = nullptr;      ///< messages and progress for people; null: none
   std::function<size_t()> columns;  ///< `log` is a terminal so wide: draw a progress bar; empty: it is none
   bool handle_signals = true;       ///< kStopSignals end the run after the step or sequence, with a checkpoint

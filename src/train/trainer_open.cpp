@@ -25,8 +25,10 @@ namespace {
 
 int64_t local_rank(const World* world) { return world == nullptr ? 0 : world->launch().local_rank; }
 
-RunConfig prepare(const RunConfig& config, const World* world) {
+RunConfig prepare(const RunConfig& config, const TrainOptions& options) {
+  const World* const world = options.world;
   validate(config);
+  check_changeable(options.change);
   check_vocabulary(config.data, config.model.vocab_size);
   set_threads(config.training, world);
   const at::Device device = resolve_device(config.training.device, local_rank(world));
@@ -36,6 +38,12 @@ RunConfig prepare(const RunConfig& config, const World* world) {
 }
 
 uint64_t seed(const RunConfig& config) { return static_cast<uint64_t>(config.training.seed); }
+
+std::string lines_of(const std::vector<std::string>& words) {
+  std::string lines;
+  for (const std::string& each : words) lines += each + '\n';
+  return lines;
+}
 
 /// Pieces that any number of ranks can own; alone and without need for their bits: none smaller than a parameter.
 int64_t piece_elements(const RunConfig& config, const Mesh& mesh) {
@@ -74,7 +82,7 @@ std::vector<std::vector<at::Tensor>> on_device(const Decoder& decoder, bool offl
 }  // namespace
 
 Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
-    : config_(prepare(config, options.world)),
+    : config_(prepare(config, options)),
       options_(options),
       mesh_(mesh_of(config_, options.world)),
       console_(mesh_.is_first() ? options.log : nullptr, options.columns),
@@ -82,8 +90,9 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
               config_.training.batch_size),
       decoder_(Decoder::unset(config_.model, config_.attention, seed(config_),
                               resolve_execution(config_, local_rank(options.world)))),
-      identity_{config_, loader_.identity(), environment_on(decoder_.device()), mesh_.data_size(),
-                mesh_.context_size()},
+      identity_{config_,           loader_.identity(),   environment_on(decoder_.device()),
+                mesh_.data_size(), mesh_.context_size(), /*corpus_changes=*/"",
+                options.change},
       state_(config_.training),
       prefetcher_(
           loader_, config_.training.batch_size, config_.training.gradient_accumulation, decoder_.device(),
@@ -118,6 +127,7 @@ void Trainer::connect() {
   if (World* world = mesh_.world()) {
     world->agree("the program", program_text(identity_.environment));
     world->agree("the configuration", to_toml(config_));
+    world->agree("the keys that change", lines_of(options_.change));
     world->agree("the corpus", identity_.corpus.fingerprint + "\n" + identity_.corpus.content);
     mesh_.connect();
   }
@@ -153,11 +163,15 @@ std::optional<Checkpoint> Trainer::load_newest() {
 bool Trainer::restore() {
   const std::filesystem::path& run_dir = folder_->path();
   const std::optional<Checkpoint> checkpoint = load_newest();
-  if (!checkpoint) return false;
+  if (!checkpoint) {
+    if (!options_.change.empty()) console_.warn("the run begins with this start, so that no key of it changes");
+    return false;
+  }
   const std::string source = run_dir.string() + ", step " + std::to_string(checkpoint->step);
   LIGHTHOUSE_CHECK(options_.resume, "'", source,
                    "': the run folder holds a run already; resume it, or start a new one with another "
                    "logging.run_dir");
+  if (change_data(options_.change)) check_tokenizer(config_.data, run_dir / kTokenizerFolder, config_.model.vocab_size);
   identity_.corpus_changes = corpus_changes(run_dir, loader_.files());
   state_ = state_from_json(checkpoint->state_json, identity_, source,
                            [this](const std::string& text) { console_.warn(text); });
@@ -192,7 +206,7 @@ void Trainer::open_run_folder() {
   if (!mesh_.is_first()) return;
   const std::filesystem::path& run_dir = folder_->path();
   write_file_durably(run_dir / kConfigFile, to_toml(config_));
-  write_file_durably(run_dir / kRunDescriptionFile, describe_run(decoder_, loader_, identity_));
+  write_file_durably(run_dir / kRunDescriptionFile, describe_run(decoder_, loader_, identity_, state_.changes));
   record_corpus(run_dir, loader_.files());
   if (state_.step == 0) {
     keep_initial_model(run_dir, config_.training.initial_weights);

@@ -157,6 +157,26 @@ def test_signals_that_ask_for_an_end_stop_the_run_saved(lighthouse, corpus, tmp_
     assert f"stopped by {name} after step {steps_of(tmp_path / 'run')[-1]}, which is saved" in errors
 
 
+def test_keys_change_by_name(lighthouse, corpus, tmp_path):
+    command = train_command(lighthouse, corpus, tmp_path / "run", training__steps=6, optimizer__schedule="constant")
+    assert run(command).returncode == 0
+    longer = train_command(lighthouse, corpus, tmp_path / "run", training__steps=9, optimizer__schedule="constant",
+                           optimizer__learning_rate=1e-5)
+    refused = run(longer)
+    assert refused.returncode == 2 and "optimizer.learning_rate (" in refused.stderr and "(--change)" in refused.stderr
+    for keys, message in {"attention.topc": "--change attention.topc: unknown key; did you mean attention.topk?",
+                          ",optimizer.eps": "--change : unknown key",
+                          "model.dim": "--change model.dim: a run keeps it"}.items():
+        refused = run([*longer, "--change", keys])
+        assert refused.returncode == 2 and message in refused.stderr, refused.stderr
+    goes_on = run([*longer, "--change", "optimizer.learning_rate,optimizer.eps"])
+    assert goes_on.returncode == 0 and goes_on.stderr.count("the run goes on with optimizer.learning_rate (") == 1
+    again = run([*longer, "--change", "optimizer.learning_rate"])
+    assert again.returncode == 0 and "the run goes on with" not in again.stderr
+    [change] = json.loads((tmp_path / "run/run.json").read_text())["changes"]
+    assert change["key"] == "optimizer.learning_rate" and change["step"] == 6 and float(change["after"]) == 1e-5
+
+
 def test_nohup_keeps_a_run_alive(lighthouse, corpus, tmp_path):
     ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
     process = start(train_command(lighthouse, corpus, tmp_path / "run", training__steps=40), tmp_path / "run",
