@@ -94,6 +94,10 @@ class Runner:
         """(command, name of a file of the run folder for its output or None for the log) of each, one after another."""
         raise NotImplementedError
 
+    def is_made(self, run, command):
+        """Whether a command has done its part at an earlier call."""
+        return False
+
     def description(self, run):
         """What its record has beside exit code, date and command."""
         raise NotImplementedError
@@ -124,6 +128,8 @@ class Runner:
         commands = self.commands(run)
         with log.open("ab") as messages:
             for command, output in commands:
+                if self.is_made(run, command):
+                    continue
                 with (folder / output if output else log).open("wb" if output else "ab") as out:
                     code = self.call(command, card, out, messages)
                 if code != 0:
@@ -131,7 +137,8 @@ class Runner:
         if code is None:
             return False
         record = self.description(run) | {"exit_code": code, "date": datetime.date.today().isoformat(),
-                                          "command": shlex.join(commands[0][0])}
+                                          "command": " && ".join(shlex.join(command) for command, output in commands if output is None)
+                                          or shlex.join(commands[0][0])}
         if code != 0:
             record["messages"] = log.read_text(errors="replace")[-2000:]
         with self.lock:

@@ -42,13 +42,17 @@ class Runner(shared.Runner):
     def corpus(self, part, kind):
         return self.arguments.tokens / f"{part}-{kind}" / "train"
 
-    def train_command(self, run):
-        options = run.options | {
+    def train_commands(self, run):
+        return [self.train_command(run, options, run.changing() if number else []) for number, options in enumerate(run.phases())]
+
+    def train_command(self, run, options, changing):
+        options = options | {
             "training.initial_weights": self.arguments.model,
             "data.mixture": ",".join(f"{self.corpus('train', kind)}={share}" for kind, share in plan.SHARES.items()),
             "data.validation_path": self.corpus("heldout", "code"), "logging.run_dir": self.arguments.work / run.name}
         return self.words("train", "--config", self.arguments.config,
-                          *(word for key, value in options.items() for word in (f"--{key}", value)))
+                          *(word for key, value in options.items() for word in (f"--{key}", value)),
+                          *(("--change", ",".join(changing)) if changing else ()))
 
     def words(self, *words):
         return [str(word) for word in (self.arguments.program, *words)]
@@ -58,12 +62,20 @@ class Runner(shared.Runner):
             trained = []
             of_model = ("--model", self.arguments.model if run.arm == "as-it-is" else self.with_new_base(run))
         else:
-            trained = [(self.train_command(run), None)]
+            trained = [(command, None) for command in self.train_commands(run)]
             of_model = ("--run", self.arguments.work / run.name)
         return trained + [
             (self.words("eval", *of_model, "--data", self.corpus("heldout", kind), "--task", "loss,position", "--attention", "dense",
                         "--sequences", SEQUENCES, "--seq-len", self.arguments.seq_len, "--precision", "bf16", "--json"),
              f"eval-{kind}.json") for kind in plan.SHARES]
+
+    def is_made(self, run, command):
+        """A part whose steps are done is not begun again: the run has gone on since."""
+        if "--training.steps" not in command:
+            return False
+        checkpoints = (self.arguments.work / run.name / "checkpoints").glob("step-*")
+        done = max((int(path.name.removeprefix("step-")) for path in checkpoints if path.name[5:].isdigit()), default=0)
+        return 0 < int(command[command.index("--training.steps") + 1]) < done
 
     def with_new_base(self, run):
         """The model's folder with the rope_theta of the configuration in its config.json."""

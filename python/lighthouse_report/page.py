@@ -26,6 +26,7 @@ def specification(arms, title, margin_percent):
         *in_twos(step_charts.speed(arms), step_charts.memory(arms), step_charts.gradient_norm(arms)),
         tables.runs(arms),
         tables.configurations(arms),
+        tables.changes(arms),
     ]
     head = {"text": title, "subtitle": [*tables.summary(arms[0], comparisons), versions()], "fontSize": 22,
             "subtitleFontSize": 13, "subtitleColor": MUTED, "offset": 24}

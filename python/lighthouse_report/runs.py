@@ -26,6 +26,7 @@ class Run:
     evaluation: Evaluation
     fingerprints: dict      # those known of FINGERPRINTS
     machine: str            # "NVIDIA H100 80GB HBM3, 8 threads, torch 2.11.0", or what of it is known
+    changes: list           # [{"step", "key", "before", "after"}]: what starts of it have changed (train --change)
 
     @property
     def steps(self):
@@ -86,13 +87,23 @@ def read_run(path):
     corpus = description.get("corpus", description)
     fingerprints = dict(zip(FINGERPRINTS, (corpus.get("content"), evaluation.fingerprint, corpus.get("fingerprint"))))
     return Run(path, read_config(config_file), records, evaluation,
-               {source: str(value) for source, value in fingerprints.items() if value}, machine_of(description))
+               {source: str(value) for source, value in fingerprints.items() if value}, machine_of(description),
+               read_changes(path, description))
 
 
 def read_description(path):
     """run.json; of runs from before there was one, the state of the newest checkpoint; {} without either."""
     file = path / "run.json"
     return read_json(file) if file.is_file() else newest_state(path)
+
+
+def read_changes(path, description):
+    changes = description.get("changes", [])
+    words = ("key", "before", "after")
+    if not (isinstance(changes, list) and all(isinstance(change, dict) and type(change.get("step")) is int
+                                              and all(isinstance(change.get(word), str) for word in words) for change in changes)):
+        raise ReportError(f"{path}: run.json is damaged: changes must be a list of step, key, before and after")
+    return changes
 
 
 def machine_of(description):

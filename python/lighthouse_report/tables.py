@@ -151,6 +151,14 @@ def runs(arms):
                  "Machine: that of the newest checkpoint.", head, rows)
 
 
+def changes(arms):
+    """None where no run has any."""
+    rows = [[arm.name, str(run.path), f"{change['step']:,}", change["key"], change["before"], change["after"]]
+            for arm in arms for run in arm.runs for change in run.changes]
+    head = [("arm", 250), ("run folder", 240), ("after step", 85), ("key", 250), ("before", 185), ("then", 185)]
+    return table("Changes on the way", "By lighthouse train --change; other tables have the values of the end.", head, rows) if rows else None
+
+
 def configurations(arms):
     """Keys that differ between arms, with the arms that have each value; None where there are no such keys."""
     all_settings = [arm.settings for arm in arms]

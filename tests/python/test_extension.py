@@ -12,13 +12,13 @@ from prepare_corpora import run as prepare
 from conftest import ROOT
 
 FOLDER = ROOT / "experiments" / "extension"
-SEQ_LEN, STEPS = 512, 4
+SEQ_LEN, STEPS = 512, 5
 SIZES = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2,
          "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "initializer_range": 0.1}
 TINY = {"vocab_size": 400, "dim": 32, "num_layers": 3, "num_heads": 2, "num_kv_heads": 1, "head_dim": 16, "ffn_dim": 48,
         "tie_embeddings": "false", "precision": '"fp32"', "device": '"cpu"\nthreads = 1'}
 NAMES = ["as-it-is", "new-base", "dense-s1", "two-stage-s1", "two-stage-time-s1", "short-s1", "half-layers-s1", "topk-16th-s1",
-         "dense-high-s1", "two-stage-high-s1", "two-stage-s2", "dense-s2", "two-stage-time-s2"]
+         "dense-high-s1", "two-stage-high-s1", "two-stage-s2", "dense-s2", "two-stage-time-s2", "shrinking-s1", "growing-s1", "window-layers-s1"]
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,20 @@ def test_arms_are_what_they_are_called(here, made):
     assert 'method = "short"' in lines("short-s1")[0] and "span = 64 " in lines("short-s1")[0]
     assert "full_attention_layers = [1] " in lines("half-layers-s1")[0]
     assert "topk = 32 " in lines("topk-16th-s1")[0] and "topk = 8 " in lines("two-stage-s1")[0]
+    assert "window_layers = [1] " in lines("window-layers-s1")[0] and "span = 64 " in lines("window-layers-s1")[0]
+
+
+def test_arms_of_parts_change_on_the_way(here, made):
+    parts = {"shrinking-s1": ("attention.topk", ["32", "16", "8"]),
+             "growing-s1": ("attention.full_attention_layers", ["[1]", "[1]", "[]"])}  # of three layers every second is every fourth
+    for name, (key, values) in parts.items():
+        folder, found = record(here, name)
+        changes = json.loads((folder / "run.json").read_text())["changes"]
+        ends = {before: step for step, before in enumerate(values[:-1], 1) if before != values[step]}
+        assert [(change["step"], change["key"], change["before"], change["after"]) for change in changes] == [
+            (step, key, before, values[step]) for before, step in ends.items()]
+        assert found["command"].count(" && ") == 2 and found["command"].count(f"--change {key}") == 2
+        assert [json.loads(line)["stage"] for line in (folder / "metrics.jsonl").read_text().splitlines()] == [1, 1, 1, 2, 2]
 
 
 def test_the_table_compares_with_the_dense_run_of_the_same_seed_and_rate(call, here, made):

@@ -162,6 +162,14 @@ def test_damaged_sources_are_refused(copy, tmp_path, capsys):
         assert "metrics.jsonl:1: damaged" in capsys.readouterr().err
 
 
+def test_changes_on_the_way(copy):
+    assert "Changes on the way" not in charts(draw(*runs_of(copy)))
+    changes = [{"step": 1200, "key": "training.seq_len", "before": "4096", "after": "65536"}]
+    (copy / "two-stage-2" / "run.json").write_text(json.dumps({"changes": changes}))
+    texts = [row["text"] for row in rows_of(charts(draw(*runs_of(copy)))["Changes on the way"]) if "text" in row]
+    assert {"1,200", "training.seq_len", "4096", "65536"} <= set(texts) and sum("two-stage-2" in text for text in texts) == 1
+
+
 def test_it_needs_no_torch():
     code = "import sys, lighthouse_report.__main__; assert not {'torch', 'lighthouse_attention'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -354,6 +362,7 @@ STATE = "checkpoints/step-00000400/state.json"
     (lambda run: edit(run / "eval.json", '"step": 400', '"step": null'), "eval.json: step None; results of a run have a step"),
     (lambda run: edit(run / "eval.json", '"distance"', '"dist"'), "eval.json: not what `lighthouse eval --json` writes"),
     (lambda run: cut(run / STATE, 30), "state.json:1: damaged"),
+    (lambda run: (run / "run.json").write_text('{"changes": [{"step": 1}]}'), "dense-1: run.json is damaged: changes must be"),
     (lambda run: edit(run / "config.toml", "steps = 400", "steps = "), "config.toml: damaged: Invalid value"),
     (lambda run: edit(run / "config.toml", "steps = 400", 'steps = "400"'), "training.steps is '400'; must be an integer"),
     (lambda run: edit(run / "eval.json", '"c0ffee"', '"7ea"'), "of different corpora (fingerprints"),
