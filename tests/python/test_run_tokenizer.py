@@ -174,7 +174,7 @@ def test_text_that_cannot_be_tokenized_is_refused(lighthouse, trained, foreign_m
 
 
 def test_tokens_of_another_tokenizer_are_refused(lighthouse, trained, tmp_path):
-    """By eval, and text by a training that begins with the model."""
+    """By eval, by a run that goes on with other data, and text by a training that begins with the model."""
     run, exported, _ = trained
     other = tokenizers.Tokenizer.from_file(str(exported / "tokenizer.json"))
     vocabulary = {token: 299 - number for token, number in other.get_vocab().items()}
@@ -190,6 +190,9 @@ def test_tokens_of_another_tokenizer_are_refused(lighthouse, trained, tmp_path):
         for source in (["--run", run], ["--model", exported, "--seq-len", 64]):
             message = refused_by(lighthouse, "eval", *source, "--data", tmp_path / "tokens" / "train")
             assert "has another tokenizer than the model in" in message and reason in message
+        message = refused_by(lighthouse, "train", "--config", run / "config.toml", "--data.path", tmp_path / "tokens" / "train",
+                             "--change", "data.path")
+        assert "has another tokenizer than the model in" in message and reason in message
     message = refused_by(lighthouse, "train", "--config", run / "config.toml", "--training.initial_weights", exported,
                          "--data.path", text, "--logging.run_dir", tmp_path / "run")
     assert f"lighthouse-prepare --tokenizer {exported}" in message

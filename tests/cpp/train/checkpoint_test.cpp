@@ -13,6 +13,7 @@
 #include "cpp/train/checkpoint_support.h"
 #include "io/errors.h"
 #include "lighthouse/check.h"
+#include "support/environment_number.h"
 
 namespace lighthouse {
 namespace {
@@ -214,7 +215,7 @@ TEST(CheckpointDisk, RunFolderIsAFile) {
 }
 
 TEST(CheckpointKill, AtAnyMomentAWholeOneIsLeft) {
-  constexpr int kKills = 20;
+  const int kKills = environment_number("LIGHTHOUSE_TEST_KILLS", 20);
   constexpr int64_t kPayload = 50'000;
   const TemporaryFolder run;
   std::mt19937 generator(1);
