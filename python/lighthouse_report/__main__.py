@@ -1,14 +1,16 @@
 """The command: lighthouse-report [NAME=]RUN ... --output page.html. Exit codes: 0 done, 1 failed, 2 wrong usage."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from . import output
 from .arms import make_arms
-from .errors import ReportError
+from .errors import ReportError, UsageError
 from .page import specification
 from .runs import read_run
+from .text import drawable, one_line
 
 DESCRIPTION = """Draws runs of `lighthouse train`, also in progress, and what `lighthouse eval --json` found (RUN/eval*.json)
 as one self-contained page. Runs that differ in their seeds only are one arm; arms are compared with the first dense one, seed
@@ -22,15 +24,15 @@ def parse(arguments):
                         help="the page; it needs no other file and no network")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="the same as SVG")
     parser.add_argument("--png", type=Path, metavar="FILE", help="the same as PNG, two pixels to one of the page")
-    parser.add_argument("--baseline", metavar="NAME",
+    parser.add_argument("--baseline", type=drawable, metavar="NAME",
                         help="the arm that others are compared with; default: the first dense one, else the first")
     parser.add_argument("--margin", type=float, default=0.5, metavar="PERCENT",
                         help="of the baseline's loss: what is still not inferior; default: %(default)s")
-    parser.add_argument("--title", default="Lighthouse training runs", help="default: %(default)s")
+    parser.add_argument("--title", type=drawable, default="Lighthouse training runs", help="default: %(default)s")
     options = parser.parse_args(arguments)
     if not 0 <= options.margin <= 100:
         parser.error(f"--margin {options.margin:g}: must be from 0 to 100, in percent")
-    if len(set(targets(options))) < len(targets(options)):
+    if len(set(map(os.path.realpath, targets(options)))) < len(targets(options)):
         parser.error("--output, --svg and --png: must be different files")
     return options
 
@@ -46,14 +48,12 @@ def named_run(text):
 
 
 def report(options):
-    for path in targets(options):
-        output.check_target(path)
-    named = [(name, read_run(path)) for name, path in map(named_run, options.runs)]
-    drawing = specification(make_arms(named, options.baseline), options.title, options.margin)
-    contents = [output.page(drawing, options.title)]
-    contents += [draw(drawing) for draw, path in ((output.svg, options.svg), (output.png, options.png)) if path]
-    for path, content in zip(targets(options), contents):
-        output.write(path, content)
+    runs = [named_run(text) for text in options.runs]
+    kinds = [kind for kind in output.KINDS if getattr(options, kind.option)]
+    files = [output.target(getattr(options, kind.option), kind, [path for _, path in runs]) for kind in kinds]
+    arms = make_arms([(name, read_run(path)) for name, path in runs], options.baseline)
+    drawing = specification(arms, options.title, options.margin)
+    output.write(list(zip(files, [kind.draw(drawing) for kind in kinds])))
 
 
 def main(arguments=None):
@@ -61,8 +61,8 @@ def main(arguments=None):
     try:
         report(options)
     except (ReportError, OSError) as error:
-        print(f"lighthouse-report: {error}", file=sys.stderr)
-        return 1
+        print(f"lighthouse-report: {one_line(str(error))}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
     return 0
 
 

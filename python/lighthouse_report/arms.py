@@ -3,7 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from .errors import ReportError
+from .errors import ReportError, UsageError
+from .text import drawable
 
 # What neither weights nor losses depend on, or, as seeds and the place of the corpus, what an arm has several of.
 IGNORED_SECTIONS = ("logging.", "checkpoint.", "parallel.")
@@ -57,7 +58,7 @@ def make_arms(runs, baseline=None):
         else:
             group[1].append(run)
     names = automatic_names([group[0] for _, group in groups])
-    arms = [Arm(name or automatic, group) for (name, group), automatic in zip(groups, names)]
+    arms = [Arm(drawable(name or automatic), group) for (name, group), automatic in zip(groups, names)]
     check(arms)
     return baseline_first(arms, baseline)
 
@@ -90,7 +91,7 @@ def check_corpus(first, second):
 
 def baseline_first(arms, name):
     if name is not None and name not in [arm.name for arm in arms]:
-        raise ReportError(f"--baseline {name}: no such arm; there are {', '.join(repr(arm.name) for arm in arms)}")
+        raise UsageError(f"--baseline {name}: no such arm; there are {', '.join(repr(arm.name) for arm in arms)}")
     chosen = next((arm for arm in arms if (arm.name == name if name is not None else arm.dense)), arms[0])
     return [chosen] + [arm for arm in arms if arm is not chosen]
 

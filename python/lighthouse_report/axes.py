@@ -24,13 +24,14 @@ def log_axis(rows, title):
 
 
 def log_ticks(low, high):
-    """Round values: equally far apart where few of them will do, else 1, 2, 5, 10, …, or powers of ten."""
+    """Round values: equally far apart where few of them will do, else 1, 2, 5, 10, …, or powers of ten, of
+    which some are left out where there are many."""
     choices = []
     if high < 10 * low:
         choices = [multiples(step, low, high) for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if high < 1000 * step]
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1, 2, 5), (1,)):
-        ticks = [digit * 10.0**power for power in powers for digit in digits]
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for digits, stride in (((1, 2, 5), 1), ((1,), 1), ((1,), math.ceil((last - first + 1) / NUM_TICKS))):
+        ticks = [digit * 10.0**power for power in range(first, last + 1, stride) for digit in digits]
         choices.append([tick for tick in ticks if low <= tick <= high])
     return next((ticks for ticks in choices if len(ticks) <= NUM_TICKS), choices[-1])
 

@@ -8,6 +8,9 @@ from .arms import check_corpus
 from .student import Estimate, estimate
 
 
+SHORTEST = 1e-9  # seconds that a time can be compared with
+
+
 @dataclass(frozen=True)
 class Measure:
     """Where final losses come from: the same for all runs of a page."""
@@ -28,7 +31,7 @@ class Measure:
         if not run.complete or run.lighthouse_steps == 0:
             return None
         losses = run.evaluation.losses
-        if self.evaluated and "lighthouse" in losses and losses["lighthouse"].step == losses["dense"].step:
+        if self.evaluated and "lighthouse" in losses and losses["lighthouse"].measured_on == losses["dense"].measured_on:
             return losses["lighthouse"].loss - losses["dense"].loss
         if "validation_loss" in run.last and "validation_loss_lighthouse" in run.last:
             return run.last["validation_loss_lighthouse"] - run.last["validation_loss"]
@@ -70,7 +73,7 @@ def choose_measure(arms):
     complete = [run for arm in arms for run in arm.runs if run.complete]
     dense = [run.evaluation.losses.get("dense") for run in complete]
     same_weights = all(loss is not None and loss.step == run.last["step"] for run, loss in zip(complete, dense))
-    if complete and same_weights and len({(loss.seq_len, tuple(loss.sequences)) for loss in dense}) == 1:
+    if complete and same_weights and len({loss.measured_on[1:] for loss in dense}) == 1:
         return Measure(f"eval.json, {len(dense[0].sequences)} sequences of {dense[0].seq_len:,} tokens", True)
     return Measure("last validation of each run", False)
 
@@ -112,8 +115,8 @@ def clock_at_loss(run, target, clock):
 
 
 def ratio(pairs, clock):
-    """Estimate of the time of a run over that of its partner; None where one does not know it, or without pairs."""
+    """Estimate of the time of a run over that of its partner; None where one does not know it or took none, or without pairs."""
     values = [(pair.run.last.get(clock), pair.base.last.get(clock)) for pair in pairs]
-    if not values or any(run is None or not base for run, base in values):
+    if not values or any(run is None or base is None or base < SHORTEST for run, base in values):
         return None
     return estimate([run / base for run, base in values])

@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 from .axes import LOSS
+from .results import beside
 from .series import arm_rows
 from .vega import INK, MUTED, PAGE_WIDTH, chart, colour_of_arms, curves, marks, points, quantity
 
@@ -14,26 +15,28 @@ SEEDS = "Line: mean of the seeds, band: lowest to highest, or 95 % of one seed"
 def by_position(arms):
     def found(run):
         return {(bucket["begin"], bucket["end"]): {**bucket, "x": (max(bucket["begin"], 1) * bucket["end"]) ** 0.5}
-                for bucket in run.evaluation.positions if bucket["attention"] == "dense"}
-    rows = evaluated_rows(arms, found)
-    return rows and curve("Loss by position in the sequence", f"Dense attention. {SEEDS}", rows, "position of the input token",
-                          LOSS, arms)
+                for bucket in run.evaluation.values("position", "dense")}
+    runs, notes = beside(arms, "position", "dense")
+    rows = evaluated_rows(runs, found)
+    return rows and curve("Loss by position in the sequence", [f"Dense attention. {SEEDS}", *notes], rows,
+                          "position of the input token", LOSS, arms)
 
 
 def by_distance(arms):
-    rows = evaluated_rows(arms, lambda run: {cell["distance"]: {**cell, "x": cell["distance"]} for cell in run.evaluation.copies})
-    chance = next((run.evaluation.copy_chance for arm in arms for run in arm.runs if run.evaluation.copy_chance), None)
-    return rows and curve("Copying a random hex string over a distance", f"0 is perfect; dashed: chance. {SEEDS}", rows,
+    runs, notes = beside(arms, "copy")
+    rows = evaluated_rows(runs, lambda run: {cell["distance"]: {**cell, "x": cell["distance"]} for cell in run.evaluation.copies})
+    chance = next((run.evaluation.copy_chance for of_arm in runs.values() for run in of_arm if run.evaluation.copy_chance), None)
+    return rows and curve("Copying a random hex string over a distance", [f"0 is perfect; dashed: chance. {SEEDS}", *notes], rows,
                           "distance, tokens", "bits per byte", arms, chance)
 
 
-def evaluated_rows(arms, points_of):
-    """Rows of each arm over those of its runs that have an evaluation."""
+def evaluated_rows(runs, points_of):
+    """Rows of each arm over those of its runs that beside() gives."""
     rows = []
-    for arm in arms:
-        evaluated = [found for found in map(points_of, arm.runs) if found]
+    for name, of_arm in runs.items():
+        evaluated = [found for found in map(points_of, of_arm) if found]
         if evaluated:
-            rows += [row for row in arm_rows(arm.name, evaluated) if row["line"] == "mean"]
+            rows += [row for row in arm_rows(name, evaluated) if row["line"] == "mean"]
     return rows
 
 
@@ -49,7 +52,8 @@ def curve(title, subtitle, rows, x_title, y_title, arms, chance=None):
 
 def retrieval(arms, task, title):
     """Accuracy of each arm by length and depth, all seeds together."""
-    rows = [row for arm in arms for row in accuracy_rows(arm, task)]
+    runs, notes = beside(arms, task)
+    rows = [row for name, of_arm in runs.items() for row in accuracy_rows(name, of_arm, task)]
     if not rows:
         return None
     names = list(dict.fromkeys(row["arm"] for row in rows))
@@ -62,7 +66,7 @@ def retrieval(arms, task, title):
               "legend": {"format": ".0%", "title": "right", "gradientLength": 140, "orient": "right"}}
     number = {"text": {"field": "accuracy", "type": "quantitative", "format": ".0%"},
               "color": {"condition": {"test": "datum.accuracy > 0.55", "value": "white"}, "value": INK}}
-    return {"title": {"text": title, "subtitle": "Share of right answers, all seeds together; 10 % is chance"},
+    return {"title": {"text": title, "subtitle": ["Share of right answers, all seeds together; 10 % is chance", *notes]},
             "data": {"values": rows}, "columns": MAPS,
             "facet": {"field": "arm", "type": "nominal", "sort": names, "title": None,
                       "header": {"labelFontSize": 12, "labelAnchor": "start"}},
@@ -71,11 +75,11 @@ def retrieval(arms, task, title):
                                {"mark": {"type": "text", "fontSize": 10}, "encoding": number}]}}
 
 
-def accuracy_rows(arm, task):
+def accuracy_rows(name, runs, task):
     counts = defaultdict(lambda: [0, 0])
-    for run in arm.runs:
-        for cell in run.evaluation.retrieval.get(task, []):
+    for run in runs:
+        for cell in run.evaluation.values(task):
             counts[cell["length"], cell["depth"]][0] += cell["correct"]
             counts[cell["length"], cell["depth"]][1] += cell["trials"]
-    return [{"arm": arm.name, "length": length, "depth": depth, "accuracy": right / trials, "right": right, "trials": trials}
-            for (length, depth), (right, trials) in sorted(counts.items()) if trials]
+    return [{"arm": name, "length": length, "depth": depth, "accuracy": right / trials, "right": right, "trials": trials}
+            for (length, depth), (right, trials) in sorted(counts.items())]

@@ -4,6 +4,7 @@ from importlib import metadata
 
 from . import difference_charts, evaluation_charts, loss_charts, step_charts, tables
 from .comparison import choose_measure, compare
+from .text import drawable
 from .vega import CONFIG, GAP, MUTED
 
 OWN_SCALES = {"scale": {"color": "independent", "strokeDash": "independent", "opacity": "independent"}}  # and so legends
@@ -30,9 +31,10 @@ def specification(arms, title, margin_percent):
     ]
     head = {"text": title, "subtitle": [*tables.summary(arms[0], comparisons), versions()], "fontSize": 22,
             "subtitleFontSize": 13, "subtitleColor": MUTED, "offset": 24}
-    return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "config": CONFIG, "title": head,
-            "usermeta": {"embedOptions": {"actions": MENU}},
-            "vconcat": [piece for piece in pieces if piece], "spacing": 46, "resolve": OWN_SCALES}
+    whole = {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "config": CONFIG, "title": head,
+             "usermeta": {"embedOptions": {"actions": MENU}},
+             "vconcat": [piece for piece in pieces if piece], "spacing": 46, "resolve": OWN_SCALES}
+    return drawable(whole)
 
 
 def in_twos(*charts):

@@ -8,12 +8,14 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-from .errors import ReportError
+from .errors import Damaged, ReportError, UsageError
 from .evaluation import Evaluation, read_evaluation
-from .json_files import number, read_json, read_json_lines, read_text
+from .json_files import LARGEST, LEAST_LOSS, MOST, finite, number, of_kind, optional, read_json, read_json_lines, read_text, whole
+from .text import brief
 
-NUMBERS = ("loss", "grad_norm", "tokens", "tokens_per_s", "time", "train_seconds", "peak_memory", "validation_loss",
-           "validation_loss_lighthouse")
+LOSS, COUNT = (LEAST_LOSS, LARGEST), (0, MOST)  # limits of numbers
+NUMBERS = {"loss": LOSS, "grad_norm": (0, LARGEST), "tokens": COUNT, "tokens_per_s": COUNT, "time": COUNT, "train_seconds": COUNT,
+           "peak_memory": COUNT, "validation_loss": LOSS, "validation_loss_lighthouse": LOSS}
 FINGERPRINTS = ("content", "evaluation", "order")  # of: the text, what was evaluated, and the text as the run reads it
 WHOLE = ("training.steps", "training.lighthouse_steps", "training.seed", "data.seed")
 
@@ -75,43 +77,52 @@ class Run:
 def read_run(path):
     config_file, metrics_file = path / "config.toml", path / "metrics.jsonl"
     if not path.is_dir():
-        raise ReportError(f"{path}: no such run folder")
+        raise UsageError(f"{path}: no such run folder")
     for file in (config_file, metrics_file):
         if not file.is_file():
             raise ReportError(f"{path}: no run of `lighthouse train`: it has no {file.name}")
-    records = read_records(metrics_file)
+    config, records = read_config(config_file), read_records(metrics_file)
     if not records:
         raise ReportError(f"{metrics_file}: no step yet; try again when the run has made some")
-    evaluation = read_evaluation(path)
-    description = read_description(path)
-    corpus = description.get("corpus", description)
-    fingerprints = dict(zip(FINGERPRINTS, (corpus.get("content"), evaluation.fingerprint, corpus.get("fingerprint"))))
-    return Run(path, read_config(config_file), records, evaluation,
-               {source: str(value) for source, value in fingerprints.items() if value}, machine_of(description),
-               read_changes(path, description))
+    end = max(config["training.steps"], records[-1]["step"])
+    evaluation = read_evaluation(path, config.get("training.seq_len"), end)
+    content, order, machine, changes = read_description(path)
+    fingerprints = dict(zip(FINGERPRINTS, (content, evaluation.fingerprint, order)))
+    return Run(path, config, records, evaluation, {source: value for source, value in fingerprints.items() if value}, machine, changes)
 
 
 def read_description(path):
-    """run.json; of runs from before there was one, the state of the newest checkpoint; {} without either."""
+    """Fingerprints of the text and of its order, the machine and the changes, from run.json; of runs from before there was
+    one, from the state of the newest checkpoint; nothing is known without either."""
     file = path / "run.json"
-    return read_json(file) if file.is_file() else newest_state(path)
+    file = file if file.is_file() else newest_state(path)
+    if file is None:
+        return None, None, "unknown", []
+    description = read_json(file)
+    try:
+        corpus = optional(description, "corpus", dict, description)
+        return (*(optional(corpus, key, str) for key in ("content", "fingerprint")), machine_of(description), changes_of(description))
+    except Damaged as error:
+        raise ReportError(f"{file}: damaged: {error}") from error
 
 
-def read_changes(path, description):
-    changes = description.get("changes", [])
+def changes_of(description):
+    changes = optional(description, "changes", list, [])
     words = ("key", "before", "after")
-    if not (isinstance(changes, list) and all(isinstance(change, dict) and type(change.get("step")) is int
-                                              and all(isinstance(change.get(word), str) for word in words) for change in changes)):
-        raise ReportError(f"{path}: run.json is damaged: changes must be a list of step, key, before and after")
+    if not all(isinstance(change, dict) and all(isinstance(change.get(word), str) for word in words) for change in changes):
+        raise Damaged("changes must be a list of step, key, before and after")
+    for change in changes:
+        whole(change.get("step"), "step of a change")
     return changes
 
 
 def machine_of(description):
-    if "device" not in description:
+    name, device = (optional(description, key, str) for key in ("device_name", "device"))
+    if device is None:
         return "unknown"
-    parts = [description.get("device_name") or description["device"], f"{description.get('threads', '?')} threads"]
-    parts += [f"{name} {description[name]}" for name in ("lighthouse", "torch") if name in description]
-    return ", ".join(map(str, parts))
+    threads = whole(description["threads"], "threads") if "threads" in description else "?"
+    versions = {name: optional(description, name, str) for name in ("lighthouse", "torch")}
+    return ", ".join([name or device, f"{threads} threads", *(f"{name} {version}" for name, version in versions.items() if version)])
 
 
 def read_config(file):
@@ -119,45 +130,54 @@ def read_config(file):
         sections = tomllib.loads(read_text(file))
     except tomllib.TOMLDecodeError as error:
         raise ReportError(f"{file}: damaged: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{file}: damaged: a number of too many digits, or nested too deeply") from error
     config = {f"{section}.{key}": value for section, keys in sections.items() if isinstance(keys, dict)
               for key, value in keys.items()}
     for key in WHOLE:
         if type(config.get(key)) is not int:
-            raise ReportError(f"{file}: {key} is {config.get(key, 'missing')!r}; must be an integer")
-    if config["training.steps"] < 1:
-        raise ReportError(f"{file}: training.steps is {config['training.steps']}; must be at least 1")
+            raise ReportError(f"{file}: {key} is {brief(config.get(key, 'missing'))}; must be an integer")
+    for key, low in (("training.steps", 1), ("training.lighthouse_steps", 0)):
+        if not low <= config[key] <= MOST:
+            raise ReportError(f"{file}: {key} is {brief(config[key])}; must be from {low} to {MOST}")
     return config
 
 
 def read_records(file):
     records = []
-    for line, record in read_json_lines(file):
-        step = record.get("step")
+    for line, fields in read_json_lines(file):
         try:
-            numbers = {key: number(record[key]) for key in NUMBERS if key in record}
-            sources = source_losses(record.get("sources", {}))
-            if type(step) is not int or record.get("stage") not in (1, 2) or numbers.get("tokens") is None:
-                raise TypeError("step, stage and tokens must be there")
-        except TypeError as error:
+            record = read_record(fields)
+        except Damaged as error:
             raise ReportError(f"{file}:{line}: damaged: {error}") from error
-        if records and step <= records[-1]["step"]:
-            raise ReportError(f"{file}:{line}: damaged: step {step} after step {records[-1]['step']}")
-        records.append({"step": step, "stage": record["stage"], "spike": record.get("spike"), "sources": sources,
-                        **{key: value for key, value in numbers.items() if value is not None}})
+        if records and record["step"] <= records[-1]["step"]:
+            raise ReportError(f"{file}:{line}: damaged: step {record['step']} after step {records[-1]['step']}")
+        records.append(record)
     return records
+
+
+def read_record(fields):
+    for key in ("step", "stage", "tokens"):
+        if key not in fields:
+            raise Damaged(f"{key} is missing")
+    finite(fields["tokens"], "tokens", *COUNT)
+    numbers = {key: number(fields[key], key, *limits) for key, limits in NUMBERS.items() if key in fields}
+    return {"step": whole(fields["step"], "step", 1), "stage": whole(fields["stage"], "stage", 1, 2),
+            "spike": optional(fields, "spike", str), "sources": source_losses(fields.get("sources", {})),
+            **{key: value for key, value in numbers.items() if value is not None}}
 
 
 def source_losses(sources):
     """{corpus: dense validation loss} of a line of a mixture, of those that have one."""
-    if not isinstance(sources, dict) or not all(isinstance(source, dict) for source in sources.values()):
-        raise TypeError("sources must be an object of objects")
-    found = {name: number(source["validation_loss"]) for name, source in sources.items() if "validation_loss" in source}
-    return {name: value for name, value in found.items() if value is not None}
+    found = {}
+    for name, source in of_kind(sources, dict, "sources").items():
+        value = number(of_kind(source, dict, "an entry of sources").get("validation_loss"), "validation_loss", *LOSS)
+        if value is not None:
+            found[name] = value
+    return found
 
 
 def newest_state(path):
-    """state.json of the newest checkpoint; {} without one. The trainer may remove an old one meanwhile."""
-    for file in sorted(path.glob("checkpoints/step-*/state.json"), reverse=True):
-        if file.is_file():
-            return read_json(file)
-    return {}
+    """state.json of the newest checkpoint; None without one. The trainer may remove an old one meanwhile."""
+    states = sorted(path.glob("checkpoints/step-*/state.json"), reverse=True)
+    return next((file for file in states if file.is_file()), None)

@@ -6,6 +6,7 @@ import statistics
 from . import series
 from .arms import differing_keys, shown
 from .comparison import clock_at_loss, ratio
+from .results import beside
 from .series import mean_of
 from .student import estimate
 from .vega import table
@@ -61,7 +62,8 @@ def summary(base, comparisons):
 
 def losses(arms, comparisons, measure, margin_percent):
     by_arm = {comparison.arm.name: comparison for comparison in comparisons}
-    rows = [loss_row(arm, by_arm.get(arm.name), measure) for arm in arms]
+    contexts, notes = beside(arms, "context")
+    rows = [loss_row(arm, by_arm.get(arm.name), measure, contexts.get(arm.name, [])) for arm in arms]
     head = [("arm", 250), ("done", 60), ("final dense validation loss", 200), ("minus baseline, by seed", 210), ("relative", 75),
             ("p", 70), ("verdict", 160), ("leaning", 80), ("far context", 85)]
     return table(
@@ -69,20 +71,28 @@ def losses(arms, comparisons, measure, margin_percent):
         [f"Losses: {measure.name}. Superior: the upper end of the interval is below 0; non-inferior: it is at most "
          f"+{margin_percent:g} % of the baseline's loss. p: two-sided, paired t test.",
          "Leaning: loss with Lighthouse attention minus dense loss of the final weights; below 0 the model still leans on stage "
-         "one. Far context: loss with the last tokens only minus loss with all."], head, rows)
+         "one. Far context: loss with the last tokens only minus loss with all.",
+         *(f"Far context: {note}." for note in notes + context_lengths(contexts))], head, rows)
 
 
-def loss_row(arm, comparison, measure):
+def context_lengths(contexts):
+    """What to say where "the last tokens" are not equally many."""
+    lengths = sorted({run.evaluation.context["length"] for runs in contexts.values() for run in runs})
+    return [f"the last tokens are {' or '.join(f'{length:,}' for length in lengths)}, by arm"] if len(lengths) > 1 else []
+
+
+def loss_row(arm, comparison, measure, with_context):
     final = [loss for loss in map(measure.loss, arm.runs) if loss is not None]
     row = [arm.name, f"{len(final)} of {len(arm.runs)}", with_interval(estimate(final)) if final else NONE]
     if comparison and comparison.difference:
         difference = comparison.difference
         base = statistics.fmean([measure.loss(pair.base) for pair in comparison.pairs])
-        row += [with_interval(difference, signed), signed(100 * difference.mean / base, 2) + " %", p_text(difference.p)]
+        relative = signed(100 * difference.mean / base, 2) + " %" if base > 0 else NONE
+        row += [with_interval(difference, signed), relative, p_text(difference.p)]
     else:
         row += [NONE, NONE, NONE]
     leaning = [value for value in (measure.leaning(run) for run in arm.runs) if value is not None]
-    context = mean_of(run.evaluation.context["difference"] for run in arm.runs if run.evaluation.context)
+    context = mean_of(run.evaluation.context["difference"] for run in with_context)
     return row + [comparison.verdict if comparison else "baseline", signed(statistics.fmean(leaning)) if leaning else NONE,
                   NONE if context is None else signed(context)]
 

@@ -1,5 +1,7 @@
 #include "cli/held_signals.h"
 
+#include <unistd.h>
+
 #include <csignal>
 #include <cstring>
 #include <utility>
@@ -12,8 +14,8 @@ namespace {
 bool are_held = false;
 sigset_t earlier_mask;
 
-void hold_signals_of_train(int argc, char** argv, char** /*environment*/) {
-  if (argc < 2 || std::strcmp(argv[1], "train") != 0) return;
+void hold_signals(int argc, char** argv, char** /*environment*/) {
+  if (argc < 2 || (std::strcmp(argv[1], "train") != 0 && std::strcmp(argv[1], "launch") != 0)) return;
   sigset_t held;
   sigemptyset(&held);
   for (const int signal_number : kStopSignals) sigaddset(&held, signal_number);
@@ -21,9 +23,36 @@ void hold_signals_of_train(int argc, char** argv, char** /*environment*/) {
 }
 
 /// The loader calls what is listed there before any library's initialization, with the arguments of main().
-__attribute__((section(".preinit_array"), used)) void (*before_libraries)(int, char**, char**) = hold_signals_of_train;
+__attribute__((section(".preinit_array"), used)) void (*before_libraries)(int, char**, char**) = hold_signals;
+
+volatile std::sig_atomic_t speaks_at_end = 0;
+
+void say(const char* text) { static_cast<void>(::write(STDERR_FILENO, text, std::strlen(text)) < 0); }
+
+/// Of functions that a handler may call.
+extern "C" void end_at_once(int signal_number) {
+  if (speaks_at_end != 0) {
+    say("stopped by ");
+    say(StopSignals::name(signal_number));
+    say(" before the first step; there is nothing to save, the same command starts again\n");
+  }
+  ::_exit(0);
+}
 
 }  // namespace
+
+void end_at_signals(bool speaks) {
+  speaks_at_end = speaks ? 1 : 0;
+  for (const int signal_number : kStopSignals) {
+    struct sigaction earlier {};
+    ::sigaction(signal_number, nullptr, &earlier);
+    if (earlier.sa_handler == SIG_IGN) continue;  // nohup
+    struct sigaction action {};
+    action.sa_handler = end_at_once;
+    ::sigaction(signal_number, &action, nullptr);
+  }
+  deliver_held_signals();
+}
 
 void deliver_held_signals() {
   if (std::exchange(are_held, false)) ::pthread_sigmask(SIG_SETMASK, &earlier_mask, nullptr);

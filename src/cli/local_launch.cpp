@@ -16,6 +16,7 @@
 #include <system_error>
 
 #include "parallel/free_port.h"
+#include "train/stop_signal.h"
 
 namespace lighthouse::cli {
 namespace {
@@ -23,7 +24,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kLastWords{15};  // to name a rank that is lost: two looks at the store, and its timeout
 constexpr std::chrono::seconds kLeaving{30};    // after SIGTERM, as torchrun
-constexpr std::array kForwarded = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+constexpr auto kForwarded = kStopSignals;
 
 class Processes {
  public:

@@ -98,7 +98,7 @@ std::string first_line_of(const std::exception_ptr& error) {
 RankStart start_ranks(const std::function<RunConfig()>& load) {
   const std::optional<Launch> launch = launch_of_several();
   if (!launch) return {load(), nullptr};
-  deliver_held_signals();  // whoever waits for other processes can be ended
+  end_at_signals(launch->rank == 0);
   RankStart start;
   WorldOptions options;
   try {
@@ -114,7 +114,7 @@ RankStart start_ranks(const std::function<RunConfig()>& load) {
 void refuse_start(const std::exception_ptr& error) {
   const std::optional<Launch> launch = launch_of_several();
   if (!launch) std::rethrow_exception(error);
-  deliver_held_signals();
+  end_at_signals(launch->rank == 0);
   end_all(*launch, error);
 }
 

@@ -66,9 +66,13 @@ void validate_parallel(const RunConfig& config) {
               (attention.method == AttentionMethod::kLighthouse && attention.scorer != Scorer::kRandom),
           "parallel.context = ", parallel.context, ": must be 1 with attention.method = \"", attention.method,
           "\" and attention.scorer = \"", attention.scorer, "\"; controls run on whole sequences");
-  require(attention.window_layers.empty() || config.model.num_heads % parallel.context == 0,
-          "parallel.context = ", parallel.context, ": must divide model.num_heads = ", config.model.num_heads,
-          " with attention.window_layers, of which a process attends to whole heads");
+  const int64_t num_heads = config.model.num_heads, num_kv_heads = config.model.num_kv_heads;
+  const bool by_heads = num_heads % parallel.context == 0 &&
+                        (num_kv_heads % parallel.context == 0 || parallel.context % num_kv_heads == 0);
+  require(attention.window_layers.empty() || by_heads, "parallel.context = ", parallel.context,
+          ": must divide model.num_heads = ", num_heads, ", and divide model.num_kv_heads = ", num_kv_heads,
+          " or be a multiple of it, with attention.window_layers, of "
+          "which a process attends to whole heads");
   require(parallel.data <= training.gradient_accumulation, "parallel.data = ", parallel.data,
           ": must be at most training.gradient_accumulation = ", training.gradient_accumulation,
           ", the micro-batches of a step, which are dealt out; set both");

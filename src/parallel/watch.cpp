@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lighthouse/check.h"
+#include "parallel/answer.h"
 
 namespace lighthouse {
 namespace {
@@ -18,17 +19,19 @@ constexpr milliseconds kPatience{1500};        // with a store that does not ans
 std::string key(int64_t rank) { return "watch/" + std::to_string(rank); }
 
 /// What each rank last wrote: a count of beats, a space and what it does.
-std::vector<std::string> look(c10d::Store& store, int64_t size) {
-  std::vector<std::string> notes;
-  for (int64_t rank = 0; rank < size; ++rank) {
-    std::string note;
-    if (store.check({key(rank)})) {
-      const std::vector<uint8_t> bytes = store.get(key(rank));
-      note.assign(bytes.begin(), bytes.end());
+std::vector<std::string> look(const c10::intrusive_ptr<c10d::Store>& store, int64_t size) {
+  return answer_within(kPatience, [store, size] {
+    std::vector<std::string> notes;
+    for (int64_t rank = 0; rank < size; ++rank) {
+      std::string note;
+      if (store->check({key(rank)})) {
+        const std::vector<uint8_t> bytes = store->get(key(rank));
+        note.assign(bytes.begin(), bytes.end());
+      }
+      notes.push_back(note);
     }
-    notes.push_back(note);
-  }
-  return notes;
+    return notes;
+  });
 }
 
 }  // namespace
@@ -91,9 +94,9 @@ std::string Watch::lost() const { return report(/*elsewhere=*/false); }
 
 std::string Watch::report(bool elsewhere) const {
   try {
-    const std::vector<std::string> before = look(*looks_, size_);
+    const std::vector<std::string> before = look(looks_, size_);
     std::this_thread::sleep_for(kBetweenReports);
-    const std::vector<std::string> after = look(*looks_, size_);
+    const std::vector<std::string> after = look(looks_, size_);
     const std::string mine = doing();
     std::string lines;
     for (int64_t rank = 0; rank < size_; ++rank) {
@@ -108,7 +111,7 @@ std::string Watch::report(bool elsewhere) const {
     }
     return lines;
   } catch (const std::exception&) {
-    return "\n  the store of the ranks does not answer: rank 0, or the launcher that hosts it, is gone";
+    return std::string("\n  ") + NoAnswer::kWho;
   }
 }
 

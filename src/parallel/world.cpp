@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "lighthouse/check.h"
+#include "parallel/answer.h"
 #include "parallel/backend.h"
 #include "parallel/late_word.h"
 #include "parallel/watch.h"
@@ -27,6 +28,7 @@ constexpr milliseconds kLeaving{3000};         // others diagnose for about two 
 constexpr milliseconds kAfterLookout{600000};  // NCCL's own watchdog would end the process without our words
 constexpr milliseconds kSilent{10000};         // at most; then it is said that others are waited for
 constexpr milliseconds kLook{20};
+constexpr milliseconds kLate{1000};           // for c10d to say in time why there is no store
 constexpr milliseconds kBetweenRounds{1000};  // for ranks that are lost, of one that waits for them
 constexpr const char* kAbandoned = "abandoned";
 
@@ -71,7 +73,10 @@ c10::intrusive_ptr<c10d::Store> connect(const Launch& launch, const WorldOptions
   const auto say = [&] { how.say_waiting("waiting for rank 0 at " + place_of(launch)); };
   const LateWord late(silence(how), how.say_waiting ? std::function<void()>(say) : std::function<void()>());
   try {
-    const auto store = c10::make_intrusive<c10d::TCPStore>(launch.address, options);
+    // It waits by itself, but longer, and for ever for what something else that listens there would say.
+    const auto store = answer_within(how.patience + kLate, [address = launch.address, options] {
+      return c10::make_intrusive<c10d::TCPStore>(address, options);
+    });
     return c10::make_intrusive<c10d::PrefixStore>("lighthouse/" + launch.attempt, store);
   } catch (const std::exception& error) {
     throw no_store(launch, how.patience, first_line(error.what()));
@@ -96,16 +101,22 @@ bool is_first(int64_t rank, const std::vector<int64_t>& missing) {
   return true;
 }
 
+std::string arrived(const std::string& place, int64_t rank) { return place + "/" + std::to_string(rank); }
+
 /// Returns when all ranks have come to `place`.
-void wait_for_all(c10d::Store& store, const std::string& place, const Launch& launch, const WorldOptions& how) {
-  const auto arrived = [&](int64_t rank) { return place + "/" + std::to_string(rank); };
-  store.set(arrived(launch.rank), bytes_of("here"));
+void wait_for_all(const c10::intrusive_ptr<c10d::Store>& store, const std::string& place, const Launch& launch,
+                  const WorldOptions& how) try {
+  store->set(arrived(place, launch.rank), bytes_of("here"));
   const auto begin = steady_clock::now();
   bool is_silent = how.say_waiting != nullptr;
   std::vector<int64_t> missing(static_cast<size_t>(launch.world_size));
   std::iota(missing.begin(), missing.end(), 0);
   while (true) {
-    std::erase_if(missing, [&](int64_t rank) { return store.check({arrived(rank)}); });
+    missing = answer_within(how.patience, [store, place, missing] {
+      std::vector<int64_t> left = missing;
+      std::erase_if(left, [&](int64_t rank) { return store->check({arrived(place, rank)}); });
+      return left;
+    });
     if (missing.empty()) return;
     const std::string who = names_of(missing) + " of " + std::to_string(launch.world_size);
     const auto waited = steady_clock::now() - begin;
@@ -120,6 +131,8 @@ void wait_for_all(c10d::Store& store, const std::string& place, const Launch& la
     }
     std::this_thread::sleep_for(kLook);
   }
+} catch (const NoAnswer& error) {
+  throw StartFailure(error.what(), is_first(launch.rank, {0}));
 }
 
 /// The first line in which two texts differ, of each.
@@ -145,14 +158,14 @@ void silence_c10d() {
 
 World::World(const Launch& launch, const WorldOptions& options)
     : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options))) {
-  wait_for_all(*store_, "arrived", launch_, options_);
+  wait_for_all(store_, "arrived", launch_, options_);
   texts_ = store_->clone();
   watch_ = std::make_unique<Watch>(store_, launch_.rank, launch_.world_size);
   if (options.device.is_cuda()) {
     lookout_ = std::make_unique<Lookout>(*watch_, options.device,
                                          LookoutOptions{.timeout = options.timeout, .say = options.say_failure});
   }
-  wait_for_all(*store_, "connected", launch_, options_);  // rank 0 may leave at once, with the store
+  wait_for_all(store_, "connected", launch_, options_);  // rank 0 may leave at once, with the store
   store_->setTimeout(options_.timeout);
 }
 
@@ -160,10 +173,13 @@ World::~World() {
   lookout_.reset();
   watch_.reset();
   try {
-    const int64_t left = store_->add("left", 1);
+    const auto count = [&](int64_t more) {
+      return answer_within(kLeaving, [store = store_, more] { return store->add("left", more); });
+    };
+    const int64_t left = count(1);
     if (launch_.rank != 0 || launch_.launcher_hosts_store || left == launch_.world_size) return;
     const auto end = steady_clock::now() + kLeaving;
-    while (store_->add("left", 0) < launch_.world_size && steady_clock::now() < end) std::this_thread::sleep_for(kLook);
+    while (count(0) < launch_.world_size && steady_clock::now() < end) std::this_thread::sleep_for(kLook);
   } catch (const std::exception&) {  // the store is gone: nobody is left to wait for
   }
 }
@@ -174,15 +190,19 @@ std::string World::recorded_collectives() const { return lighthouse::recorded_co
 
 void World::wait_for(const std::vector<std::string>& keys) {
   const auto end = steady_clock::now() + options_.timeout;
-  while (!store_->check(keys)) {
-    if (store_->check({kAbandoned})) throw Disagreement(value_of(kAbandoned));
+  while (!is_there(store_, keys)) {
+    if (is_there(store_, {kAbandoned})) throw Disagreement(value_of(store_, kAbandoned));
     if (steady_clock::now() >= end) throw std::runtime_error("waited " + count_of("ms", options_.timeout.count()));
     std::this_thread::sleep_for(kLook);
   }
 }
 
-std::string World::value_of(const std::string& key) {
-  const std::vector<uint8_t> bytes = store_->get(key);
+bool World::is_there(const Store& store, const std::vector<std::string>& keys) const {
+  return answer_within(options_.timeout, [store, keys] { return store->check(keys); });
+}
+
+std::string World::value_of(const Store& store, const std::string& key) const {
+  const std::vector<uint8_t> bytes = answer_within(options_.timeout, [store, key] { return store->get(key); });
   return {bytes.begin(), bytes.end()};
 }
 
@@ -202,9 +222,9 @@ void World::agree(const std::string& topic, const std::string& value) {
   try {
     store_->set(keys[static_cast<size_t>(rank())], bytes_of(value));
     wait_for(keys);
-    of_first = value_of(keys.front());
+    of_first = value_of(store_, keys.front());
     for (int64_t other = 1; other < size(); ++other) {
-      const std::string its = value_of(keys[static_cast<size_t>(other)]);
+      const std::string its = value_of(store_, keys[static_cast<size_t>(other)]);
       if (its == of_first) continue;
       if (others.empty()) of_other = its;
       others.push_back(other);
@@ -224,8 +244,8 @@ void World::agree(const std::string& topic, const std::string& value) {
 void World::wait_while_all_live(const std::vector<std::string>& keys) {
   auto next_look = steady_clock::now() + kBetweenRounds;
   bool missed = false;  // a rank, at the last look: where the whole machine stood still, all seem to be lost once
-  while (!texts_->check(keys)) {
-    if (texts_->check({kAbandoned})) throw Disagreement(value_of(kAbandoned));
+  while (!is_there(texts_, keys)) {
+    if (is_there(texts_, {kAbandoned})) throw Disagreement(value_of(texts_, kAbandoned));
     std::this_thread::sleep_for(kLook);
     if (steady_clock::now() < next_look) continue;
     const std::string lost = watch_->lost();
@@ -235,27 +255,25 @@ void World::wait_while_all_live(const std::vector<std::string>& keys) {
   }
 }
 
-std::string World::conclude(const std::string& text, const Conclude& conclude) {
+std::string World::conclude(const std::string& text, const Conclude& conclude) try {
   const std::string place = "conclusion/" + std::to_string(num_conclusions_++) + "/";
-  const auto read = [&](const std::string& key) {
-    const std::vector<uint8_t> bytes = texts_->get(key);
-    return std::string(bytes.begin(), bytes.end());
-  };
   texts_->set(place + std::to_string(rank()), bytes_of(text));
   if (rank() != 0) {
     wait_while_all_live({place + "result"});
-    return read(place + "result");
+    return value_of(texts_, place + "result");
   }
   std::vector<std::string> keys, texts;
   for (int64_t of = 0; of < size(); ++of) keys.push_back(place + std::to_string(of));
   wait_while_all_live(keys);
   for (const std::string& key : keys) {
-    texts.push_back(read(key));
-    texts_->deleteKey(key);
+    texts.push_back(value_of(texts_, key));
+    answer_within(options_.timeout, [store = texts_, key] { return store->deleteKey(key); });
   }
   const std::string result = conclude(texts);
   texts_->set(place + "result", bytes_of(result));
   return result;
+} catch (const NoAnswer& error) {
+  throw RankFailure(std::string("another rank is missing\n  ") + error.what());
 }
 
 std::unique_ptr<Group> World::make_group(const std::string& name, const std::vector<int64_t>& ranks) {

@@ -90,7 +90,9 @@ class World {
  private:
   void wait_for(const std::vector<std::string>& keys);
   void wait_while_all_live(const std::vector<std::string>& keys);
-  std::string value_of(const std::string& key);
+  using Store = c10::intrusive_ptr<c10d::Store>;
+  bool is_there(const Store& store, const std::vector<std::string>& keys) const;
+  std::string value_of(const Store& store, const std::string& key) const;
 
   Launch launch_;
   WorldOptions options_;

@@ -1,9 +1,15 @@
 // How a Trainer opens its run: nothing but the folder is written before all of it, on all ranks, fits together.
+#include <chrono>
 #include <exception>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <thread>
 
 #include "config/schema.h"
 #include "io/durable_file.h"
 #include "io/input_file.h"
+#include "io/posix.h"
 #include "lighthouse/check.h"
 #include "model/model_io.h"
 #include "parallel/world.h"
@@ -49,6 +55,32 @@ std::string lines_of(const std::vector<std::string>& words) {
 int64_t piece_elements(const RunConfig& config, const Mesh& mesh) {
   return mesh.size() == 1 && config.training.accumulation == Accumulation::kSequence ? kWholeParameters
                                                                                      : kPieceElements;
+}
+
+/// Throws Disagreement where a rank does not see what the first has just written, also later, as a file system that
+/// machines share may show it: every rank would write its part of a checkpoint into a folder of its own.
+void check_one_folder(World& world, const RunFolder& folder, std::chrono::seconds timeout) {
+  std::optional<Temporary> mark;
+  if (world.rank() == 0) mark = create_temporary_file(folder.path());
+  const auto remove_mark = [&] {
+    std::error_code stays;  // until the next start
+    if (mark) std::filesystem::remove(mark->path, stays);
+  };
+  try {
+    const std::string name = world.conclude("", [&](const auto&) { return mark->path.filename().string(); });
+    const auto is_there = [&] { return std::ifstream(folder.path() / name).good(); };
+    const auto patience = std::min<std::chrono::milliseconds>(std::chrono::seconds(10), timeout / 2);
+    const auto end = std::chrono::steady_clock::now() + patience;
+    while (!is_there() && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    world.agree("logging.run_dir", is_there() ? "a folder that all see"
+                                              : "'" + folder.path().string() + "', another folder than the first's");
+  } catch (...) {
+    remove_mark();
+    throw;
+  }
+  remove_mark();
 }
 
 std::vector<at::Tensor> tensors_of(const NamedTensors& named) {
@@ -104,6 +136,7 @@ Trainer::Trainer(const RunConfig& config, const TrainOptions& options) try
   if (mesh_.is_first()) take_run_folder(RunFolderUse::kOwn);
   connect();
   if (!mesh_.is_first()) take_run_folder(RunFolderUse::kShare);  // which is there now
+  if (World* world = mesh_.world()) check_one_folder(*world, *folder_, std::chrono::seconds(config_.parallel.timeout));
   const bool resumes = restore();
   if (has_work()) make_saver();  // which wants room on the disk, before weights take a minute
   if (!resumes) begin();

@@ -89,9 +89,9 @@ def test_processes_share_sequences(lighthouse, options):
     assert "shares evenly" in shared.stderr and shared.stderr.count("done: 8 steps") == 1
 
 
-def launch_two_that_train(lighthouse, options, tmp_path):
+def launch_two_that_train(lighthouse, options, tmp_path, **changed):
     """Returns when they have made three steps."""
-    process = start(lighthouse, ["launch", "-n", "2", "train", *options(training__steps=100000)])
+    process = start(lighthouse, ["launch", "-n", "2", "train", *options(training__steps=100000, **changed)])
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not metrics.exists() or metrics.read_text().count("\n") < 3:
         assert process.poll() is None, process.communicate()[1]
@@ -108,10 +108,68 @@ def test_launcher_of_two_ends_with_a_checkpoint_on_a_signal(lighthouse, options,
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) >= 1
 
 
+def children_of(process):
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return [int(child) for child in children.stdout.split()]
+
+
+def test_a_first_rank_that_stands_still_is_noticed(lighthouse, options, tmp_path):
+    """It hosts the store, from whose socket c10d reads for ever."""
+    process = launch_two_that_train(lighthouse, options, tmp_path, parallel__timeout=5)
+    first, second = children_of(process)
+    os.kill(first, signal.SIGSTOP)
+    begin = time.monotonic()
+    while os.path.exists(f"/proc/{second}") and "State:\tZ" not in open(f"/proc/{second}/status").read():
+        assert time.monotonic() < begin + 30, "the other rank waits for ever"
+        time.sleep(0.1)
+    for signal_number in (signal.SIGCONT, signal.SIGKILL):
+        os.kill(first, signal_number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "rank 1: 'step " in errors and "the store of the ranks does not answer: rank 0, or the launcher" in errors
+
+
+def test_a_port_at_which_nobody_answers_is_given_up(lighthouse, options):
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        begin = time.monotonic()
+        process = start(lighthouse, ["train", *options(parallel__timeout=4)], RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                        MASTER_PORT=str(mute.getsockname()[1]))
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and "rank 1 cannot reach rank 0 at 127.0.0.1:" in errors
+    assert time.monotonic() < begin + 15
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGXCPU"])
+def test_signals_while_ranks_start_are_answered(lighthouse, options, name):
+    process = start(lighthouse, ["train", *options(parallel__timeout=6)], RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+    while "waiting for rank 1" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0 and f"stopped by {name} before the first step; there is nothing to save" in errors
+
+
+def test_ranks_with_folders_of_their_own_are_refused(lighthouse, options, tmp_path):
+    """A relative name in other working folders: each would save its part where nobody finds it."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b" / "mine").mkdir(parents=True)
+    arguments = ["train", *options(parallel__timeout=8)]
+    arguments[arguments.index("--logging.run_dir") + 1] = "mine"
+    port = str(free_port())
+    started = [subprocess.Popen([lighthouse, *arguments], cwd=tmp_path / folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                                env=ENVIRONMENT | {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
+               for rank, folder in enumerate("ab")]
+    errors = [process.communicate(timeout=60)[1] for process in started]
+    assert [process.returncode for process in started] == [2, 2], errors
+    assert "do not agree on logging.run_dir" in errors[0] and "rank 1 has\n  'mine', another folder" in errors[0] and not errors[1]
+    assert [path.name for path in (tmp_path / "a" / "mine").iterdir()] == ["lock"], "nothing is written"
+
+
 def test_rank_that_is_killed_is_named_and_ends_the_launch(lighthouse, options, tmp_path):
     process = launch_two_that_train(lighthouse, options, tmp_path)
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
-    os.kill(int(children.stdout.split()[1]), signal.SIGKILL)
+    os.kill(children_of(process)[1], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1, errors
     assert "rank 1 was ended by signal 9" in errors
@@ -177,7 +235,7 @@ def test_a_port_that_is_taken_is_said_once(lighthouse, options):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        process = start(lighthouse, ["train", *options()], RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+        process = start(lighthouse, ["train", *options(parallel__timeout=6)], RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                         MASTER_PORT=str(other.getsockname()[1]))
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and errors.count("\n") == 1, errors
