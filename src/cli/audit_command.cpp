@@ -40,6 +40,8 @@ struct AuditedModel {
   Json name;  ///< {"run", "step"} or {"model"}
   RunConfig config;
   Decoder decoder;
+  int64_t split_len = 0;                   ///< by which its run has set apart what is read (SequenceLoader)
+  std::optional<CorpusIdentity> corpus{};  ///< that it must be
 };
 
 /// The configuration of the model with what the command line asks for.
@@ -58,7 +60,12 @@ AuditedModel open_audited(const AuditArguments& options) {
     LoadedRun run = open_run(options.run, options.device);
     RunConfig config = configure(run.config, options);
     Decoder decoder = run.decoder.with_attention(config.attention);
-    return {{{"run", options.run}, {"step", run.step}}, std::move(config), std::move(decoder)};
+    const bool is_its_data = options.data.empty();
+    return {{{"run", options.run}, {"step", run.step}},
+            std::move(config),
+            std::move(decoder),
+            is_its_data ? run.config.training.seq_len : 0,
+            is_its_data ? std::optional(run.corpus) : std::nullopt};
   }
   if (options.data.empty()) throw UsageError("--model needs text to run it on: --data PATH");
   check_model_folder(options.model);
@@ -71,9 +78,11 @@ AuditedModel open_audited(const AuditArguments& options) {
 }
 
 /// Held-out sequences, spread evenly over the corpus.
-std::vector<Sequence> read_sequences(const RunConfig& config, int64_t wanted) {
+std::vector<Sequence> read_sequences(const AuditedModel& model, const std::string& run_dir, int64_t wanted) {
+  const RunConfig& config = model.config;
   const SequenceLoader loader = in_words_of_options(
-      [&] { return SequenceLoader(config.data, config.training.seq_len, config.model.vocab_size); });
+      [&] { return SequenceLoader(config.data, config.training.seq_len, config.model.vocab_size, model.split_len); });
+  if (model.corpus) check_corpus(run_dir, *model.corpus, loader, config.data.path);
   const int64_t available = loader.num_validation_sequences();
   const int64_t count = std::min(available, wanted);
   std::vector<Sequence> sequences;
@@ -117,7 +126,7 @@ void run_audit(const AuditArguments& options) {
     throw UsageError("--sequences " + std::to_string(options.sequences) +
                      ": must be at least 2; one sequence is changed to tokens of another");
   }
-  const std::vector<Sequence> sequences = read_sequences(model.config, options.sequences);
+  const std::vector<Sequence> sequences = read_sequences(model, options.run, options.sequences);
   const Audit result = audit(model.decoder, sequences, options.audit);
   const std::optional<std::string> wrong = violation(result.held);
   Json report = model.name;

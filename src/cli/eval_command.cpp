@@ -21,7 +21,6 @@
 #include "lighthouse/check.h"
 #include "model/import.h"
 #include "model/tokenizer_files.h"
-#include "train/corpus_record.h"
 #include "train/device.h"
 #include "train/out_of_memory.h"
 #include "train/prepared_corpus.h"
@@ -142,11 +141,7 @@ std::unique_ptr<SequenceLoader> open_corpus(const EvalOptions& options, const Su
                                             subject.decoder.config().vocab_size, subject.split_len, /*group=*/1,
                                             encodes ? encoding(subject, *tokenizer) : nullptr);
   });
-  if (!subject.corpus) return loader;
-  const std::string other =
-      difference(*subject.corpus, loader->identity(), corpus_changes(options.run, loader->files()));
-  LIGHTHOUSE_CHECK(other.empty(), "the corpus '", subject.data.path, "' is not the one of the run (", other,
-                   "), so it may hold what was trained on; give that data, or other text with --data PATH");
+  if (subject.corpus) check_corpus(options.run, *subject.corpus, *loader, subject.data.path);
   return loader;
 }
 

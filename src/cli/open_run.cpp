@@ -7,8 +7,10 @@
 
 #include "cli/commands.h"
 #include "io/printable.h"
+#include "lighthouse/check.h"
 #include "model/huggingface_config.h"
 #include "model/tokenizer_files.h"
+#include "train/corpus_record.h"
 #include "train/initial_weights.h"
 #include "train/prepared_corpus.h"
 
@@ -19,6 +21,13 @@ LoadedRun open_run(const std::string& run_dir, std::optional<DeviceChoice> devic
                            [](const std::string& text) { std::cerr << "warning: " << printable(text) << std::endl; });
   if (run.config.training.threads > 0) at::set_num_threads(static_cast<int>(run.config.training.threads));
   return run;
+}
+
+void check_corpus(const std::filesystem::path& run_dir, const CorpusIdentity& corpus, const SequenceLoader& loader,
+                  const std::string& path) {
+  const std::string other = difference(corpus, loader.identity(), corpus_changes(run_dir, loader.files()));
+  LIGHTHOUSE_CHECK(other.empty(), "the corpus '", path, "' is not the one of the run (", other,
+                   "), so it may hold what was trained on; give that data, or other text with --data PATH");
 }
 
 void check_one_model(const std::string& run, const std::string& model) {

@@ -13,6 +13,11 @@ namespace lighthouse::cli {
 LoadedRun open_run(const std::string& run_dir, std::optional<DeviceChoice> device = {},
                    std::optional<Precision> precision = {});
 
+/// Throws InvalidArgument unless `loader`, of the text at `path`, reads the corpus that a run was trained on, of which
+/// the run held out what is read.
+void check_corpus(const std::filesystem::path& run_dir, const CorpusIdentity& corpus, const SequenceLoader& loader,
+                  const std::string& path);
+
 /// Throws UsageError unless one of `run` and `model`, of --run and --model, names something.
 void check_one_model(const std::string& run, const std::string& model);
 /// Throws UsageError where --model is no folder of a model.

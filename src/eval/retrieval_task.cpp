@@ -5,6 +5,7 @@
 #include <ATen/ops/tensor.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "eval/prompt_tokens.h"
 #include "eval/tasks.h"
@@ -67,7 +68,7 @@ Length measure_length(Evaluation& evaluation, const Task& task, int64_t length, 
     for (size_t index = 0; index < prompts.size(); ++index) {
       const double* const row = digits.const_data_ptr<double>() + 10 * index;
       const int64_t right = prompts[index].prompt.answer.front() - '0';
-      const bool correct = std::max_element(row, row + 10) - row == right;
+      const bool correct = std::isfinite(row[right]) && std::max_element(row, row + 10) - row == right;
       result.all.add(correct, row[right]);
       result.by_depth[(static_cast<size_t>(first) + index) % num_depths].add(correct, row[right]);
     }

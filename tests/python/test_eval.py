@@ -6,6 +6,7 @@ import resource
 import shutil
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from trained_run import SEQ_LEN, Trained, words
 
@@ -105,12 +106,24 @@ def test_other_content_of_the_same_size_is_noticed(trained, tmp_path):
     errors = run.refusal("eval")
     assert str(corpus) in errors and "not the same bytes" in errors and "--data" in errors
     assert "not the same bytes" in run.refusal("train", *run.options, run=False)
+    assert "not the same bytes" in run.refusal("audit", "--sequences", 2)
     run("eval", "--data", corpus, "--sequences", 1)
     corpus.write_bytes(corpus.read_bytes()[1:])
     assert f'"{corpus.name}" has {corpus.stat().st_size} bytes instead of {corpus.stat().st_size + 1}' in run.refusal("eval")
 
 
 # ---- prompts --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_finite_is_no_right_answer(trained, tmp_path):
+    trained("export", "--output", tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    result = json.loads(trained("eval", "--model", tmp_path / "model", "--task", "passkey", "--lengths", 256, "--trials", 20, "--json", run=False))
+    [length] = result["tasks"]["passkey"]["lengths"]
+    assert (length["correct"], length["trials"], length["log_probability"]) == (0, 20, None)
 
 
 def test_all_fields_of_synthetic_tasks(trained):
