@@ -44,7 +44,7 @@ def targets(options):
 def named_run(text):
     """("name", path) of NAME=RUN, (None, path) of RUN; a folder whose name has a = in it is a RUN."""
     name, equals, path = text.partition("=")
-    return (name, Path(path)) if equals and name and not Path(text).exists() else (None, Path(text))
+    return (name, Path(path)) if equals and name and not os.path.exists(text) else (None, Path(text))
 
 
 def report(options):
@@ -61,7 +61,8 @@ def main(arguments=None):
     try:
         report(options)
     except (ReportError, OSError) as error:
-        print(f"lighthouse-report: {one_line(str(error))}", file=sys.stderr)
+        text = str(error) if isinstance(error, ReportError) or error.filename is None else f"{error.filename}: {error.strerror}"
+        print(f"lighthouse-report: {one_line(text)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     return 0
 

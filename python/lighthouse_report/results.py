@@ -36,4 +36,5 @@ def lengths(drawn):
             arms_of.setdefault(result.seq_len, {})[arm.name] = True
     if len(arms_of) < 2:
         return []
-    return ["Sequence lengths differ: " + "; ".join(f"{length:,} of {', '.join(names)}" for length, names in sorted(arms_of.items()))]
+    parts = [f"{length:,} of {', '.join(names)}" for length, names in sorted(arms_of.items())]
+    return [f"Sequence lengths differ: {'; '.join(parts)}"]

@@ -10,7 +10,8 @@ except ModuleNotFoundError:  # Python 3.10
 
 from .errors import Damaged, ReportError, UsageError
 from .evaluation import Evaluation, read_evaluation
-from .json_files import LARGEST, LEAST_LOSS, MOST, finite, number, of_kind, optional, read_json, read_json_lines, read_text, whole
+from .json_files import (
+    LARGEST, LEAST_LOSS, MOST, finite, number, of_kind, optional, read_json, read_json_lines, read_text, whole)
 from .text import brief
 
 LOSS, COUNT = (LEAST_LOSS, LARGEST), (0, MOST)  # limits of numbers
@@ -88,7 +89,8 @@ def read_run(path):
     evaluation = read_evaluation(path, config.get("training.seq_len"), end)
     content, order, machine, changes = read_description(path)
     fingerprints = dict(zip(FINGERPRINTS, (content, evaluation.fingerprint, order)))
-    return Run(path, config, records, evaluation, {source: value for source, value in fingerprints.items() if value}, machine, changes)
+    known = {source: value for source, value in fingerprints.items() if value}
+    return Run(path, config, records, evaluation, known, machine, changes)
 
 
 def read_description(path):
@@ -101,7 +103,8 @@ def read_description(path):
     description = read_json(file)
     try:
         corpus = optional(description, "corpus", dict, description)
-        return (*(optional(corpus, key, str) for key in ("content", "fingerprint")), machine_of(description), changes_of(description))
+        content, order = (optional(corpus, key, str) for key in ("content", "fingerprint"))
+        return content, order, machine_of(description), changes_of(description)
     except Damaged as error:
         raise ReportError(f"{file}: damaged: {error}") from error
 
@@ -121,8 +124,8 @@ def machine_of(description):
     if device is None:
         return "unknown"
     threads = whole(description["threads"], "threads") if "threads" in description else "?"
-    versions = {name: optional(description, name, str) for name in ("lighthouse", "torch")}
-    return ", ".join([name or device, f"{threads} threads", *(f"{name} {version}" for name, version in versions.items() if version)])
+    versions = {key: optional(description, key, str) for key in ("lighthouse", "torch")}
+    return ", ".join([name or device, f"{threads} threads", *(f"{key} {version}" for key, version in versions.items() if version)])
 
 
 def read_config(file):

@@ -286,7 +286,7 @@ def test_names_and_baseline_of_the_user(folder, tmp_path, capsys):
     runs = [f"{name}={folder}/{name}-{seed}" for name in ("dense", "two-stage") for seed in (1, 2)]
     assert report(*runs, "--output", page, "--baseline", "two-stage") == 0
     assert "Final dense validation loss minus that of two-stage, by seed" in page.read_text()
-    assert report(*runs, "--output", page, "--baseline", "two stage") == 1
+    assert report(*runs, "--output", page, "--baseline", "two stage") == 2
     assert "--baseline two stage: no such arm; there are 'dense', 'two-stage'" in capsys.readouterr().err
 
 
@@ -350,19 +350,18 @@ STATE = "checkpoints/step-00000400/state.json"
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda run: (run / "metrics.jsonl").unlink(), "dense-1: no run of `lighthouse train`: it has no metrics.jsonl"),
     (lambda run: (run / "config.toml").unlink(), "dense-1: no run of `lighthouse train`: it has no config.toml"),
-    (lambda run: shutil.rmtree(run), "dense-1: no such run folder"),
     (lambda run: (run / "metrics.jsonl").write_text(""), "metrics.jsonl: no step yet"),
     (lambda run: edit(run / "metrics.jsonl", '{"step": 7,', '{"step" 7,'), "metrics.jsonl:7: damaged: Expecting ':'"),
     (lambda run: edit(run / "metrics.jsonl", '"step": 7,', '"step": 5,'), "metrics.jsonl:7: damaged: step 5 after step 6"),
-    (lambda run: edit(run / "metrics.jsonl", '"tokens": 65536', '"tokens": "many"'), ":1: damaged: 'many' is not a number"),
-    (lambda run: edit(run / "metrics.jsonl", '"stage": 2', '"stage": 3'), "metrics.jsonl:1: damaged: step, stage and tokens"),
+    (lambda run: edit(run / "metrics.jsonl", '"tokens": 65536', '"tokens": "many"'), ":1: damaged: tokens is 'many'; must be a number"),
+    (lambda run: edit(run / "metrics.jsonl", '"stage": 2', '"stage": 3'), "metrics.jsonl:1: damaged: stage is 3; must be an integer from 1 to 2"),
     (lambda run: (run / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xff\n'), "metrics.jsonl:2: damaged: not UTF-8"),
     (lambda run: cut(run / "eval.json"), "eval.json:1: damaged"),
     (lambda run: edit(run / "eval.json", '"format": 1', '"format": 2'), "eval.json: format 2; this program reads 1"),
     (lambda run: edit(run / "eval.json", '"step": 400', '"step": null'), "eval.json: step None; results of a run have a step"),
     (lambda run: edit(run / "eval.json", '"distance"', '"dist"'), "eval.json: not what `lighthouse eval --json` writes"),
     (lambda run: cut(run / STATE, 30), "state.json:1: damaged"),
-    (lambda run: (run / "run.json").write_text('{"changes": [{"step": 1}]}'), "dense-1: run.json is damaged: changes must be"),
+    (lambda run: (run / "run.json").write_text('{"changes": [{"step": 1}]}'), "run.json: damaged: changes must be"),
     (lambda run: edit(run / "config.toml", "steps = 400", "steps = "), "config.toml: damaged: Invalid value"),
     (lambda run: edit(run / "config.toml", "steps = 400", 'steps = "400"'), "training.steps is '400'; must be an integer"),
     (lambda run: edit(run / "eval.json", '"c0ffee"', '"7ea"'), "of different corpora (fingerprints"),
@@ -393,7 +392,8 @@ def test_other_corpora_of_runs_before_eval(tmp_path, capsys):
 @pytest.mark.parametrize(("arguments", "message"), [
     ((), "--output"), (("--output", "p.html", "--margin", "-1"), "--margin -1: must be from 0 to 100"),
     (("--output", "p.html", "--svg", "p.html"), "must be different files"),
-    (("--output", "p.html", "--margin", "x"), "--margin")])
+    (("--output", "p.html", "--svg", "./p.html"), "must be different files"),
+    (("--output", "p.html", "--margin", "x"), "--margin"), (("no-such-run", "--output", "p.html"), "no-such-run: no such run folder")])
 def test_wrong_usage(folder, capsys, arguments, message):
     assert report(folder / "dense-1", *arguments) == 2
     assert message in capsys.readouterr().err
@@ -402,17 +402,17 @@ def test_wrong_usage(folder, capsys, arguments, message):
 def test_bad_targets(folder, tmp_path, capsys, monkeypatch):
     assert report(folder / "dense-1", "--output", tmp_path / "absent" / "page.html") == 1
     assert "the folder" in (error := capsys.readouterr().err) and "does not exist; make it first" in error
-    assert report(folder / "dense-1", "--output", tmp_path) == 1
+    assert report(folder / "dense-1", "--output", tmp_path) == 2
     assert "is a folder; give the name of a file" in capsys.readouterr().err
     page = tmp_path / "page.html"
-    page.write_text("the one before")
+    page.write_text("")
 
     def fail(*_):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(os, "replace", fail)
     assert report(folder / "dense-1", "--output", page) == 1
     assert f"{page}: cannot be written: No space left on device" in capsys.readouterr().err
-    assert page.read_text() == "the one before" and list(tmp_path.iterdir()) == [page]
+    assert page.read_text() == "" and list(tmp_path.iterdir()) == [page]
 
 
 def test_without_the_drawing_library(folder, tmp_path, capsys, monkeypatch):
