@@ -14,7 +14,7 @@ namespace {
 using std::chrono::milliseconds;
 constexpr milliseconds kBeat{500};
 constexpr milliseconds kBetweenReports{1600};  // three beats and a slow store
-constexpr milliseconds kPatience{1500};        // with a store that does not answer
+constexpr milliseconds kPatience{3000};        // with a store that does not answer
 
 std::string key(int64_t rank) { return "watch/" + std::to_string(rank); }
 

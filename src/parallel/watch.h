@@ -33,7 +33,7 @@ class Watch {
   std::string doing() const;
 
   /// After an error: one line for each rank that is dead, stopped or elsewhere; empty where none is, and a line that
-  /// says so where the store is gone. Takes about two seconds, never longer than five; throws nothing.
+  /// says so where the store is gone or silent. Takes about two seconds, never longer than eight; throws nothing.
   std::string diagnosis() const;
   /// The lines of those alone that are dead or stopped, or that the store is gone. As long, and as quiet.
   std::string lost() const;

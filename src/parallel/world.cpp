@@ -169,12 +169,24 @@ World::World(const Launch& launch, const WorldOptions& options)
   store_->setTimeout(options_.timeout);
 }
 
+/// What the store answers. One that does not, holds its connection for ever.
+template <typename Question>
+auto World::ask(Question question, std::chrono::milliseconds limit) const {
+  if (is_silent_) throw NoAnswer();
+  try {
+    return answer_within(limit, std::move(question));
+  } catch (const NoAnswer&) {
+    is_silent_ = true;
+    throw;
+  }
+}
+
 World::~World() {
   lookout_.reset();
   watch_.reset();
   try {
     const auto count = [&](int64_t more) {
-      return answer_within(kLeaving, [store = store_, more] { return store->add("left", more); });
+      return ask([store = store_, more] { return store->add("left", more); }, kLeaving);
     };
     const int64_t left = count(1);
     if (launch_.rank != 0 || launch_.launcher_hosts_store || left == launch_.world_size) return;
@@ -198,17 +210,21 @@ void World::wait_for(const std::vector<std::string>& keys) {
 }
 
 bool World::is_there(const Store& store, const std::vector<std::string>& keys) const {
-  return answer_within(options_.timeout, [store, keys] { return store->check(keys); });
+  return ask([store, keys] { return store->check(keys); }, options_.timeout);
+}
+
+void World::set(const Store& store, const std::string& key, const std::string& value) const {
+  ask([store, key, value] { store->set(key, bytes_of(value)); }, options_.timeout);
 }
 
 std::string World::value_of(const Store& store, const std::string& key) const {
-  const std::vector<uint8_t> bytes = answer_within(options_.timeout, [store, key] { return store->get(key); });
+  const std::vector<uint8_t> bytes = ask([store, key] { return store->get(key); }, options_.timeout);
   return {bytes.begin(), bytes.end()};
 }
 
 void World::abandon(const std::string& why) {
   try {
-    store_->set(kAbandoned, bytes_of("rank " + std::to_string(rank()) + " cannot start: " + why));
+    set(store_, kAbandoned, "rank " + std::to_string(rank()) + " cannot start: " + why);
   } catch (const std::exception&) {  // nobody is there to be told
   }
 }
@@ -220,7 +236,7 @@ void World::agree(const std::string& topic, const std::string& value) {
   std::vector<int64_t> others;
   std::string of_first, of_other;
   try {
-    store_->set(keys[static_cast<size_t>(rank())], bytes_of(value));
+    set(store_, keys[static_cast<size_t>(rank())], value);
     wait_for(keys);
     of_first = value_of(store_, keys.front());
     for (int64_t other = 1; other < size(); ++other) {
@@ -257,7 +273,7 @@ void World::wait_while_all_live(const std::vector<std::string>& keys) {
 
 std::string World::conclude(const std::string& text, const Conclude& conclude) try {
   const std::string place = "conclusion/" + std::to_string(num_conclusions_++) + "/";
-  texts_->set(place + std::to_string(rank()), bytes_of(text));
+  set(texts_, place + std::to_string(rank()), text);
   if (rank() != 0) {
     wait_while_all_live({place + "result"});
     return value_of(texts_, place + "result");
@@ -267,10 +283,10 @@ std::string World::conclude(const std::string& text, const Conclude& conclude) t
   wait_while_all_live(keys);
   for (const std::string& key : keys) {
     texts.push_back(value_of(texts_, key));
-    answer_within(options_.timeout, [store = texts_, key] { return store->deleteKey(key); });
+    ask([store = texts_, key] { return store->deleteKey(key); }, options_.timeout);
   }
   const std::string result = conclude(texts);
-  texts_->set(place + "result", bytes_of(result));
+  set(texts_, place + "result", result);
   return result;
 } catch (const NoAnswer& error) {
   throw RankFailure(std::string("another rank is missing\n  ") + error.what());

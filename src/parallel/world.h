@@ -4,6 +4,7 @@
 #include <c10/core/Device.h>
 #include <c10/util/intrusive_ptr.h>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -91,14 +92,18 @@ class World {
   void wait_for(const std::vector<std::string>& keys);
   void wait_while_all_live(const std::vector<std::string>& keys);
   using Store = c10::intrusive_ptr<c10d::Store>;
+  template <typename Question>
+  auto ask(Question question, std::chrono::milliseconds limit) const;
   bool is_there(const Store& store, const std::vector<std::string>& keys) const;
   std::string value_of(const Store& store, const std::string& key) const;
+  void set(const Store& store, const std::string& key, const std::string& value) const;
 
   Launch launch_;
   WorldOptions options_;
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::Store> texts_;  ///< a connection for conclude
   int64_t num_conclusions_ = 0;
+  mutable std::atomic<bool> is_silent_ = false;  ///< the store has not answered once, and is not asked again
   std::unique_ptr<Watch> watch_;
   std::unique_ptr<Lookout> lookout_;  ///< of collectives on a GPU; null on the CPU, where the host waits for each
 };
