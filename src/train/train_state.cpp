@@ -53,15 +53,14 @@ bool is_of_schedule(std::string_view key) {
 
 /// "model.dim (64 in the checkpoint, 128 now), ..." of the keys that are looked at.
 std::string differing_keys(const RunConfig& saved, const RunConfig& now, bool (*is_looked_at)(std::string_view)) {
-  std::string list;
+  std::vector<KeyChange> list;
   for (const Key& key : key_table()) {
     if (!is_looked_at(key.name)) continue;
     const std::string before = value_toml(key, saved);
     const std::string after = value_toml(key, now);
-    if (before == after) continue;
-    list += detail::concat(list.empty() ? "" : ", ", key.name, " (", before, " in the checkpoint, ", after, " now)");
+    if (before != after) list.push_back({0, key.name, before, after});
   }
-  return list;
+  return words_of(list);
 }
 
 CorpusIdentity read_corpus(const nlohmann::json& state) {

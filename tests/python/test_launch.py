@@ -235,7 +235,7 @@ def test_a_port_that_is_taken_is_said_once(lighthouse, options):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        process = start(lighthouse, ["train", *options(parallel__timeout=6)], RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+        process = start(lighthouse, ["train", *options()], RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                         MASTER_PORT=str(other.getsockname()[1]))
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and errors.count("\n") == 1, errors
