@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, safe_open
-from transformers_logits import check_logits, load_transformers, logits_and_bound, run
+from transformers_logits import check_logits, load_transformers, logits_and_bound, needs, rope_keys, rope_of, run
 
 TINY = {"vocab_size": 97, "dim": 64, "num_layers": 2, "num_heads": 4, "num_kv_heads": 4, "head_dim": 16, "ffn_dim": 96,
         "init_std": 0.15, "rope_theta": 500000.0}
@@ -24,6 +24,7 @@ MODELS = {
 
 
 def make(export_fixture, folder, dtype="fp32", **keys):
+    needs(keys.get("family", "llama"))
     run(export_fixture, "make", folder, dtype, *(f"model.{key}={value}" for key, value in (TINY | keys).items()))
     return folder / "exported", load_file(folder / "outputs.safetensors")
 
@@ -49,8 +50,7 @@ def test_configuration_reads_back(export_fixture, tmp_path, keys):
     folder, _ = make(export_fixture, tmp_path, **keys)
     sizes = TINY | {"rms_norm_eps": 1e-5, "tie_embeddings": "false"} | keys
     config = transformers.AutoConfig.from_pretrained(folder)
-    assert config.rope_parameters["rope_theta"] == sizes["rope_theta"]
-    assert config.rope_parameters["rope_type"] == "default"
+    assert rope_of(config) == {"rope_theta": sizes["rope_theta"], "rope_type": "default"}
     assert config.head_dim == sizes["head_dim"]
     assert config.num_key_value_heads == sizes["num_kv_heads"]
     assert config.rms_norm_eps == sizes["rms_norm_eps"]
@@ -81,12 +81,13 @@ def test_bf16_weights_are_the_rounded_ones(export_fixture, tmp_path):
 @pytest.mark.parametrize("shard_size", ["1GB", "50KB"])
 @pytest.mark.parametrize("keys", [{}, {"tie_embeddings": True}, {"qk_norm": True}], ids=["llama", "tied", "qwen3"])
 def test_models_of_transformers_load(export_fixture, tmp_path, keys, shard_size):
-    config_type = transformers.Qwen3Config if "qk_norm" in keys else transformers.LlamaConfig
+    family = "qwen3" if "qk_norm" in keys else "llama"
+    needs(family)
     torch.manual_seed(3)
-    config = config_type(vocab_size=83, hidden_size=48, intermediate_size=80, num_hidden_layers=3, head_dim=20,
-                         num_attention_heads=4, num_key_value_heads=2, initializer_range=0.15, rms_norm_eps=1e-4,
-                         tie_word_embeddings=keys.get("tie_embeddings", False), bos_token_id=1, eos_token_id=2,
-                         rope_parameters={"rope_type": "default", "rope_theta": 31415.0})
+    config = transformers.AutoConfig.for_model(
+        family, vocab_size=83, hidden_size=48, intermediate_size=80, num_hidden_layers=3, head_dim=20, num_attention_heads=4,
+        num_key_value_heads=2, initializer_range=0.15, rms_norm_eps=1e-4, tie_word_embeddings=keys.get("tie_embeddings", False),
+        bos_token_id=1, eos_token_id=2, **rope_keys({"rope_type": "default", "rope_theta": 31415.0}))
     model = transformers.AutoModelForCausalLM.from_config(config)
     for name, parameter in model.named_parameters():
         if "norm" in name:

@@ -1,16 +1,44 @@
-"""Logits of transformers' models, and how far those of the decoder may be from them."""
+"""Models of transformers, 4.48 and later, what their logits are, and how far those of the decoder may be from them."""
 
 import subprocess
 
+import pytest
 import torch
 import transformers
+from packaging.version import Version
+
+VERSION = Version(transformers.__version__)
 
 
 def run(program, *arguments):
     subprocess.run([program, *map(str, arguments)], check=True, timeout=300)
 
 
-def load_transformers(folder, **options):
+def needs(family, rope=None):
+    """Skips what came to transformers later than the version that is here."""
+    if family not in transformers.CONFIG_MAPPING:
+        pytest.skip(f"transformers {VERSION} has no {family}")
+    if (rope or {}).get("rope_type") == "yarn" and VERSION < Version("4.57"):
+        pytest.skip(f"transformers {VERSION} has other frequencies for yarn")
+
+
+def rope_keys(rope):
+    """Keys of a configuration for {"rope_theta", "rope_type", ...}."""
+    if VERSION.major >= 5:
+        return {"rope_parameters": rope}
+    scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
+    return {"rope_theta": rope["rope_theta"], "rope_scaling": scaling if scaling["rope_type"] != "default" else None}
+
+
+def rope_of(config):
+    """The inverse."""
+    if VERSION.major >= 5:
+        return config.rope_parameters
+    return {"rope_theta": config.rope_theta} | (getattr(config, "rope_scaling", None) or {"rope_type": "default"})
+
+
+def load_transformers(folder, dtype=None, **options):
+    options |= {} if dtype is None else {"dtype" if VERSION >= Version("4.56") else "torch_dtype": dtype}
     model, report = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
     assert not any(report.values()), report  # no missing, unexpected or mismatched weight
     return model.eval()
