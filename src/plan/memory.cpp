@@ -26,9 +26,6 @@ constexpr int64_t kCpuProcess = 400 * kMiB;         // the program and libtorch
 constexpr double kFragmentation = 0.03;             // of what comes and goes: blocks that the allocator cannot use
 constexpr int64_t kTokenBytes = 2 * 8;              // a token and its target, int64
 constexpr int64_t kLogitsChunk = int64_t{1} << 30;  // the loss makes logits in chunks of at most this many bytes
-constexpr int64_t kFfnBackwardDim = 3;              // C-sized: gradient of the output, normed input, its gradient
-constexpr int64_t kFfnBackwardFfn = 1;              // F-sized: gradient of the activation
-constexpr int64_t kAttentionBackwardDim = 2;        // C-sized: gradient of the residual, normed input
 constexpr int64_t kBlockCopies = 18;                // bytes a channel: o, its gradient, parts and sums of dq, dk, dv
 constexpr int64_t kExchangeCopies = 3;              // of rows that ranks exchange: sent, received, in order
 
@@ -49,42 +46,46 @@ int64_t attention_workspace(const RunConfig& config, const LayerShape& layer, co
   return dq * ((kMultiprocessors + heads - 1) / heads);  // FlashAttention-2 keeps dq once for each of its splits
 }
 
-/// Temporaries of the backward of the attention and its projections.
+/// Temporaries of the backward of the attention and its projections, the last of which makes the gradient of the normed
+/// input.
 int64_t attention_temporaries(const LayerShape& layer, const Sizes& s) {
-  const int64_t around = kAttentionBackwardDim * s.dim;
   const int64_t own_rows = s.batch * layer.own_rows();
   if (layer.rows_of_ranks.size() > 1) {
     // Gradients of the rank's heads, of all heads of its rows, and what of them is on its way at the same time.
     const int64_t of_heads = s.batch * layer.most_attended(2 * s.own_q_channels, 2 * s.own_kv_channels);
     const int64_t further = (s.row_groups - 1) * own_rows * 2 * s.kv_channels;  // gradients of keys by the other groups
-    return (of_heads + further + (kExchangeCopies * own_rows + s.tokens) * s.qkv + s.tokens * (s.q_channels + around)) *
+    return (of_heads + further + (kExchangeCopies * own_rows + s.tokens) * s.qkv + s.tokens * (s.q_channels + s.dim)) *
            s.element;
   }
-  if (!layer.lighthouse) return s.tokens * (2 * s.qkv + around) * s.element;  // dq, dk, dv, and packed again
-  const int64_t by_token = s.qkv + s.q_channels + around;                     // gradients, o scattered again
-  const int64_t by_row = s.qkv + s.q_channels;                                // gradients of the rows and of their o
+  if (!layer.lighthouse) return s.tokens * (2 * s.qkv + s.dim) * s.element;  // dq, dk, dv, and packed again
+  const int64_t by_token = std::max(2 * s.q_channels, s.qkv + s.dim);  // o scattered again and its gradient, first
+  const int64_t by_row = s.qkv + s.q_channels;                         // gradients of the rows and of their o
   return (s.tokens * by_token + own_rows * by_row) * s.element;
 }
 
-/// Temporaries of one layer's backward: the larger of its halves, and what it computes again. Gate and up are there for
-/// a tile of tokens at a time, unless they were kept, and in the first half alone.
+/// What a layer's backward has beside what is kept and the gradient of the residual stream: the larger of its halves.
+/// The feed-forward comes first, and lets go of what it has kept. Gate and up are there for a tile of tokens at a time,
+/// unless they were kept.
 int64_t backward_temporaries(const RunConfig& config, const LayerShape& layer, const Sizes& s) {
   const int64_t tile = std::min(s.tokens, feed_forward_tile(s.ffn, s.element));
-  const int64_t ffn = (s.tokens * kFfnBackwardDim * s.dim + tile * kFfnBackwardFfn * s.ffn) * s.element;
+  const int64_t vector = s.tokens * s.dim * s.element;
   const int64_t gate_up = tile * 2 * s.ffn * s.element;
+  const int64_t feed_forward = vector + tile * s.ffn * s.element;  // gradients of the normed input, of the activation
   const int64_t attention = attention_temporaries(layer, s);
   const KeptBytes kept = layer_kept(config, layer);
+  const int64_t of_feed_forward = vector;  // its input
   switch (config.training.recompute) {
     case Recompute::kFull: {
-      const int64_t normed = s.tokens * s.dim * s.element;
-      return std::max(ffn + gate_up + normed, attention) + kept.all() - kept.gate_up;
+      const int64_t again = kept.all() - kept.gate_up - vector;  // the layer's input is among the inputs
+      const int64_t normed = vector, before = vector;            // the gradient that came, to the end of the layer
+      return std::max(feed_forward + gate_up + normed + again, attention + before + again - of_feed_forward);
     }
     case Recompute::kSelective:
-      return std::max(ffn + gate_up, attention);
+      return std::max(feed_forward + gate_up, attention - of_feed_forward);
     case Recompute::kNone:
       break;
   }
-  return std::max(ffn, attention);
+  return std::max(feed_forward, attention - of_feed_forward - kept.gate_up);
 }
 
 /// Selection and slots of a Lighthouse layer.

@@ -121,21 +121,24 @@ TEST(MemoryTest, RecomputationKeepsLess) {
   }
 }
 
-// In the backward of the feed-forward, which is the larger half with it: the gradients of three vectors and of F, gate
-// and up of a tile, and with full recomputation what else the layer keeps and what the norm has made.
+// The larger half of backward. Of the feed-forward: the gradients of its normed input and of F, gate and up of a tile,
+// and with full recomputation what else the layer keeps and what the norm has made. Of dense attention: twice the
+// gradients of q, k and v and that of the normed input, without what the feed-forward has kept; with full recomputation
+// also the gradient that came and what attention keeps.
 TEST(MemoryTest, WhatIsComputedAgainIsThereForOneLayer) {
   RunConfig config = paper_config();
   for (const int64_t tokens : {int64_t{1} << 20, int64_t{1} << 22}) {
     config.training.seq_len = tokens;
     const KeptBytes kept = layer_kept(config, layer_shapes(config, false)[0]);
     const int64_t tile = int64_t{1} << 20;
-    const int64_t feed_forward = (tokens * 3 * 1024 + tile * 3 * 1536) * 2;
+    const int64_t vector = tokens * 1024 * 2;
+    const int64_t feed_forward = vector + tile * 3 * 1536 * 2;
     config.training.recompute = Recompute::kSelective;
-    const int64_t attention = tokens * (2 * 3072 + 2 * 1024) * 2;
-    EXPECT_EQ(step_memory(config, kStage2, true).temporaries, std::max(feed_forward, attention));
+    const int64_t attention = 7 * vector;
+    EXPECT_EQ(step_memory(config, kStage2, true).temporaries, std::max(feed_forward, attention - vector));
     config.training.recompute = Recompute::kFull;
-    EXPECT_EQ(step_memory(config, kStage2, true).temporaries,
-              std::max(feed_forward + tokens * 1024 * 2, attention) + kept.all() - kept.gate_up);
+    const int64_t again = kept.all() - kept.gate_up - vector;
+    EXPECT_EQ(step_memory(config, kStage2, true).temporaries, std::max(feed_forward + vector, attention) + again);
   }
 }
 
