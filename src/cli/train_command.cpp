@@ -23,6 +23,7 @@
 #include "lighthouse/check.h"
 #include "parallel/world.h"
 #include "train/device.h"
+#include "train/device_memory.h"
 #include "train/key_changes.h"
 #include "train/out_of_memory.h"
 #include "train/stop_signal.h"
@@ -178,6 +179,7 @@ void run_train(const TrainArguments& options) {
     std::cout << to_toml(options.config->load());
     return;
   }
+  expand_segments();
   TrainOptions how;
   const RankStart start = start_ranks([&] {
     how.profile = profile_options(options);

@@ -159,8 +159,10 @@ std::string words_of_others(const DeviceRoom& room) {
 std::string why_it_did_not_fit(const DeviceRoom& room) {
   constexpr int64_t kPart = 20;  // of the memory
   if (room.scattered > room.available / kPart) {
-    return "that should fit, but " + memory_text(room.scattered) + " lay scattered between tensors: set " +
-           "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in the environment";
+    const std::string what = "that should fit, but " + memory_text(room.scattered) + " lay scattered between tensors: ";
+    return what + (room.segments_expand ? "try --training.recompute selective or full, or a shorter --training.seq_len"
+                                        : "the environment should have no PYTORCH_ALLOC_CONF and no "
+                                          "PYTORCH_CUDA_ALLOC_CONF, or one with expandable_segments:True");
   }
   return "that should fit: see with nvidia-smi what else uses the device, or try --training.recompute selective or "
          "full";

@@ -52,9 +52,10 @@ std::string settings_text(const Alternative& alternative);
 
 /// What a GPU has for a process for which it was not enough, in bytes.
 struct DeviceRoom {
-  int64_t available;      ///< were all tensors of this process gone
-  int64_t others = 0;     ///< other processes', and what CUDA itself takes
-  int64_t scattered = 0;  ///< the allocator's, between tensors when most was in them
+  int64_t available;             ///< were all tensors of this process gone
+  int64_t others = 0;            ///< other processes', and what CUDA itself takes
+  int64_t scattered = 0;         ///< the allocator's, between tensors when most was in them
+  bool segments_expand = false;  ///< the allocator's, in place
 };
 
 /// Of an out-of-memory error, three lines without a last newline: the need and its moment, what takes the memory, which

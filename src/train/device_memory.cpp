@@ -1,6 +1,9 @@
 #include "train/device_memory.h"
 
+#include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+
+#include <cstdlib>
 
 namespace lighthouse {
 
@@ -17,5 +20,14 @@ std::optional<DeviceMemory> device_memory(at::Device device) {
 void reset_peak_memory(at::Device device) {
   if (!device.is_cpu()) c10::getDeviceAllocator(device.type())->resetPeakStats(device.index());
 }
+
+void expand_segments() {
+  for (const char* of_user : {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}) {
+    if (std::getenv(of_user) != nullptr) return;
+  }
+  c10::CachingAllocator::setAllocatorSettings("expandable_segments:True");
+}
+
+bool segments_expand() { return c10::CachingAllocator::AcceleratorAllocatorConfig::use_expandable_segments(); }
 
 }  // namespace lighthouse

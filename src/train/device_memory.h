@@ -24,4 +24,10 @@ std::optional<DeviceMemory> device_memory(at::Device device);
 /// The peak begins anew with what is allocated now. Nothing on the CPU.
 void reset_peak_memory(at::Device device);
 
+/// Has the allocator grow its segments in place, so that little memory is lost between tensors, unless
+/// PYTORCH_ALLOC_CONF or PYTORCH_CUDA_ALLOC_CONF says how it is to work. Before the first tensor of the process.
+void expand_segments();
+/// Whether it does.
+bool segments_expand();
+
 }  // namespace lighthouse

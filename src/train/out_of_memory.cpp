@@ -54,7 +54,8 @@ std::string out_of_memory_message(const RunConfig& config, at::Device device, co
          " are reserved, the most in tensors was " + bytes(memory->peak_allocated) + "\n" +
          memory_advice(config, {.available = memory->available(),
                                 .others = memory->total - memory->available(),
-                                .scattered = memory->reserved - memory->peak_allocated});
+                                .scattered = memory->reserved - memory->peak_allocated,
+                                .segments_expand = segments_expand()});
 }
 
 }  // namespace lighthouse

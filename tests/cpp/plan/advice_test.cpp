@@ -126,11 +126,11 @@ TEST(AlternativesTest, ALargeModelsMomentsGoToTheHost) {
     return list.empty() ? "" : settings_text(list.front());
   };
   EXPECT_EQ(options(131072), "--training.recompute full --training.offload_optimizer true");
-  EXPECT_THAT(options(262144),
+  EXPECT_THAT(options(393216),
               HasSubstr("--training.recompute full --training.offload_optimizer true --training.offload "
                         "true --training.offload_layers "));
   config.training.offload_optimizer = true;
-  EXPECT_THAT(options(262144),
+  EXPECT_THAT(options(393216),
               HasSubstr("--training.recompute full --training.offload true --training.offload_layers "));
 }
 
@@ -231,8 +231,10 @@ TEST(MemoryAdviceTest, WhereItShouldFitAndWhereNothingDoes) {
 TEST(MemoryAdviceTest, SaysWhatElseHasTheMemory) {
   EXPECT_THAT(memory_advice(paper_config(), {.available = 138 * kGiB, .others = kGiB, .scattered = 32 * kGiB}),
               AllOf(HasSubstr("the device has 138.0 GiB\n"),
-                    HasSubstr("that should fit, but 32.0 GiB lay scattered between tensors: set "
-                              "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True")));
+                    HasSubstr("that should fit, but 32.0 GiB lay scattered between tensors: the environment should"),
+                    HasSubstr("expandable_segments:True")));
+  EXPECT_THAT(memory_advice(paper_config(), {.available = 138 * kGiB, .scattered = 32 * kGiB, .segments_expand = true}),
+              HasSubstr("lay scattered between tensors: try --training.recompute selective or full"));
   EXPECT_THAT(memory_advice(paper_config(), {.available = 11 * kGiB, .others = 129 * kGiB}),
               HasSubstr("the device has 11.0 GiB, beside 129.0 GiB of other processes, which nvidia-smi names\n"));
 }
