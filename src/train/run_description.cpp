@@ -22,6 +22,7 @@ std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, c
                      {"device", environment.device},
                      {"device_name", device_name(decoder.device())},
                      {"threads", environment.threads},
+                     {"processes", {{"data", identity.data_size}, {"context", identity.context_size}}},
                      {"parameters", num_parameters(identity.config.model)},
                      {"corpus", corpus},
                      {"changes", to_json(changes)}};

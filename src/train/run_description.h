@@ -11,8 +11,9 @@ namespace lighthouse {
 
 inline constexpr const char* kRunDescriptionFile = "run.json";
 
-/// JSON: versions (lighthouse, torch), device and its name, threads, parameters; of the corpus path, fingerprint,
-/// content, training_tokens and validation_sequences; of each of `changes` step, key, before and after.
+/// JSON: versions (lighthouse, torch), device and its name, threads, processes that have sequences of their own (data)
+/// and that share each (context), parameters; of the corpus path, fingerprint, content, training_tokens and
+/// validation_sequences; of each of `changes` step, key, before and after.
 std::string describe_run(const Decoder& decoder, const SequenceLoader& loader, const RunIdentity& identity,
                          const std::vector<KeyChange>& changes);
 

@@ -286,6 +286,7 @@ TEST(Trainer, RunLeavesEverythingInItsFolder) {
   const std::string state = load_checkpoint(list_checkpoints(run_dir).front()).state_json;
   EXPECT_EQ(description.at("corpus").at("fingerprint"), nlohmann::json::parse(state).at("fingerprint"));
   EXPECT_EQ(description.at("device"), "cpu");
+  EXPECT_EQ(description.at("processes"), nlohmann::json({{"data", 1}, {"context", 1}}));
   const std::vector<fs::path> checkpoints = list_checkpoints(run_dir);
   ASSERT_EQ(checkpoints.size(), 2);
   EXPECT_EQ(load_checkpoint(checkpoints[0]).step, 12);
