@@ -36,8 +36,6 @@ std::string nearest_option(const CLI::App& command, const std::string& given) {
   return !key.empty() && command.get_option_no_throw("--" + key) != nullptr ? "--" + key : "";
 }
 
-std::string did_you_mean(const std::string& name) { return name.empty() ? "" : "; did you mean " + name + "?"; }
-
 std::string unknown_argument(const CLI::App& command, const std::string& argument) {
   const bool option = argument.size() > 2 && argument.starts_with("--");
   const bool known = option && command.get_option_no_throw(argument) != nullptr;
@@ -106,7 +104,8 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
     const bool repeated = message.find("At Most") != std::string::npos;
     message = message.substr(0, message.find(':')) + (repeated ? ": is given twice; give it once" : ": needs a value");
   }
-  if (!unknown.empty()) message = unknown_argument(command, unknown.front());
+  const bool is_meant = command.get_prefix_command();  // of launch: the command that it starts
+  if (!unknown.empty() && !is_meant) message = unknown_argument(command, unknown.front());
   if (!message.ends_with('?')) message += "; see '" + command_name(app) + " --help'";
   return message;
 }

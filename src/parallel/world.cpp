@@ -103,20 +103,35 @@ bool is_first(int64_t rank, const std::vector<int64_t>& missing) {
 
 std::string arrived(const std::string& place, int64_t rank) { return place + "/" + std::to_string(rank); }
 
+/// Takes those out of `missing` that have come to `place`. Ranks say of how many they are: StartFailure where one is of
+/// another number.
+std::vector<int64_t> still_missing(const c10::intrusive_ptr<c10d::Store>& store, const std::string& place,
+                                   std::vector<int64_t> missing, const Launch& launch) {
+  std::erase_if(missing, [&](int64_t rank) {
+    if (!store->check({arrived(place, rank)})) return false;
+    const std::vector<uint8_t> size = store->get(arrived(place, rank));
+    const int64_t its = std::stoll(std::string(size.begin(), size.end()));
+    if (its == launch.world_size) return true;
+    // Rank 0 sees those below its own number, and says it.
+    const bool is_mine = launch.rank == 0 || (rank == 0 && launch.rank >= its);
+    throw StartFailure("rank " + std::to_string(rank) + " was started as one of " + std::to_string(its) + ", rank " +
+                           std::to_string(launch.rank) + " as one of " + std::to_string(launch.world_size) +
+                           "; start all ranks with the same WORLD_SIZE",
+                       is_mine);
+  });
+  return missing;
+}
+
 /// Returns when all ranks have come to `place`.
 void wait_for_all(const c10::intrusive_ptr<c10d::Store>& store, const std::string& place, const Launch& launch,
                   const WorldOptions& how) try {
-  store->set(arrived(place, launch.rank), bytes_of("here"));
+  store->set(arrived(place, launch.rank), bytes_of(std::to_string(launch.world_size)));
   const auto begin = steady_clock::now();
   bool is_silent = how.say_waiting != nullptr;
   std::vector<int64_t> missing(static_cast<size_t>(launch.world_size));
   std::iota(missing.begin(), missing.end(), 0);
   while (true) {
-    missing = answer_within(how.patience, [store, place, missing] {
-      std::vector<int64_t> left = missing;
-      std::erase_if(left, [&](int64_t rank) { return store->check({arrived(place, rank)}); });
-      return left;
-    });
+    missing = answer_within(how.patience, [=] { return still_missing(store, place, missing, launch); });
     if (missing.empty()) return;
     const std::string who = names_of(missing) + " of " + std::to_string(launch.world_size);
     const auto waited = steady_clock::now() - begin;

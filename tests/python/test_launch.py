@@ -73,6 +73,7 @@ def test_launch_trains_as_one_process_does(lighthouse, options, tmp_path):
     assert all((of_alone[name] == of_shared[name]).all() for name in of_alone)
     assert shared.stderr.count("run folder") == 1 and shared.stderr.count("done: 8 steps") == 1, "one log"
     assert "2 processes, each with micro-batches of its own" in shared.stderr
+    assert json.loads((tmp_path / "shared" / "run.json").read_text())["processes"] == {"data": 2, "context": 1}
     assert shared.stdout.count("sample:") == 1
     texts = [subprocess.run([lighthouse, "generate", "--run", tmp_path / run, "--prompt", "the light", "--greedy",
                              "--max-tokens", "10"], capture_output=True, text=True, timeout=60).stdout
@@ -214,6 +215,21 @@ def test_wrong_variables_of_one_process_are_said(lighthouse, options):
         process = start(lighthouse, ["train", *options()], **variables)
         said = process.communicate(timeout=60)[1]
         assert process.returncode == 2 and said.startswith("lighthouse train: launch: ") and words in said, said
+
+
+def test_ranks_of_other_numbers_are_named_at_once(lighthouse, options):
+    """They waited for one another, and then said that the other had not started."""
+    begin, port = time.monotonic(), free_port()
+    started = [start(lighthouse, ["train", *options(parallel__timeout=100)], RANK=str(rank), WORLD_SIZE=str(size),
+                     MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)) for rank, size in ((0, 2), (1, 3))]
+    said = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [2, 2] and time.monotonic() - begin < 40, said
+    assert said == ["lighthouse train: rank 1 was started as one of 3, rank 0 as one of 2; start all ranks with the same WORLD_SIZE\n", ""]
+
+
+def test_launch_given_two_numbers_says_so(lighthouse):
+    result = subprocess.run([lighthouse, "launch", "-n", "2", "-n", "3", "train"], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (2, "lighthouse launch: --processes: is given twice; give it once; see 'lighthouse launch --help'\n")
 
 
 @pytest.mark.parametrize("rank, address, waits, ends", [
