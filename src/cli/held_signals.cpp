@@ -34,7 +34,8 @@ extern "C" void end_at_once(int signal_number) {
   if (speaks_at_end != 0) {
     say("stopped by ");
     say(StopSignals::name(signal_number));
-    say(" before the first step; there is nothing to save, the same command starts again\n");
+    say(kNothingToSave);
+    say("\n");
   }
   ::_exit(0);
 }
@@ -43,14 +44,7 @@ extern "C" void end_at_once(int signal_number) {
 
 void end_at_signals(bool speaks) {
   speaks_at_end = speaks ? 1 : 0;
-  for (const int signal_number : kStopSignals) {
-    struct sigaction earlier {};
-    ::sigaction(signal_number, nullptr, &earlier);
-    if (earlier.sa_handler == SIG_IGN) continue;  // nohup
-    struct sigaction action {};
-    action.sa_handler = end_at_once;
-    ::sigaction(signal_number, &action, nullptr);
-  }
+  handle_stop_signals(end_at_once);
   deliver_held_signals();
 }
 

@@ -54,8 +54,7 @@ ModelConfig model_preset(const std::string& name) {
   }
   std::string message = "model.preset = \"" + name + "\": must be one of";
   for (const std::string& known : model_preset_names()) message += " " + known;
-  const std::string nearest = nearest_name(name, model_preset_names());
-  throw ConfigError(nearest.empty() ? message : message + "; did you mean " + nearest + "?");
+  throw ConfigError(message + did_you_mean(nearest_name(name, model_preset_names())));
 }
 
 }  // namespace lighthouse

@@ -21,10 +21,6 @@ KeyInfo describe(const Key& key, const RunConfig& defaults) {
   return info;
 }
 
-std::string did_you_mean(const std::string& prefix, const std::string& name) {
-  return name.empty() ? "" : "; did you mean " + prefix + name + "?";
-}
-
 /// The keys that have a comment, each with it.
 std::string toml_text(const RunConfig& config,
                       const std::function<std::optional<std::string>(const Key& key)>& comment_of) {
@@ -53,14 +49,17 @@ std::vector<KeyInfo> config_keys() {
 
 void apply_override(RunConfig& config, const std::string& key, const std::string& value) {
   const Key* known = find_key(key);
-  if (known == nullptr) throw ConfigError("--" + key + ": unknown option" + did_you_mean("--", nearest_key(key)));
+  if (known == nullptr) {
+    const std::string nearest = nearest_key(key);
+    throw ConfigError("--" + key + ": unknown option" + did_you_mean(nearest.empty() ? "" : "--" + nearest));
+  }
   const auto parsed = parse_text(*known, value);
   if (parsed && assign(*known, config, *parsed)) return;
   std::string message = "--" + key + " " + (value.empty() ? "\"\"" : value) + ": must be " + expectation(*known, value);
   if (!is_utf8(value)) {
     message = "--" + key + ": the value is not valid UTF-8, so the run could not keep it in its config.toml";
   } else if (const auto* choice = std::get_if<NameChoice>(&known->limits)) {
-    message += did_you_mean("", nearest_name(value, choice->names));
+    message += did_you_mean(nearest_name(value, choice->names));
   } else if (std::holds_alternative<std::vector<int64_t>*>(known->field(config))) {
     message += ", separated by commas as 0,1,28,29, or [] for none";
   }

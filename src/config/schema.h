@@ -91,5 +91,7 @@ int64_t tokens_per_step(const TrainingConfig& training);
 
 /// The known name closest to `name` in edit distance, or "" when none is near.
 std::string nearest_name(const std::string& name, const std::vector<std::string>& known);
+/// "; did you mean NEAREST?", or "" of "".
+std::string did_you_mean(const std::string& nearest);
 
 }  // namespace lighthouse

@@ -20,8 +20,6 @@ std::string place(const std::string& source, const toml::source_region& region) 
   return source + ":" + std::to_string(region.begin.line) + ": ";
 }
 
-std::string did_you_mean(const std::string& name) { return name.empty() ? "" : "; did you mean " + name + "?"; }
-
 /// A key as TOML has it: in quotes where its characters ask for them.
 std::string shown(const toml::key& key) {
   const std::string name(key.str());

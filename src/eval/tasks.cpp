@@ -25,7 +25,7 @@ const Task& find_task(const std::string& name) {
     list += (list.empty() ? "" : ", ") + names.back();
   }
   const std::string nearest = nearest_name(name, names);
-  LIGHTHOUSE_CHECK(false, "--task ", name, ": unknown", nearest.empty() ? "" : "; did you mean " + nearest + "?",
+  LIGHTHOUSE_CHECK(false, "--task ", name, ": unknown", did_you_mean(nearest),
                    nearest.empty() ? "; tasks are " : " Tasks are ", list);
   return all_tasks().front();
 }

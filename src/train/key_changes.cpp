@@ -33,9 +33,7 @@ bool sets_text_apart(std::string_view key) {
 void check_changeable(const std::vector<std::string>& keys) {
   for (const std::string& name : keys) {
     if (find_key(name) == nullptr) {
-      const std::string nearest = nearest_key(name);
-      throw ConfigError(detail::concat(name, ": unknown key",
-                                       nearest.empty() ? "" : detail::concat("; did you mean ", nearest, "?")));
+      throw ConfigError(detail::concat(name, ": unknown key", did_you_mean(nearest_key(name))));
     }
     if (is_changeable(name)) continue;
     throw ConfigError(detail::concat(name,

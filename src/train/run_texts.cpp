@@ -86,8 +86,7 @@ std::vector<std::string> opening_lines(const RunConfig& config, const SequenceLo
 
 std::vector<std::string> closing_lines(const RunConfig& config, const TrainResult& result, int stop_signal) {
   if (!result.complete && result.step == 0) {
-    return {detail::concat("stopped by ", StopSignals::name(stop_signal),
-                           " before the first step; there is nothing to save, the same command starts again")};
+    return {detail::concat("stopped by ", StopSignals::name(stop_signal), kNothingToSave)};
   }
   if (!result.complete) {
     return {detail::concat("stopped by ", StopSignals::name(stop_signal), " after step ", result.step,

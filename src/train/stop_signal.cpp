@@ -46,19 +46,25 @@ bool stays_ignored(int signal_number, const struct sigaction& earlier) {
 
 }  // namespace
 
+StopActions handle_stop_signals(void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;  // a write that was interrupted goes on
+  sigemptyset(&action.sa_mask);
+  StopActions earlier{};
+  for (size_t i = 0; i < kStopSignals.size(); ++i) {
+    ::sigaction(kStopSignals.at(i), nullptr, &earlier.at(i));
+    if (!stays_ignored(kStopSignals.at(i), earlier.at(i))) ::sigaction(kStopSignals.at(i), &action, nullptr);
+  }
+  return earlier;
+}
+
 StopSignals::StopSignals() : is_outer_(!std::exchange(installed, true)) {
   if (!is_outer_) return;
   received_signal = 0;
   first_interrupt.known = 0;
   first_terminate.known = 0;
-  struct sigaction action {};
-  action.sa_handler = request_stop;
-  action.sa_flags = SA_RESTART;  // a write that was interrupted goes on
-  sigemptyset(&action.sa_mask);
-  for (size_t i = 0; i < kStopSignals.size(); ++i) {
-    ::sigaction(kStopSignals.at(i), nullptr, &earlier_.at(i));
-    if (!stays_ignored(kStopSignals.at(i), earlier_.at(i))) ::sigaction(kStopSignals.at(i), &action, nullptr);
-  }
+  earlier_ = handle_stop_signals(request_stop);
 }
 
 StopSignals::~StopSignals() {

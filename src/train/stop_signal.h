@@ -9,6 +9,14 @@ namespace lighthouse {
 /// SIGINT and SIGTERM; SIGHUP (the terminal is gone), SIGUSR1, SIGUSR2 and SIGXCPU (schedulers send them before they
 /// kill), unless they were ignored when the process began, as nohup(1) does.
 inline constexpr std::array kStopSignals = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU};
+using StopActions = std::array<struct sigaction, kStopSignals.size()>;
+
+/// Has them call `handler`, those that stay ignored apart. Returns what was to happen before.
+StopActions handle_stop_signals(void (*handler)(int));
+
+/// What follows "stopped by SIGTERM" where a run has no step yet.
+inline constexpr const char* kNothingToSave =
+    " before the first step; there is nothing to save, the same command starts again";
 
 /// While one exists the first of these signals only sets a flag. SIGINT or SIGTERM once more, a second later or more,
 /// ends the process at once, as it would without us. All else is the same request: timeout(1) signals a process and
@@ -26,7 +34,7 @@ class StopSignals {
 
  private:
   const bool is_outer_;
-  std::array<struct sigaction, kStopSignals.size()> earlier_{};
+  StopActions earlier_{};
 };
 
 }  // namespace lighthouse
