@@ -61,7 +61,7 @@ def test_the_parts_add_up(report):
 def test_what_does_not_fit_exits_with_1_and_says_what_would(plan, report):
     options = [*PAPER, "--device", "h100", "--memory", "30"]
     result = plan(*options, exit_code=1)
-    assert result.stderr.startswith("lighthouse plan: does not fit: it takes about 59.")
+    assert result.stderr.startswith("lighthouse plan: does not fit: it takes about 58.")
     assert result.stderr.endswith("and h100 has 30.0 GiB\n")
     assert "these do, cheapest first:\n  --training.recompute full" in result.stdout
     refused = report(*options, exit_code=1)

@@ -113,6 +113,20 @@ TEST(StartingPointTest, FewerInputsAreKeptWhereTheHostIsSmall) {
   EXPECT_THAT(refusal(wanted), HasSubstr("of the host, which has 1.0 GiB for each device"));
 }
 
+TEST(StartingPointTest, WindowsInEverySecondLayerOfANewModel) {
+  StartingRequest wanted = request("paper", 98304, 141);
+  const AttentionConfig attention = starting_point(wanted).config.attention;
+  ASSERT_EQ(attention.window_layers.size(), 15);
+  EXPECT_EQ(attention.window_layers[14], 28);
+  EXPECT_EQ(attention.span, 1728);  // of ladder C in docs/experiments.md
+  wanted.trained = true;
+  EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
+  wanted = request("paper", 2048, 141);  // dense
+  EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
+  wanted.on_cuda = false;  // where a window is a mask, of N^2
+  EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
+}
+
 TEST(StartingPointTest, ASmallCorpusHasSmallBatches) {
   StartingRequest wanted = request("paper", 8192, 80);
   EXPECT_EQ(starting_point(wanted).config.training.gradient_accumulation, 64);  // 2^19 tokens
