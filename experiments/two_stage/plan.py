@@ -99,6 +99,11 @@ C_WINDOW_LAYERS = {"window-layers": {"attention.window_layers": "0,2,4,6", "atte
 C_NEW_SEEDS = (3, 4, 5)
 CAME_THROUGH = 0.1  # nats that far context is worth
 
+# Is it the windows alone? By the eighth, in every layer; and windows between Lighthouse layers in the paper's model.
+C_WINDOW = {"window": {"attention.method": "window", "attention.span": 1728}}
+D_WINDOW_LAYERS = {"window-layers": {"attention.window_layers": ",".join(map(str, range(0, LADDERS["d"].layers, 2))),
+                                     "attention.span": 1728}}
+
 # Windows between Lighthouse layers, on ladder A2 with two seeds, by the third amendment, and on ladder E.
 WINDOW_LAYERS = {
     "window-layers": {"attention.window_layers": "0,2,4", "attention.span": CONTROLS["window"]["attention.span"]},
@@ -198,7 +203,8 @@ def long_jobs():
     """The paper's length: ladder C by seeds, with all arms of each, and D."""
     by_seed = [[pair, *with_seeds("c", C_CONTROLS, (seed,))] for seed, pair in enumerate(main_pairs("c"), 1)]
     return ([job for jobs in by_seed for job in jobs] + main_pairs("d") + with_seeds("d", C_CONTROLS, (1,))
-            + with_seeds("c", C_WINDOW_LAYERS) + new_long_jobs())
+            + with_seeds("c", C_WINDOW_LAYERS) + new_long_jobs()
+            + with_seeds("c", C_WINDOW, (*C_NEW_SEEDS, 1, 2)) + with_seeds("d", D_WINDOW_LAYERS, (1,)))
 
 
 def seeds_of(ladder):

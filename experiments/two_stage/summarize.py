@@ -190,7 +190,7 @@ def far_table(ladder, made):
 def transition_table(ladder, made):
     """By arm and seed the dense loss, in bold where the model came through its transition; and how much less windows between the layers
     leave than each other stage one, of new seeds alone and of all."""
-    found = {(arm, seed): made.get(f"{ladder}-{arm}-s{seed}") for arm in plan.MAIN_ARMS | plan.C_CONTROLS | plan.C_WINDOW_LAYERS
+    found = {(arm, seed): made.get(f"{ladder}-{arm}-s{seed}") for arm in plan.MAIN_ARMS | plan.C_CONTROLS | plan.C_WINDOW | plan.C_WINDOW_LAYERS
              for seed in plan.seeds_of(ladder)}
     found = {key: one for key, one in found.items() if one and one.run and one.evaluated}
     if not any(seed in plan.C_NEW_SEEDS for _, seed in found):

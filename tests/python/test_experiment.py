@@ -96,7 +96,8 @@ def test_the_paper_s_length_comes_before_mixtures_and_ablations_each_seed_with_i
     assert set(length[3:6]) == {f"c-{arm}-s2" for arm in ("dense", "two-stage", "short")}
     assert set(length[6:9]) == {f"d-{arm}-s1" for arm in ("dense", "two-stage", "short")}
     assert length[9:11] == ["c-window-layers-s1", "c-window-layers-s2"]
-    assert length[11:] == [f"c-{arm}-s{seed}" for seed in (3, 4, 5) for arm in ("window-layers", "short", "two-stage")]
+    assert length[11:20] == [f"c-{arm}-s{seed}" for seed in (3, 4, 5) for arm in ("window-layers", "short", "two-stage")]
+    assert length[20:] == [*(f"c-window-s{seed}" for seed in (3, 4, 5, 1, 2)), "d-window-layers-s1"]
     first, last = names.index(length[0]), names.index(length[-1])
     assert names[first:last + 1] == length
     assert names[last + 1:last + 7] == [f"e-{arm}-s{seed}" for arm in plan.E_MIXTURES for seed in (1, 2)]
@@ -122,6 +123,8 @@ def test_windows_between_layers_have_as_many_pairs_as_lighthouse_at_the_paper_s_
     ladder, window = plan.LADDERS["c"], plan.C_WINDOW_LAYERS["window-layers"]
     assert ladder.seq_len * window["attention.span"] == rows_of(ladder)**2 // 2
     assert window["attention.window_layers"] == ",".join(map(str, range(0, ladder.layers, 2)))
+    assert plan.C_WINDOW["window"]["attention.span"] == window["attention.span"]
+    assert plan.D_WINDOW_LAYERS["window-layers"]["attention.span"] == window["attention.span"]
 
 
 @pytest.mark.parametrize(("name", "controls"), [("a2", plan.CONTROLS), ("b", plan.B_CONTROLS), ("e", plan.E_CONTROLS)])
