@@ -2,6 +2,7 @@
 """Lets an allocation of a tensor's memory fail at random points of runs: start, building, step, validation, saving, sample.
 
     python tests/robust/memory.py --count 20 --build build/release
+    python tests/robust/memory.py --count 20 --device cuda      # of the device's memory, tensor by tensor and in the allocator's blocks
 
 Each run must say where, end with exit 1 (in the sample, when all is saved, with 0), leave whole checkpoints only, and end
 with the bits of an undisturbed run when the same command is given again.
@@ -24,16 +25,28 @@ PLACES = {"opening": "out of memory while the run is opened, which changes no ch
           "step": ", which did not reach the weights: ", "validation": "out of memory in the validation after step ",
           "saving": "is not saved: out of memory", "sample": "warning: out of memory in the sample: "}
 GO_ON = ("saving", "sample")
+KEYS_ON_CUDA = {"training.device": "cuda", "training.deterministic": "true", "model.head_dim": 64, "training.seq_len": 512,
+                "attention.topk": 64}  # what stock kernels take, and bits to compare
 RAW = ("[enforce fail", "terminate called", "[json.exception", "c10::", "Exception raised from")
 
 
-def run(lighthouse, build, corpus, folder, fail=None, count=None):
+def environment_of(device, number):
+    """By which allocations are counted. On a GPU in turns every tensor's, and those of blocks that are kept for the next ones."""
+    if device == "cpu":
+        return {}
+    return {"LIGHTHOUSE_ALLOCATIONS_OF": "cuda", "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"} | (
+        {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} if number % 2 else {})
+
+
+def run(lighthouse, build, corpus, folder, device, number, fail=None, count=None):
     environment = os.environ | {"LD_PRELOAD": str(build / "tests/robust/libfail_allocation.so"), "OMP_NUM_THREADS": "1"}
+    environment |= environment_of(device, number)
+    keys = KEYS if device == "cpu" else KEYS | KEYS_ON_CUDA
     if fail is not None:
         environment["LIGHTHOUSE_FAIL_ALLOCATION"] = str(fail)
     if count is not None:
         environment["LIGHTHOUSE_COUNT_ALLOCATIONS"] = str(count)
-    return subprocess.run(command(lighthouse, corpus, folder, KEYS), capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(command(lighthouse, corpus, folder, keys), capture_output=True, text=True, timeout=120, env=environment)
 
 
 def checkpoints(folder):
@@ -57,29 +70,32 @@ def ranges_of(total):
     return (0, total // 50), (total * 4 // 5, total), (0, total)
 
 
-def experiment(build, count, seed=1, report=print):
+def experiment(build, count, seed=1, report=print, device="cpu"):
     lighthouse, source, places = build / "bin/lighthouse", random.Random(seed), Counter()
     with tempfile.TemporaryDirectory(prefix="lighthouse-memory-") as name:
         folder = Path(name)
         corpus = write_corpus(folder / "t.txt")
-        whole = run(lighthouse, build, corpus, folder / "whole", count=folder / "count")
-        assert whole.returncode == 0, whole.stderr
-        total, expected = int((folder / "count").read_text()), checkpoints(folder / "whole")
+        totals = []
+        for number in range(1 if device == "cpu" else 2):
+            whole = run(lighthouse, build, corpus, folder / f"whole{number}", device, number, count=folder / "count")
+            assert whole.returncode == 0, whole.stderr
+            totals.append(int((folder / "count").read_text()))
+        expected = checkpoints(folder / "whole0")
         for number in range(count):
             target = folder / str(number)
-            fail = source.randrange(*ranges_of(total)[number % 3])
-            result = run(lighthouse, build, corpus, target, fail)
+            fail = source.randrange(*ranges_of(totals[number % len(totals)])[number % 3])
+            result = run(lighthouse, build, corpus, target, device, number, fail)
             places[place_of(result)] += 1
             for step, tensors in checkpoints(target).items():
                 assert tensors == expected[step], f"allocation {fail}: other bits in step {step}"
-            again = run(lighthouse, build, corpus, target)
+            again = run(lighthouse, build, corpus, target, device, number)
             assert again.returncode == 0, f"allocation {fail}: {again.stderr[-1500:]}"
             assert checkpoints(target)[12] == expected[12], f"allocation {fail}: other bits at the end"
     for place, number in places.most_common():
         report(f"{number:5} {place}")
-    report(f"of {total} allocations of a run")
+    report(f"of {' and '.join(map(str, totals))} allocations of a run")
     return places
 
 
 if __name__ == "__main__":
-    main(experiment, __doc__, 20, build="build/release")
+    main(experiment, __doc__, 20, devices=("cpu", "cuda"), build="build/release")

@@ -22,15 +22,19 @@ def write_corpus(path):
     return path
 
 
-def main(experiment, description, count, **program):
-    """experiment(PATH, count, seed) of a program that is called with --count, --seed and `program`: an option and its default path."""
+def main(experiment, description, count, devices=(), **program):
+    """experiment(PATH, count, seed) of a program that is called with --count, --seed and `program`: an option and its default path; with
+    device= too, by --device, where there are several."""
     [(option, default)] = program.items()
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=count)
     parser.add_argument(f"--{option}", type=Path, default=Path(default))
     parser.add_argument("--seed", type=int, default=1)
+    if devices:
+        parser.add_argument("--device", choices=devices, default=devices[0])
     arguments = parser.parse_args()
+    chosen = {"device": arguments.device} if devices else {}
     try:
-        experiment(getattr(arguments, option).resolve(), arguments.count, arguments.seed)
+        experiment(getattr(arguments, option).resolve(), arguments.count, arguments.seed, **chosen)
     except (AssertionError, subprocess.TimeoutExpired) as failure:
         sys.exit(f"{Path(sys.argv[0]).stem}: {failure}")
