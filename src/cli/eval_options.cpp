@@ -70,15 +70,22 @@ void add_prompt_options(CLI::App& command, EvalOptions& options) {
       ->option_text("N");
 }
 
+/// In their order, without those that were there before.
+template <typename Value>
+std::vector<Value> each_once(const std::vector<Value>& values) {
+  std::vector<Value> once;
+  for (const Value& value : values) {
+    if (std::find(once.begin(), once.end(), value) == once.end()) once.push_back(value);
+  }
+  return once;
+}
+
 }  // namespace
 
 std::vector<const Task*> EvalOptions::chosen_tasks() const {
   std::vector<const Task*> chosen;
-  for (const std::string& name : tasks) {
-    const Task* task = &find_task(name);
-    if (std::find(chosen.begin(), chosen.end(), task) == chosen.end()) chosen.push_back(task);
-  }
-  return chosen;
+  for (const std::string& name : tasks) chosen.push_back(&find_task(name));
+  return each_once(chosen);
 }
 
 bool EvalOptions::reads_corpus() const {
@@ -115,12 +122,12 @@ EvalSettings EvalOptions::settings(std::optional<int64_t> measured_len) const {
   if (wanted != MeasuredAttention::kDense) settings.modes.push_back(AttentionMode::kLighthouse);
   settings.sequences = sequences;
   settings.context = context.value_or(0);
-  settings.lengths = lengths;
+  settings.lengths = each_once(lengths);
   if (lengths.empty()) {
     const int64_t length = measured_len.value_or(kShownLength);
     settings.lengths = show > 0 ? std::vector{length} : halves(length);
   }
-  for (const double depth : depths) settings.depths.push_back(depth / 100);
+  for (const double depth : each_once(depths)) settings.depths.push_back(depth / 100);
   settings.trials = trials;
   settings.keys = keys;
   settings.corpus_filler = filler == PromptFiller::kCorpus;

@@ -80,7 +80,7 @@ void check_training(const Packer& training, const TokenSource& source, const std
                     const DataConfig& config, int64_t seq_len) {
   LIGHTHOUSE_CHECK(training.num_sequences() >= 1, "data: '", path, "' has ", source.num_tokens(), " tokens in ",
                    source.num_documents(), " documents, which leaves no sequence of ", seq_len,
-                   " tokens for training; give more text, a smaller training.seq_len",
+                   " tokens; give more text, a smaller training.seq_len",
                    config.packing == Packing::kDocuments ? ", data.packing = \"chunks\"" : "",
                    config.validation_fraction > 0 && config.validation_path.empty()
                        ? ", or a data.validation_path instead of a share of this corpus"

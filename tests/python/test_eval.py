@@ -145,6 +145,11 @@ def test_all_fields_of_synthetic_tasks(trained):
     assert "passkey: right digits by depth" in text and "bits a byte" in text
 
 
+def test_what_is_given_twice_is_measured_once(trained):
+    result = result_of(trained, "--task", "passkey,passkey", "--lengths", "320,256,320", "--depths", "50,0,50", "--trials", 4)
+    assert [(cell["length"], cell["depth"]) for cell in result["tasks"]["passkey"]["cells"]] == [(320, 0.5), (320, 0), (256, 0.5), (256, 0)]
+
+
 def test_prompts_filled_from_the_corpus(trained):
     result = result_of(trained, "--task", "copy", "--filler", "corpus", *PROMPTS)
     assert result["corpus"]["available"] > 0
