@@ -4,6 +4,7 @@
 #include <netdb.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <numeric>
 #include <sstream>
@@ -109,8 +110,10 @@ std::vector<int64_t> still_missing(const c10::intrusive_ptr<c10d::Store>& store,
                                    std::vector<int64_t> missing, const Launch& launch) {
   std::erase_if(missing, [&](int64_t rank) {
     if (!store->check({arrived(place, rank)})) return false;
-    const std::vector<uint8_t> size = store->get(arrived(place, rank));
-    const int64_t its = std::stoll(std::string(size.begin(), size.end()));
+    const std::vector<uint8_t> text = store->get(arrived(place, rank));
+    const auto* const begin = reinterpret_cast<const char*>(text.data());
+    int64_t its = 0;
+    std::from_chars(begin, begin + text.size(), its);
     if (its == launch.world_size) return true;
     // Rank 0 sees those below its own number, and says it.
     const bool is_mine = launch.rank == 0 || (rank == 0 && launch.rank >= its);
