@@ -1,5 +1,6 @@
 #include "parallel/world.h"
 
+#include <c10/util/Exception.h>
 #include <c10/util/Logging.h>
 #include <netdb.h>
 
@@ -174,7 +175,7 @@ void silence_c10d() {
 
 }  // namespace
 
-World::World(const Launch& launch, const WorldOptions& options)
+World::World(const Launch& launch, const WorldOptions& options) try
     : launch_(launch), options_(options), store_((silence_c10d(), connect(launch, options))) {
   wait_for_all(store_, "arrived", launch_, options_);
   texts_ = store_->clone();
@@ -185,6 +186,10 @@ World::World(const Launch& launch, const WorldOptions& options)
   }
   wait_for_all(store_, "connected", launch_, options_);  // rank 0 may leave at once, with the store
   store_->setTimeout(options_.timeout);
+} catch (const c10::Error& error) {
+  throw std::runtime_error("rank " + std::to_string(launch.rank) + " has lost rank 0 at " + place_of(launch) +
+                           ", where the ranks find one another, before all were there (" +
+                           first_line(error.what_without_backtrace()) + ")");
 }
 
 /// What the store answers. One that does not, holds its connection for ever.

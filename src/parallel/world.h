@@ -51,8 +51,8 @@ struct WorldOptions {
 
 class World {
  public:
-  /// Returns when all ranks are there. A port that is taken, an address that does not answer or ranks that do not come:
-  /// StartFailure that says which.
+  /// Returns when all ranks are there. A port that is taken, an address that does not answer, ranks that do not come or
+  /// are of another number: StartFailure that says which. std::runtime_error where rank 0 came, and went.
   World(const Launch& launch, const WorldOptions& options);
   World(const World&) = delete;
   World& operator=(const World&) = delete;

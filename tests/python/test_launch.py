@@ -227,6 +227,23 @@ def test_ranks_of_other_numbers_are_named_at_once(lighthouse, options):
     assert said == ["lighthouse train: rank 1 was started as one of 3, rank 0 as one of 2; start all ranks with the same WORLD_SIZE\n", ""]
 
 
+@pytest.mark.parametrize("address, says", [("127.0.0.1", False), ("0.0.0.0", True)], ids=["of this machine", "of any"])
+def test_a_first_rank_that_ends_while_others_are_waited_for(lighthouse, options, address, says):
+    """The others ended with exit code 1 and "Connection reset by peer". On one machine its own end is what is said."""
+    port, said = free_port(), []
+    first, second = (start(lighthouse, ["train", *options(parallel__timeout=100)], RANK=str(rank), WORLD_SIZE="3", MASTER_ADDR=address,
+                           MASTER_PORT=str(port)) for rank in (0, 1))
+    for line in first.stderr:  # ten seconds later, when the second is there
+        said.append(line)
+        if "waiting for rank 2 of 3" in line:
+            break
+    first.kill()
+    first.communicate(timeout=60)
+    words = second.communicate(timeout=60)[1]
+    assert second.returncode == 2 and (f"rank 1 has lost rank 0 at {address}:{port}, where the ranks find one another" in words) == says, words
+    assert words.count("\n") == int(says)
+
+
 def test_launch_given_two_numbers_says_so(lighthouse):
     result = subprocess.run([lighthouse, "launch", "-n", "2", "-n", "3", "train"], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (2, "lighthouse launch: --processes: is given twice; give it once; see 'lighthouse launch --help'\n")
