@@ -4,20 +4,26 @@
 
 Every case is trained for some steps on one GPU and on W: with `context` W ranks share its sequence, with `data` each has a
 sequence of its own. Efficiency is t1 / (W tW) for `context`, t1 / tW for `data`; medians, without the first two steps of a
-stage. One JSON line each. `--tiny` has sizes for the CPU, to try the script. `--trace` records a step of stage one of the first
-of several GPUs, and says how long its collectives took and how long nothing else ran meanwhile."""
+stage. One GPU is each that there are, at the same time, and t1 that of the slowest, which several wait for. One JSON line each.
+`--tiny` has sizes for the CPU, to try the script. `--trace` records a step of stage one of the first GPU, and says how long its
+collectives took and how long nothing else ran meanwhile, what each kind of kernels took, and how long nothing ran at all."""
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = 2  # first steps of a stage, which allocate and choose plans
+# Of a kernel's name in small letters, the first that fits: cuDNN's and FlashAttention's, cuBLAS's, ours.
+KINDS = {"collectives": ("nccl",), "attention": ("sdpa", "flash", "fmha"), "products": ("gemm", "nvjet", "xmma", "cutlass"),
+         "ours": ("lighthouse",), "rest": ("",)}
 PAPER = {"model.preset": "paper", "attention.num_levels": 3, "attention.pooling_factor": 4, "training.precision": "bf16"}
 LLAMA_8B_LAYER = {"model.dim": 4096, "model.num_heads": 32, "model.num_kv_heads": 8, "model.head_dim": 128,
                   "model.ffn_dim": 14336, "model.vocab_size": 256, "training.precision": "bf16"}
@@ -60,7 +66,7 @@ def parse_arguments():
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of GPUs (1 2)")
     parser.add_argument("--cases", nargs="+", type=int, help="indices of cases (all)")
     parser.add_argument("--limit", type=float, default=150, help="seconds that one run may take (150)")
-    parser.add_argument("--trace", action="store_true", help="milliseconds of collectives, and those not hidden")
+    parser.add_argument("--trace", action="store_true", help="seconds by kind of kernel, and those not hidden")
     parser.add_argument("--tiny", action="store_true", help="small sizes on the CPU")
     return parser.parse_args()
 
@@ -102,39 +108,60 @@ def seconds_of(spans):
     return sum(end - begin for begin, end in spans) / 1e6
 
 
-def exchange_seconds(trace):
-    """Of a trace of the device: while collectives ran, and while nothing else did."""
-    kernels = [event for event in json.loads(trace.read_text())["traceEvents"]
-               if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
-    spans = {True: [], False: []}
-    for event in kernels:
-        spans["nccl" in event["name"].lower()].append((event["ts"], event["ts"] + event["dur"]))
-    work, all_spans = merged(spans[False]), merged(spans[True] + spans[False])
-    return {"collectives_s": round(seconds_of(merged(spans[True])), 5),
-            "exposed_s": round(seconds_of(all_spans) - seconds_of(work), 5)}
+def kind_of(name):
+    return next(kind for kind, parts in KINDS.items() if any(part in name.lower() for part in parts))
 
 
-def measure(arguments, case, mode, ranks):
+def trace_seconds(trace):
+    """Of a trace of the device: while collectives ran, and while nothing else did; while each kind of kernels ran; and while nothing did,
+    between the first kernel and the last."""
+    spans = {kind: [] for kind in KINDS}
+    for event in json.loads(trace.read_text())["traceEvents"]:
+        if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset"):
+            spans[kind_of(event["name"])].append((event["ts"], event["ts"] + event["dur"]))
+    busy = merged([span for some in spans.values() for span in some])
+    work = merged([span for kind, some in spans.items() if kind != "collectives" for span in some])
+    kinds = {kind: round(seconds_of(merged(some)), 5) for kind, some in spans.items()}
+    whole = (busy[-1][1] - busy[0][0]) / 1e6 if busy else 0
+    return {"collectives_s": kinds["collectives"], "exposed_s": round(seconds_of(busy) - seconds_of(work), 5),
+            "kinds_s": kinds, "idle_s": round(whole - seconds_of(busy), 5)}
+
+
+def measure(arguments, case, mode, ranks, card=None):
+    """`card`: the only one of those that are seen which is to be used."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    environment = os.environ if card is None else os.environ | {"CUDA_VISIBLE_DEVICES": seen.split(",")[card] if seen else str(card)}
     with tempfile.TemporaryDirectory() as folder:
         run_dir, trace = Path(folder) / "run", Path(folder) / "trace.json"
         start = time.monotonic()
         profile = ["--profile", str(trace), "--profile-steps", f"{case.stage_one}:{case.stage_one}"]
         try:
             result = subprocess.run(command(arguments.program, case, mode, ranks, arguments.corpus, run_dir)
-                                    + (profile if arguments.trace and ranks > 1 else []),
-                                    capture_output=True, text=True, timeout=arguments.limit)
+                                    + (profile if arguments.trace else []),
+                                    capture_output=True, text=True, timeout=arguments.limit, env=environment)
             code, messages = result.returncode, result.stderr
         except subprocess.TimeoutExpired as error:
             code, messages = 124, (error.stderr or b"").decode(errors="replace")
         metrics = run_dir / "metrics.jsonl"
         lines = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
-        exchanges = exchange_seconds(trace) if trace.exists() else {}
+        traced = trace_seconds(trace) if trace.exists() else {}
     lines = [line for line in lines if "loss" in line]
     record = {"case": case.name, "mode": mode if ranks > 1 else "alone", "ranks": ranks, "exit_code": code,
               "stage_one_s": stage_seconds(lines, 1), "stage_two_s": stage_seconds(lines, 2),
               "peak_memory": max((line.get("peak_memory") or 0 for line in lines), default=0),
-              "losses": [line["loss"] for line in lines], "wall_s": round(time.monotonic() - start, 1)} | exchanges
+              "losses": [line["loss"] for line in lines], "wall_s": round(time.monotonic() - start, 1)} | traced
     return record if code == 0 else record | {"messages": messages[-1500:]}
+
+
+def measure_alone(arguments, case):
+    """On each card at the same time: the slowest in stage one, with what the others took."""
+    if arguments.tiny:
+        return measure(arguments, case, "alone", 1)
+    cards = range(max(arguments.ranks))
+    with ThreadPoolExecutor(len(cards)) as pool:
+        records = list(pool.map(lambda card: measure(arguments, case, "alone", 1, card), cards))
+    slowest = max(records, key=lambda record: (record["exit_code"] != 0, record["stage_one_s"] or 0))
+    return slowest | {"cards_s": [[record["stage_one_s"], record["stage_two_s"]] for record in records]}
 
 
 def efficiency(alone, record):
@@ -159,7 +186,7 @@ def main():
             for mode in case.modes if ranks > 1 else ("alone",):
                 if ranks == 1 and not case.alone:
                     continue
-                record = measure(arguments, case, mode, ranks)
+                record = measure(arguments, case, mode, ranks) if ranks > 1 else measure_alone(arguments, case)
                 if ranks == 1:
                     alone = record
                 failed |= record["exit_code"] != 0

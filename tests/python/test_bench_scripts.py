@@ -37,6 +37,30 @@ def run_bench(name, arguments):
     return run_program(str(ROOT / "bench" / name), arguments)
 
 
+def test_many_gpus_alone_and_shared(lighthouse, tmp_path):
+    (tmp_path / "text.txt").write_text("the light house stands at sea, far from land. " * 200)
+    result = subprocess.run([sys.executable, ROOT / "bench/many_gpus.py", "--program", lighthouse, "--corpus", tmp_path / "text.txt", "--tiny"],
+                            check=True, capture_output=True, text=True, timeout=300)
+    alone, shared, dealt = map(json.loads, result.stdout.splitlines())
+    assert [record["mode"] for record in (alone, shared, dealt)] == ["alone", "context", "data"]
+    assert shared["losses"][0] == pytest.approx(alone["losses"][0], rel=1e-6)
+    assert shared["losses"] == pytest.approx(alone["losses"], rel=5e-3)  # rounding decides which of equal scores are taken
+    assert shared["stage_one_efficiency"] == pytest.approx(alone["stage_one_s"] / (2 * shared["stage_one_s"]), abs=1e-4)
+    assert dealt["stage_two_efficiency"] == pytest.approx(alone["stage_two_s"] / dealt["stage_two_s"], abs=1e-4)
+
+
+def test_what_a_trace_of_many_gpus_says(tmp_path):
+    sys.path.insert(0, str(ROOT / "bench"))
+    import many_gpus
+    names = {"cudnn_generated_fort_native_sdpa_sm90_flash_fprop": (0, 40), "nvjet_tst_128x256": (40, 30), "ncclDevKernel_SendRecv": (60, 20),
+             "void lighthouse::cuda::gather_rows_kernel": (100, 10), "Memcpy DtoD": (105, 10), "host work": (0, 500)}
+    events = [{"name": name, "ts": ts, "dur": dur, "cat": "cpu_op" if name == "host work" else "kernel"} for name, (ts, dur) in names.items()]
+    (tmp_path / "trace.json").write_text(json.dumps({"traceEvents": events}))
+    said = many_gpus.trace_seconds(tmp_path / "trace.json")
+    assert said["kinds_s"] == {"collectives": 2e-5, "attention": 4e-5, "products": 3e-5, "ours": 1e-5, "rest": 1e-5}
+    assert (said["collectives_s"], said["exposed_s"], said["idle_s"]) == (2e-5, 1e-5, 2e-5)
+
+
 def test_context_parallel():
     names = [f"500m-{attention}-{way}" for attention in ("lighthouse", "dense") for way in ("alone", "heads")]
     output, silent = run_ranks(2, run_bench, "context_parallel.py", ["--tiny", "--cases", *names, "500m-dense-ring"], with_group=False)
