@@ -43,18 +43,41 @@ def checked_span(name, span):
     return span
 
 
-def in_window(num_rows, span, device):
-    """[S, S], whether a query sees a key."""
-    row = torch.arange(num_rows, device=device)
-    distance = row.unsqueeze(1) - row
+LEAST_BLOCK = 256  # rows
+
+
+def in_window(num_queries, num_keys, span, device):
+    """[queries, keys], whether a query sees a key; the last of both are the same row."""
+    row = torch.arange(num_keys, device=device)
+    distance = row[num_keys - num_queries:].unsqueeze(1) - row
     return (distance >= 0) & (distance < span)
+
+
+def by_blocks(q, k, v, span, scale):
+    """SDPA of blocks of rows, each with itself and the block before it, of as many rows as a window has or more: q, k and v
+    [B, H, S, d] -> [B, H, S, d]."""
+    size = max(span, LEAST_BLOCK)
+    num_rows, num_blocks = q.shape[2], (q.shape[2] + size - 1) // size
+    mask = in_window(size, 2 * size, span, q.device)
+    first = F.scaled_dot_product_attention(q[:, :, :size], k[:, :, :size], v[:, :, :size], mask[:, size:], scale=scale)
+
+    def in_blocks(x):
+        """Blocks as heads; what is behind the last row is seen by none."""
+        return F.pad(x, (0, 0, 0, num_blocks * size - num_rows)).unflatten(2, (num_blocks, size))
+
+    def with_those_before(x):
+        blocks = in_blocks(x)
+        return torch.cat((blocks[:, :, :-1], blocks[:, :, 1:]), dim=3).flatten(1, 2)
+
+    others = F.scaled_dot_product_attention(in_blocks(q)[:, :, 1:].flatten(1, 2), with_those_before(k), with_those_before(v), mask, scale=scale)
+    return torch.cat((first, others.unflatten(1, (q.shape[1], num_blocks - 1)).flatten(2, 3)), dim=2)[:, :, :num_rows]
 
 
 @dataclass(frozen=True)
 class SlidingWindow(Stock):
     """A query sees the latest `span` keys, its own included: an `attention` for lighthouse_attention and dense_attention,
-    q [B, H, S, d], k and v [B, H_kv, S, d] -> [B, H, S, d]. FlashAttention-2 for bf16 and fp16 on CUDA, in time and memory of
-    S span; else PyTorch's SDPA with a mask of S x S.
+    q [B, H, S, d], k and v [B, H_kv, S, d] -> [B, H, S, d]. FlashAttention-2 for bf16 and fp16 on CUDA; else PyTorch's SDPA
+    with a mask, by blocks of rows. In time of S span.
 
     Args:
         span: at least 1.
@@ -88,7 +111,10 @@ class SlidingWindow(Stock):
             out = torch.ops.aten._flash_attention_forward(*by_row, None, None, num_rows, num_rows, 0.0, True, False, scale=scale,
                                                           window_size_left=self.span - 1, window_size_right=0)[0]
             return with_any_gradient(out.transpose(1, 2))[..., :head_dim]
-        if not may_share_keys(q.is_cuda, is_16_bit, head_dim):
+        in_blocks = num_rows > 2 * max(self.span, LEAST_BLOCK)
+        if in_blocks or not may_share_keys(q.is_cuda, is_16_bit, head_dim):
             k, v = for_every_query_head(k, q.shape[1]), for_every_query_head(v, q.shape[1])
-        return F.scaled_dot_product_attention(q, k, v, in_window(num_rows, self.span, q.device), scale=scale,
+        if in_blocks:
+            return by_blocks(q, k, v, self.span, scale)
+        return F.scaled_dot_product_attention(q, k, v, in_window(num_rows, num_rows, self.span, q.device), scale=scale,
                                               enable_gqa=k.shape[1] != q.shape[1])

@@ -4,6 +4,7 @@
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bucketize.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include <algorithm>
@@ -14,6 +15,8 @@
 
 namespace lighthouse::ops {
 namespace {
+
+constexpr int64_t kLeastBlock = 256;  // queries of one call of stock attention
 
 bool has_flash(const at::Tensor& q) {
   const bool is_16_bit = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
@@ -51,24 +54,42 @@ at::Tensor flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, 
       .unsqueeze(0);
 }
 
-/// [N, N], whether a query sees a key.
-at::Tensor window_mask(const at::Tensor& q, int64_t span, at::OptionalIntArrayRef cu_seqlens) {
-  const at::Tensor token = at::arange(q.size(1), q.options().dtype(at::kLong));
-  const at::Tensor distance = token.unsqueeze(1) - token;
+/// A run of queries, and of the keys that one of them sees.
+struct Block {
+  int64_t first_key, first_query, end;
+};
+
+/// [queries, keys], whether a query sees a key.
+at::Tensor window_mask(const at::Tensor& q, const Block& block, int64_t span, at::OptionalIntArrayRef cu_seqlens) {
+  const auto options = q.options().dtype(at::kLong);
+  const at::Tensor query = at::arange(block.first_query, block.end, options).unsqueeze(1);
+  const at::Tensor key = at::arange(block.first_key, block.end, options);
+  const at::Tensor distance = query - key;
   const at::Tensor in_window = distance.ge(0).logical_and(distance.lt(span));
   if (!cu_seqlens) return in_window;
-  const at::Tensor document =
-      at::bucketize(token, offsets_like(q, *cu_seqlens).to(at::kLong), /*out_int32=*/false, /*right=*/true);
-  return in_window.logical_and(document.unsqueeze(1).eq(document));
+  const auto document = [offsets = offsets_like(q, *cu_seqlens).to(at::kLong)](const at::Tensor& token) {
+    return at::bucketize(token, offsets, /*out_int32=*/false, /*right=*/true);
+  };
+  return in_window.logical_and(document(query).eq(document(key)));
 }
 
+/// By blocks of queries, each with the keys of its windows.
 at::Tensor masked(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t span,
                   at::OptionalIntArrayRef cu_seqlens) {
-  const bool grouped = q.size(2) != k.size(2);
-  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
-                                          window_mask(q, span, cu_seqlens), /*dropout_p=*/0.0, /*is_causal=*/false,
-                                          /*scale=*/std::nullopt, grouped)
-      .transpose(1, 2);
+  const int64_t seq_len = q.size(1);
+  const int64_t num_queries = std::max(span, kLeastBlock);
+  std::vector<at::Tensor> outputs;
+  for (int64_t begin = 0; begin < seq_len; begin += num_queries) {
+    const Block block{std::max<int64_t>(begin - span + 1, 0), begin, std::min(begin + num_queries, seq_len)};
+    const auto heads = [&](const at::Tensor& x, int64_t first) { return x.slice(1, first, block.end).transpose(1, 2); };
+    outputs.push_back(at::scaled_dot_product_attention(heads(q, block.first_query), heads(k, block.first_key),
+                                                       heads(v, block.first_key),
+                                                       window_mask(q, block, span, cu_seqlens), /*dropout_p=*/0.0,
+                                                       /*is_causal=*/false, /*scale=*/std::nullopt,
+                                                       /*enable_gqa=*/q.size(2) != k.size(2))
+                          .transpose(1, 2));
+  }
+  return outputs.size() == 1 ? outputs.front() : at::cat(outputs, 1);
 }
 
 }  // namespace

@@ -85,7 +85,7 @@ void choose_attention(const StartingRequest& request, Choices& choices) {
   choices.choose("attention.full_attention_layers", "[]",
                  detail::concat("attention of one dense layer costs that of ", std::llround(fewer),
                                 " others; the paper keeps the first two and the last two"));
-  if (request.on_cuda && !request.trained) choose_windows(rows, choices);
+  if (!request.trained) choose_windows(rows, choices);
 }
 
 /// Sequences of a step that so many ranks can be dealt, the one that is wanted first.

@@ -38,6 +38,16 @@ def test_a_query_sees_the_latest_tokens_of_its_document(span, offsets):
         torch.testing.assert_close(x, right, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(("rows", "span"), [(513, 7), (1000, 255), (1024, 256), (1025, 300), (700, 300)])
+def test_is_the_same_in_blocks_of_rows(rows, span):
+    """Where the mask of all rows would be large."""
+    generator = torch.Generator().manual_seed(6)
+    given = [torch.randn([2, rows, heads, 8], generator=generator, dtype=torch.float64) for heads in (2, 1, 1, 2)]
+    ours = results_of(lighthouse.SlidingWindowAttention(span), *given)
+    for x, right in zip(ours, results_of(lambda q, k, v: masked(span, [0, rows], q, k, v), *given)):
+        torch.testing.assert_close(x, right, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_errs_as_stock_attention(dtype):
     exact = results_of(lambda q, k, v: masked(9, [0, 96], q, k, v), *(x.double() for x in tensors(dtype)))
@@ -69,7 +79,10 @@ def test_is_one_graph():
     module = lighthouse.SlidingWindowAttention(7)
     counter = torch._dynamo.testing.CompileCounter()
     q, k, v, _ = tensors(torch.float32)
-    assert torch.equal(torch.compile(module, backend=counter, fullgraph=True)(q, k, v), module(q, k, v)) and counter.frame_count == 1
+    compiled = torch.compile(module, backend=counter, fullgraph=True)
+    assert torch.equal(compiled(q, k, v), module(q, k, v)) and counter.frame_count == 1
+    long = [torch.randn([1, 600, heads, 16]) for heads in (4, 2, 2)]
+    assert torch.equal(compiled(*long), module(*long))
 
 
 @pytest.mark.parametrize(("span", "words"), [(0, "span is 0; it must be at least 1 token"), (1.5, "span is 1.5; it must be an integer")])

@@ -44,15 +44,38 @@ TEST(WindowAttention, IsSoftmaxOverTheLatestTokens) {
   }
 }
 
+// 256 queries at a time, or as many as a window has tokens.
+TEST(WindowAttention, IsTheSameInBlocksOfQueries) {
+  for (const int64_t span : {1, 5, 255, 256, 300, 511}) {
+    const at::Tensor q = heads(2, 700), k = heads(1, 700), v = heads(1, 700);
+    const at::Tensor error = window_attention(q, k, v, span, std::nullopt, false) - by_definition(q, k, v, span);
+    EXPECT_LT(error.abs().max().item<double>(), 1e-12) << span;
+  }
+}
+
+TEST(WindowAttention, OfDocumentsInBlocksIsThatOfEach) {
+  const std::vector<int64_t> offsets = {0, 3, 255, 256, 256, 600, 700};
+  const auto first_of = [](const at::Tensor& x) { return x.slice(0, 0, 1); };
+  const at::Tensor q = first_of(heads(2, 700)), k = first_of(heads(2, 700)), v = first_of(heads(2, 700));
+  const at::Tensor out = window_attention(q, k, v, 20, at::IntArrayRef(offsets), false);
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    const auto document = [&](const at::Tensor& x) { return x.slice(1, offsets[i], offsets[i + 1]); };
+    if (offsets[i] == offsets[i + 1]) continue;
+    const at::Tensor error = document(out) - by_definition(document(q), document(k), document(v), 20);
+    EXPECT_LT(error.abs().max().item<double>(), 1e-12) << i;
+  }
+}
+
 TEST(WindowAttention, HasItsGradients) {
   std::vector<at::Tensor> gradients;
-  const at::Tensor q = heads(4), k = heads(2), v = heads(2), dout = heads(4);
+  constexpr int64_t kLen = 300;  // two blocks
+  const at::Tensor q = heads(4, kLen), k = heads(2, kLen), v = heads(2, kLen), dout = heads(4, kLen);
   for (const bool defined : {true, false}) {
     const std::vector<at::Tensor> x = {q.clone().requires_grad_(), k.clone().requires_grad_(),
                                        v.clone().requires_grad_()};
     at::Tensor out = at::zeros_like(q);
     if (defined) {
-      const at::Tensor mask = at::ones({30, 30}, at::kBool).tril().logical_and(at::ones({30, 30}, at::kBool).triu(-6));
+      const at::Tensor all = at::ones({kLen, kLen}, at::kBool), mask = all.tril().logical_and(all.triu(-6));
       const auto by_head = [](const at::Tensor& t) { return t.repeat_interleave(4 / t.size(2), 2).transpose(1, 2); };
       const at::Tensor scores = by_head(x[0]).matmul(by_head(x[1]).transpose(2, 3)) / std::sqrt(8.0);
       out = scores.masked_fill(mask.logical_not(), -INFINITY).softmax(-1).matmul(by_head(x[2])).transpose(1, 2);

@@ -123,8 +123,6 @@ TEST(StartingPointTest, WindowsInEverySecondLayerOfANewModel) {
   EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
   wanted = request("paper", 2048, 141);  // dense
   EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
-  wanted.on_cuda = false;  // where a window is a mask, of N^2
-  EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
 }
 
 TEST(StartingPointTest, ASmallCorpusHasSmallBatches) {
