@@ -65,7 +65,7 @@ void choose_windows(int64_t rows, Choices& choices) {
   choices.choose("attention.span", span, "S^2 / 2N: as many pairs of tokens as the rows of a Lighthouse layer have");
 }
 
-void choose_attention(const StartingRequest& request, Choices& choices) {
+void choose_attention(const StartingRequest& request, bool windows, Choices& choices) {
   if (!pays(request)) return;
   const int64_t seq_len = request.seq_len;
   const bool long_row = seq_len > kLongestOfThreeLevels;
@@ -85,7 +85,7 @@ void choose_attention(const StartingRequest& request, Choices& choices) {
   choices.choose("attention.full_attention_layers", "[]",
                  detail::concat("attention of one dense layer costs that of ", std::llround(fewer),
                                 " others; the paper keeps the first two and the last two"));
-  if (!request.trained) choose_windows(rows, choices);
+  if (windows) choose_windows(rows, choices);
 }
 
 /// Sequences of a step that so many ranks can be dealt, the one that is wanted first.
@@ -124,7 +124,7 @@ Alternative share_of(const StartingRequest& request, RunConfig config, int64_t d
 }
 
 /// What decides memory, before the work is shared.
-Choices basic_choices(const StartingRequest& request) {
+Choices basic_choices(const StartingRequest& request, bool windows) {
   Choices choices;
   RunConfig& config = choices.point.config;
   config.model = request.model;
@@ -139,14 +139,15 @@ Choices basic_choices(const StartingRequest& request) {
   config.training.steps = config.training.lighthouse_steps + 1;
   config.optimizer.warmup_steps = 0;
   validate(config);
-  choose_attention(request, choices);
+  choose_attention(request, windows, choices);
   return choices;
 }
 
 bool fits(StartingRequest request, int64_t seq_len) {
   request.seq_len = seq_len;
   try {
-    return share_of(request, basic_choices(request).point.config, request.device_bytes).bytes <= request.device_bytes;
+    const RunConfig config = basic_choices(request, /*windows=*/false).point.config;
+    return share_of(request, config, request.device_bytes).bytes <= request.device_bytes;
   } catch (const InvalidArgument&) {
     return false;
   }
@@ -265,15 +266,24 @@ void choose_optimizer(const StartingRequest& request, Choices& choices) {
                  "a twentieth of the steps, at most 2000");
 }
 
-}  // namespace
-
-StartingPoint starting_point(const StartingRequest& request) {
-  Choices choices = basic_choices(request);
+StartingPoint starting_point(const StartingRequest& request, bool windows) {
+  Choices choices = basic_choices(request, windows);
   choose_share(request, choices);
   choose_steps(request, choices);
   choose_optimizer(request, choices);
   validate(choices.point.config);
   return choices.point;
+}
+
+}  // namespace
+
+StartingPoint starting_point(const StartingRequest& request) {
+  if (request.trained) return starting_point(request, /*windows=*/false);
+  try {
+    return starting_point(request, /*windows=*/true);
+  } catch (const InvalidArgument&) {  // more ranks to a sequence than have heads of their own, perhaps
+    return starting_point(request, /*windows=*/false);
+  }
 }
 
 }  // namespace lighthouse

@@ -123,6 +123,9 @@ TEST(StartingPointTest, WindowsInEverySecondLayerOfANewModel) {
   EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
   wanted = request("paper", 2048, 141);  // dense
   EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
+  wanted = request("paper", 1 << 22, 24, 16);  // fits where more ranks share a sequence than it has heads
+  EXPECT_EQ(starting_point(wanted).config.parallel.context, 16);
+  EXPECT_TRUE(starting_point(wanted).config.attention.window_layers.empty());
 }
 
 TEST(StartingPointTest, ASmallCorpusHasSmallBatches) {
