@@ -52,6 +52,10 @@ CASES = [
          4, 0, alone=False),
     Case("four layers of Llama 3 8B 262,144", 262144,
          LLAMA_8B_LAYER | NO_DENSE_LAYERS | LEVELS_4 | {"model.num_layers": 4, "training.recompute": "full"}, 4, 0),
+    # 139 GiB on each of four H200s, by the plan; a few minutes, so with --limit 400
+    Case("Llama 3 8B 1,048,576", 1048576,
+         {"model.preset": "llama3-8b", "training.precision": "bf16", "training.recompute": "full", "training.offload": "true",
+          "training.offload_layers": 8} | NO_DENSE_LAYERS | LEVELS_4, 4, 0, alone=False),
 ]
 TINY = {"model.dim": 32, "model.num_layers": 2, "model.num_heads": 4, "model.num_kv_heads": 4, "model.head_dim": 8,
         "model.ffn_dim": 64, "model.vocab_size": 256, "training.device": "cpu", "training.precision": "fp32", "attention.topk": 8, "attention.tile_topk": 2,
