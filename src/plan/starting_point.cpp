@@ -58,7 +58,6 @@ void choose_windows(int64_t rows, Choices& choices) {
   for (int64_t layer = 0; layer < config.model.num_layers; layer += 2) {
     layers += detail::concat(layers.empty() ? "[" : ", ", layer);
   }
-  apply_override(choices.point.config, "attention.span", std::to_string(span));
   choices.choose("attention.window_layers", layers + "]",
                  "near tokens exactly in every second layer: in eleven pairs of runs of eleven it ended lower than "
                  "without, at 98,304 tokens by far; models of 5M and 15M parameters");
@@ -143,10 +142,10 @@ Choices basic_choices(const StartingRequest& request, bool windows) {
   return choices;
 }
 
-bool fits(StartingRequest request, int64_t seq_len) {
+bool fits(StartingRequest request, int64_t seq_len, bool windows = false) {
   request.seq_len = seq_len;
   try {
-    const RunConfig config = basic_choices(request, /*windows=*/false).point.config;
+    const RunConfig config = basic_choices(request, windows).point.config;
     return share_of(request, config, request.device_bytes).bytes <= request.device_bytes;
   } catch (const InvalidArgument&) {
     return false;
@@ -266,24 +265,17 @@ void choose_optimizer(const StartingRequest& request, Choices& choices) {
                  "a twentieth of the steps, at most 2000");
 }
 
-StartingPoint starting_point(const StartingRequest& request, bool windows) {
+}  // namespace
+
+StartingPoint starting_point(const StartingRequest& request) {
+  // Not where more ranks are to share a sequence than have heads of their own.
+  const bool windows = !request.trained && fits(request, request.seq_len, /*windows=*/true);
   Choices choices = basic_choices(request, windows);
   choose_share(request, choices);
   choose_steps(request, choices);
   choose_optimizer(request, choices);
   validate(choices.point.config);
   return choices.point;
-}
-
-}  // namespace
-
-StartingPoint starting_point(const StartingRequest& request) {
-  if (request.trained) return starting_point(request, /*windows=*/false);
-  try {
-    return starting_point(request, /*windows=*/true);
-  } catch (const InvalidArgument&) {  // more ranks to a sequence than have heads of their own, perhaps
-    return starting_point(request, /*windows=*/false);
-  }
 }
 
 }  // namespace lighthouse
